@@ -1,0 +1,16 @@
+.PHONY: run test check bench
+
+# Starts the daemon: make run ARGS='--config config/example.toml --data-dir data'
+run:
+	cargo run --release -- run $(ARGS)
+
+# Every test, with real mail servers, which are installed where they are missing.
+test:
+	sh tests/peers/install.sh && SWITCHBOARD_PEERS=1 cargo test --workspace $(ARGS)
+
+check:
+	cargo fmt --all --check && cargo clippy --workspace --all-targets -- -D warnings && perl .ci/licences
+
+# The figures of docs/performance.md: make bench ARGS='--rate 1000 --seconds 120'
+bench:
+	cargo bench --bench load -- $(ARGS)

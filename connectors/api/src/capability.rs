@@ -1,0 +1,61 @@
+//! What a channel can do, with its limits. The daemon fits messages to these before it sends; the
+//! testkit chooses its cases by them.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Capabilities {
+    pub webhook: bool,
+    pub poll: bool,
+    pub stream: bool,
+    pub send: bool,
+    /// Sending the same message id twice delivers once: a lost answer may be retried.
+    pub send_idempotent: bool,
+    pub receipts: bool,
+    /// The provider keeps what we missed (a mailbox): reading again after a crash loses nothing.
+    /// Its items are remembered for as long as the provider can show them again.
+    pub replayable: bool,
+    /// Longest text of one message, in `text_unit`; `None`: no limit of its own.
+    pub text_max: Option<u32>,
+    pub text_unit: TextUnit,
+    /// Largest attachment, in bytes; `None`: attachments cannot be sent.
+    pub attachment_bytes_max: Option<u64>,
+    /// How long after the customer's last message a reply may still be sent.
+    pub reply_window: Option<Duration>,
+    /// Most sends under way at once on one channel.
+    pub sends_inflight_max: u16,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum TextUnit {
+    #[default]
+    Chars,
+    Bytes,
+    Utf16Units,
+}
+
+/// A channel's state towards its provider.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Health {
+    Ready,
+    Degraded { reason: String },
+    Unauthorized { reason: String },
+    Unreachable { reason: String },
+}
+
+impl Health {
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Degraded { .. } => "degraded",
+            Self::Unauthorized { .. } => "unauthorized",
+            Self::Unreachable { .. } => "unreachable",
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! The contract between the Switchboard daemon and a connector.
+//!
+//! A connector turns what one provider sends into [`InboundEvent`]s and what an agent writes into
+//! provider calls. It sees this crate and nothing else of the daemon. It hands out the surfaces
+//! that it has ([`WebhookSource`], [`PollSource`], [`StreamSource`], [`Sender`],
+//! [`AttachmentSource`]); no method returns "unsupported". Retries, rate, splitting, dedupe and
+//! durability belong to the daemon.
+//!
+//! Reading order: [`ids`], [`event`] (what comes in), [`outbound`] (what goes out), [`surface`]
+//! (the traits), [`capability`], [`error`], [`context`], [`registration`].
+
+pub mod capability;
+pub mod context;
+pub mod error;
+pub mod event;
+pub mod ids;
+pub mod outbound;
+pub mod registration;
+pub mod surface;
+
+pub use async_trait::async_trait;
+pub use bytes::Bytes;
+pub use capability::{Capabilities, Health, TextUnit};
+pub use context::{
+    BuildContext, Clock, HttpClient, HttpMethod, HttpRequest, HttpResponse, SecretRef,
+    SecretResolver,
+};
+pub use error::{Error, ErrorKind, Result};
+pub use event::{
+    Attachment, AttachmentBody, Automatic, Defect, DeliveryStage, Event, EventKind, Evidence,
+    IdentityClaim, InboundEvent, InboundMessage, Method, Participant, ParticipantRole,
+    Sender as MessageSender, ThreadHints,
+};
+pub use ids::{BrandId, ChannelId, DedupeKey, Namespace, QueueId, reply_token_candidates};
+pub use jiff::Timestamp;
+pub use outbound::{OutboundAttachment, OutboundMessage, Recipient, SendReceipt};
+pub use registration::{ConnectorKind, Registration};
+pub use secrecy::{ExposeSecret, SecretString};
+pub use surface::{
+    AttachmentSource, Connector, Cursor, InboundBatch, Intake, PollSource, Sender, StreamSource,
+    WebhookOutcome, WebhookReply, WebhookRequest, WebhookSource,
+};
+pub use tokio_util::sync::CancellationToken;

@@ -1,0 +1,71 @@
+//! Mail in: one mailbox followed over IMAP. The cursor moves only with a durable batch; nothing
+//! in the mailbox is changed, so a person may work in it, too.
+
+mod cursor;
+mod link;
+mod session;
+mod sync;
+
+use std::sync::{Arc, Mutex};
+
+use connector_api::{CancellationToken, Clock, Cursor, Intake, Result, StreamSource, async_trait};
+
+use crate::config::Settings;
+use crate::imap::session::Session;
+use crate::imap::sync::{Follower, Troubles};
+
+/// The stream source of one channel.
+pub(crate) struct Mailbox {
+    settings: Arc<Settings>,
+    clock: Arc<dyn Clock>,
+    /// Mails that failed to be fetched, remembered over reconnects.
+    troubles: Mutex<Troubles>,
+}
+
+impl Mailbox {
+    pub(crate) fn new(settings: Arc<Settings>, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            settings,
+            clock,
+            troubles: Mutex::default(),
+        }
+    }
+
+    /// Logs in and out again.
+    pub(crate) async fn check(&self) -> Result<()> {
+        let session = Session::open(&self.settings.imap).await?;
+        session.log_out().await;
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl StreamSource for Mailbox {
+    async fn run(
+        &self,
+        resume: Option<Cursor>,
+        intake: Arc<dyn Intake>,
+        stop: CancellationToken,
+    ) -> Result<()> {
+        let opened = tokio::select! {
+            biased;
+            () = stop.cancelled() => return Ok(()),
+            opened = Session::open(&self.settings.imap) => opened,
+        };
+        let mut session = opened?;
+        let mut follower = Follower {
+            settings: &self.settings,
+            clock: self.clock.as_ref(),
+            troubles: &self.troubles,
+            intake: intake.as_ref(),
+            session: &mut session,
+        };
+        let followed = tokio::select! {
+            biased;
+            () = stop.cancelled() => Ok(()),
+            followed = follower.follow(resume) => followed,
+        };
+        session.log_out().await;
+        followed
+    }
+}

@@ -1,0 +1,236 @@
+//! How far a mailbox has been read, and which mails in it are news.
+//!
+//! UIDs rise only while UIDVALIDITY stays the same. When it changes (an index rebuilt, a mailbox
+//! moved) everything is read again from UID 1 and the daemon's dedupe drops what it knows. What
+//! lay in the mailbox before the channel was first connected was never news and must not become
+//! news then: the position keeps the date of the newest such mail by the server's own clock
+//! (INTERNALDATE, which survives copies), so no clock of ours has to agree with it.
+
+use connector_api::{Cursor, Error, Result};
+use serde::{Deserialize, Serialize};
+
+/// Some servers assign UIDs in order but show them late; as many UIDs below the next one are
+/// looked at again, each only if it was not seen before.
+pub(crate) const LATE_UIDS: u32 = 20;
+
+/// The cursor of one mailbox. Fields may be added; removing one is a breaking change.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Position {
+    pub(crate) uidvalidity: u32,
+    /// First UID not yet seen.
+    pub(crate) next_uid: u32,
+    /// The UIDs among the last [`LATE_UIDS`] that were seen.
+    #[serde(default)]
+    recent: Vec<u32>,
+    /// UIDs below this were there before the first connection (0 after a UIDVALIDITY change).
+    #[serde(default)]
+    old_below: u32,
+    /// Date of the newest mail that was there before, in seconds; `None`: the mailbox was empty.
+    #[serde(default)]
+    old_until: Option<i64>,
+    /// Old mails from this date on are imported as history.
+    #[serde(default)]
+    history_since: Option<i64>,
+    /// UIDVALIDITY changed: old mails are told by their date.
+    #[serde(default)]
+    was_reset: bool,
+}
+
+/// A mail as the server lists it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Listed {
+    pub(crate) uid: u32,
+    pub(crate) size_bytes: u64,
+    /// INTERNALDATE, in seconds.
+    pub(crate) date: Option<i64>,
+}
+
+/// What to do with a listed mail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Seen before, or older than the first connection and not wanted.
+    Skip,
+    /// From before the first connection: filed closed.
+    History,
+    New,
+}
+
+impl Position {
+    /// The position of a first connection: everything present is old. `newest` are the last
+    /// mails of the mailbox, `oldest_wanted` is where a backfill starts.
+    pub(crate) fn first(
+        uidvalidity: u32,
+        uid_next: u32,
+        newest: &[Listed],
+        now: i64,
+        backfill: Option<Backfill>,
+    ) -> Self {
+        let old_until = newest.iter().filter_map(|mail| mail.date).max();
+        let mut position = Self {
+            uidvalidity,
+            next_uid: uid_next,
+            recent: newest.iter().map(|mail| mail.uid).collect(),
+            old_below: uid_next,
+            // A mail dated in the future must not turn later mails into old ones.
+            old_until: old_until.map(|date| date.min(now)),
+            history_since: None,
+            was_reset: false,
+        };
+        if let Some(backfill) = backfill {
+            position.history_since = Some(backfill.since);
+            position.next_uid = backfill.first_uid.unwrap_or(uid_next).min(uid_next);
+            // They were listed, not read.
+            let next = position.next_uid;
+            position.recent.retain(|&uid| uid < next);
+        }
+        position.forget_far();
+        position
+    }
+
+    pub(crate) fn read(cursor: &Cursor) -> Result<Self> {
+        serde_json::from_value(cursor.0.clone())
+            .map_err(|error| Error::config(format!("cannot read the mailbox cursor: {error}")))
+    }
+
+    pub(crate) fn cursor(&self) -> Cursor {
+        Cursor(serde_json::to_value(self).unwrap_or_default())
+    }
+
+    /// Starts again at UID 1 when the server's numbers no longer mean what they meant.
+    pub(crate) fn follow_server(&mut self, uidvalidity: u32, uid_next: Option<u32>) -> bool {
+        let went_back = uid_next.is_some_and(|next| next < self.next_uid);
+        if uidvalidity == self.uidvalidity && !went_back {
+            return false;
+        }
+        self.uidvalidity = uidvalidity;
+        self.next_uid = 1;
+        self.recent.clear();
+        self.old_below = 0;
+        self.was_reset = true;
+        true
+    }
+
+    /// The first UID worth listing.
+    pub(crate) fn list_from(&self) -> u32 {
+        self.next_uid.saturating_sub(LATE_UIDS).max(1)
+    }
+
+    pub(crate) fn judge(&self, mail: &Listed) -> Verdict {
+        let is_far = mail.uid < self.list_from();
+        if is_far || (mail.uid < self.next_uid && self.recent.contains(&mail.uid)) {
+            return Verdict::Skip;
+        }
+        let is_old_by_date = || match (mail.date, self.old_until) {
+            (Some(date), Some(until)) => date <= until,
+            _ => false,
+        };
+        if mail.uid >= self.old_below && !(self.was_reset && is_old_by_date()) {
+            return Verdict::New;
+        }
+        match (mail.date, self.history_since) {
+            (Some(date), Some(since)) if date >= since => Verdict::History,
+            _ => Verdict::Skip,
+        }
+    }
+
+    /// Notes that a UID was dealt with.
+    pub(crate) fn pass(&mut self, uid: u32) {
+        if !self.recent.contains(&uid) {
+            self.recent.push(uid);
+        }
+        self.next_uid = self.next_uid.max(uid.saturating_add(1));
+        self.forget_far();
+    }
+
+    fn forget_far(&mut self) {
+        let from = self.list_from();
+        self.recent.retain(|&uid| uid >= from);
+        self.recent.sort_unstable();
+    }
+}
+
+/// Where an import of old mail starts.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Backfill {
+    /// In seconds.
+    pub(crate) since: i64,
+    /// The lowest UID that the server found; `None`: nothing that young.
+    pub(crate) first_uid: Option<u32>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mail(uid: u32, date: i64) -> Listed {
+        Listed {
+            uid,
+            size_bytes: 1,
+            date: Some(date),
+        }
+    }
+
+    fn connected() -> Position {
+        Position::first(7, 101, &[mail(99, 500), mail(100, 400)], 1_000, None)
+    }
+
+    #[test]
+    fn a_first_connection_starts_at_now() {
+        let position = connected();
+        assert_eq!(position.judge(&mail(100, 400)), Verdict::Skip);
+        assert_eq!(position.judge(&mail(50, 400)), Verdict::Skip);
+        assert_eq!(position.judge(&mail(101, 400)), Verdict::New);
+    }
+
+    #[test]
+    fn a_uid_shown_late_is_read_once() {
+        let mut position = connected();
+        position.pass(103);
+        assert_eq!(position.judge(&mail(102, 600)), Verdict::New);
+        position.pass(102);
+        assert_eq!(position.judge(&mail(102, 600)), Verdict::Skip);
+        assert_eq!(position.judge(&mail(103, 600)), Verdict::Skip);
+        assert_eq!(position.next_uid, 104);
+    }
+
+    #[test]
+    fn after_a_uidvalidity_change_old_mail_stays_old() {
+        let mut position = connected();
+        assert!(!position.follow_server(7, Some(101)));
+        assert!(position.follow_server(8, Some(3)));
+        assert_eq!(position.next_uid, 1);
+        assert_eq!(position.judge(&mail(1, 400)), Verdict::Skip);
+        assert_eq!(position.judge(&mail(2, 501)), Verdict::New);
+        let again = Position::read(&position.cursor()).unwrap();
+        assert_eq!(again, position);
+    }
+
+    #[test]
+    fn uids_that_fall_back_are_read_again() {
+        let mut position = connected();
+        assert!(position.follow_server(7, Some(90)));
+        assert_eq!(position.list_from(), 1);
+    }
+
+    #[test]
+    fn a_backfill_imports_old_mail_as_history() {
+        let backfill = Backfill {
+            since: 450,
+            first_uid: Some(99),
+        };
+        let newest = [mail(98, 100), mail(99, 500), mail(100, 400)];
+        let mut position = Position::first(7, 101, &newest, 1_000, Some(backfill));
+        assert_eq!(position.judge(&mail(99, 500)), Verdict::History);
+        assert_eq!(position.judge(&mail(100, 400)), Verdict::Skip);
+        assert_eq!(position.judge(&mail(101, 700)), Verdict::New);
+        position.follow_server(8, None);
+        assert_eq!(position.judge(&mail(1, 460)), Verdict::History);
+    }
+
+    #[test]
+    fn an_empty_mailbox_has_no_old_mail() {
+        let mut position = Position::first(7, 1, &[], 1_000, None);
+        position.follow_server(8, None);
+        assert_eq!(position.judge(&mail(1, 5)), Verdict::New);
+    }
+}

@@ -1,0 +1,117 @@
+#![doc = include_str!("../README.md")]
+
+mod config;
+mod imap;
+pub mod parse;
+mod smtp;
+mod tls;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use connector_api::{
+    BuildContext, Capabilities, Connector, ConnectorKind, Error, ErrorKind, Health, InboundEvent,
+    Registration, Result, Sender, StreamSource, TextUnit, WebhookRequest, async_trait,
+};
+
+use crate::config::Settings;
+pub use crate::config::{Config, ImapConfig, SmtpConfig, Tls};
+use crate::imap::Mailbox;
+use crate::smtp::Outbox;
+
+/// For the list in the daemon's `channels`.
+pub const REGISTRATION: Registration = Registration::of::<Email>();
+
+/// How long a health check may take; it stands in nobody's way, but operators wait for it.
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// The connector kind `email`.
+pub struct Email;
+
+impl ConnectorKind for Email {
+    const KIND: &'static str = "email";
+    const EXAMPLE: &'static str = r#"connector = "email"
+queue = "frontline"
+address = "support@shop.example"
+imap = { host = "imap.shop.example", user = "support@shop.example", password = { env = "SUPPORT_MAIL_PASSWORD" } }
+smtp = { host = "smtp.shop.example", user = "support@shop.example", password = { env = "SUPPORT_MAIL_PASSWORD" } }
+"#;
+    type Config = Config;
+
+    fn build(config: Config, context: BuildContext) -> Result<Box<dyn Connector>> {
+        let settings = Arc::new(config::check(config, &context)?);
+        Ok(Box::new(MailChannel {
+            mailbox: Mailbox::new(Arc::clone(&settings), context.clock),
+            outbox: Outbox::new(Arc::clone(&settings)),
+            settings,
+        }))
+    }
+}
+
+struct MailChannel {
+    settings: Arc<Settings>,
+    mailbox: Mailbox,
+    outbox: Outbox,
+}
+
+#[async_trait]
+impl Connector for MailChannel {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            stream: true,
+            send: true,
+            // A second mail with the same Message-ID is a second mail to most servers.
+            send_idempotent: false,
+            // Bounces come back as mails.
+            receipts: true,
+            replayable: true,
+            text_max: None,
+            text_unit: TextUnit::Chars,
+            attachment_bytes_max: Some(smtp::ATTACHMENT_BYTES_MAX),
+            reply_window: None,
+            sends_inflight_max: 4,
+            ..Capabilities::default()
+        }
+    }
+
+    async fn health(&self) -> Health {
+        let checks = async {
+            self.mailbox.check().await?;
+            self.outbox.check().await
+        };
+        match tokio::time::timeout(HEALTH_TIMEOUT, checks).await {
+            Ok(Ok(())) => Health::Ready,
+            Ok(Err(error)) => unhealthy(error),
+            Err(_) => Health::Unreachable {
+                reason: "no answer in time".to_owned(),
+            },
+        }
+    }
+
+    fn stream_source(&self) -> Option<&dyn StreamSource> {
+        Some(&self.mailbox)
+    }
+
+    fn sender(&self) -> Option<&dyn Sender> {
+        Some(&self.outbox)
+    }
+
+    fn parse_captured(&self, request: &WebhookRequest) -> Result<Vec<InboundEvent>> {
+        if request.body.is_empty() {
+            return Err(Error::malformed("an empty file is no mail"));
+        }
+        Ok(vec![parse::parse(
+            request.body.clone(),
+            &self.settings.parse,
+        )])
+    }
+}
+
+fn unhealthy(error: Error) -> Health {
+    let reason = error.message;
+    match error.kind {
+        ErrorKind::Auth => Health::Unauthorized { reason },
+        ErrorKind::Config => Health::Degraded { reason },
+        _ => Health::Unreachable { reason },
+    }
+}

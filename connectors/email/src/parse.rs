@@ -1,0 +1,205 @@
+//! One mail's bytes to one event: pure, total and bounded. Whatever arrives becomes an event with
+//! the full bytes beside it; what was wrong is listed in `defects`.
+
+mod auth_results;
+mod automatic;
+mod charset;
+mod content;
+mod dsn;
+mod headers;
+mod identity;
+mod key;
+mod limits;
+mod mdn;
+mod mime;
+mod threading;
+
+use connector_api::{Automatic, Bytes, Defect, Event, InboundEvent, InboundMessage};
+
+use crate::parse::content::Content;
+use crate::parse::headers::Headers;
+pub use crate::parse::identity::OwnAddresses;
+use crate::parse::identity::People;
+pub(crate) use crate::parse::identity::normalise as normalise_address;
+use crate::parse::limits::DEFECTS_MAX;
+use crate::parse::mime::{Part, Walk};
+
+/// What parsing depends on besides the bytes.
+#[derive(Debug, Clone, Default)]
+pub struct ParseSettings {
+    pub own: OwnAddresses,
+    /// The server whose `Authentication-Results` are believed; `None` believes nobody.
+    pub authserv_id: Option<String>,
+    /// Largest mail whose body is read, in bytes.
+    pub mail_bytes_max: u64,
+}
+
+/// Reads a whole mail.
+///
+/// Above `mail_bytes_max` only the headers are read; the bytes are kept all the same.
+pub fn parse(raw: Bytes, settings: &ParseSettings) -> InboundEvent {
+    let size = u64::try_from(raw.len()).unwrap_or(u64::MAX);
+    let max = settings.mail_bytes_max;
+    let is_too_large = size > max;
+    let defect = || Defect::new("too_large", format!("{size} bytes, limit {max}"));
+    read(raw, is_too_large.then(defect), settings)
+}
+
+/// Reads the header block of a mail whose body cannot be had; `why` is said in its defects.
+pub fn parse_headers_only(raw: Bytes, why: Defect, settings: &ParseSettings) -> InboundEvent {
+    read(raw, Some(why), settings)
+}
+
+fn read(raw: Bytes, bodiless: Option<Defect>, settings: &ParseSettings) -> InboundEvent {
+    let (headers, body) = Headers::split(&raw);
+    let content_digest = || key::content_digest(&headers, body);
+    let message_id = threading::message_id(&headers);
+    let dedupe_key = key::dedupe_key(message_id.as_deref(), &headers, body);
+    let people = identity::people(
+        &headers,
+        &settings.own,
+        settings.authserv_id.as_deref(),
+        // RFC 2606 reserves `.invalid`: nobody can own the address, and no two mails share it.
+        || format!("unknown-{}@sender.invalid", content_digest()),
+    );
+    let sent_at = headers.first("date").and_then(|field| field.date());
+
+    let mut walk = Walk::default();
+    header_defects(&headers, message_id.is_some(), sent_at.is_some(), &mut walk);
+    let mut content = Content::default();
+    let root = match bodiless {
+        Some(why) => {
+            walk.defects.push(why);
+            Walk::default().tree(headers.clone(), &[])
+        }
+        None => {
+            let root = walk.tree(headers.clone(), body);
+            content = content::read(&root, &mut walk);
+            root
+        }
+    };
+
+    let automatic = automatic::classify(&root, &author_address(&people), people.from_is_us);
+    let mut extra = serde_json::Map::new();
+    if let Some(address) = &people.reply_to {
+        extra.insert("reply_to".to_owned(), address.as_str().into());
+    }
+    if automatic::suppresses_answers(&headers) {
+        extra.insert("auto_response_suppress".to_owned(), true.into());
+    }
+    let mut defects = walk.defects;
+    defects.extend(people.defects.iter().cloned());
+    defects.truncate(DEFECTS_MAX);
+    let event = event(&headers, &root, people, content, automatic);
+    InboundEvent {
+        sent_at,
+        automatic,
+        defects,
+        extra,
+        raw: Some(raw.clone()),
+        ..InboundEvent::new(dedupe_key, event)
+    }
+}
+
+fn event(
+    headers: &Headers<'_>,
+    root: &Part<'_>,
+    people: People,
+    content: Content,
+    automatic: Option<Automatic>,
+) -> Event {
+    let receipt = match automatic {
+        Some(Automatic::Bounce) => dsn::receipt(root, &content.text),
+        Some(Automatic::ReadReceipt) => mdn::receipt(root),
+        _ => None,
+    };
+    if let Some(receipt) = receipt {
+        return receipt;
+    }
+    let is_forwarded = opens_with_forward(&content) && !headers.has("in-reply-to");
+    Event::Message(Box::new(InboundMessage {
+        from: people.from,
+        participants: people.participants,
+        subject: headers.text("subject"),
+        text: content.text,
+        html: content.html,
+        thread: threading::hints(headers, is_forwarded),
+        attachments: content.attachments,
+    }))
+}
+
+/// Whether a mail is nothing but somebody else's mail: attached without a word, or pasted under
+/// the line that mail programs write.
+fn opens_with_forward(content: &Content) -> bool {
+    const LINES: [&str; 5] = [
+        "---------- forwarded message",
+        "-------- forwarded message",
+        "-------- weitergeleitete nachricht",
+        "begin forwarded message:",
+        "----- forwarded message",
+    ];
+    let first = content
+        .text
+        .lines()
+        .map(str::trim)
+        .find(|line| !line.is_empty());
+    match first {
+        Some(line) => {
+            let line = line.to_lowercase();
+            LINES.iter().any(|start| line.starts_with(start))
+        }
+        None => content.has_attached_mail && content.html.is_none(),
+    }
+}
+
+fn author_address(people: &People) -> String {
+    let first = people.from.identities.first();
+    first.map(|claim| claim.address.clone()).unwrap_or_default()
+}
+
+fn header_defects(headers: &Headers<'_>, has_id: bool, has_date: bool, walk: &mut Walk) {
+    if headers.is_empty() {
+        walk.defect("no_headers", "");
+    }
+    if !has_id {
+        walk.defect("no_message_id", "");
+    }
+    if !has_date {
+        walk.defect("bad_date", "the date is missing or unreadable");
+    }
+    if headers.truncated {
+        let max = limits::HEADER_BYTES_MAX;
+        walk.defect("headers_too_large", format!("more than {max} bytes"));
+    }
+    if headers.bad_lines > 0 {
+        walk.defect("bad_header_line", format!("{} lines", headers.bad_lines));
+    }
+    if headers.fields().any(|field| field.is_misencoded()) {
+        walk.defect("header_charset_repaired", "");
+    }
+}
+
+/// A mail that its server could not give us: known to exist, unreadable.
+pub(crate) fn unreadable(key: String, reason: &str) -> InboundEvent {
+    let headers = Headers::default();
+    let people = identity::people(&headers, &OwnAddresses::default(), None, || {
+        format!("unknown-{}@sender.invalid", key.replace(':', "-"))
+    });
+    let message = InboundMessage {
+        from: people.from,
+        participants: Vec::new(),
+        subject: None,
+        text: String::new(),
+        html: None,
+        thread: connector_api::ThreadHints::default(),
+        attachments: Vec::new(),
+    };
+    let mut event = InboundEvent::new(
+        connector_api::DedupeKey::new(key),
+        Event::Message(Box::new(message)),
+    );
+    event
+        .defects
+        .push(Defect::new("unreadable_on_server", reason));
+    event
+}

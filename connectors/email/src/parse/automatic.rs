@@ -1,0 +1,224 @@
+//! Whether a machine wrote a mail, and which kind. Nothing automatic is ever answered
+//! automatically (RFC 3834), so a miss here is a mail loop and a false hit is a customer who gets
+//! no acknowledgement: both are kept rare by asking for signs that people do not produce.
+
+use connector_api::{Automatic, reply_token_candidates};
+
+use crate::parse::dsn::parts_of;
+use crate::parse::headers::Headers;
+use crate::parse::limits::RECEIVED_MAX;
+use crate::parse::mime::Part;
+use crate::parse::threading::message_id;
+
+/// Decides from the most certain sign to the weakest.
+pub(crate) fn classify(root: &Part<'_>, author: &str, author_is_us: bool) -> Option<Automatic> {
+    let headers = &root.headers;
+    if is_loop(headers, author_is_us) {
+        return Some(Automatic::Loop);
+    }
+    if let Some(report) = report(root) {
+        return Some(report);
+    }
+    let signs = Signs::read(headers, author);
+    if signs.is_bounce(headers) {
+        return Some(Automatic::Bounce);
+    }
+    if signs.is_auto_reply(headers) {
+        return Some(Automatic::AutoReply);
+    }
+    if signs.auto_submitted.is_some() {
+        return Some(Automatic::Generated);
+    }
+    if is_bulk(headers) {
+        return Some(Automatic::Bulk);
+    }
+    (signs.null_sender || signs.role_sender).then_some(Automatic::Generated)
+}
+
+/// Whether the sender asks for no automatic answer. Ordinary Exchange mail says so, too: it is
+/// no sign of a machine.
+pub(crate) fn suppresses_answers(headers: &Headers<'_>) -> bool {
+    let value = headers
+        .lower("x-auto-response-suppress")
+        .unwrap_or_default();
+    value
+        .split([',', ' '])
+        .any(|word| matches!(word, "all" | "autoreply" | "oof"))
+}
+
+/// Our own mail came back as a new one, or a mail goes in circles.
+fn is_loop(headers: &Headers<'_>, author_is_us: bool) -> bool {
+    let is_our_id =
+        || message_id(headers).is_some_and(|id| !reply_token_candidates(&id).is_empty());
+    headers.all("received").count() > RECEIVED_MAX || (author_is_us && is_our_id())
+}
+
+/// What a report (RFC 6522) reports, by its type or by the part that holds it.
+fn report(root: &Part<'_>) -> Option<Automatic> {
+    let report_type = match root.mime_type.as_str() {
+        "multipart/report" => root.parameter("report-type").unwrap_or_default(),
+        _ => String::new(),
+    };
+    let has = |types: &[&str]| !parts_of(root, types).is_empty();
+    match report_type.to_ascii_lowercase().as_str() {
+        "delivery-status" => Some(Automatic::Bounce),
+        "feedback-report" => Some(Automatic::FeedbackReport),
+        "disposition-notification" => Some(Automatic::ReadReceipt),
+        _ if has(&["message/feedback-report"]) => Some(Automatic::FeedbackReport),
+        _ if has(&["message/delivery-status", "message/global-delivery-status"]) => {
+            Some(Automatic::Bounce)
+        }
+        _ if has(&["message/disposition-notification"]) => Some(Automatic::ReadReceipt),
+        _ if root.mime_type == "multipart/report" => Some(Automatic::Generated),
+        _ => None,
+    }
+}
+
+/// The header signs that several rules need.
+struct Signs {
+    /// Its keyword, unless absent or `no`.
+    auto_submitted: Option<String>,
+    precedence: String,
+    subject: String,
+    /// `Return-Path: <>`: no answer is wanted by anyone (RFC 5321, section 4.5.5).
+    null_sender: bool,
+    /// The mail system itself.
+    daemon_sender: bool,
+    /// An address that nobody reads, or that a system writes from.
+    role_sender: bool,
+}
+
+impl Signs {
+    fn read(headers: &Headers<'_>, author: &str) -> Self {
+        let keyword = |name| {
+            let value: Option<String> = headers.lower(name);
+            let value = value.unwrap_or_default();
+            let word = value.split([';', ' ', '(']).next().unwrap_or_default();
+            word.to_owned()
+        };
+        let auto_submitted = keyword("auto-submitted");
+        let return_path = headers.first("return-path").map(|field| field.unfolded());
+        let return_path = return_path.map(|path| path.to_lowercase());
+        let null_sender = return_path.as_deref().is_some_and(|path| {
+            let path = path.trim_matches(['<', '>', ' ']);
+            path.is_empty() || path.starts_with("mailer-daemon")
+        });
+        let from = headers.lower("from").unwrap_or_default();
+        let local = author.split('@').next().unwrap_or_default();
+        let local: String = local.chars().filter(|c| c.is_alphanumeric()).collect();
+        let daemon_sender = from.contains("mailer-daemon")
+            || from.starts_with("mail delivery s")
+            || local == "mailerdaemon";
+        let role_sender = daemon_sender
+            || matches!(local.as_str(), "postmaster" | "mdaemon" | "bounces")
+            || ["noreply", "donotreply", "nichtantworten", "nepasrepondre"]
+                .iter()
+                .any(|word| local.contains(word));
+        Self {
+            auto_submitted: (!auto_submitted.is_empty() && auto_submitted != "no")
+                .then_some(auto_submitted),
+            precedence: keyword("precedence"),
+            subject: headers.lower("subject").unwrap_or_default(),
+            null_sender,
+            daemon_sender,
+            role_sender,
+        }
+    }
+
+    /// Bounces that use no report: qmail, Exchange, Gmail, gateways.
+    fn is_bounce(&self, headers: &Headers<'_>) -> bool {
+        const SUBJECTS: [&str; 18] = [
+            "undeliver",
+            "non-deliver",
+            "nondeliver",
+            "failure notice",
+            "delivery status",
+            "delivery failure",
+            "delivery failed",
+            "delivery has failed",
+            "delivery problem",
+            "delivery notification",
+            "mail delivery",
+            "returned mail",
+            "returning message",
+            "returned to sender",
+            "could not be delivered",
+            "unzustellbar",
+            "error sending your mail",
+            "メールエラー",
+        ];
+        let sounds_like_one = SUBJECTS.iter().any(|words| self.subject.contains(words));
+        headers.has("x-failed-recipients")
+            || self.daemon_sender
+            || (sounds_like_one && (self.null_sender || self.role_sender))
+    }
+
+    fn is_auto_reply(&self, headers: &Headers<'_>) -> bool {
+        const MARKS: [&str; 6] = [
+            "x-autoreply",
+            "x-autorespond",
+            "x-autoresponder",
+            "x-autoreply-from",
+            "x-mail-autoreply",
+            "x-vacation",
+        ];
+        let is_marked = MARKS.iter().any(|&name| {
+            headers
+                .lower(name)
+                .is_some_and(|value| !matches!(value.as_str(), "no" | "false"))
+        });
+        let is_apple_vacation = headers.lower("x-apple-action").as_deref() == Some("vacation");
+        is_marked
+            || is_apple_vacation
+            || self
+                .auto_submitted
+                .as_deref()
+                .is_some_and(|keyword| keyword == "auto-replied")
+            || matches!(self.precedence.as_str(), "auto_reply" | "auto-reply")
+            || (self.has_vacation_subject() && self.has_second_sign(headers))
+    }
+
+    /// A hint only: people write about being out of office, too.
+    fn has_vacation_subject(&self) -> bool {
+        const SUBJECTS: [&str; 21] = [
+            "automatic reply",
+            "auto reply",
+            "auto-reply",
+            "autoreply",
+            "autoresponse",
+            "auto response",
+            "out of office",
+            "out of the office",
+            "vacation",
+            "automatische antwort",
+            "automatische beantwortung",
+            "abwesenheit",
+            "réponse automatique",
+            "absence du bureau",
+            "respuesta automática",
+            "risposta automatica",
+            "resposta automática",
+            "automatisch antwoord",
+            "autosvar",
+            "自動返信",
+            "自动回复",
+        ];
+        SUBJECTS.iter().any(|words| self.subject.starts_with(words))
+    }
+
+    fn has_second_sign(&self, headers: &Headers<'_>) -> bool {
+        self.null_sender
+            || self.role_sender
+            || suppresses_answers(headers)
+            || headers.has("in-reply-to")
+            || headers.has("references")
+    }
+}
+
+fn is_bulk(headers: &Headers<'_>) -> bool {
+    let precedence = headers.lower("precedence").unwrap_or_default();
+    matches!(precedence.trim(), "bulk" | "junk" | "list")
+        || ["list-id", "list-unsubscribe", "list-post", "x-mailing-list"]
+            .iter()
+            .any(|&name| headers.has(name))
+}

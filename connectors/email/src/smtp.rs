@@ -1,0 +1,61 @@
+//! Mail out: one message, one mail, one attempt, one certain outcome.
+
+mod compose;
+mod dialogue;
+
+use std::sync::Arc;
+
+use connector_api::{Error, ErrorKind, OutboundMessage, Result, SendReceipt, Sender, async_trait};
+
+use crate::config::Settings;
+use crate::smtp::dialogue::Dialogue;
+
+/// Largest sum of attachments, in bytes: with base64 it stays under the 25 MiB that most
+/// receivers take.
+pub(crate) const ATTACHMENT_BYTES_MAX: u64 = 18 * 1024 * 1024;
+
+/// The sender of one channel.
+pub(crate) struct Outbox {
+    settings: Arc<Settings>,
+}
+
+impl Outbox {
+    pub(crate) fn new(settings: Arc<Settings>) -> Self {
+        Self { settings }
+    }
+
+    /// Connects and says hello.
+    pub(crate) async fn check(&self) -> Result<()> {
+        let dialogue = Dialogue::open(&self.settings.smtp, self.hello()).await?;
+        dialogue.quit().await;
+        Ok(())
+    }
+
+    /// The name we greet with: our own domain, because a machine's name is nobody's business.
+    fn hello(&self) -> &str {
+        let address = &self.settings.address;
+        address
+            .rsplit_once('@')
+            .map_or("localhost", |(_, domain)| domain)
+    }
+}
+
+#[async_trait]
+impl Sender for Outbox {
+    async fn send(&self, message: &OutboundMessage) -> Result<SendReceipt> {
+        let sizes = message.attachments.iter().map(|one| one.bytes.len() as u64);
+        if sizes.sum::<u64>() > ATTACHMENT_BYTES_MAX {
+            return Err(Error::new(
+                ErrorKind::TooLarge,
+                format!(
+                    "the attachments are larger than attachment_bytes_max {ATTACHMENT_BYTES_MAX}"
+                ),
+            ));
+        }
+        let mail = compose::compose(message, &self.settings)?;
+        let mut dialogue = Dialogue::open(&self.settings.smtp, self.hello()).await?;
+        dialogue.deliver(&mail).await?;
+        dialogue.quit().await;
+        Ok(SendReceipt::accepted(vec![mail.message_id]))
+    }
+}

@@ -1,0 +1,414 @@
+//! An IMAP server with one mailbox, in this process: enough of RFC 3501 for a reader, and a few
+//! ways to misbehave.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+pub const USER: &str = "support@shop.example";
+
+/// INTERNALDATE of the first mail; later ones follow a second apart.
+const FIRST_DATE: i64 = 1_767_600_000;
+
+pub struct FakeImap {
+    pub address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    /// Counts changes of the mailbox, for those who idle.
+    news: watch::Sender<u64>,
+    /// Counts cuts of all connections.
+    cuts: watch::Sender<u64>,
+    /// Connections that are past their first look at the mailbox.
+    listening: watch::Sender<usize>,
+}
+
+struct State {
+    password: String,
+    uidvalidity: u32,
+    uid_next: u32,
+    mails: BTreeMap<u32, Mail>,
+    clock: i64,
+    options: Options,
+    commands: Vec<String>,
+}
+
+#[derive(Clone)]
+struct Mail {
+    raw: Vec<u8>,
+    date: i64,
+}
+
+/// How the server differs from a good one.
+#[derive(Clone, Default)]
+pub struct Options {
+    pub no_idle: bool,
+    /// Says nothing any more, and does not hang up: a dead link.
+    pub is_dead: bool,
+    pub logins_refused: usize,
+    /// Mails whose content is refused.
+    pub refused_bodies: BTreeSet<u32>,
+    /// Mails that no listing shows yet.
+    pub invisible: BTreeSet<u32>,
+    /// Cuts the connection within the answer to as many fetches of content.
+    pub cut_fetches: usize,
+    /// Announced instead of the real size.
+    pub claimed_size: Option<u32>,
+}
+
+impl FakeImap {
+    pub async fn start(password: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let shared = Arc::new(Shared {
+            state: Mutex::new(State {
+                password: password.to_owned(),
+                uidvalidity: 7,
+                uid_next: 1,
+                mails: BTreeMap::new(),
+                clock: FIRST_DATE,
+                options: Options::default(),
+                commands: Vec::new(),
+            }),
+            news: watch::Sender::new(0),
+            cuts: watch::Sender::new(0),
+            listening: watch::Sender::new(0),
+        });
+        let server = Arc::clone(&shared);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(serve(stream, Arc::clone(&server)));
+            }
+        });
+        Self { address, shared }
+    }
+
+    /// Puts a mail into the mailbox and returns its UID.
+    pub fn deliver(&self, raw: impl Into<Vec<u8>>) -> u32 {
+        let uid = {
+            let mut state = self.shared.state();
+            let uid = state.uid_next;
+            state.uid_next += 1;
+            state.clock += 1;
+            let date = state.clock;
+            let raw = raw.into();
+            state.mails.insert(uid, Mail { raw, date });
+            uid
+        };
+        self.announce();
+        uid
+    }
+
+    pub fn announce(&self) {
+        self.shared.news.send_modify(|count| *count += 1);
+    }
+
+    pub fn delete(&self, uid: u32) {
+        self.shared.state().mails.remove(&uid);
+    }
+
+    /// Renumbers the mailbox under a new UIDVALIDITY.
+    pub fn renumber(&self) {
+        let mut state = self.shared.state();
+        state.uidvalidity += 1;
+        let mails = std::mem::take(&mut state.mails);
+        state.mails = (1u32..).zip(mails.into_values()).collect();
+        state.uid_next = u32::try_from(state.mails.len()).unwrap() + 1;
+    }
+
+    pub fn set(&self, change: impl FnOnce(&mut Options)) {
+        change(&mut self.shared.state().options);
+    }
+
+    /// Cuts every connection; [`FakeImap::listening`] waits for new ones from then on.
+    pub fn cut(&self) {
+        self.shared.listening.send_replace(0);
+        self.shared.cuts.send_modify(|count| *count += 1);
+    }
+
+    /// Returns once a connection has had its first look.
+    pub async fn listening(&self) {
+        let mut listening = self.shared.listening.subscribe();
+        listening.wait_for(|count| *count > 0).await.unwrap();
+    }
+
+    pub fn commands(&self) -> Vec<String> {
+        self.shared.state().commands.clone()
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct Connection {
+    lines: BufReader<OwnedReadHalf>,
+    out: OwnedWriteHalf,
+    shared: Arc<Shared>,
+    is_listening: bool,
+}
+
+async fn serve(stream: TcpStream, shared: Arc<Shared>) {
+    let mut cuts = shared.cuts.subscribe();
+    let (read, out) = stream.into_split();
+    let mut connection = Connection {
+        lines: BufReader::new(read),
+        out,
+        shared: Arc::clone(&shared),
+        is_listening: false,
+    };
+    tokio::select! {
+        _ = cuts.changed() => {}
+        _ = connection.run() => {
+            if connection.is_listening {
+                shared.listening.send_modify(|count| *count = count.saturating_sub(1));
+            }
+        }
+    }
+}
+
+impl Connection {
+    async fn run(&mut self) -> Option<()> {
+        self.say("* OK ready").await?;
+        loop {
+            let line = self.line().await?;
+            let (tag, command) = line.split_once(' ')?;
+            self.shared.state().commands.push(command.to_owned());
+            let upper = command.to_uppercase();
+            let verb = upper.split(' ').next()?;
+            match verb {
+                "LOGIN" => self.login(tag, command).await?,
+                "CAPABILITY" => {
+                    let idle = if self.shared.state().options.no_idle {
+                        ""
+                    } else {
+                        " IDLE"
+                    };
+                    self.say(&format!("* CAPABILITY IMAP4rev1{idle}")).await?;
+                    self.done(tag).await?;
+                }
+                "EXAMINE" => self.examine(tag).await?,
+                "IDLE" => self.idle(tag).await?,
+                "LOGOUT" => {
+                    self.say("* BYE so long").await?;
+                    self.done(tag).await?;
+                    return None;
+                }
+                "NOOP" => {
+                    self.exists().await?;
+                    self.done(tag).await?;
+                }
+                "FETCH" => self.fetch_by_number(tag, &upper).await?,
+                "UID" if upper.starts_with("UID FETCH") => self.fetch(tag, &upper).await?,
+                "UID" if upper.starts_with("UID SEARCH") => self.search(tag).await?,
+                _ => self.say(&format!("{tag} BAD unknown command")).await?,
+            }
+        }
+    }
+
+    async fn login(&mut self, tag: &str, command: &str) -> Option<()> {
+        let is_good = {
+            let mut state = self.shared.state();
+            let expected = format!("LOGIN \"{USER}\" \"{}\"", state.password);
+            let is_refused = state.options.logins_refused > 0;
+            state.options.logins_refused = state.options.logins_refused.saturating_sub(1);
+            command == expected && !is_refused
+        };
+        let answer = match is_good {
+            true => "OK logged in".to_owned(),
+            false => format!("NO [AUTHENTICATIONFAILED] not with {command}"),
+        };
+        self.say(&format!("{tag} {answer}")).await
+    }
+
+    async fn examine(&mut self, tag: &str) -> Option<()> {
+        let (uidvalidity, uid_next) = {
+            let state = self.shared.state();
+            (state.uidvalidity, state.uid_next)
+        };
+        self.exists().await?;
+        self.say(&format!("* OK [UIDVALIDITY {uidvalidity}] valid"))
+            .await?;
+        self.say(&format!("* OK [UIDNEXT {uid_next}] next")).await?;
+        self.say(&format!("{tag} OK [READ-ONLY] examined")).await
+    }
+
+    async fn exists(&mut self) -> Option<()> {
+        let count = self.visible().len();
+        self.say(&format!("* {count} EXISTS")).await
+    }
+
+    async fn idle(&mut self, tag: &str) -> Option<()> {
+        let mut news = self.shared.news.subscribe();
+        news.borrow_and_update();
+        self.say("+ idling").await?;
+        // What came between the last look and now is announced, too.
+        self.exists().await?;
+        loop {
+            let mut line = String::new();
+            tokio::select! {
+                changed = news.changed() => {
+                    changed.ok()?;
+                    self.exists().await?;
+                }
+                read = self.lines.read_line(&mut line) => {
+                    if read.ok()? == 0 {
+                        return None;
+                    }
+                    self.stall_if_dead().await;
+                    return self.done(tag).await;
+                }
+            }
+        }
+    }
+
+    async fn search(&mut self, tag: &str) -> Option<()> {
+        let uids: Vec<String> = self.visible().keys().map(u32::to_string).collect();
+        self.say(&format!("* SEARCH {}", uids.join(" "))).await?;
+        self.done(tag).await
+    }
+
+    async fn fetch_by_number(&mut self, tag: &str, command: &str) -> Option<()> {
+        let set = command.split(' ').nth(1)?.to_owned();
+        let mails = self.visible();
+        let last = u32::try_from(mails.len()).ok()?;
+        for (number, (uid, mail)) in (1u32..).zip(mails) {
+            if in_set(&set, number, last) {
+                self.fetched(number, uid, &mail, command).await?;
+            }
+        }
+        self.done(tag).await
+    }
+
+    async fn fetch(&mut self, tag: &str, command: &str) -> Option<()> {
+        if !self.is_listening {
+            self.is_listening = true;
+            self.shared.listening.send_modify(|count| *count += 1);
+        }
+        let set = command.split(' ').nth(2)?.to_owned();
+        let mails = self.visible();
+        let last = mails.keys().next_back().copied().unwrap_or_default();
+        let wanted: Vec<(u32, u32, Mail)> = (1u32..)
+            .zip(mails)
+            .map(|(number, (uid, mail))| (number, uid, mail))
+            .filter(|(_, uid, _)| in_set(&set, *uid, last))
+            .collect();
+        let wants_content = command.contains("BODY.PEEK[]");
+        for (number, uid, mail) in wanted {
+            let is_refused = self.shared.state().options.refused_bodies.contains(&uid);
+            if is_refused && wants_content {
+                return self.say(&format!("{tag} NO cannot read the mail")).await;
+            }
+            self.fetched(number, uid, &mail, command).await?;
+        }
+        self.done(tag).await
+    }
+
+    async fn fetched(&mut self, number: u32, uid: u32, mail: &Mail, command: &str) -> Option<()> {
+        let mut items = vec![format!("UID {uid}").into_bytes()];
+        if command.contains("RFC822.SIZE") {
+            let claimed = self.shared.state().options.claimed_size;
+            let size = claimed.unwrap_or(u32::try_from(mail.raw.len()).ok()?);
+            items.push(format!("RFC822.SIZE {size}").into_bytes());
+        }
+        if command.contains("INTERNALDATE") {
+            let date = Timestamp::from_second(mail.date).ok()?;
+            let date = date.strftime("%d-%b-%Y %H:%M:%S +0000");
+            items.push(format!("INTERNALDATE \"{date}\"").into_bytes());
+        }
+        for (item, section, content) in [
+            ("BODY.PEEK[]", "BODY[]", mail.raw.clone()),
+            ("BODY.PEEK[HEADER]", "BODY[HEADER]", header_of(&mail.raw)),
+        ] {
+            if command.contains(item) {
+                let mut literal = format!("{section} {{{}}}\r\n", content.len()).into_bytes();
+                literal.extend(content);
+                items.push(literal);
+            }
+        }
+        let mut line = format!("* {number} FETCH (").into_bytes();
+        line.extend(items.join(&b' '));
+        line.extend(b")\r\n");
+        let is_cut = {
+            let mut state = self.shared.state();
+            let is_cut = command.contains("BODY.PEEK") && state.options.cut_fetches > 0;
+            if is_cut {
+                state.options.cut_fetches -= 1;
+            }
+            is_cut
+        };
+        if is_cut {
+            let half = line.len() / 2;
+            self.out.write_all(line.get(..half)?).await.ok()?;
+            return None;
+        }
+        self.out.write_all(&line).await.ok()
+    }
+
+    fn visible(&self) -> BTreeMap<u32, Mail> {
+        let state = self.shared.state();
+        let mut mails = state.mails.clone();
+        mails.retain(|uid, _| !state.options.invisible.contains(uid));
+        mails
+    }
+
+    async fn line(&mut self) -> Option<String> {
+        let mut line = String::new();
+        if self.lines.read_line(&mut line).await.ok()? == 0 {
+            return None;
+        }
+        self.stall_if_dead().await;
+        Some(line.trim_end().to_owned())
+    }
+
+    async fn stall_if_dead(&self) {
+        let is_dead = self.shared.state().options.is_dead;
+        if is_dead {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    async fn done(&mut self, tag: &str) -> Option<()> {
+        self.say(&format!("{tag} OK done")).await
+    }
+
+    async fn say(&mut self, line: &str) -> Option<()> {
+        let line = format!("{line}\r\n");
+        self.out.write_all(line.as_bytes()).await.ok()
+    }
+}
+
+/// Whether a sequence set names `value`; `n:*` always names the last one.
+fn in_set(set: &str, value: u32, last: u32) -> bool {
+    let number = |text: &str| {
+        if text == "*" {
+            last
+        } else {
+            text.parse().unwrap()
+        }
+    };
+    set.split(',').any(|range| match range.split_once(':') {
+        Some((from, to)) => {
+            let (from, to) = (number(from), number(to));
+            (from.min(to)..=from.max(to)).contains(&value)
+        }
+        None => number(range) == value,
+    })
+}
+
+fn header_of(raw: &[u8]) -> Vec<u8> {
+    let end = raw.windows(4).position(|window| window == b"\r\n\r\n");
+    raw.get(..end.map_or(raw.len(), |end| end + 4))
+        .unwrap()
+        .to_vec()
+}

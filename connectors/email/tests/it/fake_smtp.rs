@@ -1,0 +1,215 @@
+//! An SMTP server in this process that keeps what it is given and fails on command.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use base64::Engine;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+
+pub struct FakeSmtp {
+    pub address: SocketAddr,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    login: String,
+    taken: Vec<Taken>,
+    data_commands: usize,
+    faults: VecDeque<Fault>,
+}
+
+/// A mail as it was handed over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Taken {
+    pub from: String,
+    pub to: Vec<String>,
+    pub raw: Vec<u8>,
+}
+
+/// What the next connection meets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fault {
+    /// This answer to a command (`MAIL`, `RCPT`, `DATA`, `AUTH`) or to the final dot (`.`).
+    Answer(&'static str, String),
+    /// Hangs up instead of answering; a mail that was complete is kept.
+    HangUp(&'static str),
+    /// Hangs up when it has read that many bytes of the mail.
+    HangUpWithin(usize),
+    /// Keeps the mail and says something that is no SMTP.
+    Garbage,
+}
+
+impl FakeSmtp {
+    pub async fn start(user: &str, password: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let login = format!("\0{user}\0{password}");
+        let state = Arc::new(Mutex::new(State {
+            login: base64::engine::general_purpose::STANDARD.encode(login),
+            ..State::default()
+        }));
+        let shared = Arc::clone(&state);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(serve(stream, Arc::clone(&shared)));
+            }
+        });
+        Self { address, state }
+    }
+
+    pub fn fail_next(&self, fault: Fault) {
+        self.state().faults.push_back(fault);
+    }
+
+    pub fn taken(&self) -> Vec<Taken> {
+        self.state().taken.clone()
+    }
+
+    /// How often somebody got as far as `DATA`.
+    pub fn data_commands(&self) -> usize {
+        self.state().data_commands
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn serve(stream: TcpStream, state: Arc<Mutex<State>>) {
+    let fault = lock(&state).faults.pop_front();
+    let (read, out) = stream.into_split();
+    let mut connection = Connection {
+        lines: BufReader::new(read),
+        out,
+        state,
+        fault,
+        from: String::new(),
+        to: Vec::new(),
+    };
+    connection.run().await;
+}
+
+struct Connection {
+    lines: BufReader<OwnedReadHalf>,
+    out: OwnedWriteHalf,
+    state: Arc<Mutex<State>>,
+    fault: Option<Fault>,
+    from: String,
+    to: Vec<String>,
+}
+
+impl Connection {
+    async fn run(&mut self) -> Option<()> {
+        self.say("220 fake.test.example ESMTP").await?;
+        loop {
+            let mut line = String::new();
+            if self.lines.read_line(&mut line).await.ok()? == 0 {
+                return None;
+            }
+            let line = line.trim_end().to_owned();
+            let verb = line.split(' ').next()?.to_uppercase();
+            match &self.fault {
+                Some(Fault::Answer(at, answer)) if *at == verb => {
+                    let answer = answer.clone();
+                    self.say(&answer).await?;
+                    continue;
+                }
+                Some(Fault::HangUp(at)) if *at == verb => return None,
+                _ => {}
+            }
+            match verb.as_str() {
+                "EHLO" => {
+                    self.say("250-fake.test.example").await?;
+                    self.say("250-AUTH PLAIN LOGIN").await?;
+                    self.say("250 8BITMIME").await?;
+                }
+                "AUTH" => {
+                    let is_good = line == format!("AUTH PLAIN {}", lock(&self.state).login);
+                    let answer = match is_good {
+                        true => "235 welcome".to_owned(),
+                        false => format!("535 5.7.8 not with {line}"),
+                    };
+                    self.say(&answer).await?;
+                }
+                "MAIL" => {
+                    self.from = address_in(&line)?;
+                    self.say("250 ok").await?;
+                }
+                "RCPT" => {
+                    self.to.push(address_in(&line)?);
+                    self.say("250 ok").await?;
+                }
+                "DATA" => self.data().await?,
+                "QUIT" => {
+                    self.say("221 bye").await?;
+                    return None;
+                }
+                _ => self.say("502 no such command").await?,
+            }
+        }
+    }
+
+    async fn data(&mut self) -> Option<()> {
+        lock(&self.state).data_commands += 1;
+        self.say("354 go ahead").await?;
+        if let Some(Fault::HangUpWithin(bytes)) = self.fault {
+            let mut some = vec![0; bytes];
+            self.lines.read_exact(&mut some).await.ok()?;
+            return None;
+        }
+        let raw = self.content().await?;
+        let taken = Taken {
+            from: std::mem::take(&mut self.from),
+            to: std::mem::take(&mut self.to),
+            raw,
+        };
+        match self.fault.clone() {
+            Some(Fault::Answer(".", answer)) => return self.say(&answer).await,
+            Some(Fault::HangUp(".")) => {
+                lock(&self.state).taken.push(taken);
+                return None;
+            }
+            Some(Fault::Garbage) => {
+                lock(&self.state).taken.push(taken);
+                return self.say("<html>what?").await;
+            }
+            _ => {}
+        }
+        lock(&self.state).taken.push(taken);
+        self.say("250 2.0.0 queued").await
+    }
+
+    /// Reads up to the final dot and takes the stuffed dots out again.
+    async fn content(&mut self) -> Option<Vec<u8>> {
+        let mut raw = Vec::new();
+        loop {
+            let mut line = Vec::new();
+            if self.lines.read_until(b'\n', &mut line).await.ok()? == 0 {
+                return None;
+            }
+            if line == b".\r\n" {
+                return Some(raw);
+            }
+            raw.extend_from_slice(line.strip_prefix(b".").unwrap_or(&line));
+        }
+    }
+
+    async fn say(&mut self, line: &str) -> Option<()> {
+        let line = format!("{line}\r\n");
+        self.out.write_all(line.as_bytes()).await.ok()
+    }
+}
+
+fn address_in(line: &str) -> Option<String> {
+    let (_, rest) = line.split_once('<')?;
+    let (address, _) = rest.split_once('>')?;
+    Some(address.to_owned())
+}

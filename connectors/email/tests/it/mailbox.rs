@@ -1,0 +1,317 @@
+//! Following a mailbox that is cut, renumbered, dead, slow and poisoned.
+
+use std::sync::Arc;
+
+use connector_api::{
+    BrandId, BuildContext, CancellationToken, Connector, Cursor, ErrorKind, Event, InboundEvent,
+    Result,
+};
+use connector_testkit::{FakeProvider, FixedClock, LoopbackHttp, RecordingIntake, StaticSecrets};
+use serde_json::json;
+use tokio::task::JoinHandle;
+
+use crate::fake_mail::FakeMail;
+
+/// A channel at work: run again from its cursor when it breaks, as the daemon does.
+struct Channel {
+    intake: Arc<RecordingIntake>,
+    stop: CancellationToken,
+    task: JoinHandle<Result<()>>,
+}
+
+fn build(fake: &FakeMail, change: impl FnOnce(&mut serde_json::Value)) -> Box<dyn Connector> {
+    let mut config = fake.config();
+    change(&mut config);
+    let context = BuildContext::new(
+        "support-mail".parse().unwrap(),
+        BrandId::default(),
+        Arc::new(FixedClock::default()),
+        Arc::new(LoopbackHttp::new()),
+        Arc::new(StaticSecrets::new(fake.secrets())),
+    );
+    (connector_email::REGISTRATION.build)(config, context).unwrap()
+}
+
+impl Channel {
+    fn resume(fake: &FakeMail, cursor: Option<Cursor>, poll_interval: &str) -> Self {
+        let connector = build(fake, |config| {
+            config["poll_interval"] = json!(poll_interval)
+        });
+        Self::run(connector, cursor)
+    }
+
+    fn run(connector: Box<dyn Connector>, cursor: Option<Cursor>) -> Self {
+        let intake = Arc::new(RecordingIntake::resuming(cursor));
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(follow(connector, Arc::clone(&intake), stop.clone()));
+        Self { intake, stop, task }
+    }
+
+    async fn open(fake: &FakeMail) -> Self {
+        let channel = Self::resume(fake, None, "60s");
+        fake.imap.listening().await;
+        channel
+    }
+
+    async fn events(&self, count: usize) -> Vec<InboundEvent> {
+        self.intake.wait_for_events(count).await.unwrap();
+        let events = self.intake.events();
+        assert_eq!(events.len(), count, "{:?}", self.intake.keys());
+        events
+    }
+
+    async fn stop(self) -> Option<Cursor> {
+        self.stop.cancel();
+        self.task.await.unwrap().unwrap();
+        self.intake.cursor()
+    }
+}
+
+async fn follow(
+    connector: Box<dyn Connector>,
+    intake: Arc<RecordingIntake>,
+    stop: CancellationToken,
+) -> Result<()> {
+    let source = connector.stream_source().unwrap();
+    loop {
+        let ended = source
+            .run(intake.cursor(), intake.clone(), stop.clone())
+            .await;
+        match ended {
+            Ok(()) => return Ok(()),
+            Err(error) if error.kind == ErrorKind::Unavailable => tokio::task::yield_now().await,
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn texts(events: &[InboundEvent]) -> Vec<&str> {
+    let text = |event: &'_ InboundEvent| match &event.event {
+        Event::Message(_) => (),
+        other => panic!("{other:?}"),
+    };
+    events
+        .iter()
+        .map(|event| {
+            text(event);
+            match &event.event {
+                Event::Message(message) => message.text.trim(),
+                _ => "",
+            }
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn a_hundred_cuts_lose_nothing_and_the_keys_tell_repetitions() {
+    let fake = FakeMail::start().await;
+    let channel = Channel::open(&fake).await;
+    let mut ids = Vec::new();
+    for round in 0..100 {
+        ids.push(fake.customer_says(&format!("mail {round}")).await);
+        if round % 3 == 0 {
+            fake.imap.set(|options| options.cut_fetches = 1);
+        }
+        fake.imap.cut();
+        ids.push(fake.customer_says(&format!("mail {round} and more")).await);
+        channel.intake.wait_for_events(ids.len()).await.unwrap();
+    }
+    channel.stop().await;
+}
+
+#[tokio::test]
+async fn each_mail_comes_once_although_fetches_break() {
+    let fake = FakeMail::start().await;
+    let channel = Channel::open(&fake).await;
+    fake.imap.set(|options| options.cut_fetches = 3);
+    for number in 0..5 {
+        fake.customer_says(&format!("{number}")).await;
+    }
+    let events = channel.events(5).await;
+    assert_eq!(texts(&events), ["0", "1", "2", "3", "4"]);
+    channel.stop().await;
+}
+
+#[tokio::test]
+async fn a_renumbered_mailbox_is_read_again_without_its_old_mail() {
+    let fake = FakeMail::start().await;
+    fake.customer_says("older than the channel").await;
+    let channel = Channel::open(&fake).await;
+    fake.customer_says("known").await;
+    channel.events(1).await;
+    let cursor = channel.stop().await;
+    fake.imap.renumber();
+    fake.customer_says("new").await;
+    let channel = Channel::resume(&fake, cursor, "60s");
+    let events = channel.events(2).await;
+    assert_eq!(texts(&events), ["known", "new"]);
+    assert!(events.iter().all(|event| !event.history));
+    // And only once: the new numbers are the position from now on.
+    let cursor = channel.stop().await;
+    let channel = Channel::resume(&fake, cursor, "60s");
+    fake.customer_says("after").await;
+    assert_eq!(texts(&channel.events(1).await), ["after"]);
+    channel.stop().await;
+}
+
+#[tokio::test]
+async fn a_backfill_imports_old_mail_as_history_and_resumes_after_a_crash() {
+    let fake = FakeMail::start().await;
+    for number in 0..120 {
+        fake.customer_says(&format!("old {number}")).await;
+    }
+    let with_backfill = || build(&fake, |config| config["backfill"] = json!("30d"));
+    let channel = Channel::run(with_backfill(), None);
+    channel.intake.wait_for_events(50).await.unwrap();
+    channel.task.abort();
+    let before = channel.intake.events();
+    let again = Channel::run(with_backfill(), channel.intake.cursor());
+    fake.customer_says("new").await;
+    let events = again.events(121 - before.len()).await;
+    let (new, old) = events.split_last().unwrap();
+    assert!(before.iter().chain(old).all(|event| event.history));
+    assert_eq!(texts(std::slice::from_ref(new)), ["new"]);
+    assert!(!new.history);
+    again.stop().await;
+}
+
+#[tokio::test]
+async fn without_idle_the_mailbox_is_polled() {
+    let fake = FakeMail::start().await;
+    fake.imap.set(|options| options.no_idle = true);
+    let channel = Channel::resume(&fake, None, "1s");
+    fake.imap.listening().await;
+    fake.customer_says("polled").await;
+    assert_eq!(texts(&channel.events(1).await), ["polled"]);
+    assert!(!fake.imap.commands().contains(&"IDLE".to_owned()));
+    channel.stop().await;
+}
+
+#[tokio::test]
+async fn a_push_wakes_idle_long_before_the_next_poll() {
+    let fake = FakeMail::start().await;
+    let channel = Channel::resume(&fake, None, "1h");
+    fake.imap.listening().await;
+    fake.customer_says("pushed").await;
+    assert_eq!(texts(&channel.events(1).await), ["pushed"]);
+    channel.stop().await;
+}
+
+/// The server's side of the link is gone and nobody said so.
+#[tokio::test]
+async fn a_dead_link_is_noticed() {
+    let fake = FakeMail::start().await;
+    let connector = build(&fake, |config| {
+        config["poll_interval"] = json!("1s");
+        config["timeout"] = json!("1s");
+    });
+    let intake = Arc::new(RecordingIntake::new());
+    let stop = CancellationToken::new();
+    let source = connector.stream_source().unwrap();
+    let run = source.run(None, intake, stop);
+    let die = async {
+        fake.imap.listening().await;
+        fake.imap.set(|options| options.is_dead = true);
+        std::future::pending::<()>().await;
+    };
+    let error = tokio::select! {
+        ended = run => ended.unwrap_err(),
+        () = die => unreachable!("it never ends"),
+    };
+    assert_eq!(error.kind, ErrorKind::Unavailable, "{error}");
+}
+
+#[tokio::test]
+async fn a_mail_shown_late_is_found() {
+    let fake = FakeMail::start().await;
+    let channel = Channel::open(&fake).await;
+    fake.imap.set(|options| options.invisible = [2].into());
+    for text in ["first", "late", "third"] {
+        fake.customer_says(text).await;
+    }
+    assert_eq!(texts(&channel.events(2).await), ["first", "third"]);
+    fake.imap.set(|options| options.invisible.clear());
+    fake.imap.announce();
+    assert_eq!(texts(&channel.events(3).await), ["first", "third", "late"]);
+    channel.stop().await;
+}
+
+#[tokio::test]
+async fn a_mail_that_the_server_refuses_stops_nobody() {
+    let fake = FakeMail::start().await;
+    let channel = Channel::open(&fake).await;
+    fake.imap.set(|options| options.refused_bodies = [2].into());
+    for text in ["first", "poisoned", "third"] {
+        fake.customer_says(text).await;
+    }
+    let events = channel.events(3).await;
+    assert_eq!(texts(&events), ["first", "", "third"]);
+    let codes: Vec<&str> = events[1]
+        .defects
+        .iter()
+        .map(|defect| defect.code.as_str())
+        .collect();
+    assert_eq!(codes, ["unreadable_on_server"]);
+    channel.stop().await;
+}
+
+#[tokio::test]
+async fn of_a_mail_that_is_too_large_the_headers_are_kept() {
+    let fake = FakeMail::start().await;
+    let channel = Channel::open(&fake).await;
+    fake.imap
+        .set(|options| options.claimed_size = Some(26 * 1024 * 1024));
+    fake.customer_says("a film").await;
+    let events = channel.events(1).await;
+    let Event::Message(message) = &events[0].event else {
+        panic!("{:?}", events[0].event);
+    };
+    assert_eq!(message.subject.as_deref(), Some("A question"));
+    assert_eq!(message.text, "");
+    assert_eq!(events[0].defects[0].code, "too_large");
+    let fetched = fake.imap.commands();
+    assert!(
+        !fetched
+            .iter()
+            .any(|command| command.contains("BODY.PEEK[]"))
+    );
+    channel.stop().await;
+}
+
+#[tokio::test]
+async fn a_deleted_mail_leaves_no_hole() {
+    let fake = FakeMail::start().await;
+    let channel = Channel::open(&fake).await;
+    let cursor = channel.stop().await;
+    let (_, mail) = fake.mail("", "deleted by a person");
+    let uid = fake.imap.deliver(mail);
+    fake.imap.delete(uid);
+    fake.customer_says("still there").await;
+    let channel = Channel::resume(&fake, cursor, "60s");
+    assert_eq!(texts(&channel.events(1).await), ["still there"]);
+    channel.stop().await;
+}
+
+#[tokio::test]
+async fn nothing_in_the_mailbox_is_touched() {
+    let fake = FakeMail::start().await;
+    let channel = Channel::open(&fake).await;
+    fake.customer_says("hello").await;
+    channel.events(1).await;
+    channel.stop().await;
+    for command in fake.imap.commands() {
+        let is_harmless = ["SELECT", "STORE", "EXPUNGE", "BODY["]
+            .iter()
+            .all(|word| !command.contains(word));
+        assert!(is_harmless, "{command}");
+    }
+}
+
+#[tokio::test]
+async fn an_unreadable_cursor_is_said_and_not_overwritten() {
+    let fake = FakeMail::start().await;
+    let channel = Channel::resume(&fake, Some(Cursor(json!("what"))), "60s");
+    let error = channel.task.await.unwrap().unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Config, "{error}");
+    assert_eq!(channel.intake.cursor(), Some(Cursor(json!("what"))));
+}

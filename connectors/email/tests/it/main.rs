@@ -1,0 +1,10 @@
+//! The email connector from outside: parsing, and mailboxes and mail servers played on loopback.
+
+mod conformance;
+mod fake_imap;
+mod fake_mail;
+mod fake_smtp;
+mod hostile;
+mod mailbox;
+mod sending;
+mod shared_fixtures;

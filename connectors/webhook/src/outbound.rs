@@ -1,0 +1,208 @@
+//! Reply -> signed POST -> receipt. What an answer means is decided in one function, [`outcome`].
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use connector_api::{
+    Clock, Error, ErrorKind, Health, HttpClient, HttpMethod, HttpRequest, HttpResponse,
+    OutboundMessage, Result, SendReceipt, Sender, async_trait,
+};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::signature::{SigningKey, signed_headers};
+use crate::wire::WORD_CHARS_MAX;
+
+/// Longest answer read, in bytes: it carries an id or a reason.
+const ANSWER_BYTES_MAX: usize = 64 * 1024;
+
+/// Longest part of a receiver's reason that an agent is shown, in characters.
+const REASON_CHARS_MAX: usize = 200;
+
+/// The sending half of a channel.
+pub(crate) struct Delivery {
+    pub url: String,
+    pub key: SigningKey,
+    pub timeout: Duration,
+    /// Whether the receiver drops a repeated `webhook-id`.
+    pub idempotent: bool,
+    pub attachment_bytes_max: u64,
+    pub clock: Arc<dyn Clock>,
+    pub http: Arc<dyn HttpClient>,
+    /// What the last delivery found.
+    pub health: Mutex<Health>,
+}
+
+impl Delivery {
+    pub fn health(&self) -> Health {
+        self.health
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    async fn deliver(&self, message: &OutboundMessage) -> Result<SendReceipt> {
+        let body = body(message, self.attachment_bytes_max)?;
+        // The id stays, the timestamp moves: a retry an hour later is fresh and is still the same.
+        let now = self.clock.now().as_second();
+        let request = HttpRequest {
+            method: HttpMethod::Post,
+            url: self.url.clone(),
+            headers: signed_headers(&self.key, &message.id, now, &body),
+            body: body.into(),
+            timeout: self.timeout,
+            answer_bytes_max: ANSWER_BYTES_MAX,
+        };
+        outcome(&self.http.execute(request).await?, self.idempotent)
+    }
+
+    fn remember(&self, result: &Result<SendReceipt>) {
+        let health = match result
+            .as_ref()
+            .map_err(|error| (&error.kind, &error.message))
+        {
+            Err((ErrorKind::Auth, reason)) => Health::Unauthorized {
+                reason: reason.clone(),
+            },
+            Err((ErrorKind::Unavailable | ErrorKind::OutcomeUnknown, reason)) => {
+                Health::Unreachable {
+                    reason: reason.clone(),
+                }
+            }
+            Err((ErrorKind::RateLimited { .. }, reason)) => Health::Degraded {
+                reason: reason.clone(),
+            },
+            // It answered, and what it refused was this one message.
+            _ => Health::Ready,
+        };
+        *self.health.lock().unwrap_or_else(PoisonError::into_inner) = health;
+    }
+}
+
+#[async_trait]
+impl Sender for Delivery {
+    async fn send(&self, message: &OutboundMessage) -> Result<SendReceipt> {
+        let result = self.deliver(message).await;
+        self.remember(&result);
+        result
+    }
+}
+
+/// What the receiver gets.
+#[derive(Serialize)]
+struct WireReply<'a> {
+    r#type: &'static str,
+    id: &'a str,
+    conversation: &'a str,
+    to: WireRecipient<'a>,
+    thread: Option<&'a str>,
+    text: &'a str,
+    /// Nobody wrote this: an acknowledgement.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    automatic: bool,
+    attachments: Vec<WireAttachment<'a>>,
+}
+
+#[derive(Serialize)]
+struct WireRecipient<'a> {
+    id: &'a str,
+}
+
+#[derive(Serialize)]
+struct WireAttachment<'a> {
+    name: &'a str,
+    content_type: &'a str,
+    base64: String,
+}
+
+/// The same bytes on every attempt, as the message is the same.
+fn body(message: &OutboundMessage, attachment_bytes_max: u64) -> Result<Vec<u8>> {
+    let mut attachments = Vec::with_capacity(message.attachments.len());
+    for attachment in &message.attachments {
+        if attachment.bytes.len() as u64 > attachment_bytes_max {
+            return Err(Error::too_large(format!(
+                "cannot deliver {}: an attachment is larger than {attachment_bytes_max} bytes",
+                message.id
+            )));
+        }
+        attachments.push(WireAttachment {
+            name: &attachment.name,
+            content_type: &attachment.content_type,
+            base64: STANDARD.encode(&attachment.bytes),
+        });
+    }
+    let reply = WireReply {
+        r#type: "message",
+        id: &message.id,
+        conversation: &message.conversation,
+        to: WireRecipient {
+            id: &message.to.address,
+        },
+        thread: message.thread.as_deref(),
+        text: &message.text,
+        automatic: message.automatic,
+        attachments,
+    };
+    serde_json::to_vec(&reply)
+        .map_err(|error| Error::rejected(format!("cannot write {} as JSON: {error}", message.id)))
+}
+
+/// The one place where an answer gets its meaning.
+///
+/// After a 500, 502 or 504 the receiver may have taken the message before it failed. Where it
+/// drops repeats that does not matter; where it does not, only a person can tell.
+fn outcome(answer: &HttpResponse, idempotent: bool) -> Result<SendReceipt> {
+    let status = answer.status;
+    let kind = match status {
+        200..=299 => {
+            return Ok(SendReceipt::accepted(
+                provider_id(&answer.body).into_iter().collect(),
+            ));
+        }
+        401 | 403 => ErrorKind::Auth,
+        408 | 425 => ErrorKind::Unavailable,
+        429 => ErrorKind::RateLimited {
+            retry_after: answer.retry_after(),
+        },
+        503 => match answer.retry_after() {
+            Some(delay) => ErrorKind::RateLimited {
+                retry_after: Some(delay),
+            },
+            None => ErrorKind::Unavailable,
+        },
+        500..=599 if idempotent => ErrorKind::Unavailable,
+        500..=599 => ErrorKind::OutcomeUnknown,
+        // Redirects are not followed: a signed body goes to the configured address only.
+        _ => ErrorKind::Rejected,
+    };
+    let reason = reason(&answer.body)
+        .map(|reason| format!(": {reason}"))
+        .unwrap_or_default();
+    Err(Error::new(
+        kind,
+        format!("the receiver answered {status}{reason}"),
+    ))
+}
+
+/// The id in a 2xx answer `{"id": "…"}`. Any other answer still means that it was taken.
+fn provider_id(body: &[u8]) -> Option<String> {
+    let answer: Value = serde_json::from_slice(body).ok()?;
+    let id = answer.get("id")?.as_str()?;
+    let usable = !id.is_empty() && id.chars().nth(WORD_CHARS_MAX).is_none();
+    usable.then(|| id.to_owned())
+}
+
+/// What the receiver says about a refusal: the usual members, `detail` and `title` by RFC 9457.
+fn reason(body: &[u8]) -> Option<String> {
+    let answer: Value = serde_json::from_slice(body).ok()?;
+    let said = ["error", "reason", "detail", "message", "title"]
+        .iter()
+        .find_map(|member| answer.get(member)?.as_str())?;
+    let printable = said.chars().map(|c| if c.is_control() { ' ' } else { c });
+    Some(printable.take(REASON_CHARS_MAX).collect())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,167 @@
+//! The queue API: what helpdesk UIs and webhook senders talk to.
+//!
+//! A handler extracts, authorises, makes one call of the store and gives a view. Routes and their
+//! documentation are one thing: [`openapi`] is what [`router`] serves.
+
+use std::sync::Arc;
+
+use axum::extract::Request;
+use axum::http::{HeaderName, HeaderValue, header};
+use axum::middleware::map_response;
+use axum::response::Response;
+use bytes::Bytes;
+use connector_api::{CancellationToken, Clock, QueueId, WebhookRequest};
+use metrics_exporter_prometheus::PrometheusHandle;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::health::Health;
+use crate::ids::IdCodec;
+use crate::store::Store;
+use crate::wake::Wakes;
+
+mod auth;
+mod claims;
+mod contacts;
+mod conversations;
+mod docs;
+mod documentation;
+mod hooks;
+mod messages;
+mod operations;
+mod problem;
+mod queues;
+mod request;
+pub mod token;
+mod views;
+
+use problem::{ApiError, Kind};
+
+/// What the handlers work with.
+#[derive(Clone)]
+pub struct ApiState {
+    pub store: Arc<dyn Store>,
+    pub ids: IdCodec,
+    pub clock: Arc<dyn Clock>,
+    /// Rung under a queue's id when it has more waiting.
+    pub queues: Arc<Wakes>,
+    /// Rung under a channel's id when its outbox has something.
+    pub outbox: Arc<Wakes>,
+    pub hooks: Arc<dyn Hooks>,
+    pub health: Arc<Health>,
+    pub metrics: PrometheusHandle,
+    /// The largest body of a webhook request.
+    pub body_bytes_max: usize,
+    /// The configured queues.
+    pub known_queues: Arc<Vec<QueueId>>,
+    /// The version of the store's schema.
+    pub schema_version: i64,
+    /// Ends the requests that wait.
+    pub stop: CancellationToken,
+}
+
+/// Where webhook requests go: `inbound`, behind the channel's connector.
+#[async_trait::async_trait]
+pub trait Hooks: Send + Sync {
+    /// Verifies, parses, makes durable, and only then gives the answer to send.
+    async fn deliver(&self, channel: &str, request: WebhookRequest) -> HookAnswer;
+}
+
+/// What a webhook sender is answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HookAnswer {
+    Accepted(connector_api::WebhookReply),
+    /// No such webhook channel: 404.
+    UnknownChannel,
+    /// 401; nothing was stored.
+    Unauthorized { detail: String },
+    /// 400 with the place.
+    Malformed { detail: String },
+    /// 413.
+    TooLarge { detail: String },
+    /// 503 with `Retry-After`: not durable, not accepted.
+    Refused { detail: String, retry_after_seconds: u32 },
+}
+
+/// What handlers share: the state, and what the API itself remembers.
+struct App {
+    state: ApiState,
+    tokens: auth::Tokens,
+    claims: claims::Claims,
+    document: Bytes,
+}
+
+/// The whole HTTP surface.
+pub fn router(state: ApiState) -> axum::Router {
+    let (router, document) = routes().split_for_parts();
+    let document = document.to_json().expect("a document of strings is JSON");
+    let app = App {
+        state,
+        tokens: auth::Tokens::default(),
+        claims: claims::Claims::default(),
+        document: document.into(),
+    };
+    router
+        .fallback(no_such_path)
+        .method_not_allowed_fallback(no_such_method)
+        .layer(map_response(secured))
+        .with_state(Arc::new(app))
+}
+
+/// The OpenAPI document of [`router`].
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    routes().into_openapi()
+}
+
+fn routes() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::with_openapi(documentation::Document::openapi())
+        // Helpdesk UIs.
+        .routes(routes!(queues::list_queues))
+        .routes(routes!(queues::claim_conversation))
+        .routes(routes!(conversations::list_conversations))
+        .routes(routes!(conversations::get_conversation))
+        .routes(routes!(conversations::explain_conversation))
+        .routes(routes!(conversations::release_conversation))
+        .routes(routes!(conversations::resolve_conversation))
+        .routes(routes!(conversations::reopen_conversation))
+        .routes(routes!(messages::list_messages, messages::send_message))
+        .routes(routes!(messages::add_note))
+        .routes(routes!(messages::get_message))
+        .routes(routes!(contacts::get_contact))
+        // Providers.
+        .routes(routes!(hooks::deliver_webhook))
+        // Operators.
+        .routes(routes!(operations::get_liveness))
+        .routes(routes!(operations::get_readiness))
+        .routes(routes!(operations::get_metrics))
+        .routes(routes!(operations::get_version))
+        .routes(routes!(docs::get_openapi))
+        .routes(routes!(docs::get_docs))
+        .routes(routes!(docs::get_docs_asset))
+}
+
+async fn no_such_path() -> ApiError {
+    ApiError::new(Kind::NotFound, "there is nothing at this path; see /docs")
+}
+
+async fn no_such_method(request: Request) -> ApiError {
+    let detail = format!("this path does not take {}; see Allow", request.method());
+    ApiError::new(Kind::MethodNotAllowed, detail)
+}
+
+/// Sets the headers that keep a browser from doing more with an answer than showing it.
+async fn secured(mut response: Response) -> Response {
+    const DEFAULTS: [(HeaderName, &str); 5] = [
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::CACHE_CONTROL, "no-store"),
+        (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    ];
+    let headers = response.headers_mut();
+    for (name, value) in DEFAULTS {
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
+    }
+    response
+}

@@ -1,0 +1,139 @@
+//! The parts of the OpenAPI document that no single operation has: what the API is, how to
+//! authenticate, and the problems that several operations answer with.
+
+use std::collections::BTreeMap;
+
+use utoipa::openapi::extensions::Extensions;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::{Content, Ref, RefOr, Response, ResponseBuilder};
+use utoipa::{IntoResponses, Modify, OpenApi};
+
+use super::problem::{Kind, PROBLEM_JSON, Problem};
+
+/// The document that routes are added to.
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Switchboard",
+        description = "The queue API of Switchboard: conversations wait in queues, are claimed, \
+            read and answered; webhooks come in.\n\n\
+            JSON in snake_case, times in RFC 3339 UTC. Lists are pages: `items` and `next_cursor`, \
+            which the next request gives as `cursor`. Lists of messages are newest first. What a \
+            token may not see does not exist for it: 404. A conversation's ETag is its version; \
+            with If-Match an action is refused with 412 once the conversation has changed. \
+            Errors are RFC 9457 problems; clients branch on `type`."
+    ),
+    servers((url = "/", description = "This daemon")),
+    components(schemas(Problem)),
+    tags(
+        (name = "Queues", description = "What waits, and taking it"),
+        (name = "Conversations", description = "Reading, releasing, ending"),
+        (name = "Messages", description = "Reading and answering"),
+        (name = "Contacts", description = "Who writes"),
+        (name = "Hooks", description = "Where providers deliver"),
+        (name = "Operations", description = "Health, metrics, documentation; no token needed")
+    ),
+    modifiers(&BearerToken, &ProblemList)
+)]
+pub struct Document;
+
+struct BearerToken;
+
+impl Modify for BearerToken {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let scheme = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Bearer)
+            .description(Some("A token made by `switchboard token create`"))
+            .build();
+        document
+            .components
+            .get_or_insert_default()
+            .add_security_scheme("token", SecurityScheme::Http(scheme));
+    }
+}
+
+/// Lists every problem, so that the documentation can show what `type` refers to.
+struct ProblemList;
+
+impl Modify for ProblemList {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let problem = |kind: Kind| {
+            serde_json::json!({
+                "type": kind.uri(), "status": kind.status(), "title": kind.title()
+            })
+        };
+        let problems: serde_json::Value = Kind::ALL.into_iter().map(problem).collect();
+        document.extensions = Some(Extensions::builder().add("x-problems", problems).build());
+    }
+}
+
+fn answers<const N: usize>(answers: [(u16, &str); N]) -> BTreeMap<String, RefOr<Response>> {
+    let schema = || Content::new(Some(Ref::from_schema_name("Problem")));
+    let response = |description: &str| {
+        ResponseBuilder::new()
+            .description(description)
+            .content(PROBLEM_JSON, schema())
+            .build()
+    };
+    answers
+        .into_iter()
+        .map(|(status, description)| (status.to_string(), RefOr::T(response(description))))
+        .collect()
+}
+
+/// Makes groups of problem responses that operations share.
+macro_rules! problems {
+    ($($(#[$doc:meta])* $name:ident = $answers:expr;)*) => {$(
+        $(#[$doc])*
+        pub struct $name;
+
+        impl IntoResponses for $name {
+            fn responses() -> BTreeMap<String, RefOr<Response>> {
+                answers($answers)
+            }
+        }
+    )*};
+}
+
+problems! {
+    /// Of every operation with a token.
+    Authenticated = [
+        (401, "The token is missing, unknown or revoked"),
+        (403, "The token's role may not do this"),
+        (503, "Not possible now; see Retry-After"),
+    ];
+    /// Of operations with parameters.
+    BadParameters = [(400, "A parameter or header cannot be read; `field` names it")];
+    NoSuchThing = [(404, "There is no such thing, or the token may not see it")];
+    /// Of operations that change a conversation.
+    Contested = [
+        (403, "The token's role may not do this, or the conversation is another agent's"),
+        (409, "The conversation's `state` does not allow this; `holder` has it"),
+        (412, "The conversation is not at the version of If-Match any more"),
+    ];
+    /// Of operations that take a JSON body.
+    BadBody = [
+        (400, "The body or a header cannot be read; a required Idempotency-Key is missing"),
+        (408, "The body did not arrive in time"),
+        (413, "The body is too large"),
+        (415, "The body is not application/json"),
+        (422, "`field` is missing, unknown, reserved or unusable, or the Idempotency-Key was used for another request"),
+    ];
+    /// Of operations that take no body.
+    UnexpectedBody = [
+        (400, "The body or a header cannot be read"),
+        (408, "The body did not arrive in time"),
+        (413, "The body is too large"),
+        (422, "This takes no body"),
+    ];
+    /// Of webhooks.
+    HookRefused = [
+        (400, "The body cannot be read; says where"),
+        (401, "The connector did not accept the signature or token; nothing was stored"),
+        (404, "There is no such webhook channel"),
+        (408, "The body did not arrive in time"),
+        (413, "The body is too large"),
+        (503, "Not durable, not accepted: deliver again after Retry-After"),
+    ];
+    NotReady = [(503, "The daemon cannot do its work yet; `states` says which part")];
+}

@@ -1,0 +1,313 @@
+//! What the API answers when it does not do what was asked: RFC 9457 problems, of one type.
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use tracing::error;
+use utoipa::ToSchema;
+
+use crate::conversation::Status;
+use crate::dispatch::{Refusal, Role};
+use crate::store::StoreError;
+
+pub const PROBLEM_JSON: &str = "application/problem+json";
+/// What a caller is told to wait when the daemon cannot serve it now.
+const RETRY_AFTER_SECONDS: u32 = 5;
+
+/// Which problem; part of `type`, and what clients branch on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    BadRequest,
+    IdempotencyKeyRequired,
+    Unauthorized,
+    Forbidden,
+    NotAssignee,
+    NotFound,
+    MethodNotAllowed,
+    RequestTimeout,
+    WrongState,
+    NotAnswerable,
+    Stale,
+    TooLarge,
+    UnsupportedMediaType,
+    Unprocessable,
+    ReservedField,
+    IdempotencyKeyReused,
+    Internal,
+    NotReady,
+    Unavailable,
+    Overloaded,
+}
+
+impl Kind {
+    pub const ALL: [Self; 20] = [
+        Self::BadRequest,
+        Self::IdempotencyKeyRequired,
+        Self::Unauthorized,
+        Self::Forbidden,
+        Self::NotAssignee,
+        Self::NotFound,
+        Self::MethodNotAllowed,
+        Self::RequestTimeout,
+        Self::WrongState,
+        Self::NotAnswerable,
+        Self::Stale,
+        Self::TooLarge,
+        Self::UnsupportedMediaType,
+        Self::Unprocessable,
+        Self::ReservedField,
+        Self::IdempotencyKeyReused,
+        Self::Internal,
+        Self::NotReady,
+        Self::Unavailable,
+        Self::Overloaded,
+    ];
+
+    /// Status, the word in `type`, and the title.
+    fn parts(self) -> (u16, &'static str, &'static str) {
+        match self {
+            Self::BadRequest => (400, "bad-request", "The request cannot be read"),
+            Self::IdempotencyKeyRequired => (
+                400,
+                "idempotency-key-required",
+                "An Idempotency-Key is required",
+            ),
+            Self::Unauthorized => (401, "unauthorized", "A valid token is required"),
+            Self::Forbidden => (403, "forbidden", "This token's role may not do this"),
+            Self::NotAssignee => (403, "not-assignee", "The conversation is not yours"),
+            Self::NotFound => (404, "not-found", "There is no such thing"),
+            Self::MethodNotAllowed => (
+                405,
+                "method-not-allowed",
+                "This path does not take this method",
+            ),
+            Self::RequestTimeout => (408, "request-timeout", "The body did not arrive in time"),
+            Self::WrongState => (
+                409,
+                "wrong-state",
+                "The conversation's state does not allow this",
+            ),
+            Self::NotAnswerable => (
+                409,
+                "not-answerable",
+                "There is nowhere to send an answer to",
+            ),
+            Self::Stale => (412, "stale-version", "The conversation has changed"),
+            Self::TooLarge => (413, "too-large", "The body is too large"),
+            Self::UnsupportedMediaType => (415, "unsupported-media-type", "The body must be JSON"),
+            Self::Unprocessable => (422, "unprocessable", "The body says something unusable"),
+            Self::ReservedField => (422, "reserved-field", "Reserved, not yet supported"),
+            Self::IdempotencyKeyReused => (
+                422,
+                "idempotency-key-reused",
+                "The Idempotency-Key was used for another request",
+            ),
+            Self::Internal => (500, "internal", "Something went wrong on our side"),
+            Self::NotReady => (503, "not-ready", "The daemon is not ready"),
+            Self::Unavailable => (503, "unavailable", "Not possible now"),
+            Self::Overloaded => (503, "overloaded", "Too much at once"),
+        }
+    }
+
+    pub fn status(self) -> u16 {
+        self.parts().0
+    }
+
+    pub fn title(self) -> &'static str {
+        self.parts().2
+    }
+
+    /// The `type` member: a reference into the documentation that this daemon serves.
+    pub fn uri(self) -> String {
+        format!("/docs#problem-{}", self.parts().1)
+    }
+}
+
+/// An RFC 9457 problem. Members beyond the first four are there where they say something.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[schema(example = json!({
+    "type": "/docs#problem-wrong-state",
+    "title": "The conversation's state does not allow this",
+    "status": 409,
+    "detail": "cannot resolve this conversation: it is resolved",
+    "state": "resolved",
+    "holder": "ada"
+}))]
+pub struct Problem {
+    /// Names the problem; clients branch on it.
+    #[serde(rename = "type")]
+    pub uri: String,
+    pub title: &'static str,
+    /// The HTTP status.
+    pub status: u16,
+    /// What was wrong with this request, for a person.
+    pub detail: String,
+    /// The conversation's status, where it is the reason.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<Status>,
+    /// Who holds the conversation, where that is the reason.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub holder: Option<String>,
+    /// The conversation's version, where another one was expected.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub current_version: Option<i64>,
+    /// The field, parameter or header at fault.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
+    /// The values that would be taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allowed: Option<Vec<String>>,
+    /// The states of the daemon's parts, where it is not ready.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub states: Option<std::collections::BTreeMap<String, crate::health::State>>,
+}
+
+/// The one error of every handler.
+#[derive(Debug)]
+pub struct ApiError {
+    pub problem: Box<Problem>,
+    retry_after_seconds: Option<u32>,
+    challenge: Option<&'static str>,
+}
+
+pub type ApiResult<T> = Result<T, ApiError>;
+
+impl ApiError {
+    pub fn new(kind: Kind, detail: impl Into<String>) -> Self {
+        let (status, _, title) = kind.parts();
+        let problem = Problem {
+            uri: kind.uri(),
+            title,
+            status,
+            detail: detail.into(),
+            state: None,
+            holder: None,
+            current_version: None,
+            field: None,
+            allowed: None,
+            states: None,
+        };
+        let retry_after_seconds = (status == 503).then_some(RETRY_AFTER_SECONDS);
+        Self {
+            problem: Box::new(problem),
+            retry_after_seconds,
+            challenge: None,
+        }
+    }
+
+    pub fn bad_request(field: &str, detail: impl Into<String>) -> Self {
+        Self::new(Kind::BadRequest, detail).field(field)
+    }
+
+    pub fn not_found(what: &str) -> Self {
+        Self::new(Kind::NotFound, format!("there is no such {what}"))
+    }
+
+    pub fn role(role: Role) -> Self {
+        Refusal::Role { role }.into()
+    }
+
+    /// 401 with the challenge that RFC 9110, section 11.6.1 requires.
+    pub fn unauthorized(detail: impl Into<String>, challenge: &'static str) -> Self {
+        Self {
+            challenge: Some(challenge),
+            ..Self::new(Kind::Unauthorized, detail)
+        }
+    }
+
+    pub fn field(mut self, field: &str) -> Self {
+        self.problem.field = Some(field.to_owned());
+        self
+    }
+
+    pub fn allowed<T: Into<String>>(mut self, allowed: impl IntoIterator<Item = T>) -> Self {
+        self.problem.allowed = Some(allowed.into_iter().map(Into::into).collect());
+        self
+    }
+
+    pub fn retry_after(mut self, seconds: u32) -> Self {
+        self.retry_after_seconds = Some(seconds);
+        self
+    }
+}
+
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> Self {
+        let kind = match &refusal {
+            Refusal::NotFound { .. } => Kind::NotFound,
+            Refusal::WrongState { .. } => Kind::WrongState,
+            Refusal::NotAssignee { .. } => Kind::NotAssignee,
+            Refusal::Role { .. } => Kind::Forbidden,
+            Refusal::Stale { .. } => Kind::Stale,
+            Refusal::NotAnswerable { .. } => Kind::NotAnswerable,
+            Refusal::KeyReused => Kind::IdempotencyKeyReused,
+        };
+        let mut answer = Self::new(kind, refusal.to_string());
+        match refusal {
+            Refusal::WrongState { status, holder, .. }
+            | Refusal::NotAssignee { status, holder, .. } => {
+                answer.problem.state = Some(status);
+                answer.problem.holder = holder;
+            }
+            Refusal::Stale { current, .. } => answer.problem.current_version = Some(current),
+            Refusal::NotFound { .. }
+            | Refusal::Role { .. }
+            | Refusal::NotAnswerable { .. }
+            | Refusal::KeyReused => {}
+        }
+        answer
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(failed: StoreError) -> Self {
+        match failed {
+            StoreError::Refused(refusal) => refusal.into(),
+            StoreError::Unavailable(_) => {
+                Self::new(Kind::Unavailable, "the store is not available")
+            }
+            StoreError::Closed => Self::new(Kind::Unavailable, "the daemon is shutting down"),
+            StoreError::StaleEpoch(_) | StoreError::Poisoned(_) => {
+                error!(error = %failed, "a request failed in the store: {failed}");
+                Self::new(Kind::Internal, "the store could not carry this out")
+            }
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let status =
+            StatusCode::from_u16(self.problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let body = serde_json::to_vec(&self.problem).unwrap_or_default();
+        let mut response = (status, body).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
+        if let Some(seconds) = self.retry_after_seconds {
+            headers.insert(header::RETRY_AFTER, seconds.into());
+        }
+        if let Some(challenge) = self.challenge {
+            headers.insert(
+                header::WWW_AUTHENTICATE,
+                HeaderValue::from_static(challenge),
+            );
+        }
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn every_problem_has_a_name_of_its_own_and_an_error_status() {
+        let names: HashSet<_> = Kind::ALL.map(Kind::uri).into();
+        assert_eq!(names.len(), Kind::ALL.len());
+        for kind in Kind::ALL {
+            assert!((400..600).contains(&kind.status()), "{kind:?}");
+        }
+    }
+}

@@ -1,0 +1,361 @@
+//! A message as the API shows it: the writer's new words first, the whole text where it differs.
+
+use connector_api::{Attachment, AttachmentBody, Defect, Event, InboundMessage, Timestamp};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::bus::Envelope;
+use crate::clock::timestamp;
+use crate::conversation::Delivery;
+use crate::ids::IdCodec;
+use crate::router::effects::Author;
+use crate::router::labels::{Label, Labels};
+use crate::store::{Draft, StoredContent, StoredMessage};
+
+use super::{EvidenceView, IdentityView, PublicIds, evidence_of};
+
+/// One thing said.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct MessageView {
+    #[schema(example = "msg_9a7b3c5d1e2f8a4b8c6d0e1f2a3b4c5d")]
+    pub id: String,
+    pub conversation_id: String,
+    /// Its place in the conversation.
+    pub seq: i64,
+    pub author: Author,
+    /// Null for a note, which is on none.
+    #[schema(example = "support-mail")]
+    pub channel: Option<String>,
+    /// The customer who wrote it.
+    pub from: Option<IdentityView>,
+    /// Where an answer goes: frozen when it was accepted.
+    pub to: Option<RecipientView>,
+    /// The agent who wrote it.
+    pub agent: Option<String>,
+    /// The writer's new words, without what they quote; null where the message was deleted.
+    pub text: Option<String>,
+    /// Everything as it came, where that is more than `text`.
+    pub full_text: Option<String>,
+    /// As the sender wrote it, NOT sanitised; only where the one message is asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub html: Option<String>,
+    pub subject: Option<String>,
+    pub attachments: Vec<AttachmentView>,
+    pub arrived_at: Timestamp,
+    /// When the provider says it was sent.
+    pub sent_at: Option<Timestamp>,
+    /// What became of it; null for what came in and for notes.
+    pub delivery: Option<Delivery>,
+    /// Why it was refused, or why nobody knows.
+    pub reason: Option<String>,
+    pub deleted: bool,
+    pub edited: bool,
+    /// The same words came before, in this message.
+    pub duplicate_of: Option<String>,
+    /// Written by a machine; nothing automatic answers it.
+    pub automatic: bool,
+    /// The provider sent this under a key that it had used for something else.
+    pub conflicting: bool,
+    pub labels: LabelsView,
+    /// What was wrong with it when it came.
+    pub defects: Vec<DefectView>,
+    pub reactions: Vec<String>,
+}
+
+/// Where a message goes.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct RecipientView {
+    pub namespace: String,
+    pub address: String,
+    pub name: Option<String>,
+}
+
+/// A file that came with a message. Name and type are the sender's words.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct AttachmentView {
+    pub name: Option<String>,
+    pub content_type: String,
+    pub size_bytes: Option<u64>,
+    pub content_id: Option<String>,
+    /// Shown inside the text.
+    pub inline: bool,
+    pub state: AttachmentState,
+    /// Why it is missing.
+    pub reason: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AttachmentState {
+    Stored,
+    /// Still at the provider.
+    Remote,
+    Missing,
+}
+
+/// Something that was wrong with a message that was kept all the same.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct DefectView {
+    #[schema(example = "charset_repaired")]
+    pub code: String,
+    pub detail: String,
+}
+
+/// What triage says of a message.
+#[derive(Debug, Default, Serialize, ToSchema)]
+pub struct LabelsView {
+    /// ISO 639-1.
+    pub language: LabelView,
+    pub intent: LabelView,
+    pub sentiment: LabelView,
+    pub urgency: LabelView,
+    /// `yes`, `no` or `unknown`.
+    pub spam: LabelView,
+    /// `auto_reply`, `bounce` …, or `no`.
+    pub automatic: LabelView,
+}
+
+/// A label: what, how sure, and what it went by. `unknown` where triage cannot tell.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct LabelView {
+    #[schema(example = "refund")]
+    pub value: String,
+    /// From 0 to 1.
+    #[schema(example = 0.9)]
+    pub confidence: f32,
+    #[schema(example = json!(["refund"]))]
+    pub evidence: Vec<String>,
+}
+
+impl Default for LabelView {
+    fn default() -> Self {
+        Label::default().into()
+    }
+}
+
+impl From<Label> for LabelView {
+    fn from(label: Label) -> Self {
+        Self {
+            value: label.value,
+            confidence: label.confidence,
+            evidence: label.evidence,
+        }
+    }
+}
+
+impl LabelsView {
+    /// The labels stored with a message; none are stored with what we wrote ourselves.
+    pub fn of(stored: &serde_json::Value) -> Self {
+        let Ok(labels) = serde_json::from_value::<Labels>(stored.clone()) else {
+            return Self::default();
+        };
+        Self {
+            language: labels.language.into(),
+            intent: labels.intent.into(),
+            sentiment: labels.sentiment.into(),
+            urgency: labels.urgency.into(),
+            spam: labels.spam.into(),
+            automatic: labels.automatic.into(),
+        }
+    }
+}
+
+impl MessageView {
+    /// A message of a list; without its HTML, which may be a hundred times its text.
+    pub fn of(message: &StoredMessage, ids: &IdCodec) -> Self {
+        Self {
+            html: None,
+            ..Self::whole(message, ids)
+        }
+    }
+
+    /// A message that was asked for by itself.
+    pub fn whole(message: &StoredMessage, ids: &IdCodec) -> Self {
+        let note = message.author == Author::Note;
+        let said = if message.deleted {
+            Said::default()
+        } else {
+            Said::of(&message.content)
+        };
+        Self {
+            id: ids.message(message.id),
+            conversation_id: ids.conversation(message.conversation),
+            seq: message.seq,
+            author: message.author,
+            channel: (!note).then(|| message.channel.as_str().to_owned()),
+            from: from_of(message),
+            to: said.to,
+            agent: message.agent.clone(),
+            text: said.text,
+            full_text: said.full_text,
+            html: said.html,
+            subject: said.subject,
+            attachments: said.attachments,
+            arrived_at: timestamp(message.arrived_at),
+            sent_at: message.sent_at.map(timestamp),
+            delivery: message.delivery,
+            reason: message.reason.clone(),
+            deleted: message.deleted,
+            edited: message.edited,
+            duplicate_of: message.duplicate_of.map(|id| ids.message(id)),
+            automatic: message.automatic,
+            conflicting: message.conflicting,
+            labels: LabelsView::of(&message.labels),
+            defects: said.defects,
+            reactions: message.reactions.clone(),
+        }
+    }
+}
+
+/// The sender, named as in this very message where it names them.
+fn from_of(message: &StoredMessage) -> Option<IdentityView> {
+    let stored = message.from.as_ref()?;
+    let (evidence, method) = evidence_of(&stored.method);
+    let named = match &message.content {
+        StoredContent::Inbound { first, .. } if !message.deleted => {
+            message_of(first).and_then(|said| said.from.name.clone())
+        }
+        _ => None,
+    };
+    Some(IdentityView {
+        namespace: stored.namespace.as_str().to_owned(),
+        address: stored.address.clone(),
+        evidence,
+        method,
+        name: named.or_else(|| stored.name.clone()),
+    })
+}
+
+/// What a message says, from wherever it is kept.
+#[derive(Default)]
+struct Said {
+    text: Option<String>,
+    full_text: Option<String>,
+    html: Option<String>,
+    subject: Option<String>,
+    attachments: Vec<AttachmentView>,
+    defects: Vec<DefectView>,
+    to: Option<RecipientView>,
+}
+
+impl Said {
+    fn of(content: &StoredContent) -> Self {
+        match content {
+            StoredContent::Inbound { first, edit } => Self::inbound(first, edit.as_deref()),
+            StoredContent::Written(draft) => Self::written(draft),
+            StoredContent::Unreadable(reason) => Self {
+                defects: vec![DefectView {
+                    code: "body_unreadable".to_owned(),
+                    detail: reason.clone(),
+                }],
+                ..Self::default()
+            },
+        }
+    }
+
+    fn written(draft: &Draft) -> Self {
+        let to = draft.to.as_ref();
+        Self {
+            text: Some(draft.text.clone()),
+            subject: to.and_then(|to| to.subject.clone()),
+            to: to.map(|to| RecipientView {
+                namespace: to.namespace.as_str().to_owned(),
+                address: to.address.clone(),
+                name: to.name.clone(),
+            }),
+            ..Self::default()
+        }
+    }
+
+    fn inbound(first: &Envelope, edit: Option<&Envelope>) -> Self {
+        let said = message_of(first);
+        let (envelope, full_text, html) = match edit.map(|edit| (edit, &edit.event.event)) {
+            Some((edit, Event::Edit { text, html, .. })) => (edit, text.as_str(), html.clone()),
+            _ => match (&first.event.event, said) {
+                (Event::System { text, .. }, _) => (first, text.as_str(), None),
+                (_, Some(said)) => (first, said.text.as_str(), said.html.clone()),
+                (_, None) => (first, "", None),
+            },
+        };
+        let text = envelope.text(full_text);
+        Self {
+            text: Some(text.to_owned()),
+            full_text: (text != full_text).then(|| full_text.to_owned()),
+            html,
+            subject: said.and_then(|said| said.subject.clone()),
+            attachments: said.map(attachments_of).unwrap_or_default(),
+            defects: first.event.defects.iter().map(DefectView::of).collect(),
+            to: None,
+        }
+    }
+}
+
+fn message_of(envelope: &Envelope) -> Option<&InboundMessage> {
+    match &envelope.event.event {
+        Event::Message(message) | Event::Echo(message) => Some(message),
+        _ => None,
+    }
+}
+
+fn attachments_of(said: &InboundMessage) -> Vec<AttachmentView> {
+    said.attachments.iter().map(AttachmentView::of).collect()
+}
+
+impl AttachmentView {
+    fn of(attachment: &Attachment) -> Self {
+        let (state, reason) = match &attachment.body {
+            AttachmentBody::Stored { .. } | AttachmentBody::Bytes(_) => {
+                (AttachmentState::Stored, None)
+            }
+            // The reference itself may carry the provider's credentials: it is not shown.
+            AttachmentBody::Reference { .. } => (AttachmentState::Remote, None),
+            AttachmentBody::Missing { reason } => (AttachmentState::Missing, Some(reason.clone())),
+            _ => (AttachmentState::Missing, None),
+        };
+        Self {
+            name: attachment.name.clone(),
+            content_type: attachment.content_type.clone(),
+            size_bytes: attachment.size_bytes,
+            content_id: attachment.content_id.clone(),
+            inline: attachment.inline,
+            state,
+            reason,
+        }
+    }
+}
+
+impl DefectView {
+    fn of(defect: &Defect) -> Self {
+        Self {
+            code: defect.code.clone(),
+            detail: defect.detail.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_word_claimed_is_unproven() {
+        assert_eq!(evidence_of("claimed"), (EvidenceView::Claimed, None));
+        assert_eq!(
+            evidence_of("dmarc"),
+            (EvidenceView::Verified, Some("dmarc".to_owned()))
+        );
+    }
+
+    #[test]
+    fn labels_that_are_missing_or_of_another_shape_are_unknown() {
+        for stored in [
+            serde_json::json!(null),
+            serde_json::json!({}),
+            serde_json::json!([1]),
+        ] {
+            assert_eq!(LabelsView::of(&stored).intent.value, "unknown", "{stored}");
+        }
+        let stored = serde_json::json!({ "intent": { "value": "refund", "confidence": 0.5 } });
+        assert_eq!(LabelsView::of(&stored).intent.value, "refund");
+    }
+}

@@ -1,0 +1,148 @@
+//! The bus: what was accepted, in order, until the router has decided it. One trait; `local` is
+//! a log in the store's own database, so that one commit carries intake and decisions.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use aws_lc_rs::hmac;
+use connector_api::{BrandId, ChannelId, Event, InboundEvent};
+use serde::{Deserialize, Serialize};
+
+pub mod local;
+
+/// The major version of [`Envelope`] this build writes. Additions keep it; a reader that meets a
+/// higher one pauses instead of guessing.
+pub const ENVELOPE_MAJOR: u32 = 1;
+
+/// An event as it stands on the bus: normalised, with where and when it arrived.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Envelope {
+    pub major: u32,
+    pub brand: BrandId,
+    pub channel: ChannelId,
+    /// UTC microseconds.
+    pub arrived_at: i64,
+    /// [`crate::router::keys::digest`] of the event as the connector gave it.
+    pub digest: u64,
+    #[serde(flatten)]
+    pub event: InboundEvent,
+    /// The whole text, where the event's `text` is the writer's new words only (a reply with quotes).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub full_text: Option<String>,
+}
+
+/// What intake hands to the bus: the envelope, written once, and the bytes that go beside it.
+#[derive(Debug, Clone)]
+pub struct NewRecord {
+    pub envelope: Arc<Envelope>,
+    pub key: RecordKey,
+    /// The envelope as JSON: the one stored copy of the message's text.
+    pub body: Vec<u8>,
+    /// The captured bytes of a mail; `None` where the envelope says everything, or where a card
+    /// number was found (then only the redacted form is kept).
+    pub raw: Option<NewBlob>,
+    /// Attachments taken out of the envelope.
+    pub blobs: Vec<NewBlob>,
+}
+
+/// An attachment's bytes, already written where it is large.
+#[derive(Debug, Clone)]
+pub struct NewBlob {
+    pub sha256: [u8; 32],
+    pub bytes_len: u64,
+    /// `None`: already a synced file of the blob store.
+    pub inline: Option<bytes::Bytes>,
+}
+
+/// Keyed hash of the customer's identity, or of the native thread where the event names nobody: a
+/// pure function of the event, so equal events have one owner and one order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RecordKey(pub u64);
+
+/// Computes the record key of an event under the installation's key.
+pub fn record_key(key: &hmac::Key, brand: &BrandId, channel: &ChannelId, event: &InboundEvent) -> RecordKey {
+    let mut context = hmac::Context::with_key(key);
+    let mut add = |part: &str| {
+        context.update(&(part.len() as u64).to_be_bytes());
+        context.update(part.as_bytes());
+    };
+    add(brand.as_str());
+    match &event.event {
+        Event::Message(message) if !message.from.identities.is_empty() => {
+            add(message.from.identities[0].namespace.as_str());
+            add(&message.from.identities[0].address);
+        }
+        Event::Message(message) | Event::Echo(message) => {
+            add(channel.as_str());
+            add(message.thread.native.as_deref().unwrap_or_default());
+        }
+        Event::Edit { target, .. }
+        | Event::Delete { target }
+        | Event::Reaction { target, .. }
+        | Event::Receipt { target, .. } => {
+            add(channel.as_str());
+            add(target);
+        }
+        Event::System { thread, .. } => {
+            add(channel.as_str());
+            add(thread.native.as_deref().unwrap_or_default());
+        }
+        _ => add(channel.as_str()),
+    }
+    let tag = context.sign();
+    RecordKey(tag.as_ref().iter().take(8).fold(0, |value, byte| value << 8 | u64::from(*byte)))
+}
+
+/// One record read back: whole, or the bytes that could not be read.
+#[derive(Debug, Clone)]
+pub struct Record {
+    /// Position in its partition; also the id of the message it becomes.
+    pub offset: i64,
+    pub content: Content,
+}
+
+#[derive(Debug, Clone)]
+pub enum Content {
+    Envelope(Arc<Envelope>),
+    /// Not one of ours, or damaged: goes to the dead letters with its bytes.
+    Unreadable { reason: String },
+    /// Written by a newer major version: the partition pauses until the software is upgraded.
+    Newer { major: u32 },
+}
+
+/// Reads a stored body.
+pub fn decode(body: &[u8]) -> Content {
+    #[derive(Deserialize)]
+    struct Major {
+        major: u32,
+    }
+    match serde_json::from_slice::<Envelope>(body) {
+        Ok(envelope) if envelope.major == ENVELOPE_MAJOR => Content::Envelope(Arc::new(envelope)),
+        Ok(Envelope { major, .. }) if major > ENVELOPE_MAJOR => Content::Newer { major },
+        Ok(Envelope { major, .. }) => Content::Unreadable { reason: format!("envelope of unknown major version {major}") },
+        Err(error) => match serde_json::from_slice::<Major>(body) {
+            Ok(Major { major }) if major > ENVELOPE_MAJOR => Content::Newer { major },
+            _ => Content::Unreadable { reason: format!("not an envelope: {error}") },
+        },
+    }
+}
+
+/// Why the bus did not take or give records.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BusError {
+    /// Refused before acceptance; try again after the delay.
+    #[error("intake is refused: {reason}")]
+    Overloaded { reason: String },
+    #[error("the bus is not available: {0}")]
+    Unavailable(String),
+}
+
+/// Durable, ordered by record key, read from a position the store keeps.
+#[async_trait]
+pub trait Bus: Send + Sync {
+    /// Returns once every record is on disk (or acked by all in-sync replicas), in this order.
+    async fn append(&self, records: Vec<NewRecord>) -> Result<(), BusError>;
+    /// The records of `partition` after `position`, at most `records_max`; waits until there is
+    /// at least one.
+    async fn read(&self, partition: u32, position: i64, records_max: usize) -> Result<Vec<Record>, BusError>;
+}

@@ -1,0 +1,252 @@
+//! The embedded bus: a log in the store's database. Appending is a job of the store's writer, so
+//! one commit carries the intake of one batch and the decisions of another; the router reads from
+//! memory, and from the database only what memory does not hold (after a start, or when far behind).
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use rusqlite::params;
+use tokio::sync::Notify;
+
+use crate::bus::{Bus, BusError, Content, NewRecord, Record, RecordKey, decode};
+use crate::ids::IdSource;
+use crate::store::StoreError;
+use crate::store::sqlite::SqliteStore;
+use crate::store::sqlite::writer::Tx;
+
+/// Undecided records above which intake refuses: a router that cannot keep up must not hide
+/// behind a growing log. About a minute of work.
+pub const LAG_RECORDS_MAX: i64 = 200_000;
+/// Records and text bytes kept in memory for the router.
+const TAIL_RECORDS_MAX: usize = 4_096;
+const TAIL_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// The log of one data directory.
+pub struct LocalBus {
+    store: Arc<SqliteStore>,
+    tail: Arc<Tail>,
+}
+
+/// The newest records, in memory.
+#[derive(Default)]
+struct Tail {
+    records: Mutex<Held>,
+    /// Records appended and not yet read past.
+    lag: AtomicI64,
+    arrived: Notify,
+}
+
+#[derive(Default)]
+struct Held {
+    records: VecDeque<(Record, usize)>,
+    bytes: usize,
+    /// Every record above this one is in `records`.
+    floor: i64,
+}
+
+impl LocalBus {
+    /// Continues the log: what is in the database is read from there.
+    pub async fn open(store: Arc<SqliteStore>) -> Result<Self, StoreError> {
+        let (newest, undecided) = store
+            .read(|conn, _| {
+                let newest = conn.query_row("SELECT coalesce(max(record), 0) FROM log", [], |row| row.get(0))?;
+                let undecided = conn.query_row(
+                    "SELECT count(*) FROM log WHERE record > (SELECT coalesce(min(position), 0) FROM position)",
+                    [],
+                    |row| row.get(0),
+                )?;
+                Ok((newest, undecided))
+            })
+            .await?;
+        let tail = Tail::default();
+        tail.hold().floor = newest;
+        tail.lag.store(undecided, Ordering::Release);
+        Ok(Self { store, tail: Arc::new(tail) })
+    }
+
+    /// Records accepted and not yet decided.
+    pub fn lag(&self) -> i64 {
+        self.tail.lag.load(Ordering::Acquire)
+    }
+
+    fn refuse_overload(&self) -> Result<(), BusError> {
+        let overloaded = |reason: &str| Err(BusError::Overloaded { reason: reason.to_owned() });
+        if self.lag() > LAG_RECORDS_MAX {
+            return overloaded("the router is too far behind");
+        }
+        if self.store.writer().room() == 0 {
+            return overloaded("too much is waiting to be written");
+        }
+        if self.store.wal_full() {
+            return overloaded("the write-ahead log is at its cap");
+        }
+        Ok(())
+    }
+}
+
+impl LocalBus {
+    /// Appends bytes as they are, whatever they are: how a foreign or damaged record comes about.
+    pub async fn append_bytes(&self, body: Vec<u8>, arrived_at: i64) -> Result<(), BusError> {
+        let tail = self.tail.clone();
+        let appended = self.store.writer().run_then(
+            1,
+            move |tx| {
+                let id = tx.memory.next();
+                insert_body(tx, id, arrived_at, RecordKey(0), &body)?;
+                Ok((id, body))
+            },
+            move |(id, body)| tail.push_one(*id, decode(body), body.len()),
+        );
+        appended.await.map(|_| ()).map_err(|error| BusError::Unavailable(error.to_string()))
+    }
+}
+
+#[async_trait]
+impl Bus for LocalBus {
+    async fn append(&self, records: Vec<NewRecord>) -> Result<(), BusError> {
+        if records.is_empty() {
+            return Ok(());
+        }
+        self.refuse_overload()?;
+        let tail = self.tail.clone();
+        let appended = self.store.writer().run_then(
+            records.len(),
+            move |tx| insert(tx, &records).map(|first| (first, records)),
+            move |(first, records)| tail.push(*first, records),
+        );
+        match appended.await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(BusError::Unavailable(error.to_string())),
+        }
+    }
+
+    async fn read(&self, _partition: u32, position: i64, records_max: usize) -> Result<Vec<Record>, BusError> {
+        loop {
+            let arrived = self.tail.arrived.notified();
+            let records = match self.tail.after(position, records_max) {
+                Some(records) => records,
+                None => self.read_log(position, records_max).await?,
+            };
+            if !records.is_empty() {
+                return Ok(records);
+            }
+            arrived.await;
+        }
+    }
+}
+
+impl LocalBus {
+    async fn read_log(&self, position: i64, records_max: usize) -> Result<Vec<Record>, BusError> {
+        let read = self.store.read(move |conn, _| {
+            let mut statement = conn.prepare_cached(
+                "SELECT log.record, body.content FROM log LEFT JOIN body ON body.id = log.record
+                 WHERE log.record > ?1 ORDER BY log.record LIMIT ?2",
+            )?;
+            let rows = statement.query_map(params![position, records_max as i64], |row| {
+                let body: Option<Vec<u8>> = row.get(1)?;
+                let content = body.map_or_else(
+                    || Content::Unreadable { reason: "its body is missing".to_owned() },
+                    |body| decode(&body),
+                );
+                Ok(Record { offset: row.get(0)?, content })
+            })?;
+            Ok(rows.collect::<rusqlite::Result<Vec<_>>>()?)
+        });
+        read.await.map_err(|error| BusError::Unavailable(error.to_string()))
+    }
+
+    /// Tells the log that records were decided.
+    pub fn decided(&self, position: i64, records: usize) {
+        self.tail.lag.fetch_sub(records as i64, Ordering::AcqRel);
+        self.tail.drop_through(position);
+    }
+}
+
+/// Writes the records and gives the first one's number.
+fn insert(tx: &mut Tx<'_>, records: &[NewRecord]) -> Result<i64, StoreError> {
+    let mut first = 0;
+    for record in records {
+        let id = tx.memory.next();
+        first = if first == 0 { id } else { first };
+        insert_body(tx, id, record.envelope.arrived_at, record.key, &record.body)?;
+        if let Some(raw) = &record.raw {
+            tx.conn
+                .prepare_cached("INSERT INTO raw (id, content, sha256, bytes_len) VALUES (?1, ?2, ?3, ?4)")?
+                .execute(params![
+                    id,
+                    raw.inline.as_deref(),
+                    raw.inline.is_none().then_some(raw.sha256.as_slice()),
+                    raw.bytes_len as i64
+                ])?;
+        }
+        for blob in &record.blobs {
+            tx.conn
+                .prepare_cached(
+                    "INSERT OR IGNORE INTO blob (body, sha256, bytes_len, content) VALUES (?1, ?2, ?3, ?4)",
+                )?
+                .execute(params![id, blob.sha256.as_slice(), blob.bytes_len as i64, blob.inline.as_deref()])?;
+        }
+    }
+    Ok(first)
+}
+
+fn insert_body(tx: &Tx<'_>, id: i64, arrived_at: i64, key: RecordKey, body: &[u8]) -> Result<(), StoreError> {
+    tx.conn
+        .prepare_cached("INSERT INTO log (record, arrived_at, record_key) VALUES (?1, ?2, ?3)")?
+        .execute(params![id, arrived_at, key.0 as i64])?;
+    tx.conn.prepare_cached("INSERT INTO body (id, content) VALUES (?1, ?2)")?.execute(params![id, body])?;
+    Ok(())
+}
+
+impl Tail {
+    fn hold(&self) -> std::sync::MutexGuard<'_, Held> {
+        self.records.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Called on the writer's thread, in commit order. Ids within one job are consecutive.
+    fn push(&self, first: i64, records: &[NewRecord]) {
+        for (offset, record) in (first..).zip(records) {
+            self.push_one(offset, Content::Envelope(record.envelope.clone()), record.body.len());
+        }
+    }
+
+    fn push_one(&self, offset: i64, content: Content, bytes: usize) {
+        let mut held = self.hold();
+        held.bytes += bytes;
+        held.records.push_back((Record { offset, content }, bytes));
+        while held.records.len() > TAIL_RECORDS_MAX || held.bytes > TAIL_BYTES_MAX {
+            held.drop_oldest();
+        }
+        self.lag.fetch_add(1, Ordering::AcqRel);
+        drop(held);
+        self.arrived.notify_one();
+    }
+
+    /// The records after `position`, or `None` when memory does not hold all of them.
+    fn after(&self, position: i64, records_max: usize) -> Option<Vec<Record>> {
+        let held = self.hold();
+        if held.floor > position {
+            return None;
+        }
+        let start = held.records.partition_point(|(record, _)| record.offset <= position);
+        Some(held.records.range(start..).take(records_max).map(|(record, _)| record.clone()).collect())
+    }
+
+    fn drop_through(&self, position: i64) {
+        let mut held = self.hold();
+        while held.records.front().is_some_and(|(record, _)| record.offset <= position) {
+            held.drop_oldest();
+        }
+    }
+}
+
+impl Held {
+    fn drop_oldest(&mut self) {
+        if let Some((record, bytes)) = self.records.pop_front() {
+            self.bytes -= bytes;
+            self.floor = self.floor.max(record.offset);
+        }
+    }
+}

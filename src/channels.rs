@@ -1,0 +1,163 @@
+//! The channels of this process: which connectors exist, and each configured account built by its
+//! own. The only place that knows a connector by name.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::sync::Arc;
+
+use connector_api::{
+    BrandId, BuildContext, Capabilities, ChannelId, Clock, Connector, Error, HttpClient, Registration,
+    SecretRef, SecretResolver, SecretString,
+};
+
+use crate::config::{Config, ConfigErrors, Vouch};
+
+/// The connectors of this build, by explicit list.
+pub fn builtin() -> Vec<Registration> {
+    vec![
+        #[cfg(feature = "email")]
+        connector_email::REGISTRATION,
+        #[cfg(feature = "webhook")]
+        connector_webhook::REGISTRATION,
+    ]
+}
+
+/// One configured account, ready to run.
+pub struct Channel {
+    pub id: ChannelId,
+    pub brand: BrandId,
+    pub vouches: Vec<Vouch>,
+    pub connector: Box<dyn Connector>,
+    pub capabilities: Capabilities,
+}
+
+/// All of them, by id.
+pub type Channels = Arc<BTreeMap<ChannelId, Arc<Channel>>>;
+
+/// Builds every channel; what is wrong with any of them is said at once.
+pub fn build(
+    config: &Config,
+    registrations: &[Registration],
+    clock: &Arc<dyn Clock>,
+    http: &Arc<dyn HttpClient>,
+) -> Result<Channels, ConfigErrors> {
+    let mut channels = BTreeMap::new();
+    let mut errors = ConfigErrors::default();
+    for (id, settings) in &config.channels {
+        let key = format!("channels.{id}");
+        let Some(registration) = registrations.iter().find(|known| known.kind == settings.connector) else {
+            errors.push(settings.origin.clone(), key, format!("there is no connector \"{}\"", settings.connector));
+            continue;
+        };
+        let context = BuildContext::new(
+            id.clone(),
+            settings.brand.clone(),
+            clock.clone(),
+            http.clone(),
+            Arc::new(Secrets),
+        );
+        match (registration.build)(settings.settings.clone(), context) {
+            Ok(connector) => {
+                let capabilities = connector.capabilities();
+                let channel = Channel {
+                    id: id.clone(),
+                    brand: settings.brand.clone(),
+                    vouches: settings.vouches.clone(),
+                    connector,
+                    capabilities,
+                };
+                channels.insert(id.clone(), Arc::new(channel));
+            }
+            Err(error) => {
+                for line in error.message.lines() {
+                    errors.push(settings.origin.clone(), key.clone(), line.to_owned());
+                }
+            }
+        }
+    }
+    errors.unless_any(Arc::new(channels))
+}
+
+/// Longest secret file read, in bytes.
+const SECRET_BYTES_MAX: u64 = 64 * 1024;
+
+/// Reads secrets from the environment and from files.
+struct Secrets;
+
+impl SecretResolver for Secrets {
+    fn resolve(&self, secret: &SecretRef) -> connector_api::Result<SecretString> {
+        let text = match secret {
+            SecretRef::Env(name) => std::env::var(name)
+                .map_err(|_| Error::config(format!("the environment variable {name} is not set")))?,
+            SecretRef::File(path) => {
+                let shown = path.display();
+                let size = fs::metadata(path).map(|file| file.len());
+                if size.is_ok_and(|size| size > SECRET_BYTES_MAX) {
+                    return Err(Error::config(format!("the secret file {shown} is larger than {SECRET_BYTES_MAX} bytes")));
+                }
+                fs::read_to_string(path)
+                    .map_err(|error| Error::config(format!("reading the secret file {shown}: {error}")))?
+            }
+        };
+        let text = text.trim_end_matches(['\r', '\n']);
+        if text.is_empty() {
+            return Err(Error::config(format!("{secret:?} is empty")));
+        }
+        Ok(SecretString::from(text.to_owned()))
+    }
+}
+
+/// Secrets as channels read them.
+pub fn secrets() -> Arc<dyn SecretResolver> {
+    Arc::new(Secrets)
+}
+
+/// Headers that authenticate a test message on a webhook channel.
+#[cfg(feature = "webhook")]
+pub fn test_headers(
+    channel: &crate::config::Channel,
+    id: &str,
+    now: connector_api::Timestamp,
+    body: &[u8],
+) -> Result<Vec<(String, String)>, String> {
+    use connector_api::ExposeSecret;
+    if channel.connector != connector_webhook::REGISTRATION.kind {
+        return Err(format!("{} is no webhook channel: send it a real message", channel.connector));
+    }
+    let config: connector_webhook::Config =
+        serde_json::from_value(channel.settings.clone()).map_err(|error| error.to_string())?;
+    let resolve = |secret: &SecretRef| Secrets.resolve(secret).map_err(|error| error.to_string());
+    if let Some(token) = &config.token {
+        let token = resolve(token)?;
+        return Ok(vec![("authorization".to_owned(), format!("Bearer {}", token.expose_secret()))]);
+    }
+    let secret = config.secrets.first().ok_or("the channel has neither a token nor a secret")?;
+    let secret = resolve(secret)?;
+    let key = connector_webhook::SigningKey::new(secret.expose_secret()).map_err(|what| format!("the secret {what}"))?;
+    let headers = connector_webhook::signed_headers(&key, id, now.as_second(), body);
+    Ok(headers.into_iter().map(|(name, value)| (name, value.expose_secret().to_owned())).collect())
+}
+
+#[cfg(not(feature = "webhook"))]
+pub fn test_headers(
+    _: &crate::config::Channel,
+    _: &str,
+    _: connector_api::Timestamp,
+    _: &[u8],
+) -> Result<Vec<(String, String)>, String> {
+    Err("this build has no webhook connector".to_owned())
+}
+
+/// The mail parser without a mailbox, for the demo.
+#[cfg(feature = "email")]
+pub fn mail_parser(
+    settings: serde_json::Value,
+    context: BuildContext,
+) -> connector_api::Result<Box<dyn Connector>> {
+    (connector_email::REGISTRATION.build)(settings, context)
+}
+
+#[cfg(not(feature = "email"))]
+pub fn mail_parser(_: serde_json::Value, _: BuildContext) -> connector_api::Result<Box<dyn Connector>> {
+    Err(Error::config("this build has no email connector"))
+}

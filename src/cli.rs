@@ -1,0 +1,151 @@
+//! The command line. Every command takes `--config` and `--data-dir`.
+//!
+//! Exit codes: 0 done; 1 failed; 2 wrong usage; 65 input that cannot be read (`parse`); 78 a
+//! configuration that is wrong.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use connector_api::Registration;
+
+use crate::config::{self, Config, Flag, Sources};
+use crate::{channels, telemetry};
+
+mod control;
+mod demo;
+mod parse;
+mod run;
+mod send;
+
+/// Exit code of a configuration that is wrong (`EX_CONFIG` of sysexits.h).
+pub const EXIT_CONFIG: u8 = 78;
+/// Exit code of input that cannot be read (`EX_DATAERR`).
+pub const EXIT_DATA: u8 = 65;
+
+const CONFIG_DEFAULT: &str = "/etc/switchboard/switchboard.toml";
+
+#[derive(Parser)]
+#[command(name = "switchboard", version, about = "Omnichannel routing for support teams", max_term_width = 100)]
+struct Cli {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Where configuration and data are.
+#[derive(Args, Clone)]
+pub struct Common {
+    /// Configuration file [default: /etc/switchboard/switchboard.toml where it exists]
+    #[arg(long, global = true, env = "SWITCHBOARD_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Directory of the database and attachments; overrides `server.data_dir`
+    #[arg(long, global = true, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the daemon
+    Run {
+        /// IP address and port; overrides `server.listen`
+        #[arg(long, value_name = "ADDRESS:PORT")]
+        listen: Option<String>,
+    },
+    /// Play a sample day through a daemon of its own, and stay up
+    Demo(demo::Demo),
+    /// Say everything that is wrong with the configuration
+    CheckConfig {
+        /// Print the configuration that results from all sources
+        #[arg(long)]
+        print: bool,
+    },
+    /// Print the JSON Schema of the configuration
+    Schema,
+    /// Read captured input (mails, webhook bodies) and print one JSON line per event
+    Parse(parse::Parse),
+    /// Send a test message through a webhook channel of the running daemon
+    Send(send::Send),
+    /// Make, list and revoke API tokens
+    #[command(subcommand)]
+    Token(control::Token),
+    /// Look at messages that could not be filed, and file them again
+    #[command(subcommand)]
+    DeadLetters(control::DeadLetters),
+}
+
+/// Runs the command line with the built-in connectors and `extra` ones of other crates.
+pub fn run_with(extra: &[Registration]) -> ExitCode {
+    let cli = Cli::parse();
+    let registrations: Vec<Registration> = channels::builtin().into_iter().chain(extra.iter().copied()).collect();
+    let result = match cli.command {
+        Command::Run { listen } => run::run(&cli.common, listen, &registrations),
+        Command::Demo(demo) => demo.run(&cli.common, &registrations),
+        Command::CheckConfig { print } => run::check(&cli.common, print, &registrations),
+        Command::Schema => print_schema(&registrations),
+        Command::Parse(parse) => parse.run(&cli.common, &registrations),
+        Command::Send(send) => send.run(&cli.common, &registrations),
+        Command::Token(token) => token.run(&cli.common, &registrations),
+        Command::DeadLetters(letters) => letters.run(&cli.common, &registrations),
+    };
+    result.unwrap_or_else(|failure| {
+        eprintln!("{}", failure.text);
+        ExitCode::from(failure.code)
+    })
+}
+
+/// What a command ends with when it did not do what it should.
+pub struct Failure {
+    code: u8,
+    text: String,
+}
+
+impl Failure {
+    pub fn new(text: impl std::fmt::Display) -> Self {
+        Self { code: 1, text: format!("switchboard: {text}") }
+    }
+
+    pub fn config(errors: &config::ConfigErrors) -> Self {
+        Self { code: EXIT_CONFIG, text: errors.to_string() }
+    }
+
+    pub fn data(text: impl std::fmt::Display) -> Self {
+        Self { code: EXIT_DATA, text: format!("switchboard: {text}") }
+    }
+}
+
+pub type CommandResult = Result<ExitCode, Failure>;
+
+impl Common {
+    /// Reads the configuration with this command's flags on top.
+    pub fn load(&self, mut flags: Vec<Flag>, registrations: &[Registration]) -> Result<Config, Failure> {
+        let installed = PathBuf::from(CONFIG_DEFAULT);
+        let file = self.config.clone().or_else(|| installed.exists().then_some(installed));
+        if let Some(dir) = &self.data_dir {
+            flags.push(Flag::new("--data-dir", "server.data_dir", dir.to_string_lossy()));
+        }
+        let sources = Sources::of_process(file, flags);
+        config::load(&sources, registrations).map_err(|errors| Failure::config(&errors))
+    }
+}
+
+/// A runtime for commands that talk to the daemon or are it.
+pub fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(format!("starting the runtime: {error}")))
+}
+
+fn print_schema(registrations: &[Registration]) -> CommandResult {
+    let schema = serde_json::to_string_pretty(&config::schema(registrations))
+        .map_err(|error| Failure::new(format!("writing the schema: {error}")))?;
+    println!("{schema}");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Logs of a command that is the daemon.
+fn logs(config: &Config) {
+    telemetry::logs(&config.log);
+}

@@ -1,0 +1,169 @@
+//! `token` and `dead-letters`: through the control socket where a daemon runs, else on the data
+//! directory itself.
+
+use std::io::Write;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Subcommand;
+use connector_api::{Clock, HttpClient, Registration};
+use serde_json::Value;
+
+use crate::clock::SystemClock;
+use crate::config::Config;
+use crate::daemon::control::{Answer, Control, Request, ask};
+use crate::daemon::{DataDir, Keys, open_store, policy};
+use crate::dispatch::Role;
+use crate::http::Reqwest;
+use crate::{blobs, channels};
+
+use super::run::start_failure;
+use super::{CommandResult, Common, Failure, runtime};
+
+#[derive(Subcommand)]
+pub enum Token {
+    /// Make a token and print it alone; it is shown only now
+    Create {
+        /// agent, supervisor, admin, connector or reader
+        #[arg(long, value_parser = parse_role)]
+        role: Role,
+        /// The agent that works with it
+        #[arg(long)]
+        agent: Option<String>,
+        /// Queues it reaches, separated by commas [default: all]
+        #[arg(long, value_delimiter = ',')]
+        queues: Vec<String>,
+        /// Brands it reaches, separated by commas [default: all]
+        #[arg(long, value_delimiter = ',')]
+        brands: Vec<String>,
+        /// What to call it in lists
+        #[arg(long, default_value = "")]
+        label: String,
+    },
+    /// List all tokens, without their secrets
+    List,
+    /// Make a token invalid at once
+    Revoke {
+        /// Id of the token, `tok_…`
+        id: String,
+    },
+}
+
+#[derive(Subcommand)]
+pub enum DeadLetters {
+    /// List them, newest first
+    List,
+    /// Show one with its bytes
+    Show {
+        /// Id, `msg_…`
+        id: String,
+    },
+    /// File it again, once what made it fail is mended
+    Redrive {
+        /// Id, `msg_…`
+        id: String,
+    },
+}
+
+fn parse_role(text: &str) -> Result<Role, String> {
+    let names: Vec<&str> = Role::ALL.iter().map(|role| role.as_str()).collect();
+    Role::parse(text).ok_or_else(|| format!("use one of {}", names.join(", ")))
+}
+
+impl Token {
+    pub fn run(self, common: &Common, registrations: &[Registration]) -> CommandResult {
+        let config = common.load(Vec::new(), registrations)?;
+        let alone = matches!(self, Self::Create { .. });
+        let request = match self {
+            Self::Create { role, agent, queues, brands, label } => {
+                check_reach(&config, &queues, &brands)?;
+                if role == Role::Agent && agent.is_none() {
+                    return Err(Failure::new("--role agent needs --agent NAME: conversations are assigned to that name"));
+                }
+                Request::TokenCreate { label, role: role.as_str().to_owned(), agent, queues, brands }
+            }
+            Self::List => Request::TokenList,
+            Self::Revoke { id } => Request::TokenRevoke { id },
+        };
+        let answer = carry_out(&config, registrations, &request)?;
+        match (alone, answer.get("token").and_then(Value::as_str)) {
+            (true, Some(token)) => {
+                print(token)?;
+                eprintln!("id {}", answer.get("id").and_then(Value::as_str).unwrap_or_default());
+            }
+            _ => print_value(&answer)?,
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl DeadLetters {
+    pub fn run(self, common: &Common, registrations: &[Registration]) -> CommandResult {
+        let config = common.load(Vec::new(), registrations)?;
+        let request = match self {
+            Self::List => Request::DeadLetterList,
+            Self::Show { id } => Request::DeadLetterShow { id },
+            Self::Redrive { id } => Request::DeadLetterRedrive { id },
+        };
+        print_value(&carry_out(&config, registrations, &request)?)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn check_reach(config: &Config, queues: &[String], brands: &[String]) -> Result<(), Failure> {
+    let unknown_queue = queues.iter().find(|queue| !config.queues.keys().any(|known| known.as_str() == *queue));
+    if let Some(queue) = unknown_queue {
+        let known: Vec<&str> = config.queues.keys().map(connector_api::QueueId::as_str).collect();
+        return Err(Failure::new(format!("there is no queue \"{queue}\"; the configuration has {}", known.join(", "))));
+    }
+    let unknown_brand = brands.iter().find(|brand| !config.brands.keys().any(|known| known.as_str() == *brand));
+    match unknown_brand {
+        Some(brand) => Err(Failure::new(format!("there is no brand \"{brand}\""))),
+        None => Ok(()),
+    }
+}
+
+/// One line per element of a list, else one pretty document.
+fn print_value(value: &Value) -> Result<(), Failure> {
+    match value {
+        Value::Array(items) => items.iter().try_for_each(|item| print(&item.to_string())),
+        other => print(&serde_json::to_string_pretty(other).unwrap_or_default()),
+    }
+}
+
+/// A closed pipe (`| head`) is no failure.
+fn print(line: &str) -> Result<(), Failure> {
+    match writeln!(std::io::stdout(), "{line}") {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::new(error)),
+        _ => Ok(()),
+    }
+}
+
+fn carry_out(config: &Config, registrations: &[Registration], request: &Request) -> Result<Value, Failure> {
+    let answer = runtime()?.block_on(async {
+        if let Some(answer) = ask(&config.server.data_dir, request).await {
+            return Ok(answer);
+        }
+        let data_dir = DataDir::hold(&config.server.data_dir).map_err(start_failure)?;
+        let control = offline(config, registrations, &data_dir)?;
+        Ok(control.answer(request.clone()).await)
+    })?;
+    match answer {
+        Answer::Result(value) => Ok(value),
+        Answer::Error(error) => Err(Failure::new(error)),
+    }
+}
+
+/// What the daemon would use, on a data directory that no daemon holds.
+fn offline(config: &Config, registrations: &[Registration], data_dir: &DataDir) -> Result<Control, Failure> {
+    let store = open_store(config, data_dir).map_err(Failure::new)?;
+    blobs::Blobs::open(&data_dir.path).map_err(Failure::new)?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
+    let http: Arc<dyn HttpClient> = Arc::new(Reqwest::new().map_err(Failure::new)?);
+    // Tokens need no working channels; a redrive only needs to know which ones there are.
+    let built = channels::build(config, registrations, &clock, &http).unwrap_or_default();
+    let keys = Keys::derive(store.installation_key());
+    let policy = Arc::new(policy(config, &built, &keys));
+    Ok(Control { store, policy, ids: keys.ids, clock })
+}

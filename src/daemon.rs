@@ -1,0 +1,388 @@
+//! Wiring: builds every part from the configuration, starts the tasks, and ends them in order:
+//! nothing new is accepted, what is under way is finished, then the store closes.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::{self, File, TryLockError};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lc_rs::hmac;
+use connector_api::{CancellationToken, Clock, HttpClient, QueueId, Registration};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tracing::{info, warn};
+
+use crate::api::{self, ApiState};
+use crate::blobs::Blobs;
+use crate::bus::local::LocalBus;
+use crate::channels::{self, Channels};
+use crate::clock::{SystemClock, micros};
+use crate::config::{Config, ConfigErrors, QUEUE_DEFAULT};
+use crate::health::{Health, State};
+use crate::http::Reqwest;
+use crate::ids::IdCodec;
+use crate::inbound::{self, Webhooks};
+use crate::intake::Intake;
+use crate::outbound::Lane;
+use crate::router::Policy;
+use crate::router::policy::{ChannelPolicy, Joining, Rule};
+use crate::router::reply_token::ReplyTokens;
+use crate::store::sqlite::SqliteStore;
+use crate::store::{IDEMPOTENCY_KEPT, Retention, Store, StoreError};
+use crate::telemetry;
+use crate::wake::Wakes;
+
+pub mod control;
+pub mod route;
+
+use route::RouterLoop;
+
+/// All of a shutdown, from the signal to the closed store.
+pub const SHUTDOWN_MAX: Duration = Duration::from_secs(9);
+/// How long sends under way may still take.
+const SENDS_FINISH_MAX: Duration = Duration::from_secs(5);
+const REQUESTS_FINISH_MAX: Duration = Duration::from_secs(2);
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
+const GAUGES_EVERY: Duration = Duration::from_secs(5);
+
+/// Why the daemon did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("{0}")]
+    Config(#[from] ConfigErrors),
+    #[error("{}: another switchboard runs on this data directory", .0.display())]
+    DataDirInUse(PathBuf),
+    #[error("the data directory {}: {error}", path.display())]
+    DataDir { path: PathBuf, error: std::io::Error },
+    #[error("listening on {address}: {error}")]
+    Listen { address: SocketAddr, error: std::io::Error },
+    #[error("{0}")]
+    Store(#[from] StoreError),
+    #[error("{0}")]
+    Other(String),
+}
+
+/// The data directory, held against a second daemon.
+pub struct DataDir {
+    pub path: PathBuf,
+    _lock: File,
+}
+
+impl DataDir {
+    /// Makes the directory where it is missing, readable by its owner only, and locks it.
+    pub fn hold(path: &Path) -> Result<Self, StartError> {
+        let failed = |error| StartError::DataDir { path: path.to_owned(), error };
+        fs::create_dir_all(path).map_err(failed)?;
+        restrict(path).map_err(failed)?;
+        let lock = File::options().create(true).append(true).open(path.join("lock")).map_err(failed)?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
+            Err(TryLockError::WouldBlock) => Err(StartError::DataDirInUse(path.to_owned())),
+            Err(TryLockError::Error(error)) => Err(failed(error)),
+        }
+    }
+}
+
+fn restrict(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o700))
+}
+
+/// Keys of the installation, each for one purpose.
+pub struct Keys {
+    pub ids: IdCodec,
+    pub reply_tokens: ReplyTokens,
+    pub record_key: hmac::Key,
+}
+
+impl Keys {
+    pub fn derive(installation_key: &[u8]) -> Self {
+        let root = hmac::Key::new(hmac::HMAC_SHA256, installation_key);
+        let derive = |purpose: &str| hmac::sign(&root, purpose.as_bytes());
+        Self {
+            ids: IdCodec::new(derive("public-ids").as_ref()),
+            reply_tokens: ReplyTokens::new(derive("reply-tokens").as_ref()),
+            record_key: hmac::Key::new(hmac::HMAC_SHA256, derive("record-keys").as_ref()),
+        }
+    }
+}
+
+/// Opens the store of a held data directory for a configuration.
+pub fn open_store(config: &Config, data_dir: &DataDir) -> Result<Arc<SqliteStore>, StoreError> {
+    let brands = config.brands.keys().map(|brand| brand.as_str().to_owned());
+    let names: Vec<String> =
+        config.channels.keys().map(|channel| channel.as_str().to_owned()).chain(brands).collect();
+    let queues: Vec<QueueId> = config.queues.keys().cloned().collect();
+    Ok(Arc::new(SqliteStore::open(&data_dir.path, &names, &queues)?))
+}
+
+/// The router's settings out of the configuration.
+pub fn policy(config: &Config, channels: &Channels, keys: &Keys) -> Policy {
+    let channel_policies = config.channels.iter().map(|(id, channel)| {
+        let replayable = channels.get(id).is_some_and(|built| built.capabilities.replayable);
+        let policy = ChannelPolicy {
+            brand: channel.brand.clone(),
+            queue: channel.queue.clone(),
+            acknowledge: channel.acknowledge.clone(),
+            replayable,
+        };
+        (id.clone(), policy)
+    });
+    let rules: Vec<Rule> = config
+        .rules
+        .iter()
+        .map(|rule| Rule {
+            name: rule.name.clone(),
+            channels: rule.when.channel.clone(),
+            languages: rule.when.language.iter().map(|language| language.as_str().to_owned()).collect(),
+            keywords: rule.when.keywords.iter().map(|keyword| keyword.to_lowercase()).collect(),
+            intents: rule.when.intent.clone(),
+            labels: rule.when.labels.iter().map(ToString::to_string).collect(),
+            automatic: rule.when.automatic,
+            queue: rule.queue.clone(),
+            priority: rule.priority,
+            tags: rule.tags.clone(),
+        })
+        .collect();
+    let text = format!("{rules:?}");
+    let version: String = crate::blobs::hex(&crate::blobs::sha256(text.as_bytes())).chars().take(12).collect();
+    let first_queue = config.queues.keys().next().cloned();
+    let fallback = first_queue.unwrap_or_else(|| QUEUE_DEFAULT.parse().expect("the default queue is a valid id"));
+    Policy {
+        channels: channel_policies.collect(),
+        fallback_queue: fallback,
+        priorities: config.queues.iter().map(|(id, queue)| (id.clone(), queue.priority)).collect::<HashMap<_, _>>(),
+        rules,
+        rules_version: version,
+        joining: Joining {
+            unify_window: config.joining.unify_window,
+            reopen_window: config.joining.reopen_window,
+            duplicate_window: config.joining.duplicate_window,
+            across_channels: config.joining.across == crate::config::Across::Brand,
+            apart: config.joining.apart.iter().cloned().collect::<HashSet<_>>(),
+        },
+        reply_tokens: keys.reply_tokens.clone(),
+        ids: keys.ids.clone(),
+    }
+}
+
+/// A running daemon.
+pub struct Daemon {
+    pub address: SocketAddr,
+    pub store: Arc<SqliteStore>,
+    pub bus: Arc<LocalBus>,
+    pub intake: Arc<Intake>,
+    pub channels: Channels,
+    pub health: Arc<Health>,
+    stop: Stop,
+    tasks: Tasks,
+    _data_dir: DataDir,
+}
+
+struct Stop {
+    accepting: CancellationToken,
+    routing: CancellationToken,
+    sending: CancellationToken,
+}
+
+#[derive(Default)]
+struct Tasks {
+    accepting: Vec<JoinHandle<()>>,
+    routing: Vec<JoinHandle<()>>,
+    sending: Vec<JoinHandle<()>>,
+}
+
+impl Daemon {
+    /// Starts every part. Returns once the API listens and the router owns its partition's log;
+    /// channels connect by themselves.
+    pub async fn start(config: Config, registrations: &[Registration]) -> Result<Self, StartError> {
+        // A second call in one process finds it installed.
+        drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
+        let metrics = telemetry::metrics().map_err(StartError::Other)?;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let http: Arc<dyn HttpClient> =
+            Arc::new(Reqwest::new().map_err(|error| StartError::Other(format!("building the HTTP client: {error}")))?);
+        let channels = channels::build(&config, registrations, &clock, &http)?;
+
+        let data_dir = DataDir::hold(&config.server.data_dir)?;
+        let store = open_store(&config, &data_dir)?;
+        let keys = Keys::derive(store.installation_key());
+        let policy = Arc::new(policy(&config, &channels, &keys));
+        let bus = Arc::new(LocalBus::open(store.clone()).await?);
+        let blobs = Blobs::open(&data_dir.path)
+            .map_err(|error| StartError::DataDir { path: data_dir.path.clone(), error })?;
+        let shared: Arc<dyn Store> = store.clone();
+        let intake =
+            Arc::new(Intake::new(bus.clone(), shared.clone(), blobs, clock.clone(), keys.record_key.clone()));
+        recover_outbox(&store, &channels, clock.as_ref()).await?;
+
+        let health = Arc::new(Health::default());
+        let (queues, outbox) = (Arc::new(Wakes::default()), Arc::new(Wakes::default()));
+        let stop = Stop {
+            accepting: CancellationToken::new(),
+            routing: CancellationToken::new(),
+            sending: CancellationToken::new(),
+        };
+        let mut tasks = Tasks::default();
+
+        health.set("router", State::Starting);
+        let router = RouterLoop {
+            bus: bus.clone(),
+            store: shared.clone(),
+            policy: policy.clone(),
+            clock: clock.clone(),
+            queues: queues.clone(),
+            outbox: outbox.clone(),
+            health: health.clone(),
+        };
+        tasks.routing.push(tokio::spawn(router.run(stop.routing.clone())));
+        for channel in channels.values() {
+            let source = inbound::run_source(
+                channel.clone(),
+                intake.clone(),
+                shared.clone(),
+                health.clone(),
+                stop.accepting.clone(),
+            );
+            tasks.accepting.push(tokio::spawn(source));
+            let lane = Lane {
+                channel: channel.clone(),
+                store: shared.clone(),
+                clock: clock.clone(),
+                wakes: outbox.clone(),
+                health: health.clone(),
+                ids: keys.ids.clone(),
+                reply_tokens: keys.reply_tokens.clone(),
+            };
+            tasks.sending.push(tokio::spawn(lane.run(stop.sending.clone())));
+        }
+
+        let address = config.server.listen;
+        let listener =
+            TcpListener::bind(address).await.map_err(|error| StartError::Listen { address, error })?;
+        let address = listener.local_addr().map_err(|error| StartError::Listen { address, error })?;
+        let state = ApiState {
+            store: shared.clone(),
+            ids: keys.ids.clone(),
+            clock: clock.clone(),
+            queues: queues.clone(),
+            outbox: outbox.clone(),
+            hooks: Arc::new(Webhooks { channels: channels.clone(), intake: intake.clone() }),
+            health: health.clone(),
+            metrics: metrics.clone(),
+            body_bytes_max: usize::try_from(config.server.body_bytes_max).unwrap_or(usize::MAX),
+            known_queues: Arc::new(config.queues.keys().cloned().collect()),
+            schema_version: crate::store::sqlite::SCHEMA_VERSION,
+            stop: stop.accepting.clone(),
+        };
+        tasks.accepting.push(tokio::spawn(serve(listener, state, stop.accepting.clone())));
+        let control = control::Control {
+            store: shared.clone(),
+            policy: policy.clone(),
+            ids: keys.ids.clone(),
+            clock: clock.clone(),
+        };
+        tasks.accepting.push(control::serve(&data_dir.path, control, stop.accepting.clone())?);
+        tasks.sending.push(tokio::spawn(housekeeping(
+            shared,
+            bus.clone(),
+            intake.clone(),
+            metrics,
+            clock,
+            config.retention.clone(),
+            stop.sending.clone(),
+        )));
+        info!(%address, data_dir = %data_dir.path.display(), "switchboard listens on {address}");
+        Ok(Self { address, store, bus, intake, channels, health, stop, tasks, _data_dir: data_dir })
+    }
+
+    /// Ends in order, within [`SHUTDOWN_MAX`]: accept nothing, decide nothing new, finish sends.
+    pub async fn stop(self) {
+        self.stop.accepting.cancel();
+        finish("accepting", self.tasks.accepting, REQUESTS_FINISH_MAX).await;
+        self.stop.routing.cancel();
+        finish("routing", self.tasks.routing, REQUESTS_FINISH_MAX).await;
+        self.stop.sending.cancel();
+        finish("sending", self.tasks.sending, SENDS_FINISH_MAX).await;
+        info!("switchboard stopped");
+    }
+}
+
+async fn finish(what: &str, tasks: Vec<JoinHandle<()>>, within: Duration) {
+    let aborts: Vec<_> = tasks.iter().map(JoinHandle::abort_handle).collect();
+    if tokio::time::timeout(within, futures::future::join_all(tasks)).await.is_err() {
+        warn!("{what} did not end within {within:?}, cut off");
+        for task in aborts {
+            task.abort();
+        }
+    }
+}
+
+async fn serve(listener: TcpListener, state: ApiState, stop: CancellationToken) {
+    let served = axum::serve(listener, api::router(state)).with_graceful_shutdown(stop.cancelled_owned());
+    if let Err(error) = served.await {
+        warn!(%error, "serving HTTP ended: {error}");
+    }
+}
+
+async fn recover_outbox(store: &SqliteStore, channels: &Channels, clock: &dyn Clock) -> Result<(), StoreError> {
+    let idempotent: Vec<_> =
+        channels.values().filter(|channel| channel.capabilities.send_idempotent).map(|channel| channel.id.clone()).collect();
+    let recovered = store.recover_outbox(idempotent, micros(clock.now())).await?;
+    if recovered > 0 {
+        warn!(recovered, "{recovered} replies were being sent when the process ended");
+    }
+    Ok(())
+}
+
+/// Gauges and retention, now and then.
+async fn housekeeping(
+    store: Arc<dyn Store>,
+    bus: Arc<LocalBus>,
+    intake: Arc<Intake>,
+    metrics: metrics_exporter_prometheus::PrometheusHandle,
+    clock: Arc<dyn Clock>,
+    retention: crate::config::Retention,
+    stop: CancellationToken,
+) {
+    let keep = Retention { raw: retention.raw, bus: retention.bus, idempotency: IDEMPOTENCY_KEPT };
+    let mut gauges = tokio::time::interval(GAUGES_EVERY);
+    let mut sweep = tokio::time::interval(SWEEP_EVERY);
+    sweep.reset();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = gauges.tick() => {
+                metrics.run_upkeep();
+                gauge(store.as_ref(), &bus, &intake, micros(clock.now())).await;
+            }
+            _ = sweep.tick() => {
+                if let Err(error) = store.sweep(keep, micros(clock.now())).await {
+                    warn!(%error, "dropping what is past its retention failed, trying again");
+                }
+            }
+        }
+    }
+}
+
+async fn gauge(store: &dyn Store, bus: &LocalBus, intake: &Intake, now: i64) {
+    let seconds = |since: i64| (now - since).max(0) as f64 / 1e6;
+    metrics::gauge!("switchboard_router_lag_records").set(bus.lag() as f64);
+    for (channel, heard) in intake.last_heard() {
+        metrics::gauge!("switchboard_channel_heard_age_seconds", "channel" => channel.as_str().to_owned())
+            .set(seconds(heard));
+    }
+    let Ok(counts) = store.counts().await else { return };
+    for queue in counts.queues {
+        let name = queue.id.as_str().to_owned();
+        metrics::gauge!("switchboard_queue_waiting", "queue" => name.clone()).set(queue.waiting as f64);
+        metrics::gauge!("switchboard_queue_oldest_age_seconds", "queue" => name)
+            .set(queue.oldest_enqueued_at.map_or(0.0, seconds));
+    }
+    for (state, count) in ["queued", "sending", "unknown"].into_iter().zip(counts.outbox) {
+        metrics::gauge!("switchboard_outbox", "state" => state).set(count as f64);
+    }
+    metrics::gauge!("switchboard_dead_letters").set(counts.dead_letters as f64);
+}

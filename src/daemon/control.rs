@@ -1,0 +1,187 @@
+//! The local control socket: other commands of this machine talk to the running daemon through it,
+//! because the data directory has one owner. One JSON request, one JSON answer, a line each.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use connector_api::{CancellationToken, Clock};
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::task::JoinHandle;
+use tracing::warn;
+
+use crate::api::token;
+use crate::clock::{micros, timestamp};
+use crate::ids::{IdCodec, IdKind};
+use crate::router::Policy;
+use crate::store::{Store, StoreError, StoredDeadLetter, Token};
+
+use super::StartError;
+
+const REQUEST_BYTES_MAX: u64 = 64 * 1024;
+const DEAD_LETTERS_LISTED: u32 = 1000;
+const BODY_SHOWN_BYTES_MAX: usize = 64 * 1024;
+
+/// What a command asks.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "snake_case")]
+pub enum Request {
+    TokenCreate { label: String, role: String, agent: Option<String>, queues: Vec<String>, brands: Vec<String> },
+    TokenList,
+    TokenRevoke { id: String },
+    DeadLetterList,
+    DeadLetterShow { id: String },
+    DeadLetterRedrive { id: String },
+}
+
+/// `result`, or `error` for a person.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    Result(serde_json::Value),
+    Error(String),
+}
+
+/// Carries requests out, in the daemon or in a command that holds the data directory itself.
+pub struct Control {
+    pub store: Arc<dyn Store>,
+    pub policy: Arc<Policy>,
+    pub ids: IdCodec,
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Control {
+    pub async fn answer(&self, request: Request) -> Answer {
+        match self.carry_out(request).await {
+            Ok(value) => Answer::Result(value),
+            Err(error) => Answer::Error(error),
+        }
+    }
+
+    async fn carry_out(&self, request: Request) -> Result<serde_json::Value, String> {
+        let text = |error: StoreError| error.to_string();
+        let now = micros(self.clock.now());
+        match request {
+            Request::TokenCreate { label, role, agent, queues, brands } => {
+                let (secret, hash) = token::mint();
+                let new = Token { id: 0, label, role, agent, queues, brands, created_at: now, revoked_at: None };
+                let made = self.store.create_token(hash, new).await.map_err(text)?;
+                let secret = connector_api::ExposeSecret::expose_secret(&secret).to_owned();
+                Ok(serde_json::json!({ "id": self.ids.encode(IdKind::Token, made.id), "token": secret }))
+            }
+            Request::TokenList => {
+                let tokens = self.store.tokens().await.map_err(text)?;
+                Ok(tokens.iter().map(|token| self.token_view(token)).collect())
+            }
+            Request::TokenRevoke { id } => {
+                let number = self.ids.decode(IdKind::Token, &id);
+                let number = number.ok_or_else(|| format!("there is no token {id}"))?;
+                match self.store.revoke_token(number, now).await.map_err(text)? {
+                    true => Ok(serde_json::json!({ "id": id, "revoked": true })),
+                    false => Err(format!("there is no valid token {id}")),
+                }
+            }
+            Request::DeadLetterList => {
+                let letters = self.store.dead_letters(DEAD_LETTERS_LISTED).await.map_err(text)?;
+                Ok(letters.iter().map(|letter| self.letter_view(letter, false)).collect())
+            }
+            Request::DeadLetterShow { id } => {
+                let found = self.store.dead_letter(self.letter_number(&id)?).await.map_err(text)?;
+                let found = found.ok_or_else(|| format!("there is no dead letter {id}"))?;
+                Ok(self.letter_view(&found, true))
+            }
+            Request::DeadLetterRedrive { id } => {
+                let number = self.letter_number(&id)?;
+                match self.store.redrive(number, self.policy.clone(), now).await.map_err(text)? {
+                    true => Ok(serde_json::json!({ "id": id, "state": "filed" })),
+                    false => Err(format!("{id} is not a parked dead letter")),
+                }
+            }
+        }
+    }
+
+    fn letter_number(&self, id: &str) -> Result<i64, String> {
+        self.ids.decode(IdKind::Message, id).ok_or_else(|| format!("there is no dead letter {id}"))
+    }
+
+    fn token_view(&self, token: &Token) -> serde_json::Value {
+        serde_json::json!({
+            "id": self.ids.encode(IdKind::Token, token.id), "label": token.label, "role": token.role,
+            "agent": token.agent, "queues": token.queues, "brands": token.brands,
+            "created_at": timestamp(token.created_at), "revoked_at": token.revoked_at.map(timestamp),
+        })
+    }
+
+    fn letter_view(&self, letter: &StoredDeadLetter, with_body: bool) -> serde_json::Value {
+        let mut view = serde_json::json!({
+            "id": self.ids.encode(IdKind::Message, letter.record), "state": letter.state,
+            "reason": letter.reason, "attempts": letter.attempts, "at": timestamp(letter.at),
+        });
+        if with_body {
+            let body = letter.body.as_deref().unwrap_or_default();
+            let shown = String::from_utf8_lossy(body.get(..BODY_SHOWN_BYTES_MAX).unwrap_or(body)).into_owned();
+            view["body"] = serde_json::Value::String(shown);
+            view["body_bytes"] = body.len().into();
+        }
+        view
+    }
+}
+
+/// Where the socket of a data directory is.
+pub fn socket_path(data_dir: &Path) -> PathBuf {
+    data_dir.join("control.sock")
+}
+
+/// Listens in the data directory, which only its owner may enter.
+pub fn serve(data_dir: &Path, control: Control, stop: CancellationToken) -> Result<JoinHandle<()>, StartError> {
+    let path = socket_path(data_dir);
+    let failed = |error| StartError::DataDir { path: path.clone(), error };
+    // A socket left by a killed daemon; the lock says that none is running.
+    if path.exists() {
+        std::fs::remove_file(&path).map_err(failed)?;
+    }
+    let listener = UnixListener::bind(&path).map_err(failed)?;
+    let control = Arc::new(control);
+    Ok(tokio::spawn(async move {
+        loop {
+            let stream = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = stop.cancelled() => break,
+            };
+            match stream {
+                Ok((stream, _)) => drop(tokio::spawn(converse(stream, control.clone()))),
+                Err(error) => warn!(%error, "accepting a control connection failed"),
+            }
+        }
+        if let Err(error) = std::fs::remove_file(&path) {
+            warn!(%error, "removing the control socket failed");
+        }
+    }))
+}
+
+async fn converse(stream: UnixStream, control: Arc<Control>) {
+    let (reader, mut writer) = stream.into_split();
+    let mut line = String::new();
+    let read = BufReader::new(reader.take(REQUEST_BYTES_MAX)).read_line(&mut line).await;
+    let answer = match read.map(|_| serde_json::from_str(&line)) {
+        Ok(Ok(request)) => control.answer(request).await,
+        Ok(Err(error)) => Answer::Error(format!("reading the request: {error}")),
+        Err(error) => Answer::Error(format!("reading the request: {error}")),
+    };
+    let text = serde_json::to_string(&answer).unwrap_or_default();
+    if let Err(error) = writer.write_all(format!("{text}\n").as_bytes()).await {
+        warn!(%error, "answering a command failed");
+    }
+}
+
+/// Asks the daemon that runs on a data directory; `None` where none does.
+pub async fn ask(data_dir: &Path, request: &Request) -> Option<Answer> {
+    let stream = UnixStream::connect(socket_path(data_dir)).await.ok()?;
+    let (reader, mut writer) = stream.into_split();
+    let text = serde_json::to_string(request).ok()?;
+    writer.write_all(format!("{text}\n").as_bytes()).await.ok()?;
+    let mut line = String::new();
+    BufReader::new(reader).read_line(&mut line).await.ok()?;
+    Some(serde_json::from_str(&line).unwrap_or_else(|error| Answer::Error(format!("reading the answer: {error}"))))
+}

@@ -1,0 +1,227 @@
+//! The router's loop: reads micro-batches, has them decided and committed, and lets no message
+//! that cannot be decided stop the others.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use connector_api::{CancellationToken, Clock};
+use tracing::{error, warn};
+
+use crate::bus::local::LocalBus;
+use crate::bus::{Bus, Content, Record};
+use crate::clock::micros;
+use crate::health::{Health, State};
+use crate::router::{Policy, Prepared};
+use crate::store::sqlite::verdict_name;
+use crate::store::{Ownership, RouteCommit, Routed, Store, StoreError};
+use crate::wake::Wakes;
+
+/// Records decided in one transaction at most.
+const BATCH_RECORDS_MAX: usize = 500;
+/// Tries of a record that fails, before it becomes a dead letter.
+pub const ATTEMPTS_MAX: u32 = 5;
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// One router over one partition.
+pub struct RouterLoop {
+    pub bus: Arc<LocalBus>,
+    pub store: Arc<dyn Store>,
+    pub policy: Arc<Policy>,
+    pub clock: Arc<dyn Clock>,
+    pub queues: Arc<Wakes>,
+    pub outbox: Arc<Wakes>,
+    pub health: Arc<Health>,
+}
+
+/// Why the loop goes on or ends.
+enum Step {
+    Moved(Ownership),
+    /// Try the same again after a pause.
+    Again,
+    Stop,
+}
+
+impl RouterLoop {
+    /// Decides until `stop`. Returns early only when another router owns the partition.
+    pub async fn run(self, stop: CancellationToken) {
+        let Some(mut ownership) = self.own(&stop).await else { return };
+        self.health.set("router", State::Ready);
+        while !stop.is_cancelled() {
+            let read = tokio::select! {
+                read = self.bus.read(ownership.partition, ownership.position, BATCH_RECORDS_MAX) => read,
+                () = stop.cancelled() => return,
+            };
+            let step = match read {
+                Ok(records) => self.decide(ownership, &records).await,
+                Err(error) => self.trouble(&error.to_string()),
+            };
+            match step {
+                Step::Moved(next) => ownership = next,
+                Step::Again => pause(&stop).await,
+                Step::Stop => return,
+            }
+        }
+    }
+
+    async fn own(&self, stop: &CancellationToken) -> Option<Ownership> {
+        while !stop.is_cancelled() {
+            match self.store.own(0).await {
+                Ok(ownership) => return Some(ownership),
+                Err(error) => {
+                    self.trouble(&error.to_string());
+                    pause(stop).await;
+                }
+            }
+        }
+        None
+    }
+
+    /// Decides the readable start of `records`; an unreadable record is buried when it is first.
+    async fn decide(&self, ownership: Ownership, records: &[Record]) -> Step {
+        let Some(first) = records.first() else { return Step::Moved(ownership) };
+        match &first.content {
+            Content::Envelope(_) => {}
+            Content::Unreadable { reason } => return self.bury(ownership, first.offset, reason.clone(), 1).await,
+            Content::Newer { major } => {
+                return self.trouble(&format!("a record of major version {major} needs a newer version of Switchboard"));
+            }
+        }
+        let mut batch = Vec::with_capacity(records.len());
+        for record in records {
+            let Content::Envelope(envelope) = &record.content else { break };
+            let unknown = !self.policy.channels.contains_key(&envelope.channel);
+            if unknown && batch.is_empty() {
+                let reason = format!("channel {} is not configured (any more)", envelope.channel);
+                return self.bury(ownership, record.offset, reason, 1).await;
+            }
+            if unknown {
+                break;
+            }
+            batch.push(Prepared::new(record.offset, envelope.clone()));
+        }
+        self.commit(ownership, batch).await
+    }
+
+    /// Commits a batch; one that fails is halved until the record to blame stands alone.
+    async fn commit(&self, mut ownership: Ownership, batch: Vec<Prepared>) -> Step {
+        let mut parts = vec![batch];
+        while let Some(part) = parts.pop() {
+            let alone = part.len() == 1;
+            let offset = part.first().map_or(0, |first| first.offset);
+            let commit = RouteCommit {
+                ownership,
+                batch: Arc::new(part.clone()),
+                policy: self.policy.clone(),
+                now: micros(self.clock.now()),
+            };
+            match self.store.route(commit).await {
+                Ok(routed) => {
+                    self.after(&routed, part.len());
+                    ownership.position = routed.position;
+                }
+                Err(StoreError::Poisoned(_)) if !alone => {
+                    let (left, right) = part.split_at(part.len() / 2);
+                    parts.push(right.to_vec());
+                    parts.push(left.to_vec());
+                }
+                Err(StoreError::Poisoned(reason)) => {
+                    warn!(record = offset, reason, "record {offset} cannot be decided: {reason}");
+                    match self.try_again(ownership, part, offset, reason).await {
+                        Ok(next) => ownership = next,
+                        Err(step) => return step,
+                    }
+                }
+                Err(error) => return self.failed(&error),
+            }
+        }
+        self.health.set("router", State::Ready);
+        Step::Moved(ownership)
+    }
+
+    /// Tries a failing record again, each try counted in the store before it is made, and buries
+    /// it after the last one.
+    async fn try_again(
+        &self,
+        mut ownership: Ownership,
+        part: Vec<Prepared>,
+        offset: i64,
+        mut reason: String,
+    ) -> Result<Ownership, Step> {
+        let mut attempts = 1;
+        while attempts < ATTEMPTS_MAX {
+            let retries = self.store.count_attempt(offset).await.map_err(|error| self.failed(&error))?;
+            attempts = retries + 1;
+            let commit = RouteCommit {
+                ownership,
+                batch: Arc::new(part.clone()),
+                policy: self.policy.clone(),
+                now: micros(self.clock.now()),
+            };
+            match self.store.route(commit).await {
+                Ok(routed) => {
+                    self.after(&routed, 1);
+                    ownership.position = routed.position;
+                    return Ok(ownership);
+                }
+                Err(StoreError::Poisoned(again)) => reason = again,
+                Err(error) => return Err(self.failed(&error)),
+            }
+        }
+        match self.bury(ownership, offset, reason, attempts).await {
+            Step::Moved(next) => Ok(next),
+            step => Err(step),
+        }
+    }
+
+    async fn bury(&self, mut ownership: Ownership, record: i64, reason: String, attempts: u32) -> Step {
+        error!(record, attempts, reason, "record {record} is a dead letter: {reason}");
+        let now = micros(self.clock.now());
+        match self.store.bury(ownership, record, reason, attempts, now).await {
+            Ok(()) => {
+                metrics::counter!("switchboard_routed_total", "verdict" => "dead").increment(1);
+                self.bus.decided(record, 1);
+                ownership.position = record;
+                Step::Moved(ownership)
+            }
+            Err(error) => self.failed(&error),
+        }
+    }
+
+    fn after(&self, routed: &Routed, records: usize) {
+        for verdict in &routed.verdicts {
+            metrics::counter!("switchboard_routed_total", "verdict" => verdict_name(*verdict)).increment(1);
+        }
+        self.bus.decided(routed.position, records);
+        for queue in &routed.queues {
+            self.queues.ring(queue.as_str());
+        }
+        if routed.sends {
+            for channel in self.policy.channels.keys() {
+                self.outbox.ring(channel.as_str());
+            }
+        }
+    }
+
+    fn failed(&self, error: &StoreError) -> Step {
+        match error {
+            StoreError::Closed => Step::Stop,
+            StoreError::StaleEpoch(reason) => {
+                self.health.set("router", State::Degraded { reason: reason.clone() });
+                Step::Stop
+            }
+            other => self.trouble(&other.to_string()),
+        }
+    }
+
+    fn trouble(&self, reason: &str) -> Step {
+        self.health.set("router", State::Degraded { reason: reason.to_owned() });
+        Step::Again
+    }
+}
+
+async fn pause(stop: &CancellationToken) {
+    tokio::select! {
+        () = tokio::time::sleep(PAUSE) => {}
+        () = stop.cancelled() => {}
+    }
+}

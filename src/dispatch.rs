@@ -1,0 +1,192 @@
+//! Dispatch: who may take, hold and end a conversation. Pure decisions over one conversation; the
+//! store applies them in the transaction that read it.
+
+use connector_api::{BrandId, QueueId};
+
+use crate::conversation::Status;
+use crate::router::effects::EventType;
+use crate::router::facts::Conversation;
+
+/// What a token's holder may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    Agent,
+    Supervisor,
+    Admin,
+    Connector,
+    Reader,
+}
+
+impl Role {
+    pub const ALL: [Self; 5] = [Self::Agent, Self::Supervisor, Self::Admin, Self::Connector, Self::Reader];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Agent => "agent",
+            Self::Supervisor => "supervisor",
+            Self::Admin => "admin",
+            Self::Connector => "connector",
+            Self::Reader => "reader",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|role| role.as_str() == text)
+    }
+
+    /// Admins configure and read no messages; connectors only deliver.
+    pub fn reads_messages(self) -> bool {
+        matches!(self, Self::Agent | Self::Supervisor | Self::Reader)
+    }
+
+    pub fn works(self) -> bool {
+        matches!(self, Self::Agent | Self::Supervisor)
+    }
+}
+
+/// Who acts, and how far that reaches. Empty lists are no limit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Actor {
+    pub role: Role,
+    /// The agent's name; a supervisor has one where it works itself.
+    pub agent: Option<String>,
+    pub queues: Vec<QueueId>,
+    pub brands: Vec<BrandId>,
+}
+
+impl Actor {
+    pub fn may_use_queue(&self, queue: &QueueId) -> bool {
+        self.queues.is_empty() || self.queues.contains(queue)
+    }
+
+    /// What this actor may not see does not exist for it.
+    pub fn may_see(&self, conversation: &Conversation) -> bool {
+        let brand = self.brands.is_empty() || self.brands.contains(&conversation.brand);
+        let own = self.agent.is_some() && self.agent == conversation.assignee;
+        self.role.reads_messages() && brand && (own || self.may_use_queue(&conversation.queue))
+    }
+
+    fn holds(&self, conversation: &Conversation) -> bool {
+        self.agent.is_some() && self.agent == conversation.assignee
+    }
+}
+
+/// What an agent does with a conversation it can name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Back into its queue, with the rank it had.
+    Release,
+    Resolve,
+    Reopen,
+    /// An answer was written: now the customer is waited for.
+    Reply,
+    Note,
+}
+
+impl Action {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Release => "release",
+            Self::Resolve => "resolve",
+            Self::Reopen => "reopen",
+            Self::Reply => "reply to",
+            Self::Note => "note on",
+        }
+    }
+}
+
+/// Why not; names the state and the holder where these are the reason.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    #[error("there is no such {what}")]
+    NotFound { what: &'static str },
+    #[error("cannot {action} this conversation: it is {status}", action = action.as_str(), status = status.as_str())]
+    WrongState { action: Action, status: Status, holder: Option<String> },
+    #[error("cannot {action} this conversation: it is not yours", action = action.as_str())]
+    NotAssignee { action: Action, status: Status, holder: Option<String> },
+    #[error("a {role} may not do this", role = role.as_str())]
+    Role { role: Role },
+    #[error("the conversation is at version {current}, not {given}")]
+    Stale { current: i64, given: i64 },
+    #[error("no channel of this conversation can be answered: {reason}")]
+    NotAnswerable { reason: String },
+    #[error("this Idempotency-Key was used for another request")]
+    KeyReused,
+}
+
+/// Takes a queued conversation for the actor.
+pub fn claim(conversation: &mut Conversation, actor: &Actor) -> Result<EventType, Refusal> {
+    if !actor.role.works() || actor.agent.is_none() {
+        return Err(Refusal::Role { role: actor.role });
+    }
+    conversation.status = Status::Assigned;
+    conversation.assignee.clone_from(&actor.agent);
+    conversation.version += 1;
+    Ok(EventType::ConversationAssigned)
+}
+
+/// Applies `action`, or says why not. `Ok(None)`: it was so already.
+pub fn act(
+    conversation: &mut Conversation,
+    actor: &Actor,
+    action: Action,
+    now: i64,
+) -> Result<Option<EventType>, Refusal> {
+    if !actor.role.works() {
+        return Err(Refusal::Role { role: actor.role });
+    }
+    let status = conversation.status;
+    let holder = conversation.assignee.clone();
+    let wrong_state = || Refusal::WrongState { action, status, holder: holder.clone() };
+    let permitted = actor.role == Role::Supervisor || actor.holds(conversation);
+    let held = || {
+        let refusal = Refusal::NotAssignee { action, status, holder: holder.clone() };
+        if permitted { Ok(()) } else { Err(refusal) }
+    };
+    let event = match action {
+        Action::Note => return Ok(None),
+        Action::Release => {
+            if !matches!(status, Status::Assigned | Status::Wrapping | Status::Pending | Status::Snoozed) {
+                return Err(wrong_state());
+            }
+            held()?;
+            conversation.status = Status::Queued;
+            conversation.assignee = None;
+            EventType::ConversationReleased
+        }
+        Action::Resolve => {
+            if !status.is_open() {
+                return Err(wrong_state());
+            }
+            held()?;
+            conversation.status = Status::Resolved;
+            conversation.resolved_at = Some(now);
+            EventType::ConversationResolved
+        }
+        Action::Reopen => {
+            if status != Status::Resolved {
+                return Err(wrong_state());
+            }
+            conversation.status = Status::Queued;
+            conversation.assignee = None;
+            conversation.resolved_at = None;
+            conversation.enqueued_at = now;
+            EventType::ConversationReopened
+        }
+        Action::Reply => {
+            if !matches!(status, Status::Assigned | Status::Wrapping | Status::Pending | Status::Snoozed)
+                && !(actor.role == Role::Supervisor && status.is_open())
+            {
+                return Err(wrong_state());
+            }
+            held()?;
+            if status != Status::Queued {
+                conversation.status = Status::Pending;
+            }
+            return Ok(None);
+        }
+    };
+    conversation.version += 1;
+    Ok(Some(event))
+}

@@ -1,0 +1,71 @@
+//! What is well and what is not, as states: the API, the metrics and the log say the same.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use serde::Serialize;
+
+/// The state of a part or a channel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum State {
+    Starting,
+    Ready,
+    /// Works, not as it should; heals by itself.
+    Degraded { reason: String },
+    /// The provider refuses our credentials: a person must act.
+    Unauthorized { reason: String },
+    Unreachable { reason: String },
+}
+
+impl State {
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Ready => "ready",
+            Self::Degraded { .. } => "degraded",
+            Self::Unauthorized { .. } => "unauthorized",
+            Self::Unreachable { .. } => "unreachable",
+        }
+    }
+}
+
+/// The states of this process, by name: `router`, `channel:support-mail`.
+#[derive(Default)]
+pub struct Health {
+    states: Mutex<BTreeMap<String, State>>,
+}
+
+impl Health {
+    /// Notes a state; logs it where it changed.
+    pub fn set(&self, name: &str, state: State) {
+        let mut states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
+        if states.get(name) == Some(&state) {
+            return;
+        }
+        let word = state.as_str();
+        match &state {
+            State::Starting | State::Ready => tracing::info!(part = name, "{name} is {word}"),
+            State::Degraded { reason } | State::Unreachable { reason } => {
+                tracing::warn!(part = name, reason, "{name} is {word}: {reason}");
+            }
+            State::Unauthorized { reason } => {
+                tracing::error!(part = name, reason, "{name} is {word}: {reason}");
+            }
+        }
+        states.insert(name.to_owned(), state);
+    }
+
+    pub fn snapshot(&self) -> BTreeMap<String, State> {
+        self.states.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether the daemon can do its work: the router decides and the store answers. A channel
+    /// that is unauthorised or unreachable does not make the daemon unready.
+    pub fn is_ready(&self) -> bool {
+        let states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
+        let core = |name: &String| !name.starts_with("channel:");
+        let mut parts = states.iter().filter(|(name, _)| core(name)).peekable();
+        parts.peek().is_some() && parts.all(|(_, state)| matches!(state, State::Ready | State::Degraded { .. }))
+    }
+}

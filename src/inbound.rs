@@ -1,0 +1,179 @@
+//! Inbound runs every channel's sources: requests that providers push, sockets that stay open,
+//! lists that are polled. Raw bytes are verified before they are parsed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use connector_api::{CancellationToken, Error, ErrorKind, WebhookOutcome, WebhookRequest, WebhookSource};
+use tracing::debug;
+
+use crate::api::{HookAnswer, Hooks};
+use crate::bus::BusError;
+use crate::channels::{Channel, Channels};
+use crate::health::{Health, State};
+use crate::intake::{ChannelIntake, Intake};
+use crate::store::Store;
+
+/// First and longest pause between tries of a broken source.
+const BACKOFF_FIRST: Duration = Duration::from_millis(500);
+const BACKOFF_MAX: Duration = Duration::from_secs(60);
+/// What a webhook sender is told to wait when intake refuses.
+const RETRY_AFTER_SECONDS: u32 = 5;
+
+/// Answers webhooks of all channels.
+pub struct Webhooks {
+    pub channels: Channels,
+    pub intake: Arc<Intake>,
+}
+
+#[async_trait]
+impl Hooks for Webhooks {
+    async fn deliver(&self, channel: &str, request: WebhookRequest) -> HookAnswer {
+        let Some(channel) = channel.parse().ok().and_then(|id| self.channels.get(&id)) else {
+            return HookAnswer::UnknownChannel;
+        };
+        let Some(source) = channel.connector.webhook_source() else { return HookAnswer::UnknownChannel };
+        let outcome = match verify(source, &request).await.and_then(|()| source.parse(&request)) {
+            Ok(outcome) => outcome,
+            Err(error) => return refusal(channel, &error),
+        };
+        match outcome {
+            WebhookOutcome::Handshake(reply) => HookAnswer::Accepted(reply),
+            WebhookOutcome::Events { events, reply } => match self.intake.accept(channel, events).await {
+                Ok(()) => HookAnswer::Accepted(reply),
+                Err(error) => not_durable(&error),
+            },
+        }
+    }
+}
+
+async fn verify(source: &dyn WebhookSource, request: &WebhookRequest) -> connector_api::Result<()> {
+    match source.verify(request) {
+        Err(Error { kind: ErrorKind::KeysStale, .. }) => {
+            source.refresh().await?;
+            source.verify(request)
+        }
+        verified => verified,
+    }
+}
+
+fn refusal(channel: &Channel, error: &Error) -> HookAnswer {
+    let detail = error.message.clone();
+    let (reason, answer) = match &error.kind {
+        ErrorKind::Auth | ErrorKind::KeysStale => ("unauthorized", HookAnswer::Unauthorized { detail }),
+        ErrorKind::TooLarge => ("too_large", HookAnswer::TooLarge { detail }),
+        ErrorKind::Unavailable | ErrorKind::RateLimited { .. } => {
+            ("unavailable", HookAnswer::Refused { detail, retry_after_seconds: RETRY_AFTER_SECONDS })
+        }
+        _ => ("malformed", HookAnswer::Malformed { detail }),
+    };
+    let labels = [("channel", channel.id.as_str().to_owned()), ("reason", reason.to_owned())];
+    metrics::counter!("switchboard_webhooks_refused_total", &labels).increment(1);
+    debug!(channel.id = %channel.id, error = %error, "refused a webhook of {}", channel.id);
+    answer
+}
+
+fn not_durable(error: &BusError) -> HookAnswer {
+    HookAnswer::Refused { detail: error.to_string(), retry_after_seconds: RETRY_AFTER_SECONDS }
+}
+
+/// Runs a channel's stream or poll source until `stop`, with back-off between failures. A channel
+/// that only takes webhooks is ready at once.
+pub async fn run_source(
+    channel: Arc<Channel>,
+    intake: Arc<Intake>,
+    store: Arc<dyn Store>,
+    health: Arc<Health>,
+    stop: CancellationToken,
+) {
+    let name = format!("channel:{}", channel.id);
+    if channel.connector.stream_source().is_none() && channel.connector.poll_source().is_none() {
+        health.set(&name, State::Ready);
+        return;
+    }
+    let mut pause = BACKOFF_FIRST;
+    while !stop.is_cancelled() {
+        let before = heard_at(&intake, &channel);
+        let watched = watch(&channel, &intake, &health, &name);
+        let run = run_once(&channel, &intake, store.as_ref(), &stop);
+        let result = tokio::select! {
+            result = run => result,
+            () = watched => unreachable_watch(),
+        };
+        let Err(error) = result else { continue };
+        if heard_at(&intake, &channel) > before {
+            pause = BACKOFF_FIRST;
+        }
+        health.set(&name, state_of(&error));
+        let wait = match &error.kind {
+            ErrorKind::RateLimited { retry_after: Some(after) } => (*after).min(BACKOFF_MAX),
+            ErrorKind::Auth | ErrorKind::Config => BACKOFF_MAX,
+            _ => pause,
+        };
+        pause = (pause * 2).min(BACKOFF_MAX);
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
+}
+
+fn heard_at(intake: &Intake, channel: &Channel) -> i64 {
+    intake.last_heard().get(&channel.id).copied().unwrap_or(0)
+}
+
+/// Says `ready` once the provider was heard; never ends.
+async fn watch(channel: &Channel, intake: &Intake, health: &Health, name: &str) {
+    const LOOK_EVERY: Duration = Duration::from_millis(100);
+    let before = heard_at(intake, channel);
+    while heard_at(intake, channel) <= before {
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    health.set(name, State::Ready);
+    std::future::pending::<()>().await;
+}
+
+fn unreachable_watch() -> connector_api::Result<()> {
+    Err(Error::unavailable("the watch of a source ended"))
+}
+
+async fn run_once(
+    channel: &Arc<Channel>,
+    intake: &Arc<Intake>,
+    store: &dyn Store,
+    stop: &CancellationToken,
+) -> connector_api::Result<()> {
+    let cursor = store.cursor(&channel.id).await;
+    let cursor = cursor.map_err(|error| Error::unavailable(format!("reading the cursor: {error}")))?;
+    let durable = Arc::new(ChannelIntake { intake: intake.clone(), channel: channel.clone() });
+    if let Some(stream) = channel.connector.stream_source() {
+        return stream.run(cursor, durable, stop.clone()).await;
+    }
+    let Some(source) = channel.connector.poll_source() else { return Ok(()) };
+    let mut after = cursor;
+    while !stop.is_cancelled() {
+        let batch = tokio::select! {
+            batch = source.poll(after.as_ref()) => batch?,
+            () = stop.cancelled() => return Ok(()),
+        };
+        let through = batch.cursor.clone();
+        connector_api::Intake::accept(durable.as_ref(), batch).await?;
+        if let Some(through) = through {
+            if let Err(error) = source.committed(&through).await {
+                debug!(channel.id = %channel.id, error = %error, "telling {} what is durable failed", channel.id);
+            }
+            after = Some(through);
+        }
+    }
+    Ok(())
+}
+
+fn state_of(error: &Error) -> State {
+    let reason = error.message.clone();
+    match error.kind {
+        ErrorKind::Auth | ErrorKind::Config => State::Unauthorized { reason },
+        ErrorKind::Unavailable => State::Unreachable { reason },
+        _ => State::Degraded { reason },
+    }
+}

@@ -1,0 +1,33 @@
+//! Switchboard: an omnichannel routing daemon.
+//!
+//! # Layout, in the order a message goes through
+//! [`inbound`] runs the channels' sources, [`normalise`] cleans up, [`intake`] is the durability
+//! line, [`bus`] holds what was accepted, [`router`] decides, [`store`] keeps, [`dispatch`] gives
+//! conversations to agents, [`api`] serves them, [`outbound`] sends the answers.
+//! Across: [`config`], [`daemon`], [`clock`], [`ids`], [`http`], [`telemetry`], [`health`].
+
+// In the order a message goes through.
+pub mod inbound;
+pub mod normalise;
+pub mod intake;
+pub mod bus;
+pub mod router;
+pub mod store;
+pub mod dispatch;
+pub mod api;
+pub mod outbound;
+// Across.
+pub mod blobs;
+pub mod channels;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod conversation;
+pub mod daemon;
+pub mod health;
+pub mod http;
+pub mod ids;
+pub mod telemetry;
+pub mod wake;
+
+pub use cli::run_with;

@@ -1,0 +1,214 @@
+//! The router decides what every accepted event means. The core is pure: it takes a batch and the
+//! facts of that batch, and gives effects; the store loads the ones and writes the others, in one
+//! transaction with the position. Deciding again gives the same, so it may be done again.
+//!
+//! `dedupe → identify → triage → join → rules → queue`, as [`route`] reads.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use connector_api::{
+    Automatic, Event, Evidence, IdentityClaim, InboundMessage, MessageSender, Namespace,
+};
+
+use crate::bus::Envelope;
+use crate::conversation::Status;
+use crate::ids::{ConversationId, IdSource, MessageId};
+
+pub mod change;
+pub mod effects;
+pub mod explain;
+pub mod facts;
+pub mod file;
+pub mod identify;
+pub mod join;
+pub mod keys;
+pub mod policy;
+pub mod reply_token;
+pub mod rules;
+pub mod triage;
+
+pub use effects::{Effects, Verdict};
+pub use facts::Facts;
+pub use policy::Policy;
+
+use effects::NewSeen;
+use facts::{Conversation, IdentityKey, Key16, Seen};
+use triage::{Keywords, Labels, TriageInput};
+
+/// A record with everything that can be computed from it alone.
+#[derive(Debug, Clone)]
+pub struct Prepared {
+    pub offset: i64,
+    pub envelope: Arc<Envelope>,
+    pub key: Key16,
+    pub labels: Labels,
+}
+
+impl Prepared {
+    /// Computes keys and labels; pure, and done outside of any transaction.
+    pub fn new(offset: i64, envelope: Arc<Envelope>) -> Self {
+        let labels = match &envelope.event.event {
+            Event::Message(message) => {
+                let input = TriageInput {
+                    subject: message.subject.as_deref(),
+                    text: &message.text,
+                    automatic: envelope.event.automatic,
+                    provider_spam: None,
+                };
+                triage::classify(&input, Keywords::builtin())
+            }
+            _ => Labels::default(),
+        };
+        let key = keys::event(&envelope.brand, &envelope.channel, envelope.event.dedupe_key.as_str());
+        Self { offset, envelope, key, labels }
+    }
+
+    pub fn arrived_at(&self) -> i64 {
+        self.envelope.arrived_at
+    }
+
+    /// The message this record becomes.
+    pub fn message_id(&self) -> MessageId {
+        MessageId(self.offset)
+    }
+}
+
+/// The rows a batch must be decided with; loaded set by set.
+#[derive(Debug, Default, Clone)]
+pub struct Needs {
+    pub seen: HashSet<Key16>,
+    pub identities: HashSet<IdentityKey>,
+    pub references: HashSet<Key16>,
+    pub conversations: HashSet<ConversationId>,
+    pub messages: HashSet<MessageId>,
+    pub acknowledged: HashSet<Key16>,
+}
+
+/// Names what [`route`] will look up for `batch`. The contacts of the identities, the messages
+/// behind `seen` and `references`, and the conversations of all of them follow from these.
+pub fn needs(batch: &[Prepared], policy: &Policy) -> Needs {
+    let mut needs = Needs::default();
+    for record in batch {
+        let envelope = &record.envelope;
+        needs.seen.insert(record.key);
+        match &envelope.event.event {
+            Event::Message(message) | Event::Echo(message) => {
+                needs_of_message(record, message, policy, &mut needs);
+            }
+            Event::Edit { target, .. } | Event::Delete { target } | Event::Reaction { target, .. } => {
+                needs.seen.insert(keys::event(&envelope.brand, &envelope.channel, target));
+            }
+            Event::Receipt { target, .. } => {
+                needs.references.insert(keys::sent(&envelope.brand, &envelope.channel, target));
+                needs.messages.extend(change::own_id(target, policy));
+            }
+            Event::System { thread, .. } => {
+                let native = thread.native.as_deref();
+                needs.references.extend(native.map(|id| keys::thread(&envelope.brand, &envelope.channel, id)));
+            }
+            _ => {}
+        }
+    }
+    needs
+}
+
+fn needs_of_message(record: &Prepared, message: &InboundMessage, policy: &Policy, needs: &mut Needs) {
+    let sender = sender_of(record, message);
+    for claim in identify::deciding_claims(&sender) {
+        needs.identities.insert(identify::identity_key(record, claim));
+    }
+    if let Some(claim) = identify::writing_claim(&sender) {
+        needs.references.extend(join::reference_keys(record, message, &claim.namespace));
+        needs.acknowledged.insert(keys::acknowledged(&record.envelope.channel, &claim.address));
+    }
+    let tokens = &message.thread.reply_tokens;
+    needs.conversations.extend(tokens.iter().filter_map(|token| policy.reply_tokens.verify(token)));
+}
+
+/// Decides a batch in order, changing `facts` as it goes.
+pub fn route(batch: &[Prepared], facts: &mut Facts, policy: &Policy, ids: &mut dyn IdSource) -> Effects {
+    let mut effects = Effects::default();
+    for record in batch {
+        let verdict = route_one(record, facts, policy, ids, &mut effects);
+        effects.verdicts.push(verdict);
+    }
+    effects
+}
+
+fn route_one(
+    record: &Prepared,
+    facts: &mut Facts,
+    policy: &Policy,
+    ids: &mut dyn IdSource,
+    effects: &mut Effects,
+) -> Verdict {
+    let seen = facts.seen.entry(record.key).or_default();
+    if seen.iter().any(|seen| seen.digest == record.envelope.digest) {
+        return Verdict::Duplicate;
+    }
+    let other_content = seen.first().map(|seen| seen.message);
+    remember(record, facts, policy, effects);
+
+    match &record.envelope.event.event {
+        Event::Message(message) | Event::Echo(message) => {
+            file::file(record, message, other_content, facts, policy, ids, effects)
+        }
+        Event::System { thread, text } => {
+            file::file_system(record, thread, text, facts, effects)
+        }
+        event => change::apply(record, event, facts, policy, effects),
+    }
+}
+
+fn remember(record: &Prepared, facts: &mut Facts, policy: &Policy, effects: &mut Effects) {
+    let (digest, message) = (record.envelope.digest, record.message_id());
+    facts.seen.entry(record.key).or_default().push(Seen { digest, message });
+    let channel = policy.channels.get(&record.envelope.channel);
+    effects.seen.push(NewSeen {
+        key: record.key,
+        digest,
+        message,
+        lasting: channel.is_some_and(|channel| channel.replayable),
+    });
+}
+
+/// The sender of a message; one that names nobody is a stranger of its own, never "the same nobody".
+pub fn sender_of(record: &Prepared, message: &InboundMessage) -> MessageSender {
+    if !message.from.identities.is_empty() {
+        return message.from.clone();
+    }
+    let channel = record.envelope.channel.as_str();
+    MessageSender {
+        identities: vec![IdentityClaim {
+            namespace: Namespace::account("unknown", channel),
+            address: record.envelope.event.dedupe_key.as_str().to_owned(),
+            evidence: Evidence::Claimed,
+        }],
+        name: message.from.name.clone(),
+    }
+}
+
+/// History and answers of machines to our own mail are filed without waking anybody.
+pub fn is_quiet(record: &Prepared) -> bool {
+    let event = &record.envelope.event;
+    let answers_ours =
+        matches!(event.automatic, Some(Automatic::AutoReply | Automatic::ReadReceipt | Automatic::Loop));
+    event.history || answers_ours
+}
+
+/// Marks a conversation as changed.
+fn touch(conversation: &mut Conversation, effects: &mut Effects) {
+    conversation.version += 1;
+    if !effects.touched_conversations.contains(&conversation.id) {
+        effects.touched_conversations.push(conversation.id);
+    }
+}
+
+/// Puts a conversation (back) into its queue.
+fn enqueue(conversation: &mut Conversation, at: i64) {
+    conversation.status = Status::Queued;
+    conversation.enqueued_at = at;
+    conversation.assignee = None;
+    conversation.resolved_at = None;
+}

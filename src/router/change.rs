@@ -1,0 +1,135 @@
+//! Edits, deletions, reactions and receipts: they change a message and are never new ones. What
+//! comes before its message waits for it.
+
+use connector_api::Event;
+
+use crate::conversation::{Delivery, Status};
+use crate::ids::{ConversationId, IdKind, MessageId};
+
+use super::effects::{DeliveryChange, Effects, EventType, NewChange, NewPending};
+use super::facts::{Change, Facts, Key16, Message, PendingChange};
+use super::file::event;
+use super::policy::Policy;
+use super::{Prepared, Verdict, enqueue, keys, touch};
+
+/// Applies `event` to its message, or keeps it until the message is there.
+pub fn apply(
+    record: &Prepared,
+    event: &Event,
+    facts: &mut Facts,
+    policy: &Policy,
+    effects: &mut Effects,
+) -> Verdict {
+    let Some((target, change)) = change_of(record, event) else { return Verdict::Dead };
+    let message = match &change {
+        Change::Receipt { .. } => sent_message(record, event, target, facts, policy),
+        _ => facts.seen.get(&target).and_then(|seen| seen.first()).map(|seen| seen.message),
+    };
+    let known = message.and_then(|id| facts.messages.get(&id)).cloned();
+    match known {
+        Some(message) => {
+            if let Change::Receipt { stage, .. } = &change
+                && let Some(delivery) = message.delivery.and_then(|now| now.after_receipt(*stage))
+            {
+                deliver(&message, delivery, record.arrived_at(), facts, effects);
+            }
+            note(record.offset, message.id, message.conversation, change, record.arrived_at(), effects);
+            Verdict::Changed
+        }
+        None => {
+            facts
+                .pending
+                .entry(target)
+                .or_default()
+                .push(PendingChange { record: record.offset, change: change.clone() });
+            effects.pending.push(NewPending {
+                target,
+                record: record.offset,
+                change,
+                at: record.arrived_at(),
+            });
+            Verdict::Pending
+        }
+    }
+}
+
+/// Writes a change down beside its message.
+pub fn note(
+    record: i64,
+    message: MessageId,
+    conversation: ConversationId,
+    change: Change,
+    at: i64,
+    effects: &mut Effects,
+) {
+    effects.changes.push(NewChange { record, message, conversation, change, at });
+    effects.events.push(event(EventType::MessageChanged, conversation, Some(message), at));
+}
+
+/// The key of the message an event changes, and what it does to it.
+fn change_of(record: &Prepared, event: &Event) -> Option<(Key16, Change)> {
+    let envelope = &record.envelope;
+    let of_event = |target: &str| keys::event(&envelope.brand, &envelope.channel, target);
+    Some(match event {
+        Event::Edit { target, .. } => (of_event(target), Change::Edited),
+        Event::Delete { target } => (of_event(target), Change::Deleted),
+        Event::Reaction { target, emoji, removed, .. } => {
+            (of_event(target), Change::Reaction { emoji: emoji.clone(), removed: *removed })
+        }
+        Event::Receipt { target, stage, reason, .. } => (
+            keys::sent(&envelope.brand, &envelope.channel, target),
+            Change::Receipt { stage: *stage, reason: reason.clone() },
+        ),
+        _ => return None,
+    })
+}
+
+/// The message we sent that a receipt speaks of: by the provider's id, or by our own. Only a
+/// message of the same channel.
+fn sent_message(
+    record: &Prepared,
+    event: &Event,
+    target: Key16,
+    facts: &Facts,
+    policy: &Policy,
+) -> Option<MessageId> {
+    let Event::Receipt { target: name, .. } = event else { return None };
+    let by_provider = facts.references.get(&target).map(|reference| reference.message);
+    let id = by_provider.or_else(|| own_id(name, policy))?;
+    let message = facts.messages.get(&id)?;
+    (message.channel == record.envelope.channel && message.delivery.is_some()).then_some(id)
+}
+
+/// Our own id in what a receipt names: bare, or inside a Message-ID we made (a bounce of a mail
+/// whose answer was lost names nothing else).
+pub fn own_id(name: &str, policy: &Policy) -> Option<MessageId> {
+    let words = name.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    let mut known = words.filter_map(|word| policy.ids.decode(IdKind::Message, word));
+    known.next().map(MessageId)
+}
+
+/// A refused message comes back to a person: the customer never got the answer.
+fn deliver(message: &Message, delivery: Delivery, at: i64, facts: &mut Facts, effects: &mut Effects) {
+    if let Some(known) = facts.messages.get_mut(&message.id) {
+        known.delivery = Some(delivery);
+    }
+    effects.deliveries.push(DeliveryChange { message: message.id, delivery });
+    effects.events.push(event(EventType::MessageDelivery, message.conversation, Some(message.id), at));
+    if delivery != Delivery::Refused {
+        return;
+    }
+    let collides = super::file::collides_when_open(message.conversation, facts);
+    let Some(conversation) = facts.conversations.get_mut(&message.conversation) else { return };
+    match (conversation.status, &conversation.assignee) {
+        (Status::Pending, Some(_)) => conversation.status = Status::Assigned,
+        (Status::Pending | Status::Resolved, _) => {
+            if conversation.status == Status::Resolved && collides {
+                conversation.matter = Some(conversation.founding_message());
+            }
+            enqueue(conversation, at);
+            effects.events.push(event(EventType::ConversationQueued, message.conversation, None, at));
+        }
+        _ => return,
+    }
+    touch(conversation, effects);
+}

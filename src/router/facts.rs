@@ -1,0 +1,206 @@
+//! What the router decides from: rows of the store that a batch touches, loaded at once. Deciding
+//! changes these values in memory, so the next message of the batch sees what the one before it did.
+
+use std::collections::{HashMap, HashSet};
+
+use connector_api::{BrandId, ChannelId, Namespace, QueueId};
+use serde::{Deserialize, Serialize};
+
+use crate::conversation::{Delivery, Priority, Status};
+use crate::ids::{ContactId, ConversationId, IdentityId, MessageId};
+
+/// A 16-byte hash of names (see [`super::keys`]).
+pub type Key16 = [u8; 16];
+
+/// Everything a batch needs to know; see [`super::Needs`] for how it is asked for.
+#[derive(Debug, Default, Clone)]
+pub struct Facts {
+    /// Events already filed under a dedupe key, with their digests.
+    pub seen: HashMap<Key16, Vec<Seen>>,
+    pub identities: HashMap<IdentityKey, Identity>,
+    pub contacts: HashMap<ContactId, Contact>,
+    pub conversations: HashMap<ConversationId, Conversation>,
+    /// Native threads, mail Message-IDs and provider ids of sent messages.
+    pub references: HashMap<Key16, Reference>,
+    pub messages: HashMap<MessageId, Message>,
+    /// Changes that arrived before their message, by the message's dedupe key.
+    pub pending: HashMap<Key16, Vec<PendingChange>>,
+    /// (channel, address) pairs that got an acknowledgement within the window.
+    pub acknowledged: HashSet<Key16>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seen {
+    pub digest: u64,
+    pub message: MessageId,
+}
+
+/// Where an identity is unique. `scope` is the channel for a claimed sender, `None` for a verified one.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct IdentityKey {
+    pub brand: BrandId,
+    pub scope: Option<ChannelId>,
+    pub namespace: Namespace,
+    pub address: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    pub id: IdentityId,
+    pub contact: ContactId,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Contact {
+    pub id: ContactId,
+    pub brand: BrandId,
+    /// Known by verified evidence; a claimed contact never gets a verified identity.
+    pub verified: bool,
+    pub name: Option<String>,
+    pub version: i64,
+    /// Its open conversations and the one resolved last, oldest first.
+    pub conversations: Vec<ConversationId>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Conversation {
+    pub id: ConversationId,
+    pub brand: BrandId,
+    pub contact: ContactId,
+    /// Empty, or the founding message where the contact already had one open.
+    pub matter: Option<MessageId>,
+    pub status: Status,
+    pub queue: QueueId,
+    pub priority: Priority,
+    pub assignee: Option<String>,
+    pub version: i64,
+    /// `conversation_seq` of the newest message.
+    pub last_seq: i64,
+    pub last_message: Option<MessageId>,
+    pub opened_at: i64,
+    /// When it last began to wait; kept on release, so the rank is kept.
+    pub enqueued_at: i64,
+    /// When the customer last wrote.
+    pub last_inbound_at: i64,
+    pub resolved_at: Option<i64>,
+    pub detail: Detail,
+}
+
+impl Conversation {
+    /// The message that opened it; a conversation bears its number.
+    pub fn founding_message(&self) -> MessageId {
+        MessageId(self.id.0)
+    }
+
+    pub fn has_participant(&self, namespace: &Namespace, address: &str) -> bool {
+        let same = |known: &Participant| known.namespace == *namespace && known.address == address;
+        self.detail.participants.iter().any(same)
+    }
+}
+
+/// What is read with a conversation but never searched by; one column.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Detail {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    #[serde(default)]
+    pub participants: Vec<Participant>,
+    #[serde(default)]
+    pub channels: Vec<ChannelId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub intent: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub language: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
+    /// Conversations this one stems from or was mistaken for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub links: Vec<Link>,
+    /// Fingerprints of the last texts, to mark a text sent twice.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub recent: Vec<RecentText>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Participant {
+    pub namespace: Namespace,
+    pub address: String,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub verified: bool,
+    pub role: Role,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    Customer,
+    To,
+    Cc,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    pub conversation: ConversationId,
+    pub reason: LinkReason,
+}
+
+/// Why two conversations are linked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LinkReason {
+    /// Continues one resolved longer ago than the reopen window, or closed.
+    Continues,
+    /// Named it by a token or reference without being allowed to join it.
+    NotAParticipant,
+    /// Forwarded from it.
+    Forwarded,
+    /// Another matter of the same contact.
+    AnotherMatter,
+    /// Belonged to a contact that was found to be the same person.
+    SamePerson,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecentText(pub u64, pub MessageId, pub i64);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reference {
+    pub conversation: ConversationId,
+    pub message: MessageId,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    pub id: MessageId,
+    pub conversation: ConversationId,
+    pub channel: ChannelId,
+    /// `None` for an inbound one.
+    pub delivery: Option<Delivery>,
+}
+
+/// What an edit, deletion, reaction or receipt does to a message.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "change", rename_all = "snake_case")]
+pub enum Change {
+    Edited,
+    Deleted,
+    Reaction {
+        emoji: String,
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        removed: bool,
+    },
+    Receipt {
+        stage: connector_api::DeliveryStage,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
+}
+
+/// A change waiting for its message. `record` is the offset it arrived at, where its body is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PendingChange {
+    pub record: i64,
+    pub change: Change,
+}

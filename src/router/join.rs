@@ -1,0 +1,280 @@
+//! Which conversation a message belongs to: the six joining rules, first match wins. A token, a
+//! reference or a thread is a hint and not a right: following one is refused to whoever is not a
+//! participant, and then the message opens a conversation of its own, linked.
+
+use connector_api::{InboundMessage, Namespace};
+
+use crate::conversation::Status;
+use crate::ids::ConversationId;
+
+use super::Prepared;
+use super::explain::{Hint, JoinReason, JoinWhy, RefusedHint};
+use super::facts::{Conversation, Facts, Link, LinkReason, Reference};
+use super::identify::Writer;
+use super::keys;
+use super::policy::Policy;
+
+/// Where a message goes. `conversation: None` opens a new one with `links`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Joined {
+    pub conversation: Option<ConversationId>,
+    pub links: Vec<Link>,
+    pub why: JoinWhy,
+}
+
+/// Decides where `message`, written by `writer`, belongs. A quiet message (history, a vacation
+/// notice) joins resolved conversations as they are.
+pub fn join(
+    record: &Prepared,
+    message: &InboundMessage,
+    writer: &Writer,
+    quiet: bool,
+    facts: &Facts,
+    policy: &Policy,
+) -> Joined {
+    let scene = Scene { record, message, writer, quiet, facts, policy };
+    if message.thread.forward {
+        return scene.forwarded();
+    }
+    let mut refused = Vec::new();
+    if let Some((id, rule, reason)) = scene.by_hint(&mut refused) {
+        return scene.settle_found(id, rule, reason, refused);
+    }
+    if !refused.is_empty() {
+        let links = refused.iter().map(|hint| Link {
+            conversation: hint.conversation,
+            reason: LinkReason::NotAParticipant,
+        });
+        return new(6, JoinReason::NotAParticipant, links.collect(), refused);
+    }
+    scene.by_contact()
+}
+
+/// The conversations and references that [`join`] may look up for `message`.
+pub fn reference_keys(record: &Prepared, message: &InboundMessage, namespace: &Namespace) -> Vec<[u8; 16]> {
+    let envelope = &record.envelope;
+    let mut wanted: Vec<_> = message
+        .thread
+        .references
+        .iter()
+        .map(|id| keys::message_id(&envelope.brand, namespace, id))
+        .collect();
+    if let Some(native) = &message.thread.native {
+        wanted.push(keys::thread(&envelope.brand, &envelope.channel, native));
+    }
+    wanted
+}
+
+struct Scene<'a> {
+    record: &'a Prepared,
+    message: &'a InboundMessage,
+    writer: &'a Writer,
+    quiet: bool,
+    facts: &'a Facts,
+    policy: &'a Policy,
+}
+
+impl<'a> Scene<'a> {
+    /// Rules 1 to 3.
+    fn by_hint(&self, refused: &mut Vec<RefusedHint>) -> Option<(ConversationId, u8, JoinReason)> {
+        let mut refuse = |hint, conversation: &Conversation, why: &str| {
+            let known = |other: &RefusedHint| other.conversation == conversation.id;
+            if !refused.iter().any(known) {
+                refused.push(RefusedHint { hint, conversation: conversation.id, why: why.to_owned() });
+            }
+        };
+        let claim = &self.writer.claim;
+
+        for conversation in self.by_token() {
+            if conversation.has_participant(&claim.namespace, &claim.address) {
+                return Some((conversation.id, 1, JoinReason::ReplyToken));
+            }
+            refuse(Hint::ReplyToken, conversation, "the sender's address is no participant's");
+        }
+        for (conversation, reference) in self.by_reference() {
+            let participant = conversation.has_participant(&claim.namespace, &claim.address);
+            if participant && claim.evidence.is_verified() {
+                let reason = JoinReason::Reference { message: reference.message };
+                return Some((conversation.id, 2, reason));
+            }
+            if self.is_own_claimed(conversation) {
+                let reason = JoinReason::OwnReference { message: reference.message };
+                return Some((conversation.id, 2, reason));
+            }
+            refuse(Hint::Reference, conversation, "the sender is no participant by verified evidence");
+        }
+        if let Some(conversation) = self.by_native_thread() {
+            if claim.evidence.is_verified() || conversation.contact == self.writer.contact {
+                return Some((conversation.id, 3, JoinReason::NativeThread));
+            }
+            refuse(Hint::NativeThread, conversation, "the sender is not verified");
+        }
+        None
+    }
+
+    fn by_token(&self) -> impl Iterator<Item = &'a Conversation> {
+        let tokens = &self.message.thread.reply_tokens;
+        tokens
+            .iter()
+            .filter_map(|token| self.policy.reply_tokens.verify(token))
+            .filter_map(|id| self.conversation(id))
+    }
+
+    fn by_reference(&self) -> impl Iterator<Item = (&'a Conversation, Reference)> {
+        let namespace = &self.writer.claim.namespace;
+        self.message.thread.references.iter().filter_map(move |id| {
+            let key = keys::message_id(&self.record.envelope.brand, namespace, id);
+            let reference = *self.facts.references.get(&key)?;
+            Some((self.conversation(reference.conversation)?, reference))
+        })
+    }
+
+    fn by_native_thread(&self) -> Option<&'a Conversation> {
+        let envelope = &self.record.envelope;
+        let native = self.message.thread.native.as_deref()?;
+        let key = keys::thread(&envelope.brand, &envelope.channel, native);
+        self.conversation(self.facts.references.get(&key)?.conversation)
+    }
+
+    /// A loaded conversation of the same brand: nothing else exists for this message.
+    fn conversation(&self, id: ConversationId) -> Option<&'a Conversation> {
+        let conversation = self.facts.conversations.get(&id)?;
+        (conversation.brand == self.record.envelope.brand).then_some(conversation)
+    }
+
+    fn is_own_claimed(&self, conversation: &Conversation) -> bool {
+        let contact = self.facts.contacts.get(&self.writer.contact);
+        conversation.contact == self.writer.contact && contact.is_some_and(|contact| !contact.verified)
+    }
+
+    /// A conversation found by rules 1 to 3: open, it is joined; resolved, rule 5 decides.
+    fn settle_found(
+        &self,
+        id: ConversationId,
+        rule: u8,
+        reason: JoinReason,
+        refused: Vec<RefusedHint>,
+    ) -> Joined {
+        let Some(conversation) = self.conversation(id) else {
+            return new(6, JoinReason::FirstOfContact, Vec::new(), refused);
+        };
+        if conversation.status.is_open() || self.quiet {
+            return existing(id, rule, reason, refused);
+        }
+        self.resolved(conversation, refused)
+    }
+
+    /// Rule 5: reopen within the window, else a new one that links back.
+    fn resolved(&self, conversation: &Conversation, refused: Vec<RefusedHint>) -> Joined {
+        let resolved_at = conversation.resolved_at.unwrap_or(conversation.last_inbound_at);
+        let recent = self.within(resolved_at, self.policy.joining.reopen_window);
+        if conversation.status == Status::Resolved && recent {
+            return existing(conversation.id, 5, JoinReason::Reopened { resolved_at }, refused);
+        }
+        let link = Link { conversation: conversation.id, reason: LinkReason::Continues };
+        new(5, JoinReason::Continues { conversation: conversation.id }, vec![link], refused)
+    }
+
+    /// Rules 4 to 6: what the contact has open, or had.
+    fn by_contact(&self) -> Joined {
+        let contact = self.facts.contacts.get(&self.writer.contact);
+        let mut known: Vec<&Conversation> = contact
+            .iter()
+            .flat_map(|contact| &contact.conversations)
+            .filter_map(|id| self.conversation(*id))
+            .filter(|conversation| conversation.status != Status::Closed)
+            .collect();
+        known.sort_by_key(|conversation| (std::cmp::Reverse(conversation.last_inbound_at), conversation.id));
+        if known.is_empty() {
+            return new(6, JoinReason::FirstOfContact, Vec::new(), Vec::new());
+        }
+        if self.record.envelope.event.history {
+            return new(6, JoinReason::History, Vec::new(), Vec::new());
+        }
+
+        let mut another = None;
+        for conversation in known.iter().filter(|conversation| conversation.status.is_open()) {
+            if !self.within(conversation.last_inbound_at, self.policy.joining.unify_window)
+                || !self.joins_channels(conversation)
+            {
+                continue;
+            }
+            match self.another_matter(conversation) {
+                None => return existing(conversation.id, 4, JoinReason::OpenConversation, Vec::new()),
+                Some(reason) => another = another.or(Some((conversation.id, reason))),
+            }
+        }
+        if let Some((id, reason)) = another {
+            let link = Link { conversation: id, reason: LinkReason::AnotherMatter };
+            return new(6, reason, vec![link], Vec::new());
+        }
+        if known.iter().any(|conversation| conversation.status.is_open()) {
+            return new(6, JoinReason::NothingWithinWindow, Vec::new(), Vec::new());
+        }
+        match known.iter().find(|conversation| self.joins_channels(conversation)) {
+            Some(last) if self.another_matter(last).is_none() => {
+                if self.quiet {
+                    return existing(last.id, 5, JoinReason::NothingWithinWindow, Vec::new());
+                }
+                self.resolved(last, Vec::new())
+            }
+            _ => new(6, JoinReason::NothingWithinWindow, Vec::new(), Vec::new()),
+        }
+    }
+
+    /// A mail with a new subject and a known, different intent is another matter. An unknown
+    /// intent never splits.
+    fn another_matter(&self, conversation: &Conversation) -> Option<JoinReason> {
+        let subject = plain_subject(self.message.subject.as_deref()?);
+        let open_subject = conversation.detail.subject.as_deref().map(plain_subject);
+        let intent = self.record.labels.known_intent()?;
+        let open_intent = conversation.detail.intent.as_deref()?;
+        let other = open_subject.is_some_and(|open| open != subject) && intent != open_intent;
+        other.then(|| JoinReason::AnotherMatter { intent: intent.to_owned(), open: open_intent.to_owned() })
+    }
+
+    fn joins_channels(&self, conversation: &Conversation) -> bool {
+        let channels = &conversation.detail.channels;
+        channels.iter().any(|other| self.policy.joining.joins(&self.record.envelope.channel, other))
+    }
+
+    fn within(&self, since: i64, window: std::time::Duration) -> bool {
+        let window = i64::try_from(window.as_micros()).unwrap_or(i64::MAX);
+        self.record.arrived_at().saturating_sub(since) <= window
+    }
+
+    /// A forward is a new conversation whatever it refers to, linked to what it came from where
+    /// the sender took part in that.
+    fn forwarded(&self) -> Joined {
+        let claim = &self.writer.claim;
+        let from = self
+            .by_reference()
+            .map(|(conversation, _)| conversation)
+            .find(|conversation| conversation.has_participant(&claim.namespace, &claim.address));
+        let links = from.map(|conversation| Link {
+            conversation: conversation.id,
+            reason: LinkReason::Forwarded,
+        });
+        new(6, JoinReason::Forward, links.into_iter().collect(), Vec::new())
+    }
+}
+
+fn existing(id: ConversationId, rule: u8, reason: JoinReason, refused: Vec<RefusedHint>) -> Joined {
+    Joined { conversation: Some(id), links: Vec::new(), why: JoinWhy { rule, reason, refused } }
+}
+
+fn new(rule: u8, reason: JoinReason, links: Vec<Link>, refused: Vec<RefusedHint>) -> Joined {
+    Joined { conversation: None, links, why: JoinWhy { rule, reason, refused } }
+}
+
+/// A subject without reply and forward marks, in lower case and single spaces.
+fn plain_subject(subject: &str) -> String {
+    const MARKS: [&str; 14] = [
+        "re:", "aw:", "fw:", "fwd:", "wg:", "antw:", "sv:", "vs:", "tr:", "rv:", "odp:", "ynt:", "rif:", "r:",
+    ];
+    let mut plain = subject.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase();
+    while let Some(rest) = MARKS.iter().find_map(|mark| plain.strip_prefix(mark)) {
+        plain = rest.trim_start().to_owned();
+    }
+    plain
+}

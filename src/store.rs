@@ -1,0 +1,357 @@
+//! What is kept: one trait, one conformance suite. Nothing above knows which store it has.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use connector_api::{BrandId, ChannelId, Cursor, Namespace, QueueId};
+use serde::{Deserialize, Serialize};
+
+use crate::bus::Envelope;
+use crate::conversation::{Delivery, Status};
+use crate::dispatch::{Action, Actor, Refusal};
+use crate::ids::{ContactId, ConversationId, MessageId};
+use crate::router::effects::Author;
+use crate::router::facts::{Conversation, Participant};
+use crate::router::{Policy, Prepared, Verdict};
+
+pub mod sqlite;
+
+/// Why the store did not do it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// Try again later; nothing was done.
+    #[error("the store is not available: {0}")]
+    Unavailable(String),
+    #[error("the store is shutting down")]
+    Closed,
+    /// Another router owns the partition, or it moved on: stop.
+    #[error("the router's position is stale: {0}")]
+    StaleEpoch(String),
+    /// This work fails whenever it is tried.
+    #[error("the work cannot be done: {0}")]
+    Poisoned(String),
+    #[error("{0}")]
+    Refused(Refusal),
+}
+
+impl From<Refusal> for StoreError {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+pub type Result<T> = std::result::Result<T, StoreError>;
+
+/// A router's hold on a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ownership {
+    pub partition: u32,
+    pub epoch: i64,
+    /// The last record decided.
+    pub position: i64,
+}
+
+/// One batch to decide and commit with the position.
+#[derive(Clone)]
+pub struct RouteCommit {
+    pub ownership: Ownership,
+    pub batch: Arc<Vec<Prepared>>,
+    pub policy: Arc<Policy>,
+    /// UTC microseconds.
+    pub now: i64,
+}
+
+/// What became of a batch.
+#[derive(Debug, Clone)]
+pub struct Routed {
+    pub position: i64,
+    pub verdicts: Vec<Verdict>,
+    /// Queues that have more waiting than before.
+    pub queues: Vec<QueueId>,
+    /// Whether something waits to be sent.
+    pub sends: bool,
+}
+
+/// A message with what it says.
+#[derive(Debug, Clone)]
+pub struct StoredMessage {
+    pub id: MessageId,
+    pub conversation: ConversationId,
+    pub seq: i64,
+    pub prev: Option<MessageId>,
+    pub author: Author,
+    pub channel: ChannelId,
+    pub from: Option<StoredIdentity>,
+    pub agent: Option<String>,
+    pub arrived_at: i64,
+    pub sent_at: Option<i64>,
+    pub delivery: Option<Delivery>,
+    pub reason: Option<String>,
+    pub deleted: bool,
+    pub edited: bool,
+    pub duplicate_of: Option<MessageId>,
+    pub automatic: bool,
+    pub conflicting: bool,
+    pub labels: serde_json::Value,
+    pub explanation: serde_json::Value,
+    pub content: StoredContent,
+    pub reactions: Vec<String>,
+}
+
+#[derive(Debug, Clone)]
+pub enum StoredContent {
+    Inbound { first: Arc<Envelope>, edit: Option<Arc<Envelope>> },
+    Written(Draft),
+    /// The body is gone, or cannot be read: the reason.
+    Unreadable(String),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredIdentity {
+    pub namespace: Namespace,
+    pub address: String,
+    /// `claimed`, or the method it is verified by.
+    pub method: String,
+    pub name: Option<String>,
+}
+
+/// What an agent (or an acknowledgement) wrote, with its frozen destination.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Draft {
+    pub text: String,
+    /// `None` for a note, which goes nowhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<Destination>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub automatic: bool,
+}
+
+/// Frozen when the reply is accepted: whatever is merged or moved later, it goes where it was
+/// written for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Destination {
+    pub namespace: Namespace,
+    pub address: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thread: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub references: Vec<String>,
+}
+
+/// A contact with its identities.
+#[derive(Debug, Clone)]
+pub struct StoredContact {
+    pub id: ContactId,
+    pub brand: BrandId,
+    pub verified: bool,
+    pub name: Option<String>,
+    pub version: i64,
+    pub created_at: i64,
+    pub identities: Vec<StoredIdentity>,
+    pub suggestions: Vec<(Namespace, String)>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueueDepth {
+    pub id: QueueId,
+    pub waiting: i64,
+    /// When the one that waits longest began to wait.
+    pub oldest_enqueued_at: Option<i64>,
+}
+
+/// Filters of a conversation list; all given ones hold.
+#[derive(Debug, Clone, Default)]
+pub struct ConversationFilter {
+    pub status: Option<Status>,
+    pub queue: Option<QueueId>,
+    pub assignee: Option<String>,
+    pub contact: Option<ContactId>,
+    /// Continue below this one.
+    pub before: Option<ConversationId>,
+    pub limit: u32,
+}
+
+/// Where an outbox row stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OutboxState {
+    Queued,
+    Sending,
+    /// The outcome of an attempt is unknown: held for a person.
+    Held,
+}
+
+impl OutboxState {
+    pub fn code(self) -> i64 {
+        match self {
+            Self::Queued => 0,
+            Self::Sending => 1,
+            Self::Held => 2,
+        }
+    }
+}
+
+/// A leased reply: the attempt is on disk before the first byte leaves.
+#[derive(Debug, Clone)]
+pub struct Leased {
+    pub id: MessageId,
+    pub conversation: ConversationId,
+    pub conversation_opened_at: i64,
+    pub channel: ChannelId,
+    pub draft: Draft,
+    pub accepted_at: i64,
+    pub attempts: u32,
+}
+
+/// What an attempt came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Settlement {
+    Sent { provider_ids: Vec<String>, namespace: Option<Namespace> },
+    Refused { reason: String },
+    Unknown { reason: String },
+    /// Certainly not sent: again at this time (UTC microseconds).
+    Retry { at: i64, reason: String },
+}
+
+/// A dead letter as listed.
+#[derive(Debug, Clone)]
+pub struct StoredDeadLetter {
+    pub record: i64,
+    /// `parked`, or `filed` once redriven.
+    pub state: &'static str,
+    pub reason: String,
+    pub attempts: i64,
+    pub at: i64,
+    pub body: Option<Vec<u8>>,
+}
+
+/// An API token as listed; the secret is never stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Token {
+    pub id: i64,
+    pub label: String,
+    pub role: String,
+    pub agent: Option<String>,
+    /// Empty: all.
+    pub queues: Vec<String>,
+    pub brands: Vec<String>,
+    pub created_at: i64,
+    pub revoked_at: Option<i64>,
+}
+
+/// An answer kept for a repeated `Idempotency-Key`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptAnswer {
+    pub fingerprint: Vec<u8>,
+    pub message: MessageId,
+}
+
+/// A reply, as the API hands it over.
+#[derive(Debug, Clone)]
+pub struct NewReply {
+    pub conversation: ConversationId,
+    pub actor: Actor,
+    pub text: String,
+    /// Hash of principal and `Idempotency-Key`, and of the request.
+    pub idempotency: Option<(Vec<u8>, Vec<u8>)>,
+    /// `If-Match`.
+    pub version: Option<i64>,
+    pub at: i64,
+}
+
+/// How many rows of each kind there are; for metrics and reconciliation.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub queues: Vec<QueueDepth>,
+    pub outbox: [i64; 3],
+    pub dead_letters: i64,
+}
+
+/// The store. Methods return once what they did is durable.
+#[async_trait]
+pub trait Store: Send + Sync {
+    // The router.
+    async fn own(&self, partition: u32) -> Result<Ownership>;
+    /// Loads the batch's facts, decides, and commits effects and position, conditional on owner
+    /// and position. On `Poisoned` nothing was written.
+    async fn route(&self, commit: RouteCommit) -> Result<Routed>;
+    /// Counts a try of a record before it is made.
+    async fn count_attempt(&self, record: i64) -> Result<u32>;
+    /// Makes a record a dead letter and moves the position past it.
+    async fn bury(&self, ownership: Ownership, record: i64, reason: String, attempts: u32, now: i64) -> Result<()>;
+
+    // Channels.
+    async fn cursor(&self, channel: &ChannelId) -> Result<Option<Cursor>>;
+    async fn save_cursor(&self, channel: &ChannelId, cursor: Cursor) -> Result<()>;
+
+    // The desk.
+    /// Gives the first of the queue to the actor; `None` when nothing waits.
+    async fn claim(&self, queue: &QueueId, actor: Actor, now: i64) -> Result<Option<Conversation>>;
+    async fn act(
+        &self,
+        conversation: ConversationId,
+        actor: Actor,
+        action: Action,
+        version: Option<i64>,
+        now: i64,
+    ) -> Result<Conversation>;
+    async fn reply(&self, reply: NewReply) -> Result<(StoredMessage, Conversation)>;
+    async fn note(&self, note: NewReply) -> Result<(StoredMessage, Conversation)>;
+
+    // Reading. What the actor may not see does not exist for it.
+    async fn queues(&self, actor: Actor) -> Result<Vec<QueueDepth>>;
+    async fn conversations(&self, actor: Actor, filter: ConversationFilter) -> Result<Vec<Conversation>>;
+    async fn conversation(&self, actor: Actor, id: ConversationId) -> Result<Option<Conversation>>;
+    /// Newest first, from `from` (or the newest) backwards.
+    async fn messages(
+        &self,
+        actor: Actor,
+        conversation: ConversationId,
+        from: Option<MessageId>,
+        limit: u32,
+    ) -> Result<Option<Vec<StoredMessage>>>;
+    async fn message(&self, actor: Actor, id: MessageId) -> Result<Option<StoredMessage>>;
+    async fn contact(&self, actor: Actor, id: ContactId) -> Result<Option<StoredContact>>;
+    async fn participants(&self, actor: Actor, id: ConversationId) -> Result<Vec<Participant>> {
+        let conversation = self.conversation(actor, id).await?;
+        Ok(conversation.map(|conversation| conversation.detail.participants).unwrap_or_default())
+    }
+
+    // Sending.
+    /// What was being sent when the process ended: unknown, unless the channel is idempotent.
+    async fn recover_outbox(&self, idempotent: Vec<ChannelId>, now: i64) -> Result<u64>;
+    async fn lease(&self, channel: &ChannelId, limit: u32, now: i64) -> Result<Vec<Leased>>;
+    /// When the channel's next reply is due; `None` when none waits.
+    async fn next_due(&self, channel: &ChannelId) -> Result<Option<i64>>;
+    async fn settle(&self, id: MessageId, settlement: Settlement, now: i64) -> Result<()>;
+
+    // Operating.
+    async fn create_token(&self, hash: Vec<u8>, token: Token) -> Result<Token>;
+    async fn tokens(&self) -> Result<Vec<Token>>;
+    async fn token_by_hash(&self, hash: Vec<u8>) -> Result<Option<Token>>;
+    async fn revoke_token(&self, id: i64, now: i64) -> Result<bool>;
+    async fn dead_letters(&self, limit: u32) -> Result<Vec<StoredDeadLetter>>;
+    async fn dead_letter(&self, record: i64) -> Result<Option<StoredDeadLetter>>;
+    /// Marks a parked letter for filing; `false` when it is not parked (any more).
+    async fn redrive(&self, record: i64, policy: Arc<Policy>, now: i64) -> Result<bool>;
+    async fn counts(&self) -> Result<Counts>;
+    /// Drops what is past its retention.
+    async fn sweep(&self, keep: Retention, now: i64) -> Result<()>;
+}
+
+/// How long each kind is kept.
+#[derive(Debug, Clone, Copy)]
+pub struct Retention {
+    pub raw: Duration,
+    pub bus: Duration,
+    pub idempotency: Duration,
+}
+
+/// How long an `Idempotency-Key` is remembered.
+pub const IDEMPOTENCY_KEPT: Duration = Duration::from_secs(72 * 60 * 60);
+/// Within which an address gets no second acknowledgement.
+pub const ACKNOWLEDGE_WINDOW: Duration = Duration::from_secs(24 * 60 * 60);

@@ -1,0 +1,471 @@
+//! The embedded store: one SQLite file, one writer, a few readers. WAL with `synchronous=FULL`:
+//! a commit is on disk when it returns.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use connector_api::{ChannelId, Cursor, QueueId};
+use rusqlite::{Connection, OpenFlags, OptionalExtension};
+use tokio::sync::Semaphore;
+use tracing::warn;
+
+use crate::dispatch::{Action, Actor};
+use crate::ids::{ContactId, ConversationId, MessageId};
+use crate::router::facts::Conversation;
+use crate::router::{Policy, Verdict};
+use crate::store::{
+    ConversationFilter, Counts, Leased, NewReply, OutboxState, Ownership, QueueDepth, Result, Retention,
+    RouteCommit, Routed, Settlement, Store, StoreError, StoredContact, StoredDeadLetter, StoredMessage, Token,
+};
+
+mod desk;
+mod effects;
+mod facts;
+pub mod names;
+mod operating;
+mod outbox;
+mod reading;
+mod seen;
+pub mod writer;
+
+use names::Names;
+use writer::{Memory, Writer, WriterState};
+
+/// The schema this build writes; a newer one is refused.
+pub const SCHEMA_VERSION: i64 = 1;
+const SCHEMA: &str = include_str!("sqlite/schema.sql");
+
+/// Reader connections: short queries on two cores.
+const READERS: usize = 3;
+const READER_WAIT_MS: u64 = 5_000;
+/// When the checkpointer starts copying the log, and where the log stands when intake refuses.
+const WAL_CHECKPOINT_BYTES: u64 = 32 * 1024 * 1024;
+pub const WAL_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+
+/// Where the files of a data directory are.
+pub fn database_path(data_dir: &Path) -> PathBuf {
+    data_dir.join("switchboard.db")
+}
+
+/// The embedded store. Dropping it ends the writer after its last commit.
+pub struct SqliteStore {
+    writer: Writer,
+    readers: Arc<Readers>,
+    names: Arc<Names>,
+    state: Arc<WriterState>,
+    queues: Vec<QueueId>,
+    key: Vec<u8>,
+    checkpointing: Arc<AtomicBool>,
+}
+
+struct Readers {
+    idle: Mutex<Vec<Connection>>,
+    free: Semaphore,
+}
+
+impl SqliteStore {
+    /// Opens (or makes) the store of a data directory. `names` are the configured brands and
+    /// channels, `queues` the configured queues.
+    pub fn open(data_dir: &Path, names: &[String], queues: &[QueueId]) -> Result<Self> {
+        let path = database_path(data_dir);
+        let conn = open_writing(&path)?;
+        migrate(&conn)?;
+        let known = Arc::new(Names::default());
+        let all: Vec<String> =
+            names.iter().cloned().chain(queues.iter().map(|queue| queue.as_str().to_owned())).collect();
+        known.register(&conn, &all)?;
+        let key = installation_key(&conn)?;
+        let memory = Memory::load(&conn, known.clone())?;
+        let state = Arc::new(WriterState::default());
+        let (writer, _thread) = Writer::start(conn, memory, state.clone())
+            .map_err(|error| StoreError::Unavailable(format!("starting the writer: {error}")))?;
+        let idle = (0..READERS).map(|_| open_reading(&path)).collect::<Result<Vec<_>>>()?;
+        let readers = Arc::new(Readers { idle: Mutex::new(idle), free: Semaphore::new(READERS) });
+        let checkpointing = Arc::new(AtomicBool::new(true));
+        start_checkpointer(path, state.clone(), Arc::downgrade(&checkpointing))?;
+        Ok(Self { writer, readers, names: known, state, queues: queues.to_vec(), key, checkpointing })
+    }
+
+    /// Random bytes of this installation: every other key is derived from them.
+    pub fn installation_key(&self) -> &[u8] {
+        &self.key
+    }
+
+    pub fn writer(&self) -> &Writer {
+        &self.writer
+    }
+
+    pub fn names(&self) -> &Arc<Names> {
+        &self.names
+    }
+
+    /// Whether the log has grown to its cap because something keeps it from being checkpointed.
+    pub fn wal_full(&self) -> bool {
+        self.state.wal_full.load(Ordering::Acquire)
+    }
+
+    /// Runs a short query on a reader.
+    pub async fn read<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&Connection, &Names) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let readers = self.readers.clone();
+        let names = self.names.clone();
+        let _permit = self.readers.free.acquire().await.map_err(|_| StoreError::Closed)?;
+        let done = tokio::task::spawn_blocking(move || {
+            let taken = readers.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            let conn = taken.ok_or_else(|| StoreError::Unavailable("no reader is free".to_owned()))?;
+            let result = query(&conn, &names);
+            readers.idle.lock().unwrap_or_else(PoisonError::into_inner).push(conn);
+            result
+        });
+        done.await.map_err(|error| StoreError::Unavailable(format!("reading: {error}")))?
+    }
+}
+
+impl StoreError {
+    pub fn from_sqlite(error: &rusqlite::Error) -> Self {
+        use rusqlite::ErrorCode as Code;
+        match error.sqlite_error_code() {
+            Some(Code::DiskFull | Code::DatabaseBusy | Code::DatabaseLocked | Code::CannotOpen | Code::ReadOnly)
+            | Some(Code::SystemIoFailure | Code::OutOfMemory | Code::OperationInterrupted) => {
+                Self::Unavailable(error.to_string())
+            }
+            _ => Self::Poisoned(error.to_string()),
+        }
+    }
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::from_sqlite(&error)
+    }
+}
+
+fn open_writing(path: &Path) -> Result<Connection> {
+    let conn = Connection::open(path)
+        .map_err(|error| StoreError::Unavailable(format!("opening {}: {error}", path.display())))?;
+    // secure_delete: what is erased is gone from the file. The checkpointer copies the log.
+    conn.execute_batch(
+        "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA secure_delete = FAST;
+         PRAGMA wal_autocheckpoint = 0; PRAGMA cache_size = -32768; PRAGMA temp_store = MEMORY;
+         PRAGMA busy_timeout = 5000;",
+    )?;
+    conn.set_prepared_statement_cache_capacity(256);
+    Ok(conn)
+}
+
+fn open_reading(path: &Path) -> Result<Connection> {
+    let conn = Connection::open_with_flags(
+        path,
+        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI,
+    )?;
+    conn.execute_batch("PRAGMA query_only = ON; PRAGMA cache_size = -4096;")?;
+    conn.busy_timeout(Duration::from_millis(READER_WAIT_MS))?;
+    conn.set_prepared_statement_cache_capacity(64);
+    Ok(conn)
+}
+
+fn migrate(conn: &Connection) -> Result<()> {
+    let version: i64 = conn.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    match version {
+        0 => {
+            let batch = format!("BEGIN; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;");
+            conn.execute_batch(&batch)?;
+            Ok(())
+        }
+        SCHEMA_VERSION => Ok(()),
+        newer => Err(StoreError::Unavailable(format!(
+            "the database has schema version {newer}, this build knows {SCHEMA_VERSION}: start the newer version"
+        ))),
+    }
+}
+
+fn installation_key(conn: &Connection) -> Result<Vec<u8>> {
+    let known: Option<Vec<u8>> = conn
+        .query_row("SELECT value FROM meta WHERE key = 'installation_key'", [], |row| row.get(0))
+        .optional()?;
+    if let Some(key) = known {
+        return Ok(key);
+    }
+    let mut key = vec![0; 32];
+    aws_lc_rs::rand::fill(&mut key).map_err(|_| StoreError::Unavailable("no random bytes".to_owned()))?;
+    conn.execute("INSERT INTO meta (key, value) VALUES ('installation_key', ?1)", [&key])?;
+    Ok(key)
+}
+
+/// Copies the log into the database away from the writer's thread, and asks the writer to start
+/// the log anew once little is left to copy.
+fn start_checkpointer(path: PathBuf, state: Arc<WriterState>, alive: std::sync::Weak<AtomicBool>) -> Result<()> {
+    let conn = Connection::open(&path)?;
+    conn.busy_timeout(Duration::ZERO)?;
+    let wal = path.with_extension("db-wal");
+    let work = move || {
+        while alive.strong_count() > 0 {
+            std::thread::sleep(Duration::from_millis(200));
+            let bytes = std::fs::metadata(&wal).map_or(0, |file| file.len());
+            metrics::gauge!("switchboard_wal_bytes").set(bytes as f64);
+            state.wal_full.store(bytes >= WAL_BYTES_MAX, Ordering::Release);
+            let copied: rusqlite::Result<(i64, i64)> = match bytes >= WAL_CHECKPOINT_BYTES {
+                true => conn.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| Ok((row.get(1)?, row.get(2)?))),
+                false => continue,
+            };
+            match copied {
+                Ok((in_log, copied)) if in_log > 0 && copied > 0 => {
+                    state.restart_wal.store(true, Ordering::Release);
+                }
+                Ok(_) => {}
+                Err(error) => warn!(%error, "checkpointing failed, trying again"),
+            }
+        }
+    };
+    std::thread::Builder::new()
+        .name("store-checkpoint".to_owned())
+        .spawn(work)
+        .map_err(|error| StoreError::Unavailable(format!("starting the checkpointer: {error}")))?;
+    Ok(())
+}
+
+impl Drop for SqliteStore {
+    fn drop(&mut self) {
+        self.checkpointing.store(false, Ordering::Release);
+    }
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    async fn own(&self, partition: u32) -> Result<Ownership> {
+        self.writer
+            .run(0, move |tx| {
+                tx.conn
+                    .prepare_cached(
+                        "INSERT INTO position (partition, position, epoch) VALUES (?1, 0, 1)
+                         ON CONFLICT (partition) DO UPDATE SET epoch = epoch + 1 RETURNING position, epoch",
+                    )?
+                    .query_row([partition], |row| {
+                        Ok(Ownership { partition, position: row.get(0)?, epoch: row.get(1)? })
+                    })
+                    .map_err(StoreError::from)
+            })
+            .await
+    }
+
+    async fn route(&self, commit: RouteCommit) -> Result<Routed> {
+        let messages = commit.batch.len();
+        self.writer
+            .run(messages, move |tx| {
+                let position = commit.batch.last().map_or(commit.ownership.position, |last| last.offset);
+                move_position(tx, &commit.ownership, position)?;
+                let effects = operating::decide(tx, &commit.batch, &commit.policy, commit.now)?;
+                let queued = effects.touched_conversations.len() + effects.new_conversations.len() > 0;
+                Ok(Routed {
+                    position,
+                    queues: if queued { queues_of(&effects) } else { Vec::new() },
+                    sends: !effects.acknowledgements.is_empty(),
+                    verdicts: effects.verdicts,
+                })
+            })
+            .await
+    }
+
+    async fn count_attempt(&self, record: i64) -> Result<u32> {
+        self.writer.run(0, move |tx| operating::count_attempt(tx, record)).await
+    }
+
+    async fn bury(&self, ownership: Ownership, record: i64, reason: String, attempts: u32, now: i64) -> Result<()> {
+        self.writer
+            .run(1, move |tx| {
+                move_position(tx, &ownership, record)?;
+                operating::bury(tx, record, &reason, attempts, now)
+            })
+            .await
+    }
+
+    async fn cursor(&self, channel: &ChannelId) -> Result<Option<Cursor>> {
+        let number = self.names.id(channel.as_str());
+        self.read(move |conn, _| operating::cursor(conn, number)).await
+    }
+
+    async fn save_cursor(&self, channel: &ChannelId, cursor: Cursor) -> Result<()> {
+        let channel = channel.clone();
+        self.writer.run(0, move |tx| operating::save_cursor(tx, &channel, &cursor)).await
+    }
+
+    async fn claim(&self, queue: &QueueId, actor: Actor, now: i64) -> Result<Option<Conversation>> {
+        let queue = queue.clone();
+        self.writer.run(1, move |tx| desk::claim(tx, &queue, &actor, now)).await
+    }
+
+    async fn act(
+        &self,
+        conversation: ConversationId,
+        actor: Actor,
+        action: Action,
+        version: Option<i64>,
+        now: i64,
+    ) -> Result<Conversation> {
+        self.writer.run(1, move |tx| desk::act(tx, conversation, &actor, action, version, now)).await
+    }
+
+    async fn reply(&self, reply: NewReply) -> Result<(StoredMessage, Conversation)> {
+        self.writer
+            .run(1, move |tx| {
+                let id = desk::reply(tx, &reply)?;
+                written(tx, id)
+            })
+            .await
+    }
+
+    async fn note(&self, note: NewReply) -> Result<(StoredMessage, Conversation)> {
+        self.writer
+            .run(1, move |tx| {
+                let id = desk::note(tx, &note)?;
+                written(tx, id)
+            })
+            .await
+    }
+
+    async fn queues(&self, actor: Actor) -> Result<Vec<QueueDepth>> {
+        let visible: Vec<QueueId> =
+            self.queues.iter().filter(|queue| actor.may_use_queue(queue)).cloned().collect();
+        self.read(move |conn, names| reading::queue_depths(conn, names, &visible)).await
+    }
+
+    async fn conversations(&self, actor: Actor, filter: ConversationFilter) -> Result<Vec<Conversation>> {
+        self.read(move |conn, names| reading::conversations(conn, names, &actor, &filter)).await
+    }
+
+    async fn conversation(&self, actor: Actor, id: ConversationId) -> Result<Option<Conversation>> {
+        self.read(move |conn, names| reading::conversation(conn, names, &actor, id)).await
+    }
+
+    async fn messages(
+        &self,
+        actor: Actor,
+        conversation: ConversationId,
+        from: Option<MessageId>,
+        limit: u32,
+    ) -> Result<Option<Vec<StoredMessage>>> {
+        self.read(move |conn, names| reading::messages(conn, names, &actor, conversation, from, limit)).await
+    }
+
+    async fn message(&self, actor: Actor, id: MessageId) -> Result<Option<StoredMessage>> {
+        self.read(move |conn, names| reading::message(conn, names, &actor, id)).await
+    }
+
+    async fn contact(&self, actor: Actor, id: ContactId) -> Result<Option<StoredContact>> {
+        self.read(move |conn, names| reading::contact(conn, names, &actor, id)).await
+    }
+
+    async fn recover_outbox(&self, idempotent: Vec<ChannelId>, now: i64) -> Result<u64> {
+        self.writer.run(0, move |tx| outbox::recover(tx, &idempotent, now)).await
+    }
+
+    async fn lease(&self, channel: &ChannelId, limit: u32, now: i64) -> Result<Vec<Leased>> {
+        let channel = channel.clone();
+        self.writer.run(1, move |tx| outbox::lease(tx, &channel, limit, now)).await
+    }
+
+    async fn next_due(&self, channel: &ChannelId) -> Result<Option<i64>> {
+        let number = self.names.id(channel.as_str());
+        self.read(move |conn, _| {
+            let due = conn
+                .prepare_cached("SELECT min(next_at) FROM outbox WHERE channel = ?1 AND state = ?2")?
+                .query_row([number, OutboxState::Queued.code()], |row| row.get(0))?;
+            Ok(due)
+        })
+        .await
+    }
+
+    async fn settle(&self, id: MessageId, settlement: Settlement, now: i64) -> Result<()> {
+        self.writer.run(1, move |tx| outbox::settle(tx, id, &settlement, now)).await
+    }
+
+    async fn create_token(&self, hash: Vec<u8>, token: Token) -> Result<Token> {
+        self.writer.run(0, move |tx| operating::create_token(tx, &hash, token)).await
+    }
+
+    async fn tokens(&self) -> Result<Vec<Token>> {
+        self.read(|conn, _| operating::tokens(conn)).await
+    }
+
+    async fn token_by_hash(&self, hash: Vec<u8>) -> Result<Option<Token>> {
+        self.read(move |conn, _| operating::token_by_hash(conn, &hash)).await
+    }
+
+    async fn revoke_token(&self, id: i64, now: i64) -> Result<bool> {
+        self.writer.run(0, move |tx| operating::revoke_token(tx, id, now)).await
+    }
+
+    async fn dead_letters(&self, limit: u32) -> Result<Vec<StoredDeadLetter>> {
+        self.read(move |conn, _| operating::dead_letters(conn, limit)).await
+    }
+
+    async fn dead_letter(&self, record: i64) -> Result<Option<StoredDeadLetter>> {
+        self.read(move |conn, _| operating::dead_letter(conn, record)).await
+    }
+
+    async fn redrive(&self, record: i64, policy: Arc<Policy>, now: i64) -> Result<bool> {
+        self.writer.run(1, move |tx| operating::redrive(tx, record, &policy, now)).await
+    }
+
+    async fn counts(&self) -> Result<Counts> {
+        let queues = self.queues.clone();
+        self.read(move |conn, names| reading::counts(conn, names, &queues)).await
+    }
+
+    async fn sweep(&self, keep: Retention, now: i64) -> Result<()> {
+        self.writer.run(0, move |tx| operating::sweep(tx, &keep, now)).await
+    }
+}
+
+/// Moves the position, if this router still owns the partition and nobody moved it.
+fn move_position(tx: &writer::Tx<'_>, ownership: &Ownership, position: i64) -> Result<()> {
+    let moved = tx
+        .conn
+        .prepare_cached("UPDATE position SET position = ?1 WHERE partition = ?2 AND position = ?3 AND epoch = ?4")?
+        .execute((position, ownership.partition, ownership.position, ownership.epoch))?;
+    if moved == 1 {
+        return Ok(());
+    }
+    Err(StoreError::StaleEpoch(format!(
+        "partition {} is not at position {} of epoch {} any more",
+        ownership.partition, ownership.position, ownership.epoch
+    )))
+}
+
+/// Queues whose waiting rows a batch added to.
+fn queues_of(effects: &crate::router::Effects) -> Vec<QueueId> {
+    let mut queues: Vec<QueueId> = effects
+        .messages
+        .iter()
+        .filter_map(|message| message.explanation.queue.as_ref())
+        .map(|why| why.queue.clone())
+        .collect();
+    queues.sort();
+    queues.dedup();
+    queues
+}
+
+fn written(tx: &writer::Tx<'_>, id: MessageId) -> Result<(StoredMessage, Conversation)> {
+    let names = &tx.memory.names;
+    let lost = || StoreError::Poisoned("a message just written is not there".to_owned());
+    let message = reading::message_row(tx.conn, names, id)?.ok_or_else(lost)?;
+    let conversation = facts::conversation(tx.conn, names, message.conversation)?.ok_or_else(lost)?;
+    Ok((message, conversation))
+}
+
+/// Records that were decided, for metrics.
+pub fn verdict_name(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Filed => "filed",
+        Verdict::Duplicate => "duplicate",
+        Verdict::Changed => "changed",
+        Verdict::Pending => "pending",
+        Verdict::Dead => "dead",
+    }
+}
+

@@ -1,0 +1,241 @@
+//! What agents do: claims, replies, notes, ends. One transaction each; the decision is `dispatch`'s.
+
+use rusqlite::{OptionalExtension, params};
+
+use connector_api::{ChannelId, Namespace, QueueId};
+
+use crate::bus::{Content, decode};
+use crate::conversation::Status;
+use crate::dispatch::{self, Action, Actor, Refusal};
+use crate::ids::{ConversationId, IdSource, MessageId};
+use crate::router::effects::{Author, EventType, NewEvent};
+use crate::router::facts::Conversation;
+use crate::store::{Destination, Draft, NewReply, StoreError};
+
+use super::effects::{write_conversation, write_events};
+use super::facts::{conversation, named};
+use super::writer::Tx;
+use super::outbox;
+
+/// How many waiting rows are looked at for one that the actor may take.
+const CLAIM_LOOKAHEAD: i64 = 100;
+
+/// Gives the first of the queue to the actor, in the transaction that read it: two agents never
+/// get one conversation.
+pub fn claim(tx: &mut Tx<'_>, queue: &QueueId, actor: &Actor, now: i64) -> Result<Option<Conversation>, StoreError> {
+    if !actor.may_use_queue(queue) {
+        return Err(Refusal::NotFound { what: "queue" }.into());
+    }
+    let number = tx.memory.names.id(queue.as_str());
+    let mut statement = tx
+        .conn
+        .prepare_cached("SELECT id FROM waiting WHERE queue = ?1 ORDER BY fit_class, rank, id LIMIT ?2")?;
+    let mut waiting = statement.query([number, CLAIM_LOOKAHEAD])?;
+    while let Some(row) = waiting.next()? {
+        let id = ConversationId(row.get(0)?);
+        let Some(mut found) = conversation(tx.conn, &tx.memory.names, id)? else { continue };
+        let own_brand = actor.brands.is_empty() || actor.brands.contains(&found.brand);
+        if found.status != Status::Queued || !own_brand {
+            continue;
+        }
+        let event = dispatch::claim(&mut found, actor)?;
+        drop(waiting);
+        drop(statement);
+        write_conversation(tx.conn, &tx.memory.names, &found, false)?;
+        let detail = serde_json::json!({ "agent": found.assignee });
+        write_events(tx.conn, tx.memory, &[event_of(event, id, now, Some(detail))])?;
+        return Ok(Some(found));
+    }
+    // An agent without a name cannot hold anything: say so even when nothing waits.
+    if !actor.role.works() || actor.agent.is_none() {
+        return Err(Refusal::Role { role: actor.role }.into());
+    }
+    Ok(None)
+}
+
+pub fn act(
+    tx: &mut Tx<'_>,
+    id: ConversationId,
+    actor: &Actor,
+    action: Action,
+    version: Option<i64>,
+    now: i64,
+) -> Result<Conversation, StoreError> {
+    let mut found = visible(tx, id, actor, version)?;
+    if let Some(event) = dispatch::act(&mut found, actor, action, now)? {
+        if action == Action::Reopen && found.matter.is_none() && has_other_open(tx, &found)? {
+            found.matter = Some(found.founding_message());
+        }
+        write_conversation(tx.conn, &tx.memory.names, &found, false)?;
+        let detail = serde_json::json!({ "agent": actor.agent });
+        write_events(tx.conn, tx.memory, &[event_of(event, id, now, Some(detail))])?;
+    }
+    Ok(found)
+}
+
+fn has_other_open(tx: &Tx<'_>, conversation: &Conversation) -> Result<bool, StoreError> {
+    let mut statement = tx
+        .conn
+        .prepare_cached("SELECT 1 FROM conversation WHERE contact = ?1 AND matter = 0 AND status < 8 AND id <> ?2")?;
+    Ok(statement.exists([conversation.contact.0, conversation.id.0])?)
+}
+
+/// The conversation, where the actor may see it and it is at the version the caller knows.
+fn visible(
+    tx: &Tx<'_>,
+    id: ConversationId,
+    actor: &Actor,
+    version: Option<i64>,
+) -> Result<Conversation, StoreError> {
+    let found = conversation(tx.conn, &tx.memory.names, id)?;
+    let found = found
+        .filter(|found| actor.may_see(found))
+        .ok_or(Refusal::NotFound { what: "conversation" })?;
+    match version {
+        Some(given) if given != found.version => {
+            Err(Refusal::Stale { current: found.version, given }.into())
+        }
+        _ => Ok(found),
+    }
+}
+
+/// Accepts a reply: message, outbox row and the kept answer of its `Idempotency-Key`, at once.
+pub fn reply(tx: &mut Tx<'_>, reply: &NewReply) -> Result<MessageId, StoreError> {
+    if let Some(known) = kept_answer(tx, reply)? {
+        return Ok(known);
+    }
+    let mut found = visible(tx, reply.conversation, &reply.actor, reply.version)?;
+    dispatch::act(&mut found, &reply.actor, Action::Reply, reply.at)?;
+    let (channel, to) = destination(tx, &found)?;
+    let draft = Draft { text: reply.text.clone(), to: Some(to), automatic: false };
+    let number = tx.memory.names.id(channel.as_str());
+    append(tx, &mut found, reply, Author::Agent, number, &draft)
+}
+
+/// Files an agent's note; it never leaves.
+pub fn note(tx: &mut Tx<'_>, note: &NewReply) -> Result<MessageId, StoreError> {
+    if let Some(known) = kept_answer(tx, note)? {
+        return Ok(known);
+    }
+    let mut found = visible(tx, note.conversation, &note.actor, note.version)?;
+    dispatch::act(&mut found, &note.actor, Action::Note, note.at)?;
+    let draft = Draft { text: note.text.clone(), to: None, automatic: false };
+    append(tx, &mut found, note, Author::Note, 0, &draft)
+}
+
+fn append(
+    tx: &mut Tx<'_>,
+    found: &mut Conversation,
+    reply: &NewReply,
+    author: Author,
+    channel: i64,
+    draft: &Draft,
+) -> Result<MessageId, StoreError> {
+    let id = MessageId(tx.memory.next());
+    found.last_seq += 1;
+    let prev = found.last_message.replace(id);
+    found.version += 1;
+    let new = outbox::NewOutbound {
+        id,
+        conversation: found.id,
+        seq: found.last_seq,
+        prev,
+        author,
+        agent: reply.actor.agent.as_deref(),
+        channel,
+        draft,
+        at: reply.at,
+    };
+    outbox::insert(tx.conn, &new)?;
+    write_conversation(tx.conn, &tx.memory.names, found, false)?;
+    if let Some((key, fingerprint)) = &reply.idempotency {
+        tx.conn
+            .prepare_cached(
+                "INSERT OR REPLACE INTO idempotency (key, fingerprint, status, answer, at) VALUES (?1, ?2, 202, ?3, ?4)",
+            )?
+            .execute(params![key, fingerprint, id.0.to_be_bytes().as_slice(), reply.at])?;
+    }
+    let mut event = event_of(EventType::MessageCreated, found.id, reply.at, None);
+    event.message = Some(id);
+    write_events(tx.conn, tx.memory, &[event])?;
+    Ok(id)
+}
+
+/// The message an earlier request with this key made; another request under it is refused.
+fn kept_answer(tx: &Tx<'_>, reply: &NewReply) -> Result<Option<MessageId>, StoreError> {
+    let Some((key, fingerprint)) = &reply.idempotency else { return Ok(None) };
+    let kept = i64::try_from(crate::store::IDEMPOTENCY_KEPT.as_micros()).unwrap_or(i64::MAX);
+    let row = tx
+        .conn
+        .prepare_cached("SELECT fingerprint, answer FROM idempotency WHERE key = ?1 AND at > ?2")?
+        .query_row(params![key, reply.at - kept], |row| Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, Vec<u8>>(1)?)))
+        .optional()?;
+    let Some((known, answer)) = row else { return Ok(None) };
+    if known != *fingerprint {
+        return Err(Refusal::KeyReused.into());
+    }
+    let number = answer.iter().fold(0, |number: i64, byte| number << 8 | i64::from(*byte));
+    Ok(Some(MessageId(number)))
+}
+
+/// Where an answer goes: to whoever wrote last, on the channel they wrote on.
+fn destination(tx: &Tx<'_>, found: &Conversation) -> Result<(ChannelId, Destination), StoreError> {
+    let mut next = found.last_message;
+    while let Some(id) = next {
+        let row = tx
+            .conn
+            .prepare_cached(
+                "SELECT message.prev, message.author, message.channel, identity.namespace, identity.address,
+                        identity.name, body.content
+                 FROM message LEFT JOIN identity ON identity.id = message.identity
+                 LEFT JOIN body ON body.id = message.id WHERE message.id = ?1",
+            )?
+            .query_row([id.0], |row| {
+                Ok((
+                    row.get::<_, Option<i64>>(0)?,
+                    Author::from_code(row.get(1)?),
+                    row.get::<_, i64>(2)?,
+                    row.get::<_, Option<String>>(3)?,
+                    row.get::<_, Option<String>>(4)?,
+                    row.get::<_, Option<String>>(5)?,
+                    row.get::<_, Option<Vec<u8>>>(6)?,
+                ))
+            })
+            .optional()?;
+        let Some((prev, author, channel, namespace, address, name, body)) = row else { break };
+        if let (Author::Customer, Some(namespace), Some(address)) = (author, namespace, address)
+            && is_answerable(body.as_deref())
+        {
+            let (references, thread) = outbox::thread_of(tx.conn, Some(id))?;
+            let (all, _) = outbox::thread_of(tx.conn, found.last_message)?;
+            let references = if all.is_empty() { references } else { all };
+            return Ok((
+                named(&tx.memory.names, channel)?,
+                Destination {
+                    namespace: Namespace::named(namespace),
+                    address,
+                    name,
+                    thread,
+                    subject: found.detail.subject.clone(),
+                    references,
+                },
+            ));
+        }
+        next = prev.map(MessageId);
+    }
+    Err(Refusal::NotAnswerable { reason: "no customer's message to answer".to_owned() }.into())
+}
+
+/// A bounce or another machine's mail is not what an agent answers.
+fn is_answerable(body: Option<&[u8]>) -> bool {
+    match body.map(decode) {
+        Some(Content::Envelope(envelope)) => {
+            !matches!(envelope.event.automatic, Some(connector_api::Automatic::Bounce))
+        }
+        _ => true,
+    }
+}
+
+fn event_of(kind: EventType, id: ConversationId, at: i64, detail: Option<serde_json::Value>) -> NewEvent {
+    NewEvent { kind, conversation: Some(id), message: None, at, detail }
+}

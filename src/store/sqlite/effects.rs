@@ -1,0 +1,309 @@
+//! Writes the effects of a batch: rows only, every decision was made before.
+
+use rusqlite::{Connection, params};
+
+use crate::conversation::{Status, rank};
+use crate::ids::ConversationId;
+use crate::router::effects::{
+    Acknowledgement, Author, Effects, Merge, NewChange, NewEvent, NewMessage, NewReference,
+};
+use crate::router::facts::{Change, Conversation, Facts};
+use crate::store::{Destination, Draft, StoreError};
+
+use super::facts::scope;
+use super::names::Names;
+use super::writer::{Memory, Tx};
+use super::{outbox, seen};
+
+/// Bits of `message.flags`.
+pub const FLAG_AUTOMATIC: i64 = 1;
+pub const FLAG_CONFLICTING: i64 = 2;
+
+/// Writes everything; the caller moves the position in the same transaction.
+pub fn write(tx: &mut Tx<'_>, facts: &Facts, effects: &Effects, now: i64) -> Result<(), StoreError> {
+    let conn = tx.conn;
+    seen::insert(conn, tx.memory, &effects.seen, now)?;
+    let names = tx.memory.names.clone();
+    write_contacts(conn, &names, facts, effects)?;
+    for merge in &effects.merges {
+        write_merge(conn, *merge)?;
+    }
+    for id in &effects.touched_conversations {
+        let Some(conversation) = facts.conversations.get(id) else { continue };
+        let new = effects.new_conversations.contains(id);
+        write_conversation(conn, &names, conversation, new)?;
+    }
+    for message in &effects.messages {
+        write_message(conn, &names, message)?;
+    }
+    for reference in &effects.references {
+        write_reference(conn, reference)?;
+    }
+    for change in &effects.changes {
+        write_change(conn, change)?;
+    }
+    for delivery in &effects.deliveries {
+        outbox::deliver(conn, delivery.message, delivery.delivery, None)?;
+    }
+    for pending in &effects.pending {
+        conn.prepare_cached(
+            "INSERT OR IGNORE INTO pending (target, record, change, at) VALUES (?1, ?2, ?3, ?4)",
+        )?
+        .execute(params![pending.target.as_slice(), pending.record, json(&pending.change)?, pending.at])?;
+    }
+    for key in &effects.settled_pending {
+        conn.prepare_cached("DELETE FROM pending WHERE target = ?1")?.execute([key.as_slice()])?;
+    }
+    for acknowledgement in &effects.acknowledgements {
+        write_acknowledgement(conn, &names, facts, acknowledgement)?;
+    }
+    write_events(conn, tx.memory, &effects.events)
+}
+
+fn write_contacts(conn: &Connection, names: &Names, facts: &Facts, effects: &Effects) -> Result<(), StoreError> {
+    for id in &effects.contacts {
+        let Some(contact) = facts.contacts.get(id) else { continue };
+        conn.prepare_cached(
+            "INSERT INTO contact (id, brand, verified, name, version, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        )?
+        .execute(params![
+            id.0,
+            names.id(contact.brand.as_str()),
+            contact.verified,
+            contact.name,
+            contact.version,
+            effects.identities.iter().find(|new| new.contact == *id).map_or(0, |new| new.at)
+        ])?;
+    }
+    for identity in &effects.identities {
+        conn.prepare_cached(
+            "INSERT INTO identity (id, brand, scope, namespace, address, contact, method, name, at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        )?
+        .execute(params![
+            identity.id.0,
+            names.id(identity.key.brand.as_str()),
+            scope(names, &identity.key),
+            identity.key.namespace.as_str(),
+            identity.key.address,
+            identity.contact.0,
+            identity.method,
+            identity.name,
+            identity.at
+        ])?;
+    }
+    for suggestion in &effects.suggestions {
+        conn.prepare_cached(
+            "INSERT OR IGNORE INTO suggestion (contact, namespace, address, at) VALUES (?1, ?2, ?3, ?4)",
+        )?
+        .execute(params![
+            suggestion.contact.0,
+            suggestion.namespace.as_str(),
+            suggestion.address,
+            suggestion.at
+        ])?;
+    }
+    Ok(())
+}
+
+/// Everything of `from` becomes `into`'s. The conversations the router settled are written after.
+fn write_merge(conn: &Connection, merge: Merge) -> Result<(), StoreError> {
+    let pair = [merge.into.0, merge.from.0];
+    conn.prepare_cached("UPDATE identity SET contact = ?1 WHERE contact = ?2")?.execute(pair)?;
+    // Of two open conversations without a matter one is about to get its own: until its row is
+    // written both would stand under the same key, so they move with their own numbers first.
+    conn.prepare_cached(
+        "UPDATE conversation SET contact = ?1, matter = CASE WHEN matter = 0 AND status < 8 THEN id ELSE matter END
+         WHERE contact = ?2",
+    )?
+    .execute(pair)?;
+    conn.prepare_cached(
+        "INSERT OR IGNORE INTO suggestion (contact, namespace, address, at)
+         SELECT ?1, namespace, address, at FROM suggestion WHERE contact = ?2",
+    )?
+    .execute(pair)?;
+    conn.prepare_cached("UPDATE contact SET merged_into = ?1 WHERE id = ?2")?.execute(pair)?;
+    Ok(())
+}
+
+/// Writes a conversation and the waiting row that its state asks for.
+pub fn write_conversation(
+    conn: &Connection,
+    names: &Names,
+    conversation: &Conversation,
+    new: bool,
+) -> Result<(), StoreError> {
+    let queue = names.id(conversation.queue.as_str());
+    if !new {
+        forget_waiting(conn, conversation.id)?;
+    }
+    let sql = if new {
+        "INSERT INTO conversation (id, brand, contact, matter, status, queue, priority, assignee, version, last_seq,
+         last_message, opened_at, enqueued_at, last_inbound_at, resolved_at, detail)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)"
+    } else {
+        "UPDATE conversation SET brand = ?2, contact = ?3, matter = ?4, status = ?5, queue = ?6, priority = ?7,
+         assignee = ?8, version = ?9, last_seq = ?10, last_message = ?11, opened_at = ?12, enqueued_at = ?13,
+         last_inbound_at = ?14, resolved_at = ?15, detail = ?16 WHERE id = ?1"
+    };
+    conn.prepare_cached(sql)?.execute(params![
+        conversation.id.0,
+        names.id(conversation.brand.as_str()),
+        conversation.contact.0,
+        conversation.matter.map_or(0, |matter| matter.0),
+        conversation.status.code(),
+        queue,
+        conversation.priority.code(),
+        conversation.assignee,
+        conversation.version,
+        conversation.last_seq,
+        conversation.last_message.map(|message| message.0),
+        conversation.opened_at,
+        conversation.enqueued_at,
+        conversation.last_inbound_at,
+        conversation.resolved_at,
+        json(&conversation.detail)?
+    ])?;
+    if conversation.status == Status::Queued {
+        conn.prepare_cached("INSERT INTO waiting (queue, fit_class, rank, id) VALUES (?1, 0, ?2, ?3)")?.execute([
+            queue,
+            rank(conversation.enqueued_at, conversation.priority),
+            conversation.id.0,
+        ])?;
+    }
+    Ok(())
+}
+
+/// Removes the waiting row of a conversation as it stands in its row now.
+fn forget_waiting(conn: &Connection, id: ConversationId) -> Result<(), StoreError> {
+    let queued = Status::Queued.code();
+    let mut statement = conn.prepare_cached(
+        "SELECT queue, enqueued_at, priority FROM conversation WHERE id = ?1 AND status = ?2",
+    )?;
+    let mut rows = statement.query([id.0, queued])?;
+    let Some(row) = rows.next()? else { return Ok(()) };
+    let rank = rank(row.get(1)?, crate::conversation::Priority::from_code(row.get(2)?));
+    conn.prepare_cached("DELETE FROM waiting WHERE queue = ?1 AND fit_class = 0 AND rank = ?2 AND id = ?3")?
+        .execute([row.get(0)?, rank, id.0])?;
+    Ok(())
+}
+
+fn write_message(conn: &Connection, names: &Names, message: &NewMessage) -> Result<(), StoreError> {
+    let flags = if message.automatic { FLAG_AUTOMATIC } else { 0 }
+        | if message.conflicting { FLAG_CONFLICTING } else { 0 };
+    conn.prepare_cached(
+        "INSERT INTO message (id, conversation, seq, prev, author, channel, identity, arrived_at, sent_at, body,
+         deleted, duplicate_of, flags, labels, explanation)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?1, ?10, ?11, ?12, ?13, ?14)",
+    )?
+    .execute(params![
+        message.id.0,
+        message.conversation.0,
+        message.seq,
+        message.prev.map(|prev| prev.0),
+        message.author.code(),
+        names.id(message.channel.as_str()),
+        message.identity.map(|identity| identity.0),
+        message.arrived_at,
+        message.sent_at,
+        message.deleted,
+        message.duplicate_of.map(|duplicate| duplicate.0),
+        flags,
+        json(&message.labels)?,
+        json(&message.explanation)?
+    ])?;
+    Ok(())
+}
+
+fn write_reference(conn: &Connection, reference: &NewReference) -> Result<(), StoreError> {
+    let sql = if reference.replace {
+        "INSERT OR REPLACE INTO reference (key, conversation, message) VALUES (?1, ?2, ?3)"
+    } else {
+        "INSERT OR IGNORE INTO reference (key, conversation, message) VALUES (?1, ?2, ?3)"
+    };
+    conn.prepare_cached(sql)?.execute(params![
+        reference.key.as_slice(),
+        reference.conversation.0,
+        reference.message.0
+    ])?;
+    Ok(())
+}
+
+fn write_change(conn: &Connection, change: &NewChange) -> Result<(), StoreError> {
+    conn.prepare_cached("INSERT INTO change (record, message, change, at) VALUES (?1, ?2, ?3, ?4)")?
+        .execute(params![change.record, change.message.0, json(&change.change)?, change.at])?;
+    match &change.change {
+        Change::Edited => {
+            conn.prepare_cached("UPDATE message SET body = ?1 WHERE id = ?2")?
+                .execute([change.record, change.message.0])?;
+        }
+        Change::Deleted => {
+            conn.prepare_cached("UPDATE message SET deleted = 1 WHERE id = ?1")?.execute([change.message.0])?;
+        }
+        Change::Receipt { reason: Some(reason), .. } => {
+            conn.prepare_cached("UPDATE message SET reason = ?1 WHERE id = ?2")?
+                .execute(params![reason, change.message.0])?;
+        }
+        Change::Receipt { .. } | Change::Reaction { .. } => {}
+    }
+    Ok(())
+}
+
+fn write_acknowledgement(
+    conn: &Connection,
+    names: &Names,
+    facts: &Facts,
+    new: &Acknowledgement,
+) -> Result<(), StoreError> {
+    let subject = facts.conversations.get(&new.conversation).and_then(|known| known.detail.subject.clone());
+    let (references, thread) = outbox::thread_of(conn, new.prev)?;
+    let draft = Draft {
+        text: new.text.clone(),
+        to: Some(Destination {
+            namespace: new.namespace.clone(),
+            address: new.address.clone(),
+            name: None,
+            thread,
+            subject,
+            references,
+        }),
+        automatic: true,
+    };
+    let outbound = outbox::NewOutbound {
+        id: new.id,
+        conversation: new.conversation,
+        seq: new.seq,
+        prev: new.prev,
+        author: Author::Automation,
+        agent: None,
+        channel: names.id(new.channel.as_str()),
+        draft: &draft,
+        at: new.at,
+    };
+    outbox::insert(conn, &outbound)?;
+    conn.prepare_cached("INSERT OR REPLACE INTO acknowledged (key, at) VALUES (?1, ?2)")?
+        .execute(params![new.key.as_slice(), new.at])?;
+    Ok(())
+}
+
+pub fn write_events(conn: &Connection, memory: &mut Memory, events: &[NewEvent]) -> Result<(), StoreError> {
+    for event in events {
+        memory.next_seq += 1;
+        conn.prepare_cached(
+            "INSERT INTO event (seq, kind, conversation, message, at, detail) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        )?
+        .execute(params![
+            memory.next_seq,
+            event.kind.code(),
+            event.conversation.map(|conversation| conversation.0),
+            event.message.map(|message| message.0),
+            event.at,
+            event.detail.as_ref().map(ToString::to_string)
+        ])?;
+    }
+    Ok(())
+}
+
+pub fn json<T: serde::Serialize>(value: &T) -> Result<String, StoreError> {
+    serde_json::to_string(value).map_err(|error| StoreError::Poisoned(format!("writing JSON: {error}")))
+}

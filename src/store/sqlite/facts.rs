@@ -1,0 +1,220 @@
+//! Loads the facts of a batch. On the writer's own thread a prepared statement per row is faster
+//! than a set-based query over JSON (measured: 95,000 against 38,000 rows/s); each distinct key is
+//! read once per batch.
+
+use std::collections::{HashMap, HashSet};
+
+use connector_api::{BrandId, QueueId};
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use crate::conversation::{Delivery, Priority, Status};
+use crate::ids::{ContactId, ConversationId, IdentityId, MessageId};
+use crate::router::facts::{
+    Contact, Conversation, Facts, Identity, IdentityKey, Message, PendingChange, Reference,
+};
+use crate::router::{Needs, Prepared};
+use crate::store::StoreError;
+
+use super::names::Names;
+use super::seen;
+use super::writer::Tx;
+
+/// Everything `needs` names and what follows from it.
+pub fn load(tx: &Tx<'_>, batch: &[Prepared], needs: &Needs, acknowledged_since: i64) -> Result<Facts, StoreError> {
+    let conn = tx.conn;
+    let names = &tx.memory.names;
+    let mut facts = Facts::default();
+    for key in &needs.seen {
+        facts.seen.insert(*key, seen::find(conn, tx.memory, key)?);
+    }
+    let mut contacts = HashSet::new();
+    for key in &needs.identities {
+        if let Some(identity) = identity(conn, names, key)? {
+            contacts.insert(identity.contact);
+            facts.identities.insert(key.clone(), identity);
+        }
+    }
+    let mut conversations: HashSet<ConversationId> = needs.conversations.clone();
+    let mut messages: HashSet<MessageId> = needs.messages.clone();
+    for key in &needs.references {
+        if let Some(reference) = reference(conn, key)? {
+            conversations.insert(reference.conversation);
+            messages.insert(reference.message);
+            facts.references.insert(*key, reference);
+        }
+    }
+    messages.extend(targets(batch, &facts));
+    for id in messages {
+        if let Some(message) = message(conn, names, id)? {
+            conversations.insert(message.conversation);
+            facts.messages.insert(id, message);
+        }
+    }
+    for id in conversations {
+        if let Some(conversation) = conversation(conn, names, id)? {
+            contacts.insert(conversation.contact);
+            facts.conversations.insert(id, conversation);
+        }
+    }
+    for id in contacts {
+        load_contact(conn, names, id, &mut facts)?;
+    }
+    for record in batch {
+        let pending = pending(conn, &record.key)?;
+        if !pending.is_empty() {
+            facts.pending.insert(record.key, pending);
+        }
+    }
+    for key in &needs.acknowledged {
+        let mut statement = conn.prepare_cached("SELECT 1 FROM acknowledged WHERE key = ?1 AND at > ?2")?;
+        if statement.exists(params![key.as_slice(), acknowledged_since])? {
+            facts.acknowledged.insert(*key);
+        }
+    }
+    Ok(facts)
+}
+
+/// The messages that the changes of a batch are about.
+fn targets(batch: &[Prepared], facts: &Facts) -> HashSet<MessageId> {
+    let changes: HashSet<_> = batch.iter().map(|record| record.key).collect();
+    let others = facts.seen.iter().filter(|(key, _)| !changes.contains(*key));
+    others.filter_map(|(_, seen)| seen.first()).map(|seen| seen.message).collect()
+}
+
+fn identity(conn: &Connection, names: &Names, key: &IdentityKey) -> rusqlite::Result<Option<Identity>> {
+    conn.prepare_cached(
+        "SELECT id, contact FROM identity WHERE brand = ?1 AND scope = ?2 AND namespace = ?3 AND address = ?4",
+    )?
+    .query_row(
+        params![
+            names.id(key.brand.as_str()),
+            scope(names, key),
+            key.namespace.as_str(),
+            key.address
+        ],
+        |row| Ok(Identity { id: IdentityId(row.get(0)?), contact: ContactId(row.get(1)?) }),
+    )
+    .optional()
+}
+
+/// The stored scope: the channel of a claimed identity, 0 for a verified one.
+pub fn scope(names: &Names, key: &IdentityKey) -> i64 {
+    key.scope.as_ref().map_or(0, |channel| names.id(channel.as_str()))
+}
+
+fn reference(conn: &Connection, key: &[u8; 16]) -> rusqlite::Result<Option<Reference>> {
+    conn.prepare_cached("SELECT conversation, message FROM reference WHERE key = ?1")?
+        .query_row([key.as_slice()], |row| {
+            Ok(Reference { conversation: ConversationId(row.get(0)?), message: MessageId(row.get(1)?) })
+        })
+        .optional()
+}
+
+pub fn message(conn: &Connection, names: &Names, id: MessageId) -> rusqlite::Result<Option<Message>> {
+    conn.prepare_cached("SELECT conversation, channel, delivery FROM message WHERE id = ?1")?
+        .query_row([id.0], |row| {
+            let delivery: Option<i64> = row.get(2)?;
+            Ok(Message {
+                id,
+                conversation: ConversationId(row.get(0)?),
+                channel: named(names, row.get(1)?)?,
+                delivery: delivery.and_then(Delivery::from_code),
+            })
+        })
+        .optional()
+}
+
+pub const CONVERSATION_COLUMNS: &str = "id, brand, contact, matter, status, queue, priority, assignee, version, \
+     last_seq, last_message, opened_at, enqueued_at, last_inbound_at, resolved_at, detail";
+
+pub fn conversation(
+    conn: &Connection,
+    names: &Names,
+    id: ConversationId,
+) -> rusqlite::Result<Option<Conversation>> {
+    conn.prepare_cached(&format!("SELECT {CONVERSATION_COLUMNS} FROM conversation WHERE id = ?1"))?
+        .query_row([id.0], |row| conversation_of(row, names))
+        .optional()
+}
+
+/// A row of `CONVERSATION_COLUMNS`.
+pub fn conversation_of(row: &Row<'_>, names: &Names) -> rusqlite::Result<Conversation> {
+    let matter: i64 = row.get(3)?;
+    let status: i64 = row.get(4)?;
+    let detail: String = row.get(15)?;
+    Ok(Conversation {
+        id: ConversationId(row.get(0)?),
+        brand: named::<BrandId>(names, row.get(1)?)?,
+        contact: ContactId(row.get(2)?),
+        matter: (matter != 0).then_some(MessageId(matter)),
+        status: Status::from_code(status).ok_or(rusqlite::Error::IntegralValueOutOfRange(4, status))?,
+        queue: named::<QueueId>(names, row.get(5)?)?,
+        priority: Priority::from_code(row.get(6)?),
+        assignee: row.get(7)?,
+        version: row.get(8)?,
+        last_seq: row.get(9)?,
+        last_message: row.get::<_, Option<i64>>(10)?.map(MessageId),
+        opened_at: row.get(11)?,
+        enqueued_at: row.get(12)?,
+        last_inbound_at: row.get(13)?,
+        resolved_at: row.get(14)?,
+        detail: from_json(15, &detail)?,
+    })
+}
+
+/// A name of the `name` table as a typed id; a number without a name is a damaged row.
+pub fn named<T: std::str::FromStr>(names: &Names, id: i64) -> rusqlite::Result<T> {
+    names.name(id).parse().map_err(|_| rusqlite::Error::IntegralValueOutOfRange(0, id))
+}
+
+pub fn from_json<T: serde::de::DeserializeOwned>(column: usize, text: &str) -> rusqlite::Result<T> {
+    serde_json::from_str(text).map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::new(error))
+    })
+}
+
+/// A contact with its open conversations and the one resolved last.
+fn load_contact(conn: &Connection, names: &Names, id: ContactId, facts: &mut Facts) -> rusqlite::Result<()> {
+    let found = conn
+        .prepare_cached("SELECT brand, verified, name, version FROM contact WHERE id = ?1")?
+        .query_row([id.0], |row| {
+            Ok(Contact {
+                id,
+                brand: named::<BrandId>(names, row.get(0)?)?,
+                verified: row.get(1)?,
+                name: row.get(2)?,
+                version: row.get(3)?,
+                conversations: Vec::new(),
+            })
+        })
+        .optional()?;
+    let Some(mut contact) = found else { return Ok(()) };
+    let mut known: HashMap<ConversationId, Conversation> = HashMap::new();
+    for filter in ["status < 8 ORDER BY id DESC LIMIT 50", "status = 8 ORDER BY id DESC LIMIT 1"] {
+        let sql = format!("SELECT {CONVERSATION_COLUMNS} FROM conversation WHERE contact = ?1 AND {filter}");
+        let mut statement = conn.prepare_cached(&sql)?;
+        for row in statement.query_map([id.0], |row| conversation_of(row, names))? {
+            let row = row?;
+            known.insert(row.id, row);
+        }
+    }
+    let loaded = facts.conversations.values().filter(|conversation| conversation.contact == id);
+    contact.conversations = known.keys().copied().chain(loaded.map(|conversation| conversation.id)).collect();
+    contact.conversations.sort();
+    contact.conversations.dedup();
+    for (id, conversation) in known {
+        facts.conversations.entry(id).or_insert(conversation);
+    }
+    facts.contacts.insert(id, contact);
+    Ok(())
+}
+
+fn pending(conn: &Connection, key: &[u8; 16]) -> rusqlite::Result<Vec<PendingChange>> {
+    let mut statement =
+        conn.prepare_cached("SELECT record, change FROM pending WHERE target = ?1 ORDER BY record")?;
+    let rows = statement.query_map([key.as_slice()], |row| {
+        let change: String = row.get(1)?;
+        Ok(PendingChange { record: row.get(0)?, change: from_json(1, &change)? })
+    })?;
+    rows.collect()
+}

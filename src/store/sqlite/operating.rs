@@ -1,0 +1,218 @@
+//! Tokens, dead letters, cursors, retention: what operators and their commands ask for.
+
+use std::sync::Arc;
+
+use connector_api::{ChannelId, Cursor};
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use crate::bus::{Content, decode};
+use crate::ids::IdSource;
+use crate::router::{self, Policy, Prepared};
+use crate::store::{Retention, StoreError, StoredDeadLetter, Token};
+
+use super::effects::json;
+use super::facts::from_json;
+use super::writer::Tx;
+use super::{effects, facts};
+
+type Result<T> = std::result::Result<T, StoreError>;
+
+const PARKED: i64 = 0;
+const FILED: i64 = 1;
+/// Rows one sweep removes of each kind: a short transaction, the rest at the next sweep.
+const SWEEP_ROWS_MAX: i64 = 10_000;
+
+pub fn cursor(conn: &Connection, channel: i64) -> Result<Option<Cursor>> {
+    let text: Option<String> = conn
+        .prepare_cached("SELECT value FROM cursor WHERE channel = ?1")?
+        .query_row([channel], |row| row.get(0))
+        .optional()?;
+    Ok(text.map(|text| from_json(0, &text)).transpose()?)
+}
+
+pub fn save_cursor(tx: &mut Tx<'_>, channel: &ChannelId, cursor: &Cursor) -> Result<()> {
+    let number = tx.memory.names.id(channel.as_str());
+    tx.conn
+        .prepare_cached("INSERT OR REPLACE INTO cursor (channel, value) VALUES (?1, ?2)")?
+        .execute(params![number, json(cursor)?])?;
+    Ok(())
+}
+
+pub fn create_token(tx: &mut Tx<'_>, hash: &[u8], mut token: Token) -> Result<Token> {
+    token.id = tx.memory.next();
+    tx.conn
+        .prepare_cached(
+            "INSERT INTO token (id, hash, label, role, agent, queues, brands, created_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        )?
+        .execute(params![
+            token.id,
+            hash,
+            token.label,
+            token.role,
+            token.agent,
+            json(&token.queues)?,
+            json(&token.brands)?,
+            token.created_at
+        ])?;
+    Ok(token)
+}
+
+const TOKEN_COLUMNS: &str = "id, label, role, agent, queues, brands, created_at, revoked_at";
+
+pub fn tokens(conn: &Connection) -> Result<Vec<Token>> {
+    let mut statement = conn.prepare_cached(&format!("SELECT {TOKEN_COLUMNS} FROM token ORDER BY id"))?;
+    let rows = statement.query_map([], token_of)?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+pub fn token_by_hash(conn: &Connection, hash: &[u8]) -> Result<Option<Token>> {
+    Ok(conn
+        .prepare_cached(&format!("SELECT {TOKEN_COLUMNS} FROM token WHERE hash = ?1 AND revoked_at IS NULL"))?
+        .query_row([hash], token_of)
+        .optional()?)
+}
+
+fn token_of(row: &Row<'_>) -> rusqlite::Result<Token> {
+    Ok(Token {
+        id: row.get(0)?,
+        label: row.get(1)?,
+        role: row.get(2)?,
+        agent: row.get(3)?,
+        queues: from_json(4, &row.get::<_, String>(4)?)?,
+        brands: from_json(5, &row.get::<_, String>(5)?)?,
+        created_at: row.get(6)?,
+        revoked_at: row.get(7)?,
+    })
+}
+
+pub fn revoke_token(tx: &mut Tx<'_>, id: i64, now: i64) -> Result<bool> {
+    let revoked = tx
+        .conn
+        .prepare_cached("UPDATE token SET revoked_at = ?1 WHERE id = ?2 AND revoked_at IS NULL")?
+        .execute([now, id])?;
+    Ok(revoked == 1)
+}
+
+pub fn count_attempt(tx: &mut Tx<'_>, record: i64) -> Result<u32> {
+    Ok(tx
+        .conn
+        .prepare_cached(
+            "INSERT INTO attempt (record, attempts) VALUES (?1, 1)
+             ON CONFLICT (record) DO UPDATE SET attempts = attempts + 1 RETURNING attempts",
+        )?
+        .query_row([record], |row| row.get(0))?)
+}
+
+pub fn bury(tx: &mut Tx<'_>, record: i64, reason: &str, attempts: u32, now: i64) -> Result<()> {
+    tx.conn
+        .prepare_cached(
+            "INSERT OR REPLACE INTO dead_letter (record, state, reason, attempts, at) VALUES (?1, ?2, ?3, ?4, ?5)",
+        )?
+        .execute(params![record, PARKED, reason, attempts, now])?;
+    tx.conn.prepare_cached("DELETE FROM attempt WHERE record = ?1")?.execute([record])?;
+    Ok(())
+}
+
+const LETTER_SELECT: &str = "SELECT dead_letter.record, dead_letter.state, dead_letter.reason, dead_letter.attempts, \
+     dead_letter.at, body.content FROM dead_letter LEFT JOIN body ON body.id = dead_letter.record";
+
+pub fn dead_letters(conn: &Connection, limit: u32) -> Result<Vec<StoredDeadLetter>> {
+    let sql = format!("{LETTER_SELECT} ORDER BY dead_letter.record DESC LIMIT ?1");
+    let mut statement = conn.prepare_cached(&sql)?;
+    let rows = statement.query_map([limit], letter_of)?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+pub fn dead_letter(conn: &Connection, record: i64) -> Result<Option<StoredDeadLetter>> {
+    let sql = format!("{LETTER_SELECT} WHERE dead_letter.record = ?1");
+    Ok(conn.prepare_cached(&sql)?.query_row([record], letter_of).optional()?)
+}
+
+fn letter_of(row: &Row<'_>) -> rusqlite::Result<StoredDeadLetter> {
+    let state: i64 = row.get(1)?;
+    Ok(StoredDeadLetter {
+        record: row.get(0)?,
+        state: if state == PARKED { "parked" } else { "filed" },
+        reason: row.get(2)?,
+        attempts: row.get(3)?,
+        at: row.get(4)?,
+        body: row.get(5)?,
+    })
+}
+
+/// Files a parked letter now: decided and written in one transaction with its change from parked
+/// to filed, so redriving twice files once. A letter that still cannot be filed stays parked.
+pub fn redrive(tx: &mut Tx<'_>, record: i64, policy: &Arc<Policy>, now: i64) -> Result<bool> {
+    let changed = tx
+        .conn
+        .prepare_cached("UPDATE dead_letter SET state = ?1 WHERE record = ?2 AND state = ?3")?
+        .execute([FILED, record, PARKED])?;
+    if changed == 0 {
+        return Ok(false);
+    }
+    let body: Option<Vec<u8>> = tx
+        .conn
+        .prepare_cached("SELECT content FROM body WHERE id = ?1")?
+        .query_row([record], |row| row.get(0))
+        .optional()?;
+    let envelope = match body.as_deref().map(decode) {
+        Some(Content::Envelope(envelope)) => envelope,
+        Some(Content::Unreadable { reason }) => return Err(StoreError::Poisoned(reason)),
+        Some(Content::Newer { major }) => {
+            return Err(StoreError::Poisoned(format!("written by a newer version (major {major})")));
+        }
+        None => return Err(StoreError::Poisoned("its bytes are gone".to_owned())),
+    };
+    let batch = [Prepared::new(record, envelope)];
+    decide(tx, &batch, policy, now)?;
+    Ok(true)
+}
+
+/// Loads facts, decides, writes effects: the router's step, inside a transaction.
+pub fn decide(tx: &mut Tx<'_>, batch: &[Prepared], policy: &Policy, now: i64) -> Result<router::Effects> {
+    let needs = router::needs(batch, policy);
+    let window = i64::try_from(crate::store::ACKNOWLEDGE_WINDOW.as_micros()).unwrap_or(i64::MAX);
+    let mut known = facts::load(tx, batch, &needs, now - window)?;
+    let effects = router::route(batch, &mut known, policy, tx.memory);
+    effects::write(tx, &known, &effects, now)?;
+    Ok(effects)
+}
+
+/// Drops what is past its time: log entries (the bodies stay with their messages), bodies that no
+/// message refers to, raw bytes, kept answers.
+pub fn sweep(tx: &mut Tx<'_>, keep: &Retention, now: i64) -> Result<()> {
+    let before = |kept: std::time::Duration| now - i64::try_from(kept.as_micros()).unwrap_or(i64::MAX);
+    let conn = tx.conn;
+    let position: i64 =
+        conn.query_row("SELECT coalesce(min(position), 0) FROM position", [], |row| row.get(0))?;
+    conn.prepare_cached(
+        "DELETE FROM body WHERE id IN (
+             SELECT log.record FROM log WHERE log.arrived_at < ?1 AND log.record <= ?2
+             AND NOT EXISTS (SELECT 1 FROM message WHERE message.id = log.record)
+             AND NOT EXISTS (SELECT 1 FROM change WHERE change.record = log.record)
+             AND NOT EXISTS (SELECT 1 FROM dead_letter WHERE dead_letter.record = log.record AND state = 0)
+             ORDER BY log.record LIMIT ?3)",
+    )?
+    .execute([before(keep.bus), position, SWEEP_ROWS_MAX])?;
+    conn.prepare_cached(
+        "DELETE FROM log WHERE record IN (
+             SELECT record FROM log WHERE arrived_at < ?1 AND record <= ?2 ORDER BY record LIMIT ?3)",
+    )?
+    .execute([before(keep.bus), position, SWEEP_ROWS_MAX])?;
+    conn.prepare_cached(
+        "DELETE FROM raw WHERE id IN (
+             SELECT raw.id FROM raw LEFT JOIN message ON message.id = raw.id
+             WHERE coalesce(message.arrived_at, 0) < ?1 AND raw.id <= ?2 AND raw.sha256 IS NULL
+             AND NOT EXISTS (SELECT 1 FROM log WHERE log.record = raw.id AND log.arrived_at >= ?1)
+             ORDER BY raw.id LIMIT ?3)",
+    )?
+    .execute([before(keep.raw), position, SWEEP_ROWS_MAX])?;
+    conn.prepare_cached(
+        "DELETE FROM idempotency WHERE key IN (SELECT key FROM idempotency WHERE at < ?1 LIMIT ?2)",
+    )?
+    .execute([before(keep.idempotency), SWEEP_ROWS_MAX])?;
+    conn.prepare_cached("DELETE FROM acknowledged WHERE at < ?1")?
+        .execute([before(crate::store::ACKNOWLEDGE_WINDOW)])?;
+    Ok(())
+}

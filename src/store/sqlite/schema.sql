@@ -1,0 +1,104 @@
+-- Version 1. Integer keys inside; times are UTC microseconds; names of brands, channels and
+-- queues are rows of `name`. There are no foreign keys: a row is written with what it refers to,
+-- in one transaction, by one writer, and erasure names its order itself.
+
+CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE name (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+
+-- The local bus. A record's body is in `body` under the same number; retention drops log rows only.
+CREATE TABLE log (record INTEGER PRIMARY KEY, arrived_at INTEGER NOT NULL, record_key INTEGER NOT NULL);
+CREATE TABLE body (id INTEGER PRIMARY KEY, content BLOB NOT NULL);
+CREATE TABLE raw (id INTEGER PRIMARY KEY, content BLOB, sha256 BLOB, bytes_len INTEGER NOT NULL);
+CREATE TABLE blob (
+    body INTEGER NOT NULL, sha256 BLOB NOT NULL, bytes_len INTEGER NOT NULL, content BLOB,
+    PRIMARY KEY (body, sha256)
+) WITHOUT ROWID;
+CREATE TABLE position (
+    partition INTEGER PRIMARY KEY, position INTEGER NOT NULL, epoch INTEGER NOT NULL
+);
+CREATE TABLE attempt (record INTEGER PRIMARY KEY, attempts INTEGER NOT NULL);
+CREATE TABLE dead_letter (
+    record INTEGER PRIMARY KEY, state INTEGER NOT NULL, reason TEXT NOT NULL,
+    attempts INTEGER NOT NULL, at INTEGER NOT NULL
+);
+CREATE TABLE cursor (channel INTEGER PRIMARY KEY, value TEXT NOT NULL);
+
+-- Dedupe keys of sources that can show an item again for ever. Pushed events have generations of
+-- one day each, `seen_<day>`, dropped whole.
+CREATE TABLE seen_lasting (
+    key BLOB NOT NULL, digest INTEGER NOT NULL, message INTEGER NOT NULL, PRIMARY KEY (key, digest)
+) WITHOUT ROWID;
+
+CREATE TABLE contact (
+    id INTEGER PRIMARY KEY, brand INTEGER NOT NULL, verified INTEGER NOT NULL, name TEXT,
+    version INTEGER NOT NULL, created_at INTEGER NOT NULL, merged_into INTEGER
+);
+CREATE TABLE identity (
+    id INTEGER PRIMARY KEY, brand INTEGER NOT NULL, scope INTEGER NOT NULL, namespace TEXT NOT NULL,
+    address TEXT NOT NULL, contact INTEGER NOT NULL, method TEXT NOT NULL, name TEXT, at INTEGER NOT NULL
+);
+CREATE UNIQUE INDEX identity_address ON identity (brand, scope, namespace, address);
+CREATE INDEX identity_contact ON identity (contact);
+CREATE TABLE suggestion (
+    contact INTEGER NOT NULL, namespace TEXT NOT NULL, address TEXT NOT NULL, at INTEGER NOT NULL,
+    PRIMARY KEY (contact, namespace, address)
+) WITHOUT ROWID;
+
+CREATE TABLE conversation (
+    id INTEGER PRIMARY KEY, brand INTEGER NOT NULL, contact INTEGER NOT NULL,
+    matter INTEGER NOT NULL, status INTEGER NOT NULL, queue INTEGER NOT NULL,
+    priority INTEGER NOT NULL, assignee TEXT, version INTEGER NOT NULL, last_seq INTEGER NOT NULL,
+    last_message INTEGER, opened_at INTEGER NOT NULL, enqueued_at INTEGER NOT NULL,
+    last_inbound_at INTEGER NOT NULL, resolved_at INTEGER, detail TEXT NOT NULL
+);
+-- Statuses 8 and 9 are resolved and closed. One open conversation per contact and matter:
+CREATE UNIQUE INDEX conversation_matter ON conversation (contact, matter) WHERE status < 8;
+CREATE INDEX conversation_contact ON conversation (contact, id);
+CREATE INDEX conversation_assignee ON conversation (assignee, id) WHERE assignee IS NOT NULL;
+-- One holder: an assigned or wrapping conversation has an assignee, a waiting one has none.
+CREATE TRIGGER conversation_holder BEFORE UPDATE OF status, assignee ON conversation
+WHEN (NEW.status IN (3, 4) AND NEW.assignee IS NULL) OR (NEW.status IN (0, 1) AND NEW.assignee IS NOT NULL)
+BEGIN SELECT RAISE(ABORT, 'conversation state and assignee disagree'); END;
+
+CREATE TABLE message (
+    id INTEGER PRIMARY KEY, conversation INTEGER NOT NULL, seq INTEGER NOT NULL, prev INTEGER,
+    author INTEGER NOT NULL, channel INTEGER NOT NULL, identity INTEGER, agent TEXT,
+    arrived_at INTEGER NOT NULL, sent_at INTEGER, delivery INTEGER, reason TEXT,
+    body INTEGER NOT NULL, deleted INTEGER NOT NULL, duplicate_of INTEGER, flags INTEGER NOT NULL,
+    labels TEXT, explanation TEXT, provider_ids TEXT
+);
+CREATE TABLE change (
+    record INTEGER PRIMARY KEY, message INTEGER NOT NULL, change TEXT NOT NULL, at INTEGER NOT NULL
+);
+CREATE INDEX change_message ON change (message, record);
+CREATE TABLE pending (
+    target BLOB NOT NULL, record INTEGER NOT NULL, change TEXT NOT NULL, at INTEGER NOT NULL,
+    PRIMARY KEY (target, record)
+) WITHOUT ROWID;
+CREATE TABLE reference (
+    key BLOB PRIMARY KEY, conversation INTEGER NOT NULL, message INTEGER NOT NULL
+) WITHOUT ROWID;
+
+CREATE TABLE waiting (
+    queue INTEGER NOT NULL, fit_class INTEGER NOT NULL, rank INTEGER NOT NULL, id INTEGER NOT NULL,
+    PRIMARY KEY (queue, fit_class, rank, id)
+) WITHOUT ROWID;
+CREATE TABLE outbox (
+    id INTEGER PRIMARY KEY, channel INTEGER NOT NULL, conversation INTEGER NOT NULL,
+    state INTEGER NOT NULL, attempts INTEGER NOT NULL, next_at INTEGER NOT NULL, error TEXT
+);
+CREATE INDEX outbox_due ON outbox (channel, state, next_at);
+CREATE TABLE acknowledged (key BLOB PRIMARY KEY, at INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE idempotency (
+    key BLOB PRIMARY KEY, fingerprint BLOB NOT NULL, status INTEGER NOT NULL, answer BLOB NOT NULL,
+    at INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE event (
+    seq INTEGER PRIMARY KEY, kind INTEGER NOT NULL, conversation INTEGER, message INTEGER,
+    at INTEGER NOT NULL, detail TEXT
+);
+CREATE TABLE token (
+    id INTEGER PRIMARY KEY, hash BLOB NOT NULL UNIQUE, label TEXT NOT NULL, role TEXT NOT NULL,
+    agent TEXT, queues TEXT NOT NULL, brands TEXT NOT NULL, created_at INTEGER NOT NULL,
+    revoked_at INTEGER
+);

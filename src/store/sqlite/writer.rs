@@ -1,0 +1,295 @@
+//! The one writer: a thread that owns the writing connection and puts what many callers want into
+//! one commit. A small disk does a few hundred fsyncs a second; this is how thousands of messages
+//! a second are each durable before they are acknowledged.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use rusqlite::Connection;
+use rusqlite::ffi;
+use rusqlite::hooks::Wal;
+use tokio::sync::{mpsc, oneshot};
+use tracing::{error, warn};
+
+use crate::ids::IdSource;
+use crate::store::StoreError;
+
+use super::names::Names;
+
+/// Messages in one commit at most: bounds how long the first of them waits for the last.
+pub const COMMIT_MESSAGES_MAX: usize = 1000;
+/// How long a commit gathers at most, counted from its first job.
+pub const COMMIT_GATHER_MAX: Duration = Duration::from_millis(20);
+/// Jobs waiting for the writer; above this, callers wait, and intake refuses.
+pub const JOBS_WAITING_MAX: usize = 8192;
+/// A page of 4 KiB and its header in the log (SQLite file format, section 4.1).
+const WAL_FRAME_BYTES: u64 = 4096 + 24;
+/// Ids reserved at once: one small write per this many.
+const IDS_RESERVED: i64 = 10_000;
+
+/// What a job sees: the open transaction and the writer's own memory.
+pub struct Tx<'a> {
+    pub conn: &'a Connection,
+    pub memory: &'a mut Memory,
+}
+
+/// State of the writer's thread that mirrors rows. After a rollback it is read again.
+pub struct Memory {
+    pub names: Arc<Names>,
+    next_id: i64,
+    reserved_until: i64,
+    pub next_seq: i64,
+    /// Days whose dedupe generations are live, oldest first.
+    pub generations: Vec<i64>,
+}
+
+impl IdSource for Memory {
+    fn next(&mut self) -> i64 {
+        self.next_id += 1;
+        self.next_id
+    }
+}
+
+impl Memory {
+    pub fn load(conn: &Connection, names: Arc<Names>) -> rusqlite::Result<Self> {
+        let reserved: Option<i64> =
+            conn.query_row("SELECT max(value) FROM meta WHERE key = 'ids_reserved'", [], |row| row.get(0))?;
+        let next_seq: i64 = conn.query_row("SELECT coalesce(max(seq), 0) FROM event", [], |row| row.get(0))?;
+        let reserved = reserved.unwrap_or(0);
+        Ok(Self {
+            names,
+            next_id: reserved,
+            reserved_until: reserved,
+            next_seq,
+            generations: super::seen::generations(conn)?,
+        })
+    }
+
+    /// Before a commit: every id handed out lies below what the database says is taken.
+    fn reserve_ids(&mut self, conn: &Connection) -> rusqlite::Result<()> {
+        if self.next_id <= self.reserved_until {
+            return Ok(());
+        }
+        let until = self.next_id + IDS_RESERVED;
+        conn.prepare_cached("INSERT OR REPLACE INTO meta (key, value) VALUES ('ids_reserved', ?1)")?
+            .execute([until])?;
+        self.reserved_until = until;
+        Ok(())
+    }
+}
+
+/// Called once the commit is on disk, or with the reason why it is not.
+type Finish = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
+
+enum Outcome {
+    Keep(Finish),
+    Undo(Finish),
+}
+
+struct Job {
+    messages: usize,
+    work: Box<dyn FnOnce(&mut Tx<'_>) -> Outcome + Send>,
+}
+
+/// Hands work to the writing thread.
+#[derive(Clone)]
+pub struct Writer {
+    jobs: mpsc::Sender<Job>,
+}
+
+/// What the writer tells about itself.
+#[derive(Default)]
+pub struct WriterState {
+    /// Set by the checkpointer when the log is nearly copied: the writer then starts it anew.
+    pub restart_wal: AtomicBool,
+    /// The log is at its cap: intake refuses until it is checkpointed.
+    pub wal_full: AtomicBool,
+}
+
+impl Writer {
+    /// Starts the thread. It ends when the last [`Writer`] is gone, after its last commit.
+    pub fn start(
+        conn: Connection,
+        memory: Memory,
+        state: Arc<WriterState>,
+    ) -> std::io::Result<(Self, std::thread::JoinHandle<()>)> {
+        let (jobs, receiver) = mpsc::channel(JOBS_WAITING_MAX);
+        let thread = std::thread::Builder::new()
+            .name("store-writer".to_owned())
+            .spawn(move || WriterThread { conn, memory, state }.run(receiver))?;
+        Ok((Self { jobs }, thread))
+    }
+
+    /// Runs `work` in the next commit and returns once that is on disk. An error or a panic of
+    /// `work` undoes its own changes only.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        messages: usize,
+        work: impl FnOnce(&mut Tx<'_>) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.run_then(messages, work, |_| ()).await
+    }
+
+    /// Like [`Self::run`]; `then` is called on the writer's thread right after the commit, in
+    /// commit order.
+    pub async fn run_then<T: Send + 'static>(
+        &self,
+        messages: usize,
+        work: impl FnOnce(&mut Tx<'_>) -> Result<T, StoreError> + Send + 'static,
+        then: impl FnOnce(&T) + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (answer, answered) = oneshot::channel();
+        let job = Job { messages, work: Box::new(move |tx| outcome(work(tx), then, answer)) };
+        self.jobs.send(job).await.map_err(|_| StoreError::Closed)?;
+        // The answer is dropped only by a panic inside `work`.
+        answered.await.unwrap_or_else(|_| Err(StoreError::Poisoned("the work panicked".to_owned())))
+    }
+
+    /// Free places in the queue of jobs; none left means overload.
+    pub fn room(&self) -> usize {
+        self.jobs.capacity()
+    }
+}
+
+fn outcome<T: Send + 'static>(
+    result: Result<T, StoreError>,
+    then: impl FnOnce(&T) + Send + 'static,
+    answer: oneshot::Sender<Result<T, StoreError>>,
+) -> Outcome {
+    // A caller that went away needs no answer.
+    match result {
+        Ok(value) => Outcome::Keep(Box::new(move |committed| {
+            if committed.is_ok() {
+                then(&value);
+            }
+            drop(answer.send(committed.map(|()| value)));
+        })),
+        Err(error) => Outcome::Undo(Box::new(move |_| drop(answer.send(Err(error))))),
+    }
+}
+
+struct WriterThread {
+    conn: Connection,
+    memory: Memory,
+    state: Arc<WriterState>,
+}
+
+impl WriterThread {
+    fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
+        if let Err(error) = self.conn.wal_hook(Some(count_wal())) {
+            warn!(%error, "counting what is written to the log is not possible");
+        }
+        while let Some(first) = jobs.blocking_recv() {
+            let finishes = self.commit(first, &mut jobs);
+            for (finish, result) in finishes {
+                finish(result);
+            }
+            self.restart_wal();
+        }
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "measures how long a commit gathers and takes")]
+    fn commit(&mut self, first: Job, jobs: &mut mpsc::Receiver<Job>) -> Vec<(Finish, Result<(), StoreError>)> {
+        let started = std::time::Instant::now();
+        let mut finishes = Vec::new();
+        if let Err(error) = self.conn.execute_batch("BEGIN IMMEDIATE") {
+            let outcome = self.fail(&error);
+            drop(first);
+            warn!(%error, "beginning a transaction failed");
+            return vec![(Box::new(|_| ()), Err(outcome))];
+        }
+        let mut messages = 0;
+        let mut next = Some(first);
+        while let Some(job) = next {
+            messages += job.messages;
+            finishes.push(self.work(job));
+            let full = messages >= COMMIT_MESSAGES_MAX || started.elapsed() >= COMMIT_GATHER_MAX;
+            next = if full { None } else { jobs.try_recv().ok() };
+        }
+        let gathered = started.elapsed();
+        let committed = self.memory.reserve_ids(&self.conn).and_then(|()| self.conn.execute_batch("COMMIT"));
+        let committed = committed.map_err(|error| self.fail(&error));
+        if committed.is_err() {
+            self.roll_back();
+        }
+        metrics::histogram!("switchboard_commit_seconds").record(started.elapsed().as_secs_f64());
+        metrics::histogram!("switchboard_commit_gather_seconds").record(gathered.as_secs_f64());
+        metrics::histogram!("switchboard_commit_messages").record(messages as f64);
+        finishes.into_iter().map(|finish| (finish, committed.clone())).collect()
+    }
+
+    /// One job in a savepoint of its own.
+    fn work(&mut self, job: Job) -> Finish {
+        let conn = &self.conn;
+        let undone = |conn: &Connection| conn.execute_batch("ROLLBACK TO job; RELEASE job");
+        if let Err(error) = conn.execute_batch("SAVEPOINT job") {
+            warn!(%error, "opening a savepoint failed");
+        }
+        let (seq, generations) = (self.memory.next_seq, self.memory.generations.clone());
+        let mut tx = Tx { conn, memory: &mut self.memory };
+        let result = catch_unwind(AssertUnwindSafe(|| (job.work)(&mut tx)));
+        let (ended, finish) = match result {
+            Ok(Outcome::Keep(finish)) => (conn.execute_batch("RELEASE job"), finish),
+            undo => {
+                // What mirrors rows goes back with them; ids handed out are merely not used.
+                self.memory.next_seq = seq;
+                self.memory.generations = generations;
+                let finish = if let Ok(Outcome::Undo(finish)) = undo { finish } else { Box::new(|_| ()) };
+                (undone(conn), finish)
+            }
+        };
+        if let Err(error) = ended {
+            warn!(%error, "ending a savepoint failed");
+        }
+        finish
+    }
+
+    /// A failed fsync ends the process: the kernel may have dropped the pages, and the next fsync
+    /// would "succeed" without them (PostgreSQL's lesson of 2018).
+    fn fail(&self, failure: &rusqlite::Error) -> StoreError {
+        let code = failure.sqlite_error().map(|error| error.extended_code);
+        if matches!(code, Some(ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC)) {
+            error!(error = %failure, "fsync failed, ending the process so that nothing unsafe is acknowledged");
+            std::process::abort();
+        }
+        StoreError::from_sqlite(failure)
+    }
+
+    fn roll_back(&mut self) {
+        if !self.conn.is_autocommit()
+            && let Err(error) = self.conn.execute_batch("ROLLBACK")
+        {
+            warn!(%error, "rolling back failed");
+        }
+        match Memory::load(&self.conn, self.memory.names.clone()) {
+            // Ids already handed out are not used again.
+            Ok(fresh) => self.memory = Memory { next_id: self.memory.next_id.max(fresh.next_id), ..fresh },
+            Err(error) => warn!(%error, "reading the writer's state again failed"),
+        }
+    }
+
+    fn restart_wal(&self) {
+        if !self.state.restart_wal.swap(false, Ordering::AcqRel) {
+            return;
+        }
+        // Busy readers make it return without effect; the checkpointer asks again.
+        let restarted = self.conn.query_row("PRAGMA wal_checkpoint(RESTART)", [], |row| row.get::<_, i64>(0));
+        if let Err(error) = restarted {
+            warn!(%error, "restarting the write-ahead log failed");
+        }
+    }
+}
+
+/// Adds up what each commit wrote to the log; it starts anew when the log does.
+fn count_wal() -> impl FnMut(&mut Wal, i32) -> rusqlite::Result<()> {
+    let mut before = 0;
+    move |_, pages| {
+        let written = if pages >= before { pages - before } else { pages };
+        before = pages;
+        let bytes = u64::try_from(written).unwrap_or(0) * WAL_FRAME_BYTES;
+        metrics::counter!("switchboard_wal_bytes_total").increment(bytes);
+        Ok(())
+    }
+}

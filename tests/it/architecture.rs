@@ -1,0 +1,118 @@
+//! The table in ARCHITECTURE.md says who may use whom; the code must agree.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+#[test]
+fn modules_use_only_what_the_architecture_allows() {
+    let allowed = table();
+    let mut forbidden = Vec::new();
+    for file in rust_files(Path::new("src")) {
+        let Some(module) = module_of(&file) else { continue };
+        let Some(may_use) = allowed.get(&module) else {
+            panic!("{module} ({}) is missing in the table of ARCHITECTURE.md", file.display());
+        };
+        if may_use.contains("everything") {
+            continue;
+        }
+        for used in used_modules(&file) {
+            if used != module && !may_use.contains(&used) {
+                forbidden.push(format!("{}: {module} uses {used}", file.display()));
+            }
+        }
+    }
+    assert!(forbidden.is_empty(), "{}", forbidden.join("\n"));
+}
+
+#[test]
+fn every_module_of_the_table_exists() {
+    for module in table().keys() {
+        let path = Path::new("src").join(format!("{module}.rs"));
+        assert!(path.exists(), "{} is in the table of ARCHITECTURE.md and not in the tree", path.display());
+    }
+}
+
+#[test]
+fn only_channels_names_a_connector() {
+    for file in rust_files(Path::new("src")) {
+        let text = fs::read_to_string(&file).unwrap();
+        let names = text.contains("connector_email") || text.contains("connector_webhook");
+        assert!(!names || file.ends_with("channels.rs"), "{} names a connector", file.display());
+    }
+}
+
+#[test]
+fn connectors_see_only_the_contract() {
+    for entry in fs::read_dir("connectors").unwrap() {
+        let manifest = entry.unwrap().path().join("Cargo.toml");
+        let text = fs::read_to_string(&manifest).unwrap();
+        let dependencies = text.split("[dev-dependencies]").next().unwrap_or_default();
+        for other in ["switchboard", "connector-webhook", "connector-email", "connector-testkit"] {
+            let named = dependencies.lines().any(|line| line.starts_with(&format!("{other}.")) || line.starts_with(&format!("{other} ")));
+            assert!(!named, "{} depends on {other}", manifest.display());
+        }
+    }
+}
+
+/// The rows of the table, by module.
+fn table() -> BTreeMap<String, BTreeSet<String>> {
+    let text = fs::read_to_string("ARCHITECTURE.md").unwrap();
+    let section = text.split("## Who may use whom").nth(1).expect("the section is there");
+    let section = section.split("\n## ").next().unwrap_or_default();
+    let rows = section.lines().filter(|line| line.starts_with("| `"));
+    rows.map(|row| {
+        let mut cells = row.trim_matches('|').splitn(2, '|');
+        let module = words(cells.next().unwrap_or_default()).pop_first().expect("a module's name");
+        (module, words(cells.next().unwrap_or_default()))
+    })
+    .collect()
+}
+
+fn words(cell: &str) -> BTreeSet<String> {
+    cell.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').filter(|word| !word.is_empty()).map(str::to_owned).collect()
+}
+
+fn rust_files(dir: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.extend(rust_files(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+    files
+}
+
+/// The top module a file belongs to; none for the roots and for files of tests.
+fn module_of(file: &Path) -> Option<String> {
+    let inside = file.strip_prefix("src").ok()?;
+    let first = inside.components().next()?.as_os_str().to_str()?;
+    let name = first.strip_suffix(".rs").unwrap_or(first);
+    let test = file.file_stem().is_some_and(|stem| stem == "tests");
+    (!test && name != "lib" && name != "main").then(|| name.to_owned())
+}
+
+fn used_modules(file: &Path) -> BTreeSet<String> {
+    let text = fs::read_to_string(file).unwrap();
+    let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+    let code = code.lines().filter(|line| !line.trim_start().starts_with("//"));
+    let mut used = BTreeSet::new();
+    for line in code {
+        for part in line.split("crate::").skip(1) {
+            let named: Vec<&str> = match part.strip_prefix('{') {
+                Some(list) => list.split([',', '}']).map(str::trim).collect(),
+                None => vec![part],
+            };
+            for name in named {
+                let module: String = name.chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect();
+                if !module.is_empty() {
+                    used.insert(module);
+                }
+            }
+        }
+    }
+    used
+}

@@ -1,0 +1,212 @@
+//! Starting and stopping one foreign server process, without ever leaving one behind.
+//!
+//! A small shell stands between the test and the server: it ends the server when its standard input closes, which
+//! happens when the test drops the handle, panics, or is itself killed.
+
+use std::fs::File;
+use std::io::Write;
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
+
+use super::{PATIENCE, now};
+
+/// First argument: the open-file limit. Postfix closes every possible descriptor one by one when it starts, which
+/// takes seconds under a large limit.
+const SUPERVISE: &str = r#"
+ulimit -n 4096
+"$@" </dev/null &
+server=$!
+exec 3<&0
+( cat <&3 >/dev/null; kill -TERM "$server" 2>/dev/null ) &
+exec 3<&-
+wait "$server"
+"#;
+
+/// A running server and the directory that holds everything it writes.
+pub struct Server {
+    name: &'static str,
+    directory: tempfile::TempDir,
+    log: PathBuf,
+    shell: Child,
+}
+
+/// What a server's set-up leaves to be started.
+pub struct Plan {
+    pub name: &'static str,
+    pub directory: tempfile::TempDir,
+    /// Shown when the server does not start, and when its test fails.
+    pub log: PathBuf,
+    pub command: Vec<String>,
+    /// The server is up once all of these accept a connection.
+    pub ports: Vec<u16>,
+}
+
+impl Server {
+    /// Starts what `plan` sets up; tries again with a new plan when the server ends at once, as on a port just taken.
+    pub fn start<T>(mut plan: impl FnMut() -> (Plan, T)) -> (Server, T) {
+        let attempts_max = 3;
+        for attempt in 1..=attempts_max {
+            let (plan, rest) = plan();
+            let ports = plan.ports.clone();
+            let mut server = Server::spawn(plan);
+            if server.comes_up(&ports) {
+                return (server, rest);
+            }
+            assert!(
+                attempt < attempts_max,
+                "{} does not start:\n{}",
+                server.name,
+                server.log_tail()
+            );
+        }
+        unreachable!("the last attempt returns or panics");
+    }
+
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Returns the last lines of the server's own log.
+    pub fn log_tail(&self) -> String {
+        let errors =
+            std::fs::read_to_string(self.directory.path().join("stderr")).unwrap_or_default();
+        let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        let tail = lines
+            .get(lines.len().saturating_sub(40)..)
+            .unwrap_or_default()
+            .join("\n");
+        format!("{errors}{tail}")
+    }
+
+    fn spawn(plan: Plan) -> Server {
+        let errors = File::create(plan.directory.path().join("stderr"))
+            .expect("a file in a fresh directory");
+        let shell = as_root("sh")
+            .args(["-c", SUPERVISE, "sh"])
+            .args(&plan.command)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(errors)
+            .spawn()
+            .expect("sh starts (sudo too, where the tests do not run as root)");
+        Server {
+            name: plan.name,
+            directory: plan.directory,
+            log: plan.log,
+            shell,
+        }
+    }
+
+    fn comes_up(&mut self, ports: &[u16]) -> bool {
+        let deadline = now() + PATIENCE;
+        for port in ports {
+            while TcpStream::connect(("127.0.0.1", *port)).is_err() {
+                let ended = self
+                    .shell
+                    .try_wait()
+                    .expect("the shell is our child")
+                    .is_some();
+                if ended || now() > deadline {
+                    return false;
+                }
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        }
+        true
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let mut errors = std::io::stderr().lock();
+            writeln!(errors, "--- log of {} ---\n{}", self.name, self.log_tail()).ok();
+        }
+        drop(self.shell.stdin.take());
+        self.shell.wait().ok();
+        // Some files are root's, and a last child of the server may be writing one.
+        for _ in 0..10 {
+            if as_root("rm")
+                .arg("-rf")
+                .arg(self.directory.path())
+                .stderr(Stdio::null())
+                .status()
+                .is_ok_and(|status| status.success())
+            {
+                break;
+            }
+        }
+    }
+}
+
+/// Returns a directory that the servers' own accounts may enter.
+pub fn open_directory(name: &str) -> tempfile::TempDir {
+    use std::os::unix::fs::PermissionsExt;
+    tempfile::Builder::new()
+        .prefix(&format!("switchboard-{name}-"))
+        .permissions(std::fs::Permissions::from_mode(0o755))
+        .tempdir()
+        .expect("a temporary directory")
+}
+
+/// Returns a port that nothing listens on, never the same one twice in this process.
+///
+/// It lies below the range from which the kernel takes the ports of outgoing connections.
+pub fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = 20_000;
+    let count = 10_000;
+    let start = u16::try_from(std::process::id().wrapping_mul(61) % u32::from(count))
+        .expect("below the modulus");
+    for _ in 0..count {
+        let step = NEXT.fetch_add(1, Ordering::Relaxed) % count;
+        let port = first + (start + step) % count;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("no free port from {first} on");
+}
+
+/// Returns the account that owns mail on disk: our own, or the system's `mail` where the tests run as root, since
+/// Dovecot serves no mail as root.
+pub fn mail_account() -> (String, String) {
+    if is_root() {
+        ("mail".to_owned(), "mail".to_owned())
+    } else {
+        (id("-un"), id("-gn"))
+    }
+}
+
+/// Returns a command that runs as root.
+pub fn as_root(program: &str) -> Command {
+    if is_root() {
+        return Command::new(program);
+    }
+    let mut command = Command::new("sudo");
+    command.arg("-n").arg(program);
+    command
+}
+
+/// Returns where a server's program is, or fails the test when it is not installed.
+pub fn installed(program: &str) -> String {
+    assert!(
+        Path::new(program).exists(),
+        "{program} is missing; make test installs it (Debian's package of that server)"
+    );
+    program.to_owned()
+}
+
+fn is_root() -> bool {
+    std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
+}
+
+fn id(option: &str) -> String {
+    let output = Command::new("id").arg(option).output().expect("id runs");
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
