@@ -33,10 +33,12 @@ mod operations;
 mod problem;
 mod queues;
 mod request;
+mod serve;
 pub mod token;
 mod views;
 
 use problem::{ApiError, Kind};
+pub use serve::serve;
 
 /// What the handlers work with.
 #[derive(Clone)]
@@ -75,13 +77,22 @@ pub enum HookAnswer {
     /// No such webhook channel: 404.
     UnknownChannel,
     /// 401; nothing was stored.
-    Unauthorized { detail: String },
+    Unauthorized {
+        detail: String,
+    },
     /// 400 with the place.
-    Malformed { detail: String },
+    Malformed {
+        detail: String,
+    },
     /// 413.
-    TooLarge { detail: String },
+    TooLarge {
+        detail: String,
+    },
     /// 503 with `Retry-After`: not durable, not accepted.
-    Refused { detail: String, retry_after_seconds: u32 },
+    Refused {
+        detail: String,
+        retry_after_seconds: u32,
+    },
 }
 
 /// What handlers share: the state, and what the API itself remembers.
@@ -155,13 +166,21 @@ async fn secured(mut response: Response) -> Response {
     const DEFAULTS: [(HeaderName, &str); 5] = [
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::CACHE_CONTROL, "no-store"),
-        (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
+        (
+            header::CONTENT_SECURITY_POLICY,
+            "default-src 'none'; frame-ancestors 'none'",
+        ),
         (header::REFERRER_POLICY, "no-referrer"),
-        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+        (
+            HeaderName::from_static("cross-origin-resource-policy"),
+            "same-origin",
+        ),
     ];
     let headers = response.headers_mut();
     for (name, value) in DEFAULTS {
-        headers.entry(name).or_insert(HeaderValue::from_static(value));
+        headers
+            .entry(name)
+            .or_insert(HeaderValue::from_static(value));
     }
     response
 }

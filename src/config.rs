@@ -24,7 +24,7 @@ pub use error::{ConfigError, ConfigErrors, Origin};
 pub use layers::{ENV_PREFIX, Flag, Sources};
 pub use schema::schema;
 pub use text::{
-    HttpUrl, Label, Language, Network, WebOrigin, duration_text, parse_duration, parse_size,
+    HttpUrl, LABELS, Label, Language, Network, WebOrigin, duration_text, parse_duration, parse_size,
 };
 pub use types::{
     Across, Brand, Bus, BusKind, Channel, Joining, Log, LogFormat, LogLevel, Part, QUEUE_DEFAULT,

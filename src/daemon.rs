@@ -148,8 +148,10 @@ pub fn policy(config: &Config, channels: &Channels, keys: &Keys) -> Policy {
         .collect();
     let text = format!("{rules:?}");
     let version: String = crate::blobs::hex(&crate::blobs::sha256(text.as_bytes())).chars().take(12).collect();
-    let first_queue = config.queues.keys().next().cloned();
-    let fallback = first_queue.unwrap_or_else(|| QUEUE_DEFAULT.parse().expect("the default queue is a valid id"));
+    let default: QueueId = QUEUE_DEFAULT.parse().expect("the default queue is a valid id");
+    let declared = config.queues.contains_key(&default);
+    let first = config.queues.keys().next().cloned();
+    let fallback = first.filter(|_| !declared).unwrap_or(default);
     Policy {
         channels: channel_policies.collect(),
         fallback_queue: fallback,
@@ -277,7 +279,7 @@ impl Daemon {
             schema_version: crate::store::sqlite::SCHEMA_VERSION,
             stop: stop.accepting.clone(),
         };
-        tasks.accepting.push(tokio::spawn(serve(listener, state, stop.accepting.clone())));
+        tasks.accepting.push(tokio::spawn(api::serve(listener, state)));
         let control = control::Control {
             store: shared.clone(),
             policy: policy.clone(),
@@ -317,13 +319,6 @@ async fn finish(what: &str, tasks: Vec<JoinHandle<()>>, within: Duration) {
         for task in aborts {
             task.abort();
         }
-    }
-}
-
-async fn serve(listener: TcpListener, state: ApiState, stop: CancellationToken) {
-    let served = axum::serve(listener, api::router(state)).with_graceful_shutdown(stop.cancelled_owned());
-    if let Err(error) = served.await {
-        warn!(%error, "serving HTTP ended: {error}");
     }
 }
 

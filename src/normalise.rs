@@ -183,10 +183,24 @@ fn clean_body(
     cards.found += in_html;
 }
 
-/// Thirteen digits, or references that may be digits.
+/// Whether thirteen digits stand outside of tags, or what may be digits of another script.
 fn may_hold_card(markup: &str) -> bool {
-    let digits = markup.bytes().filter(u8::is_ascii_digit).count();
-    digits >= 13 || markup.bytes().any(|byte| byte >= 0xd9)
+    let mut digits = 0;
+    let mut in_tag = false;
+    let mut before = 0;
+    let next = markup.bytes().skip(1).chain([0]);
+    for (byte, next) in markup.bytes().zip(next) {
+        match byte {
+            b'<' => in_tag |= next.is_ascii_alphabetic() || matches!(next, b'/' | b'!' | b'?'),
+            b'>' => in_tag = false,
+            // A numeric reference may be a digit, too.
+            b'#' if before == b'&' => return true,
+            _ if byte >= 0xd9 && !in_tag => digits += 1,
+            _ => digits += usize::from(!in_tag && byte.is_ascii_digit()),
+        }
+        before = byte;
+    }
+    digits >= cards::DIGITS_MIN
 }
 
 fn clean_field(text: &mut String, lines: Lines, removed: &mut Removed, cards: &mut Cards) {

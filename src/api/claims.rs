@@ -95,13 +95,12 @@ impl Claims {
         }
     }
 
-    fn place(&self) -> ApiResult<SemaphorePermit<'_>> {
-        self.places.try_acquire().map_err(|_| {
-            ApiError::new(
-                Kind::Overloaded,
-                "too many claims are waiting: claim without waiting",
-            )
-        })
+    fn place(&self) -> ApiResult<Place<'_>> {
+        let full = "too many claims are waiting: claim without waiting";
+        let permit = self.places.try_acquire();
+        let permit = permit.map_err(|_| ApiError::new(Kind::Overloaded, full))?;
+        metrics::gauge!("switchboard_claims_waiting").increment(1);
+        Ok(Place { _permit: permit })
     }
 
     fn lane(&self, queue: &QueueId, brands: &[BrandId]) -> LaneGuard<'_> {
@@ -116,6 +115,17 @@ impl Claims {
             key,
             turn,
         }
+    }
+}
+
+/// Where a claim waits.
+struct Place<'a> {
+    _permit: SemaphorePermit<'a>,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        metrics::gauge!("switchboard_claims_waiting").decrement(1);
     }
 }
 
@@ -148,7 +158,7 @@ mod tests {
     fn a_claim_that_finds_no_place_to_wait_is_told_so() {
         let claims = Claims::with_places(1);
         let place = claims.place().unwrap();
-        assert_eq!(claims.place().unwrap_err().problem.status, 503);
+        assert!(claims.place().is_err_and(|full| full.problem.status == 503));
         drop(place);
         assert!(claims.place().is_ok());
     }

@@ -38,6 +38,7 @@ pub struct Version {
     #[schema(example = "0.1.0")]
     pub version: &'static str,
     /// The commit it was built from, where the build was told.
+    #[schema(required)]
     pub commit: Option<&'static str>,
     /// The version of the store's schema.
     pub schema: i64,

@@ -9,7 +9,7 @@ use crate::clock::timestamp;
 use crate::conversation::{Priority, Status};
 use crate::ids::{ContactId, ConversationId, IdCodec, IdKind, MessageId};
 use crate::router::facts::{Conversation, LinkReason, Participant, Role};
-use crate::router::labels::UNKNOWN;
+use crate::router::triage::UNKNOWN;
 use crate::store::{QueueDepth, StoredContact, StoredIdentity};
 
 pub mod explanation;
@@ -43,6 +43,7 @@ impl PublicIds for IdCodec {
 pub struct List<T> {
     pub items: Vec<T>,
     /// Give it as `cursor` for the next page; null on the last one.
+    #[schema(required)]
     pub next_cursor: Option<String>,
 }
 
@@ -54,6 +55,7 @@ pub struct QueueView {
     /// Conversations waiting to be claimed.
     pub waiting: i64,
     /// For how long the oldest one waits; null when none does.
+    #[schema(required)]
     pub oldest_waiting_seconds: Option<i64>,
 }
 
@@ -110,11 +112,12 @@ pub struct ConversationView {
     pub queue: String,
     pub priority: Priority,
     /// The agent who holds it.
-    #[schema(example = "ada")]
+    #[schema(required, example = "ada")]
     pub assignee: Option<String>,
     #[schema(example = "con_0d4f6a8b9c1e8e2f8a3b5c7d9e1f2a4b")]
     pub contact_id: String,
     pub participants: Vec<ParticipantView>,
+    #[schema(required)]
     pub subject: Option<String>,
     pub tags: Vec<String>,
     /// Over which it came, in the order they were first used.
@@ -124,6 +127,7 @@ pub struct ConversationView {
     pub enqueued_at: Timestamp,
     pub opened_at: Timestamp,
     pub last_inbound_at: Timestamp,
+    #[schema(required)]
     pub resolved_at: Option<Timestamp>,
     /// Grows with every change; the number in the ETag.
     pub version: i64,
@@ -187,6 +191,7 @@ pub struct ParticipantView {
     pub namespace: String,
     #[schema(example = "ada@customer.example")]
     pub address: String,
+    #[schema(required)]
     pub name: Option<String>,
     pub evidence: EvidenceView,
     #[schema(inline)]
@@ -231,7 +236,9 @@ pub struct IdentityView {
     pub address: String,
     pub evidence: EvidenceView,
     /// By what it is verified: `dmarc`, `platform`, `signed`, `vouched`, `customer_record`.
+    #[schema(required)]
     pub method: Option<String>,
+    #[schema(required)]
     pub name: Option<String>,
 }
 
@@ -254,6 +261,7 @@ pub struct ContactView {
     #[schema(example = "con_0d4f6a8b9c1e8e2f8a3b5c7d9e1f2a4b")]
     pub id: String,
     pub brand: String,
+    #[schema(required)]
     pub name: Option<String>,
     /// Whether any evidence but the sender's word says who this is.
     pub evidence: EvidenceView,

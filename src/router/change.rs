@@ -66,6 +66,14 @@ pub fn note(
     effects.events.push(event(EventType::MessageChanged, conversation, Some(message), at));
 }
 
+/// The key of the customer's message that a record edits, deletes or reacts to.
+pub fn target(record: &Prepared) -> Option<Key16> {
+    match &record.envelope.event.event {
+        Event::Receipt { .. } => None,
+        event => change_of(record, event).map(|(target, _)| target),
+    }
+}
+
 /// The key of the message an event changes, and what it does to it.
 fn change_of(record: &Prepared, event: &Event) -> Option<(Key16, Change)> {
     let envelope = &record.envelope;

@@ -58,7 +58,7 @@ pub struct Contact {
     pub verified: bool,
     pub name: Option<String>,
     pub version: i64,
-    /// Its open conversations and the one resolved last, oldest first.
+    /// Its open conversations and those resolved last, oldest first.
     pub conversations: Vec<ConversationId>,
 }
 

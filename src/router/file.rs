@@ -417,7 +417,7 @@ fn refer(
     }
     if let Some(native) = &message.thread.native {
         let key = keys::thread(&envelope.brand, &envelope.channel, native);
-        if facts.references.get(&key).is_none_or(|known| known.conversation != id) {
+        if may_move_thread(facts.references.get(&key), id, writer, facts) {
             facts.references.insert(key, reference);
             effects.references.push(NewReference {
                 key,
@@ -427,6 +427,14 @@ fn refer(
             });
         }
     }
+}
+
+/// Whether a native thread goes on in `id`: a stranger who merely names one takes nothing over.
+fn may_move_thread(known: Option<&Reference>, id: ConversationId, writer: &Writer, facts: &Facts) -> bool {
+    let Some(known) = known else { return true };
+    let conversation = facts.conversations.get(&known.conversation);
+    let own = conversation.is_none_or(|conversation| conversation.contact == writer.contact);
+    known.conversation != id && (own || writer.claim.evidence.is_verified())
 }
 
 pub(super) fn event(

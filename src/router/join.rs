@@ -191,12 +191,11 @@ impl<'a> Scene<'a> {
         if self.record.envelope.event.history {
             return new(6, JoinReason::History, Vec::new(), Vec::new());
         }
+        known.retain(|conversation| self.joins_channels(conversation));
 
         let mut another = None;
         for conversation in known.iter().filter(|conversation| conversation.status.is_open()) {
-            if !self.within(conversation.last_inbound_at, self.policy.joining.unify_window)
-                || !self.joins_channels(conversation)
-            {
+            if !self.within(conversation.last_inbound_at, self.policy.joining.unify_window) {
                 continue;
             }
             match self.another_matter(conversation) {
@@ -211,14 +210,11 @@ impl<'a> Scene<'a> {
         if known.iter().any(|conversation| conversation.status.is_open()) {
             return new(6, JoinReason::NothingWithinWindow, Vec::new(), Vec::new());
         }
-        match known.iter().find(|conversation| self.joins_channels(conversation)) {
-            Some(last) if self.another_matter(last).is_none() => {
-                if self.quiet {
-                    return existing(last.id, 5, JoinReason::NothingWithinWindow, Vec::new());
-                }
-                self.resolved(last, Vec::new())
-            }
-            _ => new(6, JoinReason::NothingWithinWindow, Vec::new(), Vec::new()),
+        known.retain(|conversation| self.another_matter(conversation).is_none());
+        match known.iter().max_by_key(|conversation| (conversation.resolved_at, conversation.id)) {
+            Some(last) if self.quiet => existing(last.id, 5, JoinReason::NothingWithinWindow, Vec::new()),
+            Some(last) => self.resolved(last, Vec::new()),
+            None => new(6, JoinReason::NothingWithinWindow, Vec::new(), Vec::new()),
         }
     }
 

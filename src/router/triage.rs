@@ -14,6 +14,7 @@ use connector_api::{Automatic, InboundMessage};
 use serde::{Deserialize, Serialize};
 
 pub use keywords::Keywords;
+pub use tables::INTENTS;
 
 /// What a label says when nothing is clear enough.
 pub const UNKNOWN: &str = "unknown";

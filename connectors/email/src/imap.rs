@@ -69,3 +69,12 @@ impl StreamSource for Mailbox {
         followed
     }
 }
+
+#[cfg(test)]
+mod tests {
+    /// async-imap traces every command and answer, and so every password and mail.
+    #[test]
+    fn no_log_level_shows_what_goes_over_the_line() {
+        assert!(log::STATIC_MAX_LEVEL < log::LevelFilter::Trace);
+    }
+}

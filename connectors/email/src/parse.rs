@@ -6,6 +6,7 @@ mod automatic;
 mod charset;
 mod content;
 mod dsn;
+mod encoded_words;
 mod headers;
 mod identity;
 mod key;

@@ -33,10 +33,14 @@ impl Outbox {
 
     /// The name we greet with: our own domain, because a machine's name is nobody's business.
     fn hello(&self) -> &str {
-        let address = &self.settings.address;
-        address
+        let domain = self
+            .settings
+            .address
             .rsplit_once('@')
-            .map_or("localhost", |(_, domain)| domain)
+            .map(|(_, domain)| domain);
+        domain
+            .filter(|domain| domain.is_ascii())
+            .unwrap_or("localhost")
     }
 }
 

@@ -4,6 +4,8 @@
 #[cfg(test)]
 mod toy {
     pub mod connector;
+    pub mod sender;
+    pub mod setup;
     pub mod world;
 }
 
@@ -13,7 +15,7 @@ use std::time::Duration;
 
 use connector_testkit::{Outcome, case_outcome, connector_conformance, set_wait_max};
 
-use crate::toy::connector::{Break, Surface};
+use crate::toy::setup::{Break, Surface};
 use crate::toy::world::FakeWorld;
 
 mod webhook {

@@ -23,6 +23,7 @@ pub struct ConversationExplanation {
     pub conversation: ConversationView,
     /// Newest first.
     pub items: Vec<ExplainedMessage>,
+    #[schema(required)]
     pub next_cursor: Option<String>,
 }
 
@@ -34,9 +35,11 @@ pub struct ExplainedMessage {
     pub author: Author,
     pub arrived_at: Timestamp,
     pub automatic: bool,
+    #[schema(required)]
     pub duplicate_of: Option<String>,
     pub labels: LabelsView,
     /// Null where nothing was to be decided: an answer, a note.
+    #[schema(required)]
     pub explanation: Option<ExplanationView>,
 }
 
@@ -61,11 +64,14 @@ impl ExplainedMessage {
 pub struct ExplanationView {
     pub dedupe: DedupeView,
     /// How it was found out who wrote.
+    #[schema(required)]
     pub identity: Option<IdentityFoundView>,
     pub join: JoinView,
     /// Where the message put the conversation into a queue.
+    #[schema(required)]
     pub queue: Option<QueueChoiceView>,
     /// Whether an acknowledgement was sent, and why not.
+    #[schema(required)]
     pub acknowledged: Option<AcknowledgedView>,
 }
 
@@ -89,6 +95,7 @@ impl ExplanationView {
 pub struct DedupeView {
     pub decision: DedupeDecision,
     /// The message that its key came with before, with other content.
+    #[schema(required)]
     pub seen_as: Option<String>,
 }
 
@@ -119,9 +126,11 @@ impl DedupeView {
 pub struct IdentityFoundView {
     pub contact_id: String,
     pub evidence: EvidenceView,
+    #[schema(required)]
     pub method: Option<String>,
     pub found: FoundView,
     /// The contact that turned out to be the same person.
+    #[schema(required)]
     pub linked_contact_id: Option<String>,
 }
 
@@ -267,6 +276,7 @@ pub struct QueueChoiceView {
     pub priority: Priority,
     pub status: Status,
     /// The rule that matched; null: the channel's own queue.
+    #[schema(required)]
     pub rule: Option<String>,
     pub rules_version: String,
     pub channel: String,

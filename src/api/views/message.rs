@@ -9,10 +9,10 @@ use crate::clock::timestamp;
 use crate::conversation::Delivery;
 use crate::ids::IdCodec;
 use crate::router::effects::Author;
-use crate::router::labels::{Label, Labels};
+use crate::router::triage::{Label, Labels};
 use crate::store::{Draft, StoredContent, StoredMessage};
 
-use super::{EvidenceView, IdentityView, PublicIds, evidence_of};
+use super::{IdentityView, PublicIds, evidence_of};
 
 /// One thing said.
 #[derive(Debug, Serialize, ToSchema)]
@@ -24,33 +24,43 @@ pub struct MessageView {
     pub seq: i64,
     pub author: Author,
     /// Null for a note, which is on none.
-    #[schema(example = "support-mail")]
+    #[schema(required, example = "support-mail")]
     pub channel: Option<String>,
     /// The customer who wrote it.
+    #[schema(required)]
     pub from: Option<IdentityView>,
     /// Where an answer goes: frozen when it was accepted.
+    #[schema(required)]
     pub to: Option<RecipientView>,
     /// The agent who wrote it.
+    #[schema(required)]
     pub agent: Option<String>,
     /// The writer's new words, without what they quote; null where the message was deleted.
+    #[schema(required)]
     pub text: Option<String>,
     /// Everything as it came, where that is more than `text`.
+    #[schema(required)]
     pub full_text: Option<String>,
     /// As the sender wrote it, NOT sanitised; only where the one message is asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub html: Option<String>,
+    #[schema(required)]
     pub subject: Option<String>,
     pub attachments: Vec<AttachmentView>,
     pub arrived_at: Timestamp,
     /// When the provider says it was sent.
+    #[schema(required)]
     pub sent_at: Option<Timestamp>,
     /// What became of it; null for what came in and for notes.
+    #[schema(required)]
     pub delivery: Option<Delivery>,
     /// Why it was refused, or why nobody knows.
+    #[schema(required)]
     pub reason: Option<String>,
     pub deleted: bool,
     pub edited: bool,
     /// The same words came before, in this message.
+    #[schema(required)]
     pub duplicate_of: Option<String>,
     /// Written by a machine; nothing automatic answers it.
     pub automatic: bool,
@@ -67,20 +77,25 @@ pub struct MessageView {
 pub struct RecipientView {
     pub namespace: String,
     pub address: String,
+    #[schema(required)]
     pub name: Option<String>,
 }
 
 /// A file that came with a message. Name and type are the sender's words.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct AttachmentView {
+    #[schema(required)]
     pub name: Option<String>,
     pub content_type: String,
+    #[schema(required)]
     pub size_bytes: Option<u64>,
+    #[schema(required)]
     pub content_id: Option<String>,
     /// Shown inside the text.
     pub inline: bool,
     pub state: AttachmentState,
     /// Why it is missing.
+    #[schema(required)]
     pub reason: Option<String>,
 }
 
@@ -136,8 +151,8 @@ impl Default for LabelView {
 impl From<Label> for LabelView {
     fn from(label: Label) -> Self {
         Self {
-            value: label.value,
-            confidence: label.confidence,
+            value: label.value.into_owned(),
+            confidence: f32::from(label.confidence) / 100.0,
             evidence: label.evidence,
         }
     }
@@ -269,18 +284,15 @@ impl Said {
 
     fn inbound(first: &Envelope, edit: Option<&Envelope>) -> Self {
         let said = message_of(first);
-        let (envelope, full_text, html) = match edit.map(|edit| (edit, &edit.event.event)) {
-            Some((edit, Event::Edit { text, html, .. })) => (edit, text.as_str(), html.clone()),
-            _ => match (&first.event.event, said) {
-                (Event::System { text, .. }, _) => (first, text.as_str(), None),
-                (_, Some(said)) => (first, said.text.as_str(), said.html.clone()),
-                (_, None) => (first, "", None),
-            },
+        let (text, html) = match (edit.map(|edit| &edit.event.event), &first.event.event, said) {
+            (Some(Event::Edit { text, html, .. }), _, _) => (text.as_str(), html.clone()),
+            (_, Event::System { text, .. }, _) => (text.as_str(), None),
+            (_, _, Some(said)) => (said.text.as_str(), said.html.clone()),
+            (_, _, None) => ("", None),
         };
-        let text = envelope.text(full_text);
         Self {
             text: Some(text.to_owned()),
-            full_text: (text != full_text).then(|| full_text.to_owned()),
+            full_text: edit.unwrap_or(first).full_text.clone(),
             html,
             subject: said.and_then(|said| said.subject.clone()),
             attachments: said.map(attachments_of).unwrap_or_default(),
@@ -335,6 +347,7 @@ impl DefectView {
 
 #[cfg(test)]
 mod tests {
+    use super::super::EvidenceView;
     use super::*;
 
     #[test]
@@ -355,7 +368,15 @@ mod tests {
         ] {
             assert_eq!(LabelsView::of(&stored).intent.value, "unknown", "{stored}");
         }
-        let stored = serde_json::json!({ "intent": { "value": "refund", "confidence": 0.5 } });
-        assert_eq!(LabelsView::of(&stored).intent.value, "refund");
+        let stored = serde_json::json!({ "intent": ["refund", 90, ["money back"]] });
+        let LabelView {
+            value,
+            confidence,
+            evidence,
+        } = LabelsView::of(&stored).intent;
+        assert_eq!(
+            (value.as_str(), confidence, evidence.as_slice()),
+            ("refund", 0.9, &["money back".to_owned()][..])
+        );
     }
 }

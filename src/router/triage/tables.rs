@@ -3,6 +3,17 @@
 
 use super::keywords::{Sign, Table};
 
+/// The values the label `intent` can have besides `unknown`.
+pub const INTENTS: &[&str] = &[
+    "delivery",
+    "refund",
+    "return",
+    "payment",
+    "order",
+    "product",
+    "complaint",
+];
+
 #[rustfmt::skip]
 pub const ALL: &[Table] = &[
     Table {

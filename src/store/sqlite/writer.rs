@@ -141,10 +141,18 @@ impl Writer {
         then: impl FnOnce(&T) + Send + 'static,
     ) -> Result<T, StoreError> {
         let (answer, answered) = oneshot::channel();
-        let job = Job { messages, work: Box::new(move |tx| outcome(work(tx), then, answer)) };
-        self.jobs.send(job).await.map_err(|_| StoreError::Closed)?;
-        // The answer is dropped only by a panic inside `work`.
-        answered.await.unwrap_or_else(|_| Err(StoreError::Poisoned("the work panicked".to_owned())))
+        let begun = Arc::new(AtomicBool::new(false));
+        let begins = begun.clone();
+        let work = Box::new(move |tx: &mut Tx<'_>| {
+            begins.store(true, Ordering::Release);
+            outcome(work(tx), then, answer)
+        });
+        self.jobs.send(Job { messages, work }).await.map_err(|_| StoreError::Closed)?;
+        // The answer is dropped by a panic inside `work`, or with work that could not be begun.
+        answered.await.unwrap_or_else(|_| match begun.load(Ordering::Acquire) {
+            true => Err(StoreError::Poisoned("the work panicked".to_owned())),
+            false => Err(StoreError::Unavailable("no transaction could be begun".to_owned())),
+        })
     }
 
     /// Free places in the queue of jobs; none left means overload.
@@ -195,10 +203,10 @@ impl WriterThread {
         let started = std::time::Instant::now();
         let mut finishes = Vec::new();
         if let Err(error) = self.conn.execute_batch("BEGIN IMMEDIATE") {
-            let outcome = self.fail(&error);
+            let unavailable = self.fail(&error);
+            warn!(error = %unavailable, "beginning a transaction failed");
             drop(first);
-            warn!(%error, "beginning a transaction failed");
-            return vec![(Box::new(|_| ()), Err(outcome))];
+            return Vec::new();
         }
         let mut messages = 0;
         let mut next = Some(first);
@@ -206,11 +214,17 @@ impl WriterThread {
             messages += job.messages;
             finishes.push(self.work(job));
             let full = messages >= COMMIT_MESSAGES_MAX || started.elapsed() >= COMMIT_GATHER_MAX;
-            next = if full { None } else { jobs.try_recv().ok() };
+            // A full disk ends the transaction under its jobs: no more of them may run outside of one.
+            next = if full || self.conn.is_autocommit() { None } else { jobs.try_recv().ok() };
         }
         let gathered = started.elapsed();
-        let committed = self.memory.reserve_ids(&self.conn).and_then(|()| self.conn.execute_batch("COMMIT"));
-        let committed = committed.map_err(|error| self.fail(&error));
+        let committed = match self.conn.is_autocommit() {
+            true => Err(StoreError::Unavailable("the database undid the transaction".to_owned())),
+            false => {
+                let committed = self.memory.reserve_ids(&self.conn).and_then(|()| self.conn.execute_batch("COMMIT"));
+                committed.map_err(|error| self.fail(&error))
+            }
+        };
         if committed.is_err() {
             self.roll_back();
         }

@@ -59,6 +59,14 @@ fn the_examples_of_the_built_in_connectors_load() {
     }
 }
 
+#[test]
+fn the_labels_of_rules_are_those_of_triage() {
+    let triage = switchboard::router::triage::Labels::default();
+    let mut names = Vec::from_iter(triage.iter().map(|(name, _)| name));
+    names.sort_unstable();
+    assert_eq!(names, config::LABELS);
+}
+
 /// `UPDATE=1 cargo test` writes the file.
 #[test]
 fn the_schema_file_is_what_the_types_say() {

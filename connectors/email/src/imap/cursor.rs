@@ -13,6 +13,9 @@ use serde::{Deserialize, Serialize};
 /// looked at again, each only if it was not seen before.
 pub(crate) const LATE_UIDS: u32 = 20;
 
+/// How far the server's clock may be ahead of ours.
+const CLOCK_SLACK_SECONDS: i64 = 3_600;
+
 /// The cursor of one mailbox. Fields may be added; removing one is a breaking change.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Position {
@@ -71,8 +74,9 @@ impl Position {
             next_uid: uid_next,
             recent: newest.iter().map(|mail| mail.uid).collect(),
             old_below: uid_next,
-            // A mail dated in the future must not turn later mails into old ones.
-            old_until: old_until.map(|date| date.min(now)),
+            // A mail dated in the future must not turn later mails into old ones; the server's
+            // clock and ours need not agree to the minute.
+            old_until: old_until.map(|date| date.min(now.saturating_add(CLOCK_SLACK_SECONDS))),
             history_since: None,
             was_reset: false,
         };

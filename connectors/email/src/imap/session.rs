@@ -2,22 +2,25 @@
 //! budget, and its tagged answer is checked: a listing cut short by a lost connection or a `NO`
 //! must never look like an empty mailbox.
 
+mod connect;
+mod fetched;
+mod names;
+mod words;
+
+use std::io::ErrorKind;
 use std::time::Duration;
 
-use async_imap::imap_proto::{
-    AttributeValue, Capability, MailboxDatum, RequestId, Response, ResponseCode, Status,
-};
-use async_imap::{Authenticator, Client};
-use connector_api::{Bytes, Error, ExposeSecret, Result};
-use jiff::fmt::strtime;
-use rustls::pki_types::ServerName;
-use tokio::net::TcpStream;
+use async_imap::imap_proto::{Capability, MailboxDatum, RequestId, Response, ResponseCode, Status};
+use connector_api::{Bytes, Error, Result};
 use tokio::time::{Instant, timeout, timeout_at};
-use tokio_rustls::TlsConnector;
 
-use crate::config::{Login, Server, Tls};
+use crate::config::Server;
 use crate::imap::cursor::Listed;
 use crate::imap::link::Link;
+use crate::imap::session::connect::{connect, log_in};
+use crate::imap::session::fetched::{read_body, read_listed};
+use crate::imap::session::names::{modified_utf7, quoted};
+use crate::imap::session::words::{broken, io_words, is_passing, unavailable, words};
 
 /// Commands that carry mails or long listings may take so many times longer: 25 MiB at 100 KB/s
 /// under the default of 30 s.
@@ -28,15 +31,18 @@ const ANSWER_BYTES_MAX: u64 = 1024 * 1024;
 const LISTING_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// Most mails kept from one listing, the lowest UIDs; the rest is listed again later.
 const LISTED_MAX: usize = 5_000;
-/// Longest piece of a server's words in an error, in characters.
-const WORDS_CHARS_MAX: usize = 200;
-
 pub(crate) struct Session {
     inner: async_imap::Session<Link>,
     host: String,
     /// For one short command; also how long a dead link takes to be noticed after `DONE`.
     patience: Duration,
     pub(crate) can_idle: bool,
+    /// Mails in the mailbox, as last announced.
+    exists: u32,
+    /// More were announced since the last listing began.
+    has_news: bool,
+    /// The server sent what no server should, or more than was asked for.
+    is_confused: bool,
 }
 
 /// The selected mailbox.
@@ -50,10 +56,8 @@ pub(crate) struct Selected {
 /// Why IDLE ended.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Woken {
-    /// The server announced something.
-    News,
-    /// The time was up.
-    Time,
+    /// The server announced something, or the time was up.
+    Ended,
     /// The server does not idle after all.
     Refused,
 }
@@ -85,6 +89,9 @@ impl Session {
             host: server.host.clone(),
             patience: server.timeout,
             can_idle: false,
+            exists: 0,
+            has_news: false,
+            is_confused: false,
         };
         let mut can_idle = false;
         session
@@ -101,19 +108,21 @@ impl Session {
 
     /// Opens a mailbox read-only: nothing we do changes a flag that a person sees.
     pub(crate) async fn examine(&mut self, mailbox: &str) -> Result<Selected> {
-        let command = format!("EXAMINE {}", quoted(mailbox));
+        let command = format!("EXAMINE {}", quoted(&modified_utf7(mailbox)));
         let mut selected = Selected::default();
         let tagged = self
-            .short(&command, |response| match response {
-                Response::Data { outcome, .. } => match outcome.code {
+            .short(&command, |response| {
+                let Response::Data { outcome, .. } = response else {
+                    return;
+                };
+                match outcome.code {
                     Some(ResponseCode::UidValidity(value)) => selected.uidvalidity = value,
                     Some(ResponseCode::UidNext(value)) => selected.uid_next = Some(value),
                     _ => {}
-                },
-                Response::MailboxData(MailboxDatum::Exists(count)) => selected.exists = *count,
-                _ => {}
+                }
             })
             .await?;
+        selected.exists = self.exists;
         if let Tagged::No(words) = tagged {
             let message = format!("cannot open the mailbox at {}: {words}", self.host);
             return Err(if is_passing(&words) {
@@ -179,7 +188,8 @@ impl Session {
         Ok(first)
     }
 
-    /// Fetches whole mails without marking them as read. A refusal is `Ok(None)`.
+    /// Fetches whole mails without marking them as read. `Ok(None)` says that the server refuses,
+    /// or answers what cannot be read: that is about the mails, not about the link.
     pub(crate) async fn bodies(
         &mut self,
         uids: &[u32],
@@ -188,7 +198,7 @@ impl Session {
         self.sections(uids, "BODY.PEEK[]", budget_bytes).await
     }
 
-    /// Fetches the header block of one mail. A refusal is `Ok(None)`.
+    /// Fetches the header block of one mail, else as [`Session::bodies`].
     pub(crate) async fn headers(
         &mut self,
         uid: u32,
@@ -203,10 +213,9 @@ impl Session {
     pub(crate) async fn idle(&mut self, wait: Duration, on_alive: impl Fn()) -> Result<Woken> {
         self.budget(ANSWER_BYTES_MAX);
         let id = self.send("IDLE", Instant::now() + self.patience).await?;
-        let mut woken = Woken::Time;
         let mut deadline = Instant::now() + self.patience;
         let mut is_idling = false;
-        while !(is_idling && woken == Woken::News) {
+        while !(is_idling && self.has_news) {
             let sign = self
                 .read("IDLE", deadline, |response| Sign::of(response, &id))
                 .await?;
@@ -216,7 +225,6 @@ impl Session {
                     deadline = Instant::now() + wait;
                 }
                 Some(Sign::Tagged) => return Ok(Woken::Refused),
-                Some(Sign::News) => woken = Woken::News,
                 Some(Sign::Alive) => {}
                 None if is_idling => break,
                 None => return Err(self.lost("IDLE", "no answer in time")),
@@ -233,8 +241,7 @@ impl Session {
                 .read("DONE", deadline, |response| Sign::of(response, &id))
                 .await?;
             match sign {
-                Some(Sign::Tagged) => return Ok(woken),
-                Some(Sign::News) => woken = Woken::News,
+                Some(Sign::Tagged) => return Ok(Woken::Ended),
                 Some(_) => {}
                 None => return Err(self.lost("DONE", "the link is dead")),
             }
@@ -251,6 +258,7 @@ impl Session {
 
     async fn listing(&mut self, command: &str) -> Result<Vec<Listed>> {
         let mut listed = Vec::new();
+        self.has_news = false;
         self.budget(LISTING_BYTES_MAX);
         self.command(command, self.patience * LONG_FACTOR, |response| {
             if let Response::Fetch(_, attributes) = response
@@ -286,14 +294,15 @@ impl Session {
                     found.push(body);
                 }
             })
-            .await?;
-        Ok(match tagged {
-            Tagged::Ok => Some(found),
-            Tagged::No(words) if is_passing(&words) => {
-                return Err(unavailable(&self.host, "fetch mails", &words));
-            }
-            Tagged::No(_) => None,
-        })
+            .await;
+        match tagged {
+            Ok(Tagged::Ok) => Ok(Some(found)),
+            Ok(Tagged::No(words)) if is_passing(&words) => Err(self.lost("fetch mails", &words)),
+            Ok(Tagged::No(_)) => Ok(None),
+            // The connection is lost, and these mails are why.
+            Err(_) if self.is_confused => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     async fn short(&mut self, command: &str, on: impl FnMut(&Response<'_>)) -> Result<Tagged> {
@@ -355,7 +364,12 @@ impl Session {
         let response = match read {
             Ok(Some(response)) => response,
             Ok(None) => return Err(self.lost(verb, "the connection was closed")),
-            Err(error) => return Err(self.lost(verb, io_words(&error))),
+            Err(error) => {
+                // async-imap calls what it cannot parse `Other`.
+                let kind = error.kind();
+                self.is_confused = matches!(kind, ErrorKind::FileTooLarge | ErrorKind::Other);
+                return Err(self.lost(verb, io_words(&error)));
+            }
         };
         if let Response::Data {
             status: Status::Bye,
@@ -364,6 +378,14 @@ impl Session {
         {
             let words = words(outcome.information.as_deref());
             return Err(self.lost(verb, &format!("goodbye, {words}")));
+        }
+        match response.parsed() {
+            Response::MailboxData(MailboxDatum::Exists(count)) => {
+                self.has_news |= *count > self.exists;
+                self.exists = *count;
+            }
+            Response::Expunge(_) => self.exists = self.exists.saturating_sub(1),
+            _ => {}
         }
         Ok(Some(look(response.parsed())))
     }
@@ -390,7 +412,6 @@ impl Tagged {
 enum Sign {
     GoAhead,
     Tagged,
-    News,
     Alive,
 }
 
@@ -399,150 +420,9 @@ impl Sign {
         match response {
             Response::Continue(_) => Self::GoAhead,
             Response::Done { tag, .. } if tag == id => Self::Tagged,
-            Response::MailboxData(MailboxDatum::Exists(_) | MailboxDatum::Recent(_)) => Self::News,
             _ => Self::Alive,
         }
     }
-}
-
-/// SASL PLAIN (RFC 4616), for passwords that `LOGIN` cannot quote.
-struct Plain(Vec<u8>);
-
-impl Authenticator for Plain {
-    type Response = Vec<u8>;
-
-    fn process(&mut self, _challenge: &[u8]) -> Self::Response {
-        self.0.clone()
-    }
-}
-
-async fn connect(server: &Server) -> Result<Client<Link>> {
-    let host = &server.host;
-    let lost = |why: &str| unavailable(host, "connect", why);
-    let address = (host.as_str(), server.port);
-    let stream = TcpStream::connect(address)
-        .await
-        .map_err(|error| lost(io_words(&error)))?;
-    stream
-        .set_nodelay(true)
-        .map_err(|error| lost(io_words(&error)))?;
-    let link = Link::new(stream, ANSWER_BYTES_MAX);
-    match server.tls {
-        Tls::None => greeted(Client::new(link), host).await,
-        Tls::Implicit => greeted(Client::new(encrypt(link, server).await?), host).await,
-        Tls::Starttls => {
-            let mut client = greeted(Client::new(link), host).await?;
-            client
-                .run_command_and_check_ok("STARTTLS", None)
-                .await
-                .map_err(|error| lost(&format!("STARTTLS refused, {}", broken(&error))))?;
-            // Whatever was sent in plain text behind the answer is dropped with the old buffer.
-            Ok(Client::new(encrypt(client.into_inner(), server).await?))
-        }
-    }
-}
-
-async fn encrypt(link: Link, server: &Server) -> Result<Link> {
-    let host = &server.host;
-    let name = ServerName::try_from(host.clone())
-        .map_err(|_| Error::config(format!("{host} is no host name")))?;
-    let connector = TlsConnector::from(std::sync::Arc::clone(&server.client));
-    // The budget is counted above TLS.
-    let mut link = link;
-    link.allow(u64::MAX);
-    let stream = connector
-        .connect(name, link)
-        .await
-        .map_err(|error| unavailable(host, "negotiate TLS", &error.to_string()))?;
-    Ok(Link::new(stream, ANSWER_BYTES_MAX))
-}
-
-async fn greeted(mut client: Client<Link>, host: &str) -> Result<Client<Link>> {
-    let lost = |why: &str| unavailable(host, "connect", why);
-    let greeting = client
-        .read_response()
-        .await
-        .map_err(|error| lost(io_words(&error)))?
-        .ok_or_else(|| lost("closed before the greeting"))?;
-    match greeting.parsed() {
-        Response::Data {
-            status: Status::Ok, ..
-        } => Ok(client),
-        Response::Data { outcome, .. } => Err(lost(&words(outcome.information.as_deref()))),
-        _ => Err(lost("this is no IMAP server")),
-    }
-}
-
-async fn log_in(
-    client: Client<Link>,
-    login: &Login,
-    host: &str,
-) -> Result<async_imap::Session<Link>> {
-    let password = login.password.expose_secret();
-    let is_quotable = password.is_ascii() && login.user.is_ascii();
-    let answer = if is_quotable {
-        client.login(&login.user, password).await
-    } else {
-        let secret = format!("\0{}\0{password}", login.user);
-        client
-            .authenticate("PLAIN", Plain(secret.into_bytes()))
-            .await
-    };
-    // The answer's words may repeat the login; they are not passed on.
-    answer.map_err(|(error, _)| match error {
-        async_imap::error::Error::No(words) if !is_passing(&words) => {
-            Error::auth(format!("{host} refused the login"))
-        }
-        async_imap::error::Error::Validate(_) => {
-            Error::config("the imap user or password contains a line break")
-        }
-        error => unavailable(host, "log in", &broken(&error)),
-    })
-}
-
-fn read_listed(attributes: &[AttributeValue<'_>]) -> Option<Listed> {
-    let mut uid = None;
-    let mut size_bytes = 0;
-    let mut date = None;
-    for attribute in attributes {
-        match attribute {
-            AttributeValue::Uid(value) => uid = Some(*value),
-            AttributeValue::Rfc822Size(value) => size_bytes = u64::from(*value),
-            AttributeValue::InternalDate(value) => date = internal_date(value),
-            _ => {}
-        }
-    }
-    uid.map(|uid| Listed {
-        uid,
-        size_bytes,
-        date,
-    })
-}
-
-fn read_body(attributes: &[AttributeValue<'_>]) -> Option<Body> {
-    let mut uid = None;
-    let mut body = None;
-    for attribute in attributes {
-        match attribute {
-            AttributeValue::Uid(value) => uid = Some(*value),
-            AttributeValue::BodySection { data, .. } => {
-                body = Some(data.as_deref().map(Bytes::copy_from_slice));
-            }
-            _ => {}
-        }
-    }
-    // A flag change announced meanwhile has a UID and no body.
-    Some((uid?, body?))
-}
-
-/// `17-Jul-1996 02:44:25 -0700`, the day padded with a space (RFC 3501, `date-time`).
-fn internal_date(text: &str) -> Option<i64> {
-    let time = strtime::parse("%d-%b-%Y %H:%M:%S %z", text.trim()).ok()?;
-    time.to_timestamp().ok().map(|time| time.as_second())
-}
-
-fn quoted(text: &str) -> String {
-    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
 fn is_atom(capability: &Capability<'_>, name: &str) -> bool {
@@ -551,75 +431,4 @@ fn is_atom(capability: &Capability<'_>, name: &str) -> bool {
 
 fn verb_of(command: &str) -> String {
     command.split(' ').take(2).collect::<Vec<_>>().join(" ")
-}
-
-/// Response codes of RFC 5530 that pass by themselves.
-fn is_passing(words: &str) -> bool {
-    let words = words.to_ascii_uppercase();
-    ["[UNAVAILABLE]", "[INUSE]", "[LIMIT]", "[SERVERBUG]"]
-        .iter()
-        .any(|code| words.contains(code))
-}
-
-/// A server's own words: one line, bounded.
-fn words(text: Option<&str>) -> String {
-    let text = text.unwrap_or("no reason given");
-    text.chars()
-        .filter(|c| !c.is_control())
-        .take(WORDS_CHARS_MAX)
-        .collect()
-}
-
-/// What broke, without the bytes that async-imap would quote: they may be somebody's mail.
-fn broken(error: &async_imap::error::Error) -> String {
-    match error {
-        async_imap::error::Error::Io(error) => io_words(error).to_owned(),
-        async_imap::error::Error::ConnectionLost => "the connection was closed".to_owned(),
-        async_imap::error::Error::No(text) | async_imap::error::Error::Bad(text) => {
-            words(Some(text))
-        }
-        _ => "an unexpected answer".to_owned(),
-    }
-}
-
-fn io_words(error: &std::io::Error) -> &'static str {
-    use std::io::ErrorKind as Kind;
-    match error.kind() {
-        Kind::ConnectionRefused => "connection refused",
-        Kind::ConnectionReset | Kind::BrokenPipe | Kind::ConnectionAborted => "connection reset",
-        Kind::UnexpectedEof => "the connection was closed",
-        Kind::TimedOut => "timed out",
-        Kind::FileTooLarge => "the answer is larger than allowed",
-        Kind::HostUnreachable | Kind::NetworkUnreachable => "unreachable",
-        Kind::InvalidData => "a broken TLS record or certificate",
-        Kind::Other => "an answer that cannot be read",
-        _ => "a network error",
-    }
-}
-
-fn unavailable(host: &str, verb: &str, why: &str) -> Error {
-    Error::unavailable(format!("cannot {verb} at {host}: {why}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn internal_dates_are_read_with_their_zone() {
-        assert_eq!(
-            internal_date("17-Jul-1996 02:44:25 -0700"),
-            Some(837_596_665)
-        );
-        assert_eq!(
-            internal_date(" 7-Jul-1996 02:44:25 +0000"),
-            Some(836_707_465)
-        );
-        assert_eq!(internal_date("yesterday"), None);
-    }
-
-    #[test]
-    fn mailbox_names_are_quoted() {
-        assert_eq!(quoted("a\\b\"c"), "\"a\\\\b\\\"c\"");
-    }
 }

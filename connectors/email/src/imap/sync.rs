@@ -58,6 +58,8 @@ impl Follower<'_> {
         if let Some(cursor) = resume {
             let mut position = Position::read(&cursor)?;
             if position.follow_server(selected.uidvalidity, selected.uid_next) {
+                let mut troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
+                troubles.0.clear();
                 tracing::info!(
                     uidvalidity = selected.uidvalidity,
                     "the mailbox was renumbered, reading it again from the start"

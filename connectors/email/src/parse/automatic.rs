@@ -55,9 +55,11 @@ fn is_loop(headers: &Headers<'_>, author_is_us: bool) -> bool {
 
 /// What a report (RFC 6522) reports, by its type or by the part that holds it.
 fn report(root: &Part<'_>) -> Option<Automatic> {
-    let report_type = match root.mime_type.as_str() {
-        "multipart/report" => root.parameter("report-type").unwrap_or_default(),
-        _ => String::new(),
+    // By what it declares: a report whose body is missing or broken is one all the same.
+    let is_report = root.is_declared("multipart", "report");
+    let report_type = match is_report {
+        true => root.parameter("report-type").unwrap_or_default(),
+        false => String::new(),
     };
     let has = |types: &[&str]| !parts_of(root, types).is_empty();
     match report_type.to_ascii_lowercase().as_str() {
@@ -69,7 +71,7 @@ fn report(root: &Part<'_>) -> Option<Automatic> {
             Some(Automatic::Bounce)
         }
         _ if has(&["message/disposition-notification"]) => Some(Automatic::ReadReceipt),
-        _ if root.mime_type == "multipart/report" => Some(Automatic::Generated),
+        _ if is_report => Some(Automatic::Generated),
         _ => None,
     }
 }
@@ -221,4 +223,96 @@ fn is_bulk(headers: &Headers<'_>) -> bool {
         || ["list-id", "list-unsubscribe", "list-post", "x-mailing-list"]
             .iter()
             .any(|&name| headers.has(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::parse::mime::Walk;
+
+    fn check(headers: &str, expected: Option<Automatic>) {
+        let from = headers.lines().find_map(|line| line.strip_prefix("From: "));
+        let author = from.unwrap_or("ada@example.org");
+        let mail = format!("{headers}\n\nhello");
+        let (fields, body) = Headers::split(mail.as_bytes());
+        let root = Walk::default().tree(fields, body);
+        let is_us = author == "support@shop.example";
+        assert_eq!(classify(&root, author, is_us), expected, "{headers}");
+    }
+
+    #[test]
+    fn machines_are_told_by_what_people_do_not_write() {
+        use Automatic::{AutoReply, Bounce, Bulk, FeedbackReport, Generated, Loop, ReadReceipt};
+        let token = format!("sb{}", "k3".repeat(13));
+        for (headers, expected) in [
+            ("Auto-Submitted: auto-replied", AutoReply),
+            ("Auto-Submitted: auto-replied (vacation)", AutoReply),
+            ("Auto-Submitted: auto-generated; type=x", Generated),
+            ("Auto-Submitted: auto-notified", Generated),
+            ("X-Autoreply: yes", AutoReply),
+            ("Precedence: auto_reply", AutoReply),
+            ("Precedence: bulk", Bulk),
+            ("List-Id: <list.example.org>", Bulk),
+            ("Return-Path: <>", Generated),
+            ("Return-Path: <>\nSubject: Out of office: Re: x", AutoReply),
+            ("Subject: Automatic reply: x\nIn-Reply-To: <a@b>", AutoReply),
+            (
+                "Subject: \u{81ea}\u{52d5}\u{8fd4}\u{4fe1}: x\nIn-Reply-To: <a@b>",
+                AutoReply,
+            ),
+            ("From: no-reply@example.org", Generated),
+            ("From: MAILER-DAEMON@example.org", Bounce),
+            (
+                "From: postmaster@example.org\nSubject: Undeliverable: x",
+                Bounce,
+            ),
+            ("From: postmaster@example.org", Generated),
+            ("X-Failed-Recipients: ada@example.org", Bounce),
+            (
+                "Return-Path: <>\nSubject: Returned mail: see transcript",
+                Bounce,
+            ),
+            (
+                "Content-Type: multipart/report; report-type=delivery-status; boundary=b",
+                Bounce,
+            ),
+            (
+                "Content-Type: multipart/report; report-type=\"feedback-report\"",
+                FeedbackReport,
+            ),
+            (
+                "Content-Type: multipart/report; report-type=disposition-notification",
+                ReadReceipt,
+            ),
+            ("Content-Type: multipart/report", Generated),
+            (
+                &*format!("From: support@shop.example\nMessage-ID: <{token}.m@shop.example>"),
+                Loop,
+            ),
+            (&*"Received: x\n".repeat(51), Loop),
+        ] {
+            check(headers.trim_end(), Some(expected));
+        }
+    }
+
+    #[test]
+    fn people_are_not_taken_for_machines() {
+        let token = format!("sb{}", "k3".repeat(13));
+        for headers in [
+            "Subject: Where is my parcel?",
+            "Auto-Submitted: no",
+            "X-Auto-Response-Suppress: All",
+            "Precedence: normal",
+            "Subject: Out of office chairs?",
+            "Subject: Vacation booking, automatic reply broken",
+            "Subject: Re: Undeliverable: my parcel\nReturn-Path: <ada@example.org>",
+            "Subject: failure notice in the tracking app",
+            "From: support@shop.example\nMessage-ID: <typed-by-a-person@shop.example>",
+            &format!("Message-ID: <{token}.m@shop.example>"),
+            &format!("In-Reply-To: <{token}.m@shop.example>"),
+            "Content-Type: multipart/mixed; boundary=b",
+        ] {
+            check(headers, None);
+        }
+    }
 }

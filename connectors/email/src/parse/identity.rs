@@ -30,7 +30,8 @@ impl OwnAddresses {
 pub(crate) struct People {
     pub(crate) from: MessageSender,
     pub(crate) participants: Vec<Participant>,
-    /// Where the sender wants answers, when it is elsewhere and the mail is verified.
+    /// Where the sender wants answers, when it is elsewhere and the mail is verified. No identity:
+    /// the author is proven, that the other mailbox is theirs is not.
     pub(crate) reply_to: Option<String>,
     pub(crate) from_is_us: bool,
     pub(crate) defects: Vec<Defect>,
@@ -63,15 +64,11 @@ pub(crate) fn people(
         address: fallback(),
     });
     let from_is_us = own.contains(&author.address);
-    let mut identities = vec![claim(&author.address, evidence)];
+    let identities = vec![claim(&author.address, evidence)];
     let reply_to = evidence
         .is_verified()
         .then(|| reply_to(headers, &author.address, own, &mut left, &mut defects))
         .flatten();
-    if let Some(address) = &reply_to {
-        // The author is proven, the other mailbox is only their word.
-        identities.push(claim(address, Evidence::Claimed));
-    }
     let mut participants = Vec::new();
     for (name, role) in [("to", ParticipantRole::To), ("cc", ParticipantRole::Cc)] {
         for found in addresses(headers, name, &mut left, &mut defects) {
@@ -151,10 +148,7 @@ fn addresses(
 ) -> Vec<Address> {
     let mut found = Vec::new();
     for field in headers.all(name) {
-        for address in field.addresses() {
-            let Some(normal) = normalise(&address.address) else {
-                continue;
-            };
+        for address in field.addresses().into_iter().flat_map(valid) {
             if *left == 0 {
                 if !defects
                     .iter()
@@ -166,13 +160,24 @@ fn addresses(
                 return found;
             }
             *left -= 1;
-            found.push(Address {
-                name: address.name,
-                address: normal,
-            });
+            found.push(address);
         }
     }
     found
+}
+
+/// The address, normalised; several where the commas between them were forgotten.
+fn valid(found: Address) -> Vec<Address> {
+    if let Some(address) = normalise(&found.address) {
+        let name = found.name;
+        return vec![Address { name, address }];
+    }
+    let words = found.address.split_whitespace().filter_map(normalise);
+    let nameless = |address| Address {
+        name: None,
+        address,
+    };
+    words.take(ADDRESSES_MAX).map(nameless).collect()
 }
 
 fn claim(address: &str, evidence: Evidence) -> IdentityClaim {
@@ -214,14 +219,11 @@ mod tests {
     }
 
     #[test]
-    fn reply_to_counts_only_on_verified_mail_and_is_never_proven_itself() {
+    fn reply_to_counts_only_on_verified_mail_and_is_no_identity() {
         let stamp = "Authentication-Results: mx.test.example; dmarc=pass header.from=a.example";
         let mail = "From: Ada <Ada@A.example>\nReply-To: other@b.example";
         let people = read(&format!("{stamp}\n{mail}"));
-        assert_eq!(
-            senders(&people),
-            [("ada@a.example", true), ("other@b.example", false)]
-        );
+        assert_eq!(senders(&people), [("ada@a.example", true)]);
         assert_eq!(people.reply_to.as_deref(), Some("other@b.example"));
         let people = read(mail);
         assert_eq!(senders(&people), [("ada@a.example", false)]);
@@ -233,6 +235,7 @@ mod tests {
         let stamp = "Authentication-Results: mx.test.example; dmarc=pass header.from=a.example";
         for from in [
             "From: ada@a.example, eve@a.example",
+            "From: ada@a.example eve@a.example",
             "From: ada@a.example\nFrom: eve@a.example",
             "From: ada@a.example\nFrom: rubbish",
         ] {

@@ -106,6 +106,14 @@ impl Part<'_> {
         self.content_type.as_ref()?.parameter(name)
     }
 
+    /// Whether the part says it is of this type, whatever became of its content.
+    pub(crate) fn is_declared(&self, main: &str, sub: &str) -> bool {
+        self.content_type.as_ref().is_some_and(|declared| {
+            let declared_sub = declared.sub.as_deref().unwrap_or_default();
+            declared.main.eq_ignore_ascii_case(main) && declared_sub.eq_ignore_ascii_case(sub)
+        })
+    }
+
     /// The name the sender gave the part: data, never a path.
     pub(crate) fn file_name(&self) -> Option<String> {
         let disposition = self.disposition.as_ref();
@@ -146,24 +154,27 @@ impl Part<'_> {
     }
 }
 
-/// Undoes base64, skipping whatever is not of its alphabet.
+/// Undoes base64, skipping whatever is not of its alphabet. Padding ends it, unless what follows
+/// is base64 again: some senders join encoded blocks, and some relays append words in clear.
 pub(crate) fn decode_base64(data: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(data.len() / 4 * 3);
     let mut bits: u32 = 0;
     let mut have = 0;
-    for &byte in data {
-        let value = match byte {
-            b'A'..=b'Z' => byte - b'A',
-            b'a'..=b'z' => byte - b'a' + 26,
-            b'0'..=b'9' => byte - b'0' + 52,
-            b'+' | b'-' => 62,
-            b'/' | b'_' => 63,
-            // Padding ends a group; some senders concatenate padded blocks.
-            b'=' => {
-                (bits, have) = (0, 0);
-                continue;
+    let mut rest = data;
+    while let Some((&byte, after)) = rest.split_first() {
+        rest = after;
+        if byte == b'=' {
+            (bits, have) = (0, 0);
+            rest = after.trim_ascii_start();
+            // Padding of one group may be two characters.
+            rest = rest.strip_prefix(b"=").unwrap_or(rest).trim_ascii_start();
+            if !is_base64_block(rest) {
+                break;
             }
-            _ => continue,
+            continue;
+        }
+        let Some(value) = base64_value(byte) else {
+            continue;
         };
         bits = (bits << 6) | u32::from(value);
         have += 6;
@@ -173,6 +184,25 @@ pub(crate) fn decode_base64(data: &[u8]) -> Vec<u8> {
         }
     }
     out
+}
+
+fn base64_value(byte: u8) -> Option<u8> {
+    match byte {
+        b'A'..=b'Z' => Some(byte - b'A'),
+        b'a'..=b'z' => Some(byte - b'a' + 26),
+        b'0'..=b'9' => Some(byte - b'0' + 52),
+        b'+' | b'-' => Some(62),
+        b'/' | b'_' => Some(63),
+        _ => None,
+    }
+}
+
+/// Whether the first line holds whole groups and nothing else.
+fn is_base64_block(data: &[u8]) -> bool {
+    let (line, _) = split_line(data);
+    let line = line.trim_ascii_end();
+    let is_group = |byte: &u8| *byte == b'=' || base64_value(*byte).is_some();
+    !line.is_empty() && line.len().is_multiple_of(4) && line.iter().all(is_group)
 }
 
 /// Undoes quoted-printable; a malformed escape stays as it is.
@@ -381,6 +411,11 @@ mod tests {
     fn transfer_encodings_are_undone_leniently() {
         assert_eq!(decode_base64(b"aGVs\r\nbG8*="), b"hello");
         assert_eq!(decode_base64(b"aGk=aGk="), b"hihi");
+        assert_eq!(decode_base64(b"aA==\r\naGk=\r\n"), b"hhi");
+        assert_eq!(
+            decode_base64(b"aGk=\r\n\r\nScanned by nobody, 4 you\r\n"),
+            b"hi"
+        );
         assert_eq!(
             decode_quoted_printable(b"a=3Db=\r\nc =\nd=zz=e9"),
             b"a=bc d=zz\xe9"

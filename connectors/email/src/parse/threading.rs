@@ -220,7 +220,11 @@ mod tests {
             format!("References: <a@x> <{token}.msg_1@shop.example> <b@x>"),
             format!("Return-Path: <support+{token}@shop.example>"),
         ] {
-            assert_eq!(read(&line).reply_tokens, [token.clone()], "{line}");
+            assert_eq!(
+                read(&line).reply_tokens,
+                std::slice::from_ref(&token),
+                "{line}"
+            );
         }
         assert!(read(&format!("Subject: {token}")).reply_tokens.is_empty());
     }

@@ -2,6 +2,7 @@
 //! dot nothing was sent; behind it only the server's answer says whether the mail is theirs. If
 //! that answer is lost, nobody knows (RFC 5321, section 4.5.3.2.6, waits ten minutes for it).
 
+use std::error::Error as _;
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -147,9 +148,13 @@ impl Dialogue {
         // The answer's words may repeat the login; they are not passed on.
         match answer {
             Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) if error.is_permanent() || error.is_client() => {
+            Ok(Err(error)) if error.is_permanent() => {
                 Err(Error::auth(format!("{} refused the login", self.host)))
             }
+            Ok(Err(error)) if error.is_client() => Err(Error::auth(format!(
+                "{} offers no login by password (PLAIN or LOGIN)",
+                self.host
+            ))),
             _ => Err(Error::unavailable(format!(
                 "cannot log in at {}",
                 self.host
@@ -186,10 +191,22 @@ fn classify(host: &str, verb: &str, error: &lettre::transport::smtp::Error) -> E
     let words = match code {
         Some(_) => without_addresses(&error.to_string()),
         None if error.is_timeout() => "no answer in time".to_owned(),
-        None if error.is_tls() => "TLS failed".to_owned(),
-        None => "the connection failed".to_owned(),
+        None => broken(error),
     };
     Error::new(kind, format!("cannot {verb} at {host}: {words}"))
+}
+
+/// What broke below SMTP, by the innermost cause: a wrong certificate is not a dead network.
+fn broken(error: &lettre::transport::smtp::Error) -> String {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<std::io::Error>() {
+            let inner = error.get_ref().map(|inner| inner.to_string());
+            return inner.unwrap_or_else(|| error.kind().to_string());
+        }
+        cause = error.source();
+    }
+    "the connection failed".to_owned()
 }
 
 /// A server's own words without the addresses in them: errors are logged.

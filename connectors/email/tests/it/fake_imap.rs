@@ -159,6 +159,7 @@ struct Connection {
 }
 
 async fn serve(stream: TcpStream, shared: Arc<Shared>) {
+    stream.set_nodelay(true).unwrap();
     let mut cuts = shared.cuts.subscribe();
     let (read, out) = stream.into_split();
     let mut connection = Connection {

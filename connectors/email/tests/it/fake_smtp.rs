@@ -84,6 +84,7 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
 }
 
 async fn serve(stream: TcpStream, state: Arc<Mutex<State>>) {
+    stream.set_nodelay(true).unwrap();
     let fault = lock(&state).faults.pop_front();
     let (read, out) = stream.into_split();
     let mut connection = Connection {

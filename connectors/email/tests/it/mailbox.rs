@@ -86,24 +86,17 @@ async fn follow(
 }
 
 fn texts(events: &[InboundEvent]) -> Vec<&str> {
-    let text = |event: &'_ InboundEvent| match &event.event {
-        Event::Message(_) => (),
-        other => panic!("{other:?}"),
-    };
-    events
-        .iter()
-        .map(|event| {
-            text(event);
-            match &event.event {
-                Event::Message(message) => message.text.trim(),
-                _ => "",
-            }
-        })
-        .collect()
+    fn text(event: &InboundEvent) -> &str {
+        match &event.event {
+            Event::Message(message) => message.text.trim(),
+            other => panic!("{other:?}"),
+        }
+    }
+    events.iter().map(text).collect()
 }
 
 #[tokio::test]
-async fn a_hundred_cuts_lose_nothing_and_the_keys_tell_repetitions() {
+async fn a_hundred_cuts_lose_nothing_and_repeat_nothing() {
     let fake = FakeMail::start().await;
     let channel = Channel::open(&fake).await;
     let mut ids = Vec::new();
@@ -116,6 +109,8 @@ async fn a_hundred_cuts_lose_nothing_and_the_keys_tell_repetitions() {
         ids.push(fake.customer_says(&format!("mail {round} and more")).await);
         channel.intake.wait_for_events(ids.len()).await.unwrap();
     }
+    let keys: Vec<String> = ids.iter().map(|id| format!("mid:{id}")).collect();
+    assert_eq!(channel.intake.keys(), keys);
     channel.stop().await;
 }
 
@@ -187,6 +182,26 @@ async fn without_idle_the_mailbox_is_polled() {
     channel.stop().await;
 }
 
+/// Servers announce what they like; only more mails than before are news.
+#[tokio::test]
+async fn a_repeated_announcement_does_not_keep_the_line_busy() {
+    let fake = FakeMail::start().await;
+    let channel = Channel::open(&fake).await;
+    for number in 0..20 {
+        fake.imap.announce();
+        fake.customer_says(&format!("{number}")).await;
+    }
+    channel.events(20).await;
+    let idles = fake
+        .imap
+        .commands()
+        .iter()
+        .filter(|one| *one == "IDLE")
+        .count();
+    assert!(idles <= 22, "{idles} times IDLE for 20 mails");
+    channel.stop().await;
+}
+
 #[tokio::test]
 async fn a_push_wakes_idle_long_before_the_next_poll() {
     let fake = FakeMail::start().await;
@@ -252,6 +267,28 @@ async fn a_mail_that_the_server_refuses_stops_nobody() {
         .map(|defect| defect.code.as_str())
         .collect();
     assert_eq!(codes, ["unreadable_on_server"]);
+    channel.stop().await;
+}
+
+/// RFC822.SIZE is a guess on some servers; believing it must not cost memory.
+#[tokio::test]
+async fn a_mail_larger_than_its_server_says_is_not_read_whole() {
+    let fake = FakeMail::start().await;
+    let connector = build(&fake, |config| config["mail_bytes_max"] = json!(10_000));
+    let channel = Channel::run(connector, None);
+    fake.imap.listening().await;
+    fake.imap.set(|options| options.claimed_size = Some(100));
+    let (_, mail) = fake.mail("", &"x".repeat(4 * 1024 * 1024));
+    fake.imap.deliver(mail);
+    fake.customer_says("after it").await;
+    let events = channel.events(2).await;
+    let codes: Vec<&str> = events[0]
+        .defects
+        .iter()
+        .map(|one| one.code.as_str())
+        .collect();
+    assert_eq!(codes, ["unreadable_on_server"]);
+    assert_eq!(texts(&events), ["", "after it"]);
     channel.stop().await;
 }
 

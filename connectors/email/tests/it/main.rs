@@ -1,5 +1,7 @@
 //! The email connector from outside: parsing, and mailboxes and mail servers played on loopback.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod conformance;
 mod fake_imap;
 mod fake_mail;

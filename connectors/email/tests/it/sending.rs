@@ -81,7 +81,8 @@ async fn a_reply_is_a_plain_mail_that_leads_back() {
         Content-Transfer-Encoding: quoted-printable
 
         It is on its way.
-    "#]].assert_eq(&raw);
+    "#]]
+    .assert_eq(&raw);
 }
 
 #[tokio::test]
@@ -118,7 +119,8 @@ async fn an_automatic_mail_says_so_and_has_no_return_address() {
 
         <p>Thank you.</p>
         --=_1_msg01990000000070008000000000000001--
-    "#]].assert_eq(&raw);
+    "#]]
+    .assert_eq(&raw);
 }
 
 #[tokio::test]
@@ -304,7 +306,7 @@ fn every_fault_of_a_configuration_is_named_at_once() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(32))]
 
     /// Whatever stands in a field, the headers are those that we write, once each.
     #[test]

@@ -1,157 +1,34 @@
-//! A made-up connector that can be broken in one place at a time.
+//! A made-up connector that can be broken in one place at a time: what comes in.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use connector_api::{
-    BuildContext, CancellationToken, Capabilities, Connector, ConnectorKind, Cursor, DedupeKey,
-    DeliveryStage, Error, ErrorKind, Event, Evidence, ExposeSecret as _, Health, IdentityClaim,
-    InboundBatch, InboundEvent, InboundMessage, Intake, MessageSender, Method, Namespace,
-    OutboundMessage, PollSource, Result, SecretRef, SendReceipt, Sender, StreamSource, ThreadHints,
+    CancellationToken, Capabilities, Connector, Cursor, DedupeKey, DeliveryStage, Error, ErrorKind,
+    Event, Evidence, Health, IdentityClaim, InboundBatch, InboundEvent, InboundMessage, Intake,
+    MessageSender, Method, Namespace, PollSource, Result, Sender, StreamSource, ThreadHints,
     WebhookOutcome, WebhookReply, WebhookRequest, WebhookSource, async_trait,
 };
-use schemars::JsonSchema;
-use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::toy::world::{Answer, World, seal, world};
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Surface {
-    Webhook,
-    Poll,
-    Stream,
-}
-
-/// What is done wrong. Each has a case that must notice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Break {
-    ClaimsAnotherSurface,
-    SecretIsOptional,
-    BuildConnects,
-    HealthIsAlwaysReady,
-    SecretInError,
-    SecretInLog,
-    GarbagePanics,
-    UnknownFieldsAreDropped,
-    Shouts,
-    RefusesEverything,
-    LetsEverythingIn,
-    ForgetsTheTime,
-    HandshakeIsAnEvent,
-    KeyPerDelivery,
-    KeyFromText,
-    AddressAsWritten,
-    ForgetsTheThread,
-    CursorMovesFirst,
-    CursorInMemory,
-    NewestFirst,
-    AuthIsUnavailable,
-    AlwaysStartsAtNow,
-    NoFirstCursor,
-    EmptyPollMovesCursor,
-    PollKeepsItsPlace,
-    AcksFirst,
-    AcceptsAtOnce,
-    ReconnectStartsAtNow,
-    IgnoresStop,
-    SendsInCapitals,
-    SendsOutsideTheThread,
-    ReturnsNoIds,
-    EveryReceiptIsRead,
-    NewIdPerAttempt,
-    LineBreaksAreHeaders,
-    EverythingIsUnavailable,
-    EverythingIsRejected,
-    FilesAreDropped,
-    AnySizeIsUploaded,
-    FileNamesAreHeaders,
-}
-
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Config {
-    /// Which of the worlds to talk to; 0 is away.
-    pub world: usize,
-    /// How messages come in.
-    pub surface: Surface,
-    /// The secret shared with the world.
-    pub secret: SecretRef,
-    /// What to do wrong.
-    #[serde(default)]
-    pub breaks: Option<Break>,
-}
-
-pub struct ToyKind;
-
-impl ConnectorKind for ToyKind {
-    const KIND: &'static str = "toy";
-    const EXAMPLE: &'static str = "connector = \"toy\"\nqueue = \"frontline\"\nworld = 1\nsurface = \"poll\"\nsecret = { env = \"TOY_SECRET\" }\n";
-    type Config = Config;
-
-    fn build(config: Config, context: BuildContext) -> Result<Box<dyn Connector>> {
-        let secret = match context.secrets.resolve(&config.secret) {
-            Err(_) if config.breaks == Some(Break::SecretIsOptional) => "none".to_owned().into(),
-            secret => secret?,
-        };
-        if config.breaks == Some(Break::BuildConnects) {
-            world(config.world).ok_or_else(|| Error::unavailable("the world is away"))?;
-        }
-        Ok(Box::new(Toy {
-            world: config.world,
-            surface: config.surface,
-            breaks: config.breaks,
-            secret: secret.expose_secret().to_owned(),
-            place: AtomicUsize::new(0),
-            attempts: AtomicUsize::new(0),
-            last: std::sync::Mutex::new(Health::Ready),
-        }))
-    }
-}
-
-/// The same with a configuration that takes anything and documents nothing.
-pub struct LaxKind;
-
-#[derive(Deserialize, JsonSchema)]
-pub struct LaxConfig {
-    world: usize,
-    surface: Surface,
-    secret: SecretRef,
-}
-
-impl ConnectorKind for LaxKind {
-    const KIND: &'static str = "toy";
-    const EXAMPLE: &'static str = "connector = \"toy\"\nworld = \"here\"\n";
-    type Config = LaxConfig;
-
-    fn build(config: LaxConfig, context: BuildContext) -> Result<Box<dyn Connector>> {
-        let config = Config {
-            world: config.world,
-            surface: config.surface,
-            secret: config.secret,
-            breaks: None,
-        };
-        ToyKind::build(config, context)
-    }
-}
+use crate::toy::setup::{Break, Surface};
+use crate::toy::world::{World, seal, world};
 
 /// Of every connector of this process: restarting one does not begin again.
 static DELIVERIES: AtomicUsize = AtomicUsize::new(0);
 
-struct Toy {
-    world: usize,
-    surface: Surface,
-    breaks: Option<Break>,
-    secret: String,
-    place: AtomicUsize,
-    attempts: AtomicUsize,
-    last: std::sync::Mutex<Health>,
+pub struct Toy {
+    pub world: usize,
+    pub surface: Surface,
+    pub breaks: Option<Break>,
+    pub secret: String,
+    pub place: AtomicUsize,
+    pub attempts: AtomicUsize,
+    pub last: Mutex<Health>,
 }
 
 impl Toy {
-    fn is(&self, broken: Break) -> bool {
+    pub fn is(&self, broken: Break) -> bool {
         self.breaks == Some(broken)
     }
 
@@ -476,77 +353,5 @@ impl StreamSource for Toy {
                 broken = connection.next(items.len()) => broken?,
             }
         }
-    }
-}
-
-#[async_trait]
-impl Sender for Toy {
-    async fn send(&self, message: &OutboundMessage) -> Result<SendReceipt> {
-        let sent = self.send_once(message);
-        let mut last = self.last.lock().unwrap();
-        *last = match &sent {
-            Err(error) if error.kind == ErrorKind::Auth => Health::Unauthorized {
-                reason: error.message.clone(),
-            },
-            Err(error) if error.kind == ErrorKind::Unavailable => Health::Unreachable {
-                reason: error.message.clone(),
-            },
-            _ => Health::Ready,
-        };
-        sent
-    }
-}
-
-impl Toy {
-    fn send_once(&self, message: &OutboundMessage) -> Result<SendReceipt> {
-        let mut message = message.clone();
-        let too_large = message
-            .attachments
-            .iter()
-            .any(|file| file.bytes.len() > 1_024);
-        if too_large && !self.is(Break::AnySizeIsUploaded) {
-            return Err(Error::too_large("attachments are at most 1024 bytes"));
-        }
-        match self.breaks {
-            Some(Break::SendsInCapitals) => message.text = message.text.to_uppercase(),
-            Some(Break::SendsOutsideTheThread) => message.thread = Some("elsewhere".to_owned()),
-            Some(Break::FilesAreDropped) => message.attachments.clear(),
-            Some(Break::NewIdPerAttempt) => {
-                message.id += &self.attempts.fetch_add(1, Ordering::Relaxed).to_string();
-                message.id += &format!("{:p}", self);
-            }
-            _ => {}
-        }
-        let names = message.attachments.iter().map(|file| file.name.as_str());
-        let headers: Vec<&str> = match self.breaks {
-            Some(Break::LineBreaksAreHeaders) => message.subject.as_deref().into_iter().collect(),
-            Some(Break::FileNamesAreHeaders) => names.collect(),
-            _ => Vec::new(),
-        };
-        let injected = headers.iter().any(|header| header.contains("\r\nBcc:"));
-        let answer = match world(self.world) {
-            Some(world) => world.take(&message, injected),
-            None => Answer::Away,
-        };
-        let kind = match answer {
-            Answer::Taken(_) if self.is(Break::ReturnsNoIds) => {
-                return Ok(SendReceipt::accepted(Vec::new()));
-            }
-            Answer::Taken(id) => return Ok(SendReceipt::accepted(vec![id])),
-            Answer::Lost | Answer::Unreadable if self.breaks.is_none() => ErrorKind::OutcomeUnknown,
-            _ if self.is(Break::EverythingIsUnavailable) => ErrorKind::Unavailable,
-            _ if self.is(Break::EverythingIsRejected) => ErrorKind::Rejected,
-            Answer::Lost | Answer::Unreadable => ErrorKind::OutcomeUnknown,
-            Answer::Later(retry_after) => ErrorKind::RateLimited {
-                retry_after: Some(retry_after),
-            },
-            Answer::Broken | Answer::Away => ErrorKind::Unavailable,
-            Answer::Unauthorized => ErrorKind::Auth,
-            Answer::Refused(reason) => return Err(Error::rejected(reason)),
-        };
-        if self.is(Break::SecretInError) {
-            return Err(Error::new(kind, format!("not with {}", self.secret)));
-        }
-        Err(Error::new(kind, "the world did not take it"))
     }
 }

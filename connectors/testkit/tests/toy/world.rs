@@ -15,7 +15,7 @@ use connector_testkit::{
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use crate::toy::connector::{Break, LaxKind, Surface, ToyKind};
+use crate::toy::setup::{Break, LaxKind, Surface, ToyKind};
 
 const SECRET: &str = "a-secret-of-the-toy-world";
 

@@ -1,0 +1,54 @@
+//! Errors in words, without what a server repeats of logins and mails.
+
+use connector_api::Error;
+
+/// Longest piece of a server's words in an error, in characters.
+const WORDS_CHARS_MAX: usize = 200;
+
+/// Response codes of RFC 5530 that pass by themselves.
+pub(super) fn is_passing(words: &str) -> bool {
+    let words = words.to_ascii_uppercase();
+    ["[UNAVAILABLE]", "[INUSE]", "[LIMIT]", "[SERVERBUG]"]
+        .iter()
+        .any(|code| words.contains(code))
+}
+
+/// A server's own words: one line, bounded.
+pub(super) fn words(text: Option<&str>) -> String {
+    let text = text.unwrap_or("no reason given");
+    text.chars()
+        .filter(|c| !c.is_control())
+        .take(WORDS_CHARS_MAX)
+        .collect()
+}
+
+/// What broke, without the bytes that async-imap would quote: they may be somebody's mail.
+pub(super) fn broken(error: &async_imap::error::Error) -> String {
+    match error {
+        async_imap::error::Error::Io(error) => io_words(error).to_owned(),
+        async_imap::error::Error::ConnectionLost => "the connection was closed".to_owned(),
+        async_imap::error::Error::No(text) | async_imap::error::Error::Bad(text) => {
+            words(Some(text))
+        }
+        _ => "an unexpected answer".to_owned(),
+    }
+}
+
+pub(super) fn io_words(error: &std::io::Error) -> &'static str {
+    use std::io::ErrorKind as Kind;
+    match error.kind() {
+        Kind::ConnectionRefused => "connection refused",
+        Kind::ConnectionReset | Kind::BrokenPipe | Kind::ConnectionAborted => "connection reset",
+        Kind::UnexpectedEof => "the connection was closed",
+        Kind::TimedOut => "timed out",
+        Kind::FileTooLarge => "the answer is larger than allowed",
+        Kind::HostUnreachable | Kind::NetworkUnreachable => "unreachable",
+        Kind::InvalidData => "a broken TLS record or certificate",
+        Kind::Other => "an answer that cannot be read",
+        _ => "a network error",
+    }
+}
+
+pub(super) fn unavailable(host: &str, verb: &str, why: &str) -> Error {
+    Error::unavailable(format!("cannot {verb} at {host}: {why}"))
+}

@@ -1,0 +1,83 @@
+//! A made-up connector that can be broken in one place at a time: what goes out.
+
+use std::sync::atomic::Ordering;
+
+use connector_api::{
+    Error, ErrorKind, Health, OutboundMessage, Result, SendReceipt, Sender, async_trait,
+};
+
+use crate::toy::connector::Toy;
+use crate::toy::setup::Break;
+use crate::toy::world::{Answer, world};
+
+#[async_trait]
+impl Sender for Toy {
+    async fn send(&self, message: &OutboundMessage) -> Result<SendReceipt> {
+        let sent = self.send_once(message);
+        let mut last = self.last.lock().unwrap();
+        *last = match &sent {
+            Err(error) if error.kind == ErrorKind::Auth => Health::Unauthorized {
+                reason: error.message.clone(),
+            },
+            Err(error) if error.kind == ErrorKind::Unavailable => Health::Unreachable {
+                reason: error.message.clone(),
+            },
+            _ => Health::Ready,
+        };
+        sent
+    }
+}
+
+impl Toy {
+    fn send_once(&self, message: &OutboundMessage) -> Result<SendReceipt> {
+        let mut message = message.clone();
+        let too_large = message
+            .attachments
+            .iter()
+            .any(|file| file.bytes.len() > 1_024);
+        if too_large && !self.is(Break::AnySizeIsUploaded) {
+            return Err(Error::too_large("attachments are at most 1024 bytes"));
+        }
+        match self.breaks {
+            Some(Break::SendsInCapitals) => message.text = message.text.to_uppercase(),
+            Some(Break::SendsOutsideTheThread) => message.thread = Some("elsewhere".to_owned()),
+            Some(Break::FilesAreDropped) => message.attachments.clear(),
+            Some(Break::NewIdPerAttempt) => {
+                message.id += &self.attempts.fetch_add(1, Ordering::Relaxed).to_string();
+                message.id += &format!("{:p}", self);
+            }
+            _ => {}
+        }
+        let names = message.attachments.iter().map(|file| file.name.as_str());
+        let headers: Vec<&str> = match self.breaks {
+            Some(Break::LineBreaksAreHeaders) => message.subject.as_deref().into_iter().collect(),
+            Some(Break::FileNamesAreHeaders) => names.collect(),
+            _ => Vec::new(),
+        };
+        let injected = headers.iter().any(|header| header.contains("\r\nBcc:"));
+        let answer = match world(self.world) {
+            Some(world) => world.take(&message, injected),
+            None => Answer::Away,
+        };
+        let kind = match answer {
+            Answer::Taken(_) if self.is(Break::ReturnsNoIds) => {
+                return Ok(SendReceipt::accepted(Vec::new()));
+            }
+            Answer::Taken(id) => return Ok(SendReceipt::accepted(vec![id])),
+            Answer::Lost | Answer::Unreadable if self.breaks.is_none() => ErrorKind::OutcomeUnknown,
+            _ if self.is(Break::EverythingIsUnavailable) => ErrorKind::Unavailable,
+            _ if self.is(Break::EverythingIsRejected) => ErrorKind::Rejected,
+            Answer::Lost | Answer::Unreadable => ErrorKind::OutcomeUnknown,
+            Answer::Later(retry_after) => ErrorKind::RateLimited {
+                retry_after: Some(retry_after),
+            },
+            Answer::Broken | Answer::Away => ErrorKind::Unavailable,
+            Answer::Unauthorized => ErrorKind::Auth,
+            Answer::Refused(reason) => return Err(Error::rejected(reason)),
+        };
+        if self.is(Break::SecretInError) {
+            return Err(Error::new(kind, format!("not with {}", self.secret)));
+        }
+        Err(Error::new(kind, "the world did not take it"))
+    }
+}

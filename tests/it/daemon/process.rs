@@ -1,0 +1,254 @@
+//! Starts the binary on a directory of its own, and talks to it as a UI or a shop would.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use aws_lc_rs::hmac;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use reqwest::blocking::{Client, Response};
+use serde_json::{Value, json};
+
+use crate::peers::{wait_for, wait_until};
+
+pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const SECRET: &str = "whsec_dGVzdC1zZWNyZXQtb2YtdGhlLXdlYmhvb2stY2hhbm5lbA==";
+
+/// A directory with a configuration, and the daemon that runs on it now.
+pub struct Installation {
+    pub dir: tempfile::TempDir,
+    child: Mutex<Option<Child>>,
+    pub address: String,
+    pub http: Client,
+}
+
+/// The binary that cargo built with these tests.
+pub fn binary() -> &'static str {
+    env!("CARGO_BIN_EXE_switchboard")
+}
+
+impl Installation {
+    /// Writes the configuration; `{dir}` in it stands for the directory.
+    pub fn new(config: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let config = config.replace("{dir}", &dir.path().display().to_string());
+        fs::write(dir.path().join("switchboard.toml"), config).unwrap();
+        fs::write(dir.path().join("secret"), SECRET).unwrap();
+        let http = Client::builder().timeout(Duration::from_secs(70)).build().unwrap();
+        // One port over all restarts, as clients see it.
+        let address = format!("127.0.0.1:{}", free_port());
+        Self { dir, child: Mutex::new(None), address, http }
+    }
+
+    pub fn start(config: &str) -> Self {
+        let installation = Self::new(config);
+        installation.run();
+        installation
+    }
+
+    pub fn config(&self) -> PathBuf {
+        self.dir.path().join("switchboard.toml")
+    }
+
+    fn log(&self) -> PathBuf {
+        self.dir.path().join("log")
+    }
+
+    /// Starts the daemon and returns once it is ready.
+    pub fn run(&self) {
+        self.run_binary(Path::new(binary()));
+    }
+
+    pub fn run_binary(&self, binary: &Path) {
+        let log = fs::File::options().create(true).append(true).open(self.log()).unwrap();
+        let child = Command::new(binary)
+            .args(["run", "--listen", &self.address])
+            .arg("--config")
+            .arg(self.config())
+            .arg("--data-dir")
+            .arg(self.dir.path().join("data"))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        *self.child.lock().unwrap() = Some(child);
+        let ready = || self.http.get(self.url("/readyz")).send().is_ok_and(|answer| answer.status().is_success());
+        wait_until(&format!("the daemon to be ready; log: {}", self.log().display()), PATIENCE, ready);
+    }
+
+    /// Ends it as a power cut of the process would.
+    pub fn kill_9(&self) {
+        let mut child = self.child.lock().unwrap().take().expect("a running daemon");
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// Ends it as systemd would; says whether it ended well.
+    pub fn terminate(&self) -> bool {
+        let mut child = self.child.lock().unwrap().take().expect("a running daemon");
+        Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
+        child.wait().unwrap().success()
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    /// Runs another command of the binary on this installation.
+    pub fn command(&self, args: &[&str]) -> std::process::Output {
+        self.command_of(Path::new(binary()), args)
+    }
+
+    fn command_of(&self, binary: &Path, args: &[&str]) -> std::process::Output {
+        Command::new(binary)
+            .args(args)
+            .arg("--config")
+            .arg(self.config())
+            .arg("--data-dir")
+            .arg(self.dir.path().join("data"))
+            .output()
+            .unwrap()
+    }
+
+    /// A token of an agent that reaches every queue.
+    pub fn token(&self, agent: &str) -> String {
+        self.token_of(Path::new(binary()), agent)
+    }
+
+    pub fn token_of(&self, binary: &Path, agent: &str) -> String {
+        let output = self.command_of(binary, &["token", "create", "--role", "agent", "--agent", agent]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+
+    pub fn get(&self, token: &str, path: &str) -> Value {
+        let answer = self.http.get(self.url(path)).bearer_auth(token).send().unwrap();
+        json_of(answer)
+    }
+
+    /// Every conversation, newest first.
+    pub fn conversations(&self, token: &str) -> Vec<Value> {
+        let mut found = Vec::new();
+        let mut cursor = String::new();
+        loop {
+            let page = self.get(token, &format!("/v1/conversations?limit=100{cursor}"));
+            found.extend(page["items"].as_array().unwrap().iter().cloned());
+            match page["next_cursor"].as_str() {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => return found,
+            }
+        }
+    }
+
+    /// A conversation's messages, oldest first.
+    pub fn messages(&self, token: &str, conversation: &str) -> Vec<Value> {
+        let mut found = Vec::new();
+        let mut cursor = String::new();
+        loop {
+            let page = self.get(token, &format!("/v1/conversations/{conversation}/messages?limit=100{cursor}"));
+            found.extend(page["items"].as_array().unwrap().iter().cloned());
+            match page["next_cursor"].as_str() {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => break,
+            }
+        }
+        found.reverse();
+        found
+    }
+
+    /// The next conversation of a queue, within 30 seconds.
+    pub fn claim(&self, token: &str, queue: &str) -> Option<Value> {
+        let url = self.url(&format!("/v1/queues/{queue}/claim?wait=30s&expand=messages"));
+        let answer = self.http.post(url).bearer_auth(token).send().unwrap();
+        (answer.status() != 204).then(|| json_of(answer))
+    }
+
+    pub fn reply(&self, token: &str, conversation: &str, key: &str, text: &str) -> Value {
+        let url = self.url(&format!("/v1/conversations/{conversation}/messages"));
+        let request = self.http.post(url).bearer_auth(token).header("Idempotency-Key", key);
+        json_of(request.json(&json!({ "text": text })).send().unwrap())
+    }
+
+    pub fn act(&self, token: &str, conversation: &str, action: &str) -> Value {
+        let url = self.url(&format!("/v1/conversations/{conversation}/{action}"));
+        json_of(self.http.post(url).bearer_auth(token).send().unwrap())
+    }
+
+    /// Sends a signed webhook.
+    pub fn hook(&self, channel: &str, body: &Value) -> reqwest::Result<Response> {
+        let body = body.to_string();
+        let now = jiff::Timestamp::now().as_second();
+        let signature = sign("delivery", now, &body);
+        self.http
+            .post(self.url(&format!("/hooks/{channel}")))
+            .header("webhook-id", "delivery")
+            .header("webhook-timestamp", now.to_string())
+            .header("webhook-signature", signature)
+            .body(body)
+            .send()
+    }
+
+    /// Waits until a message has left, or whatever else `delivery` says.
+    pub fn wait_for_delivery(&self, token: &str, message: &str, delivery: &str) -> Value {
+        wait_for(&format!("{message} to be {delivery}"), PATIENCE, || {
+            let view = self.get(token, &format!("/v1/messages/{message}"));
+            (view["delivery"] == delivery).then_some(view)
+        })
+    }
+
+    pub fn metric(&self, name: &str) -> f64 {
+        let text = self.http.get(self.url("/metrics")).send().unwrap().text().unwrap();
+        let lines = text.lines().filter(|line| line.starts_with(name));
+        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+}
+
+impl Drop for Installation {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.lock().unwrap().take() {
+            drop(child.kill());
+            drop(child.wait());
+        }
+        if std::thread::panicking() {
+            let log = fs::read_to_string(self.log()).unwrap_or_default();
+            let tail: Vec<&str> = log.lines().rev().take(40).collect();
+            eprintln!("--- the daemon's log, newest first ---\n{}", tail.join("\n"));
+        }
+    }
+}
+
+pub fn json_of(answer: Response) -> Value {
+    let status = answer.status();
+    let text = answer.text().unwrap();
+    assert!(status.is_success(), "{status}: {text}");
+    serde_json::from_str(&text).unwrap()
+}
+
+/// `v1,…` of Standard Webhooks.
+pub fn sign(id: &str, timestamp: i64, body: &str) -> String {
+    let key = STANDARD.decode(SECRET.strip_prefix("whsec_").unwrap()).unwrap();
+    let key = hmac::Key::new(hmac::HMAC_SHA256, &key);
+    let tag = hmac::sign(&key, format!("{id}.{timestamp}.{body}").as_bytes());
+    format!("v1,{}", STANDARD.encode(tag))
+}
+
+pub fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// A webhook message.
+pub fn chat(id: &str, customer: &str, text: &str) -> Value {
+    json!({ "type": "message", "id": id, "thread": customer, "from": { "id": customer, "name": customer }, "text": text })
+}
+
+/// A configuration with one webhook channel that delivers to `deliver_url`.
+pub fn chat_config(deliver_url: &str) -> String {
+    format!(
+        "[queues.frontline]\n[channels.shop-chat]\nconnector = \"webhook\"\nqueue = \"frontline\"\n\
+         secrets = [{{ file = \"{{dir}}/secret\" }}]\ndeliver_url = \"{deliver_url}\"\n"
+    )
+}

@@ -1,0 +1,142 @@
+//! One acknowledgement per human conversation, at most one per address and channel in a day, and
+//! none to machines, history or spam.
+
+use connector_api::Automatic;
+use expect_test::expect;
+use switchboard::router::Policy;
+
+use super::{Crash, HoursLater, Resolve, check_with, together};
+use crate::support::{Desk, echo, mail};
+
+fn acknowledging(policy: &mut Policy) {
+    for channel in policy.channels.values_mut() {
+        channel.acknowledge = Some("We got it.".to_owned());
+    }
+}
+
+#[tokio::test]
+async fn a_conversation_is_acknowledged_once() {
+    check_with(
+        acknowledging,
+        [together([
+            mail("ada@example.com", "Where is my order?").message_id("a-1@x").subject("Order 17"),
+            mail("ada@example.com", "Any news?").refers_to("a-1@x"),
+            mail("bob@example.com", "Where is mine?"),
+        ])],
+        expect![[r#"
+            #1 queued frontline normal [ada@example.com dmarc]
+              m1 ada@example.com: Where is my order? | 6 first_of_contact | acknowledged: sent
+              - automation: to ada@example.com: We got it. | queued
+              m2 ada@example.com: Any news? | 2 reference
+            #2 queued frontline normal [bob@example.com dmarc]
+              m3 bob@example.com: Where is mine? | 6 first_of_contact | acknowledged: sent
+              - automation: to bob@example.com: We got it. | queued
+        "#]],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn an_address_gets_one_acknowledgement_a_day_and_channel() {
+    check_with(
+        acknowledging,
+        [
+            mail("ada@example.com", "Where is my order?").into(),
+            mail("ada@example.com", "See below.").forward().into(),
+            mail("ada@example.com", "To sales, too.").forward().on("sales-mail").into(),
+            Crash,
+            HoursLater(23),
+            mail("ada@example.com", "See below, again.").forward().into(),
+            HoursLater(2),
+            mail("ada@example.com", "See below, at last.").forward().into(),
+        ],
+        expect![[r#"
+            #1 queued frontline normal [ada@example.com dmarc]
+              m1 ada@example.com: Where is my order? | 6 first_of_contact | acknowledged: sent
+              - automation: to ada@example.com: We got it. | queued
+            #2 queued own-matter frontline normal [ada@example.com dmarc]
+              m2 ada@example.com: See below. | 6 forward | acknowledged: recently
+            #3 queued own-matter frontline normal [ada@example.com dmarc]
+              m3 ada@example.com: To sales, too. | 6 forward | acknowledged: sent
+              - automation: to ada@example.com: We got it. | queued
+            #4 queued own-matter frontline normal [ada@example.com dmarc]
+              m4 ada@example.com: See below, again. | 6 forward | acknowledged: recently
+            #5 queued own-matter frontline normal [ada@example.com dmarc]
+              m5 ada@example.com: See below, at last. | 6 forward | acknowledged: sent
+              - automation: to ada@example.com: We got it. | queued
+        "#]],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn reopening_is_no_new_conversation_to_acknowledge() {
+    check_with(
+        acknowledging,
+        [
+            mail("ada@example.com", "Where is my order?").into(),
+            Resolve(1),
+            HoursLater(48),
+            mail("ada@example.com", "It came broken.").into(),
+        ],
+        expect![[r#"
+            #1 queued frontline normal [ada@example.com dmarc]
+              m1 ada@example.com: Where is my order? | 6 first_of_contact | acknowledged: sent
+              - automation: to ada@example.com: We got it. | queued
+              m2 ada@example.com: It came broken. | 5 reopened
+        "#]],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn machines_history_and_our_own_words_are_not_acknowledged() {
+    let kinds = [
+        Automatic::AutoReply,
+        Automatic::Bounce,
+        Automatic::FeedbackReport,
+        Automatic::ReadReceipt,
+        Automatic::Bulk,
+        Automatic::Generated,
+        Automatic::Loop,
+    ];
+    let mut desk = Desk::new().await;
+    desk.configure(acknowledging);
+    for (number, kind) in kinds.into_iter().enumerate() {
+        desk.deliver([mail(&format!("machine-{number}@example.com"), "Beep.").automatic(kind)]).await;
+    }
+    desk.deliver([mail("ada@example.com", "An old story.").history(), echo("cust-7", "We wrote first.")]).await;
+    assert_eq!(desk.conversations().await.len(), kinds.len() + 2);
+    assert_eq!(desk.store().counts().await.unwrap().outbox, [0, 0, 0]);
+    desk.deliver([mail("ada@example.com", "A human's mail.")]).await;
+    assert_eq!(desk.store().counts().await.unwrap().outbox, [1, 0, 0], "a human's is");
+}
+
+#[tokio::test]
+async fn an_acknowledgement_goes_to_the_writer_and_its_answer_comes_back() {
+    let mut desk = Desk::new().await;
+    desk.configure(acknowledging);
+    desk.deliver([mail("ada@example.com", "Where is my order?").message_id("a-1@x").subject("Order 17")]).await;
+    let [leased] = &desk.lease("support-mail").await[..] else { panic!("one acknowledgement is due") };
+    let to = leased.draft.to.as_ref().unwrap();
+    expect![[r#"
+        (
+            "We got it.",
+            true,
+            Destination {
+                namespace: Namespace(
+                    "email",
+                ),
+                address: "ada@example.com",
+                name: None,
+                thread: None,
+                subject: Some(
+                    "Order 17",
+                ),
+                references: [
+                    "a-1@x",
+                ],
+            },
+        )
+    "#]].assert_debug_eq(&(&leased.draft.text, leased.draft.automatic, to));
+}

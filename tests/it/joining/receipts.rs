@@ -1,0 +1,112 @@
+//! What a provider reports of an answer settles how far it got, in any order and however often.
+
+use connector_api::DeliveryStage::{Accepted, Delivered, Failed, Read};
+use expect_test::expect;
+use switchboard::ids::IdKind;
+use switchboard::store::Settlement;
+
+use super::{Answer, Resolve, check, together};
+use crate::support::{Desk, mail, receipt};
+
+#[tokio::test]
+async fn receipts_go_forwards_only() {
+    check(
+        [
+            mail("ada@example.com", "Where is my order?").into(),
+            Answer(1, "On its way.", "a-1@shop"),
+            together([receipt("a-1@shop", Read), receipt("a-1@shop", Delivered), receipt("a-1@shop", Accepted)]),
+            receipt("a-1@shop", Failed).into(),
+            Answer(1, "Really.", "a-2@shop"),
+            together([receipt("a-2@shop", Delivered), receipt("a-2@shop", Accepted), receipt("a-2@shop", Failed)]),
+        ],
+        expect![[r#"
+            #1 queued frontline normal [ada@example.com dmarc]
+              m1 ada@example.com: Where is my order? | 6 first_of_contact
+              - @sue: to ada@example.com: On its way. | read (mailbox full)
+              - @sue: to ada@example.com: Really. | delivered (mailbox full)
+        "#]],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_refused_answer_comes_back_to_a_person() {
+    check(
+        [
+            mail("ada@example.com", "Where is my order?").into(),
+            Answer(1, "On its way.", "a-1@shop"),
+            Resolve(1),
+            together([receipt("a-1@shop", Failed), receipt("a-1@shop", Delivered)]),
+        ],
+        expect![[r#"
+            #1 queued frontline normal [ada@example.com dmarc]
+              m1 ada@example.com: Where is my order? | 6 first_of_contact
+              - @sue: to ada@example.com: On its way. | refused (mailbox full)
+        "#]],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_receipt_that_overtakes_the_providers_answer_waits_for_it() {
+    check(
+        [
+            mail("ada@example.com", "Where is my order?").into(),
+            together([receipt("a-1@shop", Delivered), receipt("a-1@shop", Accepted)]),
+            Answer(1, "On its way.", "a-1@shop"),
+        ],
+        expect![[r#"
+            #1 queued frontline normal [ada@example.com dmarc]
+              m1 ada@example.com: Where is my order? | 6 first_of_contact
+              - @sue: to ada@example.com: On its way. | delivered
+        "#]],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_receipt_speaks_of_its_own_channels_messages_only() {
+    check(
+        [
+            mail("ada@example.com", "Where is my order?").into(),
+            Answer(1, "On its way.", "a-1@shop"),
+            receipt("a-1@shop", Failed).on("sales-mail").into(),
+            receipt("somebody-elses@shop", Failed).into(),
+        ],
+        expect![[r#"
+            #1 queued frontline normal [ada@example.com dmarc]
+              m1 ada@example.com: Where is my order? | 6 first_of_contact
+              - @sue: to ada@example.com: On its way. | sent
+        "#]],
+    )
+    .await;
+}
+
+/// An answer whose outcome is unknown, then receipts that name it by our own id.
+async fn settled_by(stages: &[connector_api::DeliveryStage]) -> Desk {
+    let mut desk = Desk::new().await;
+    desk.deliver([mail("ada@example.com", "Where is my order?")]).await;
+    let answer = desk.reply(1, "On its way.").await;
+    for leased in desk.lease("support-mail").await {
+        desk.settle(&leased, Settlement::Unknown { reason: "no answer came".to_owned() }).await;
+    }
+    assert_eq!(desk.store().counts().await.unwrap().outbox, [0, 0, 1], "it is held");
+    let named = format!("sbtoken.{}@shop.example", desk.keys.ids.encode(IdKind::Message, answer.id.0));
+    desk.deliver(stages.iter().map(|stage| receipt(&named, *stage))).await;
+    desk
+}
+
+#[tokio::test]
+async fn a_receipt_settles_an_unknown_outcome_by_our_own_id() {
+    for (stages, delivery) in [
+        (vec![Delivered], "delivered"),
+        (vec![Accepted], "sent"),
+        (vec![Failed], "refused"),
+        (vec![Failed, Read], "refused"),
+    ] {
+        let desk = settled_by(&stages).await;
+        let messages = desk.messages(1).await;
+        assert_eq!(messages[1].delivery.map(|delivery| delivery.as_str()), Some(delivery), "{stages:?}");
+        assert_eq!(desk.store().counts().await.unwrap().outbox, [0, 0, 0], "{stages:?}: nothing is held");
+    }
+}

@@ -1,0 +1,89 @@
+//! What every store must do, as functions over a [`Backend`]. `store_suite!` makes one test of
+//! each; another store runs all of them by giving its own backend to the same macro, with a `new`
+//! that makes an empty one:
+//!
+//! ```text
+//! mod postgres { crate::store_suite::store_suite!(crate::support::Postgres); }
+//! ```
+//!
+//! Cases see only the traits `Store` and `Bus`. What is special to SQLite is tested in `sqlite`.
+
+mod claims;
+mod dedupe;
+mod operating;
+mod outbox;
+mod permissions;
+mod position;
+mod replies;
+
+macro_rules! store_suite {
+    ($backend:path) => {
+        crate::store_suite::store_suite! { $backend;
+            claims {
+                whoever_waits_longest_is_claimed_first_and_priority_is_a_head_start
+                racing_agents_take_every_conversation_once
+                a_released_conversation_keeps_its_place
+                a_customers_message_goes_to_the_agent_who_waits_for_it
+                every_action_is_allowed_or_refused_by_state_and_holder
+                an_action_on_another_version_is_refused
+            }
+            dedupe {
+                a_pushed_event_is_remembered_for_at_least_eight_days_and_then_forgotten
+                what_a_source_can_show_again_is_never_forgotten
+                one_event_delivered_by_many_batches_is_filed_once
+            }
+            operating {
+                a_dead_letter_is_listed_with_its_bytes_and_filed_once_when_redriven
+                a_letter_that_still_cannot_be_filed_stays_parked
+                tries_are_counted_over_restarts
+                a_cursor_is_kept_per_channel_over_restarts
+                a_token_is_found_by_its_hash_until_it_is_revoked
+                retention_drops_the_log_and_keeps_what_messages_say
+                raw_bytes_go_before_the_message_does
+            }
+            outbox {
+                a_reply_is_leased_once_and_a_sent_one_is_done
+                a_reply_that_was_not_sent_is_due_again_at_its_time
+                what_was_being_sent_in_a_crash_is_unknown_and_held
+                what_was_being_sent_in_a_crash_is_sent_again_where_that_delivers_once
+                an_unknown_or_refused_answer_comes_back_to_its_agent
+                a_receipt_that_came_first_is_not_undone_by_the_settlement
+            }
+            permissions {
+                what_an_actor_may_not_see_does_not_exist_for_it
+                lists_are_filtered_and_paged
+                queues_tell_how_many_wait_and_since_when
+            }
+            position {
+                a_stale_owner_writes_nothing
+                a_batch_decided_twice_is_written_once
+                what_is_not_decided_is_decided_after_a_crash
+            }
+            replies {
+                a_reply_goes_to_whoever_wrote_last_on_the_channel_they_wrote_on
+                a_reply_keeps_its_address_when_somebody_else_writes
+                a_repeated_key_gives_the_same_message_and_another_request_is_refused
+                a_key_is_forgotten_after_three_days
+                the_same_request_twice_at_once_is_one_message
+                a_note_never_leaves
+                a_conversation_without_a_customers_message_cannot_be_answered
+            }
+        }
+    };
+    ($backend:path; $($area:ident { $($case:ident)* })*) => {
+        $(mod $area {
+            use $backend as Made;
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $case() {
+                    crate::store_suite::$area::$case(std::sync::Arc::new(Made::new())).await;
+                }
+            )*
+        })*
+    };
+}
+pub(crate) use store_suite;
+
+mod local {
+    crate::store_suite::store_suite!(crate::support::Local);
+}
