@@ -22,6 +22,7 @@ use crate::store::Store;
 use crate::wake::Wakes;
 
 mod auth;
+mod body;
 mod claims;
 mod contacts;
 mod conversations;

@@ -32,13 +32,21 @@ impl Blobs {
         let sha256 = sha256(&bytes);
         let bytes_len = bytes.len() as u64;
         if bytes.len() <= INLINE_BYTES_MAX {
-            return Ok(NewBlob { sha256, bytes_len, inline: Some(bytes) });
+            return Ok(NewBlob {
+                sha256,
+                bytes_len,
+                inline: Some(bytes),
+            });
         }
         let path = self.path(&sha256);
         tokio::task::spawn_blocking(move || write_synced(&path, &bytes))
             .await
             .map_err(std::io::Error::other)??;
-        Ok(NewBlob { sha256, bytes_len, inline: None })
+        Ok(NewBlob {
+            sha256,
+            bytes_len,
+            inline: None,
+        })
     }
 
     /// Where the file of a digest is.
@@ -54,7 +62,9 @@ fn write_synced(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     if path.exists() {
         return Ok(());
     }
-    let shelf = path.parent().ok_or_else(|| std::io::Error::other("a blob has no directory"))?;
+    let shelf = path
+        .parent()
+        .ok_or_else(|| std::io::Error::other("a blob has no directory"))?;
     fs::create_dir_all(shelf)?;
     let beside = path.with_extension(format!("{:?}.part", std::thread::current().id()));
     let mut file = File::create(&beside)?;

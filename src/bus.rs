@@ -60,7 +60,12 @@ pub struct NewBlob {
 pub struct RecordKey(pub u64);
 
 /// Computes the record key of an event under the installation's key.
-pub fn record_key(key: &hmac::Key, brand: &BrandId, channel: &ChannelId, event: &InboundEvent) -> RecordKey {
+pub fn record_key(
+    key: &hmac::Key,
+    brand: &BrandId,
+    channel: &ChannelId,
+    event: &InboundEvent,
+) -> RecordKey {
     let mut context = hmac::Context::with_key(key);
     let mut add = |part: &str| {
         context.update(&(part.len() as u64).to_be_bytes());
@@ -90,7 +95,12 @@ pub fn record_key(key: &hmac::Key, brand: &BrandId, channel: &ChannelId, event: 
         _ => add(channel.as_str()),
     }
     let tag = context.sign();
-    RecordKey(tag.as_ref().iter().take(8).fold(0, |value, byte| value << 8 | u64::from(*byte)))
+    RecordKey(
+        tag.as_ref()
+            .iter()
+            .take(8)
+            .fold(0, |value, byte| value << 8 | u64::from(*byte)),
+    )
 }
 
 /// One record read back: whole, or the bytes that could not be read.
@@ -105,9 +115,13 @@ pub struct Record {
 pub enum Content {
     Envelope(Arc<Envelope>),
     /// Not one of ours, or damaged: goes to the dead letters with its bytes.
-    Unreadable { reason: String },
+    Unreadable {
+        reason: String,
+    },
     /// Written by a newer major version: the partition pauses until the software is upgraded.
-    Newer { major: u32 },
+    Newer {
+        major: u32,
+    },
 }
 
 /// Reads a stored body.
@@ -119,10 +133,14 @@ pub fn decode(body: &[u8]) -> Content {
     match serde_json::from_slice::<Envelope>(body) {
         Ok(envelope) if envelope.major == ENVELOPE_MAJOR => Content::Envelope(Arc::new(envelope)),
         Ok(Envelope { major, .. }) if major > ENVELOPE_MAJOR => Content::Newer { major },
-        Ok(Envelope { major, .. }) => Content::Unreadable { reason: format!("envelope of unknown major version {major}") },
+        Ok(Envelope { major, .. }) => Content::Unreadable {
+            reason: format!("envelope of unknown major version {major}"),
+        },
         Err(error) => match serde_json::from_slice::<Major>(body) {
             Ok(Major { major }) if major > ENVELOPE_MAJOR => Content::Newer { major },
-            _ => Content::Unreadable { reason: format!("not an envelope: {error}") },
+            _ => Content::Unreadable {
+                reason: format!("not an envelope: {error}"),
+            },
         },
     }
 }
@@ -144,5 +162,10 @@ pub trait Bus: Send + Sync {
     async fn append(&self, records: Vec<NewRecord>) -> Result<(), BusError>;
     /// The records of `partition` after `position`, at most `records_max`; waits until there is
     /// at least one.
-    async fn read(&self, partition: u32, position: i64, records_max: usize) -> Result<Vec<Record>, BusError>;
+    async fn read(
+        &self,
+        partition: u32,
+        position: i64,
+        records_max: usize,
+    ) -> Result<Vec<Record>, BusError>;
 }

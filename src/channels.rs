@@ -6,8 +6,8 @@ use std::fs;
 use std::sync::Arc;
 
 use connector_api::{
-    BrandId, BuildContext, Capabilities, ChannelId, Clock, Connector, Error, HttpClient, Registration,
-    SecretRef, SecretResolver, SecretString,
+    BrandId, BuildContext, Capabilities, ChannelId, Clock, Connector, Error, HttpClient,
+    Registration, SecretRef, SecretResolver, SecretString,
 };
 
 use crate::config::{Config, ConfigErrors, Vouch};
@@ -45,8 +45,15 @@ pub fn build(
     let mut errors = ConfigErrors::default();
     for (id, settings) in &config.channels {
         let key = format!("channels.{id}");
-        let Some(registration) = registrations.iter().find(|known| known.kind == settings.connector) else {
-            errors.push(settings.origin.clone(), key, format!("there is no connector \"{}\"", settings.connector));
+        let Some(registration) = registrations
+            .iter()
+            .find(|known| known.kind == settings.connector)
+        else {
+            errors.push(
+                settings.origin.clone(),
+                key,
+                format!("there is no connector \"{}\"", settings.connector),
+            );
             continue;
         };
         let context = BuildContext::new(
@@ -87,16 +94,20 @@ struct Secrets;
 impl SecretResolver for Secrets {
     fn resolve(&self, secret: &SecretRef) -> connector_api::Result<SecretString> {
         let text = match secret {
-            SecretRef::Env(name) => std::env::var(name)
-                .map_err(|_| Error::config(format!("the environment variable {name} is not set")))?,
+            SecretRef::Env(name) => std::env::var(name).map_err(|_| {
+                Error::config(format!("the environment variable {name} is not set"))
+            })?,
             SecretRef::File(path) => {
                 let shown = path.display();
                 let size = fs::metadata(path).map(|file| file.len());
                 if size.is_ok_and(|size| size > SECRET_BYTES_MAX) {
-                    return Err(Error::config(format!("the secret file {shown} is larger than {SECRET_BYTES_MAX} bytes")));
+                    return Err(Error::config(format!(
+                        "the secret file {shown} is larger than {SECRET_BYTES_MAX} bytes"
+                    )));
                 }
-                fs::read_to_string(path)
-                    .map_err(|error| Error::config(format!("reading the secret file {shown}: {error}")))?
+                fs::read_to_string(path).map_err(|error| {
+                    Error::config(format!("reading the secret file {shown}: {error}"))
+                })?
             }
         };
         let text = text.trim_end_matches(['\r', '\n']);
@@ -122,20 +133,33 @@ pub fn test_headers(
 ) -> Result<Vec<(String, String)>, String> {
     use connector_api::ExposeSecret;
     if channel.connector != connector_webhook::REGISTRATION.kind {
-        return Err(format!("{} is no webhook channel: send it a real message", channel.connector));
+        return Err(format!(
+            "{} is no webhook channel: send it a real message",
+            channel.connector
+        ));
     }
     let config: connector_webhook::Config =
         serde_json::from_value(channel.settings.clone()).map_err(|error| error.to_string())?;
     let resolve = |secret: &SecretRef| Secrets.resolve(secret).map_err(|error| error.to_string());
     if let Some(token) = &config.token {
         let token = resolve(token)?;
-        return Ok(vec![("authorization".to_owned(), format!("Bearer {}", token.expose_secret()))]);
+        return Ok(vec![(
+            "authorization".to_owned(),
+            format!("Bearer {}", token.expose_secret()),
+        )]);
     }
-    let secret = config.secrets.first().ok_or("the channel has neither a token nor a secret")?;
+    let secret = config
+        .secrets
+        .first()
+        .ok_or("the channel has neither a token nor a secret")?;
     let secret = resolve(secret)?;
-    let key = connector_webhook::SigningKey::new(secret.expose_secret()).map_err(|what| format!("the secret {what}"))?;
+    let key = connector_webhook::SigningKey::new(secret.expose_secret())
+        .map_err(|what| format!("the secret {what}"))?;
     let headers = connector_webhook::signed_headers(&key, id, now.as_second(), body);
-    Ok(headers.into_iter().map(|(name, value)| (name, value.expose_secret().to_owned())).collect())
+    Ok(headers
+        .into_iter()
+        .map(|(name, value)| (name, value.expose_secret().to_owned()))
+        .collect())
 }
 
 #[cfg(not(feature = "webhook"))]
@@ -158,6 +182,9 @@ pub fn mail_parser(
 }
 
 #[cfg(not(feature = "email"))]
-pub fn mail_parser(_: serde_json::Value, _: BuildContext) -> connector_api::Result<Box<dyn Connector>> {
+pub fn mail_parser(
+    _: serde_json::Value,
+    _: BuildContext,
+) -> connector_api::Result<Box<dyn Connector>> {
     Err(Error::config("this build has no email connector"))
 }

@@ -26,7 +26,12 @@ pub const EXIT_DATA: u8 = 65;
 const CONFIG_DEFAULT: &str = "/etc/switchboard/switchboard.toml";
 
 #[derive(Parser)]
-#[command(name = "switchboard", version, about = "Omnichannel routing for support teams", max_term_width = 100)]
+#[command(
+    name = "switchboard",
+    version,
+    about = "Omnichannel routing for support teams",
+    max_term_width = 100
+)]
 struct Cli {
     #[command(flatten)]
     common: Common,
@@ -78,7 +83,10 @@ enum Command {
 /// Runs the command line with the built-in connectors and `extra` ones of other crates.
 pub fn run_with(extra: &[Registration]) -> ExitCode {
     let cli = Cli::parse();
-    let registrations: Vec<Registration> = channels::builtin().into_iter().chain(extra.iter().copied()).collect();
+    let registrations: Vec<Registration> = channels::builtin()
+        .into_iter()
+        .chain(extra.iter().copied())
+        .collect();
     let result = match cli.command {
         Command::Run { listen } => run::run(&cli.common, listen, &registrations),
         Command::Demo(demo) => demo.run(&cli.common, &registrations),
@@ -103,15 +111,24 @@ pub struct Failure {
 
 impl Failure {
     pub fn new(text: impl std::fmt::Display) -> Self {
-        Self { code: 1, text: format!("switchboard: {text}") }
+        Self {
+            code: 1,
+            text: format!("switchboard: {text}"),
+        }
     }
 
     pub fn config(errors: &config::ConfigErrors) -> Self {
-        Self { code: EXIT_CONFIG, text: errors.to_string() }
+        Self {
+            code: EXIT_CONFIG,
+            text: errors.to_string(),
+        }
     }
 
     pub fn data(text: impl std::fmt::Display) -> Self {
-        Self { code: EXIT_DATA, text: format!("switchboard: {text}") }
+        Self {
+            code: EXIT_DATA,
+            text: format!("switchboard: {text}"),
+        }
     }
 }
 
@@ -119,11 +136,22 @@ pub type CommandResult = Result<ExitCode, Failure>;
 
 impl Common {
     /// Reads the configuration with this command's flags on top.
-    pub fn load(&self, mut flags: Vec<Flag>, registrations: &[Registration]) -> Result<Config, Failure> {
+    pub fn load(
+        &self,
+        mut flags: Vec<Flag>,
+        registrations: &[Registration],
+    ) -> Result<Config, Failure> {
         let installed = PathBuf::from(CONFIG_DEFAULT);
-        let file = self.config.clone().or_else(|| installed.exists().then_some(installed));
+        let file = self
+            .config
+            .clone()
+            .or_else(|| installed.exists().then_some(installed));
         if let Some(dir) = &self.data_dir {
-            flags.push(Flag::new("--data-dir", "server.data_dir", dir.to_string_lossy()));
+            flags.push(Flag::new(
+                "--data-dir",
+                "server.data_dir",
+                dir.to_string_lossy(),
+            ));
         }
         let sources = Sources::of_process(file, flags);
         config::load(&sources, registrations).map_err(|errors| Failure::config(&errors))

@@ -8,7 +8,10 @@ use jiff::Timestamp;
 pub struct SystemClock;
 
 impl Clock for SystemClock {
-    #[expect(clippy::disallowed_methods, reason = "this is the one source of wall-clock time")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the one source of wall-clock time"
+    )]
     fn now(&self) -> Timestamp {
         Timestamp::now()
     }

@@ -56,7 +56,10 @@ impl Status {
 
     /// The stored form; the order of [`Self::ALL`], never changed.
     pub fn code(self) -> i64 {
-        Self::ALL.iter().position(|status| *status == self).map_or(0, |at| at as i64)
+        Self::ALL
+            .iter()
+            .position(|status| *status == self)
+            .map_or(0, |at| at as i64)
     }
 
     pub fn from_code(code: i64) -> Option<Self> {
@@ -79,7 +82,19 @@ impl Status {
 
 /// How urgent; each level is a head start in the queue.
 #[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize, JsonSchema, utoipa::ToSchema,
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Default,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+    utoipa::ToSchema,
 )]
 #[serde(rename_all = "snake_case")]
 pub enum Priority {
@@ -112,7 +127,10 @@ impl Priority {
     }
 
     pub fn from_code(code: i64) -> Self {
-        Self::ALL.get(usize::try_from(code).unwrap_or(1)).copied().unwrap_or_default()
+        Self::ALL
+            .get(usize::try_from(code).unwrap_or(1))
+            .copied()
+            .unwrap_or_default()
     }
 
     /// By how much a conversation of this priority stands before a normal one that came at the
@@ -171,7 +189,10 @@ impl Delivery {
     }
 
     pub fn code(self) -> i64 {
-        Self::ALL.iter().position(|delivery| *delivery == self).map_or(0, |at| at as i64)
+        Self::ALL
+            .iter()
+            .position(|delivery| *delivery == self)
+            .map_or(0, |at| at as i64)
     }
 
     pub fn from_code(code: i64) -> Option<Self> {
@@ -214,7 +235,9 @@ mod tests {
         ];
         for (receipts, expected) in orders {
             for start in [Delivery::Sending, Delivery::Sent, Delivery::Unknown] {
-                let end = receipts.iter().fold(start, |now, stage| now.after_receipt(*stage).unwrap_or(now));
+                let end = receipts
+                    .iter()
+                    .fold(start, |now, stage| now.after_receipt(*stage).unwrap_or(now));
                 assert_eq!(end, expected, "{start:?} then {receipts:?}");
             }
         }

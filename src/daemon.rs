@@ -55,9 +55,15 @@ pub enum StartError {
     #[error("{}: another switchboard runs on this data directory", .0.display())]
     DataDirInUse(PathBuf),
     #[error("the data directory {}: {error}", path.display())]
-    DataDir { path: PathBuf, error: std::io::Error },
+    DataDir {
+        path: PathBuf,
+        error: std::io::Error,
+    },
     #[error("listening on {address}: {error}")]
-    Listen { address: SocketAddr, error: std::io::Error },
+    Listen {
+        address: SocketAddr,
+        error: std::io::Error,
+    },
     #[error("{0}")]
     Store(#[from] StoreError),
     #[error("{0}")]
@@ -73,12 +79,22 @@ pub struct DataDir {
 impl DataDir {
     /// Makes the directory where it is missing, readable by its owner only, and locks it.
     pub fn hold(path: &Path) -> Result<Self, StartError> {
-        let failed = |error| StartError::DataDir { path: path.to_owned(), error };
+        let failed = |error| StartError::DataDir {
+            path: path.to_owned(),
+            error,
+        };
         fs::create_dir_all(path).map_err(failed)?;
         restrict(path).map_err(failed)?;
-        let lock = File::options().create(true).append(true).open(path.join("lock")).map_err(failed)?;
+        let lock = File::options()
+            .create(true)
+            .append(true)
+            .open(path.join("lock"))
+            .map_err(failed)?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
+            Ok(()) => Ok(Self {
+                path: path.to_owned(),
+                _lock: lock,
+            }),
             Err(TryLockError::WouldBlock) => Err(StartError::DataDirInUse(path.to_owned())),
             Err(TryLockError::Error(error)) => Err(failed(error)),
         }
@@ -112,16 +128,26 @@ impl Keys {
 /// Opens the store of a held data directory for a configuration.
 pub fn open_store(config: &Config, data_dir: &DataDir) -> Result<Arc<SqliteStore>, StoreError> {
     let brands = config.brands.keys().map(|brand| brand.as_str().to_owned());
-    let names: Vec<String> =
-        config.channels.keys().map(|channel| channel.as_str().to_owned()).chain(brands).collect();
+    let names: Vec<String> = config
+        .channels
+        .keys()
+        .map(|channel| channel.as_str().to_owned())
+        .chain(brands)
+        .collect();
     let queues: Vec<QueueId> = config.queues.keys().cloned().collect();
-    Ok(Arc::new(SqliteStore::open(&data_dir.path, &names, &queues)?))
+    Ok(Arc::new(SqliteStore::open(
+        &data_dir.path,
+        &names,
+        &queues,
+    )?))
 }
 
 /// The router's settings out of the configuration.
 pub fn policy(config: &Config, channels: &Channels, keys: &Keys) -> Policy {
     let channel_policies = config.channels.iter().map(|(id, channel)| {
-        let replayable = channels.get(id).is_some_and(|built| built.capabilities.replayable);
+        let replayable = channels
+            .get(id)
+            .is_some_and(|built| built.capabilities.replayable);
         let policy = ChannelPolicy {
             brand: channel.brand.clone(),
             queue: channel.queue.clone(),
@@ -136,8 +162,18 @@ pub fn policy(config: &Config, channels: &Channels, keys: &Keys) -> Policy {
         .map(|rule| Rule {
             name: rule.name.clone(),
             channels: rule.when.channel.clone(),
-            languages: rule.when.language.iter().map(|language| language.as_str().to_owned()).collect(),
-            keywords: rule.when.keywords.iter().map(|keyword| keyword.to_lowercase()).collect(),
+            languages: rule
+                .when
+                .language
+                .iter()
+                .map(|language| language.as_str().to_owned())
+                .collect(),
+            keywords: rule
+                .when
+                .keywords
+                .iter()
+                .map(|keyword| keyword.to_lowercase())
+                .collect(),
             intents: rule.when.intent.clone(),
             labels: rule.when.labels.iter().map(ToString::to_string).collect(),
             automatic: rule.when.automatic,
@@ -147,15 +183,24 @@ pub fn policy(config: &Config, channels: &Channels, keys: &Keys) -> Policy {
         })
         .collect();
     let text = format!("{rules:?}");
-    let version: String = crate::blobs::hex(&crate::blobs::sha256(text.as_bytes())).chars().take(12).collect();
-    let default: QueueId = QUEUE_DEFAULT.parse().expect("the default queue is a valid id");
+    let version: String = crate::blobs::hex(&crate::blobs::sha256(text.as_bytes()))
+        .chars()
+        .take(12)
+        .collect();
+    let default: QueueId = QUEUE_DEFAULT
+        .parse()
+        .expect("the default queue is a valid id");
     let declared = config.queues.contains_key(&default);
     let first = config.queues.keys().next().cloned();
     let fallback = first.filter(|_| !declared).unwrap_or(default);
     Policy {
         channels: channel_policies.collect(),
         fallback_queue: fallback,
-        priorities: config.queues.iter().map(|(id, queue)| (id.clone(), queue.priority)).collect::<HashMap<_, _>>(),
+        priorities: config
+            .queues
+            .iter()
+            .map(|(id, queue)| (id.clone(), queue.priority))
+            .collect::<HashMap<_, _>>(),
         rules,
         rules_version: version,
         joining: Joining {
@@ -205,7 +250,9 @@ impl Daemon {
         let metrics = telemetry::metrics().map_err(StartError::Other)?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let http: Arc<dyn HttpClient> =
-            Arc::new(Reqwest::new().map_err(|error| StartError::Other(format!("building the HTTP client: {error}")))?);
+            Arc::new(Reqwest::new().map_err(|error| {
+                StartError::Other(format!("building the HTTP client: {error}"))
+            })?);
         let channels = channels::build(&config, registrations, &clock, &http)?;
 
         let data_dir = DataDir::hold(&config.server.data_dir)?;
@@ -213,11 +260,18 @@ impl Daemon {
         let keys = Keys::derive(store.installation_key());
         let policy = Arc::new(policy(&config, &channels, &keys));
         let bus = Arc::new(LocalBus::open(store.clone()).await?);
-        let blobs = Blobs::open(&data_dir.path)
-            .map_err(|error| StartError::DataDir { path: data_dir.path.clone(), error })?;
+        let blobs = Blobs::open(&data_dir.path).map_err(|error| StartError::DataDir {
+            path: data_dir.path.clone(),
+            error,
+        })?;
         let shared: Arc<dyn Store> = store.clone();
-        let intake =
-            Arc::new(Intake::new(bus.clone(), shared.clone(), blobs, clock.clone(), keys.record_key.clone()));
+        let intake = Arc::new(Intake::new(
+            bus.clone(),
+            shared.clone(),
+            blobs,
+            clock.clone(),
+            keys.record_key.clone(),
+        ));
         recover_outbox(&store, &channels, clock.as_ref()).await?;
 
         let health = Arc::new(Health::default());
@@ -239,7 +293,9 @@ impl Daemon {
             outbox: outbox.clone(),
             health: health.clone(),
         };
-        tasks.routing.push(tokio::spawn(router.run(stop.routing.clone())));
+        tasks
+            .routing
+            .push(tokio::spawn(router.run(stop.routing.clone())));
         for channel in channels.values() {
             let source = inbound::run_source(
                 channel.clone(),
@@ -258,20 +314,28 @@ impl Daemon {
                 ids: keys.ids.clone(),
                 reply_tokens: keys.reply_tokens.clone(),
             };
-            tasks.sending.push(tokio::spawn(lane.run(stop.sending.clone())));
+            tasks
+                .sending
+                .push(tokio::spawn(lane.run(stop.sending.clone())));
         }
 
         let address = config.server.listen;
-        let listener =
-            TcpListener::bind(address).await.map_err(|error| StartError::Listen { address, error })?;
-        let address = listener.local_addr().map_err(|error| StartError::Listen { address, error })?;
+        let listener = TcpListener::bind(address)
+            .await
+            .map_err(|error| StartError::Listen { address, error })?;
+        let address = listener
+            .local_addr()
+            .map_err(|error| StartError::Listen { address, error })?;
         let state = ApiState {
             store: shared.clone(),
             ids: keys.ids.clone(),
             clock: clock.clone(),
             queues: queues.clone(),
             outbox: outbox.clone(),
-            hooks: Arc::new(Webhooks { channels: channels.clone(), intake: intake.clone() }),
+            hooks: Arc::new(Webhooks {
+                channels: channels.clone(),
+                intake: intake.clone(),
+            }),
             health: health.clone(),
             metrics: metrics.clone(),
             body_bytes_max: usize::try_from(config.server.body_bytes_max).unwrap_or(usize::MAX),
@@ -279,14 +343,20 @@ impl Daemon {
             schema_version: crate::store::sqlite::SCHEMA_VERSION,
             stop: stop.accepting.clone(),
         };
-        tasks.accepting.push(tokio::spawn(api::serve(listener, state)));
+        tasks
+            .accepting
+            .push(tokio::spawn(api::serve(listener, state)));
         let control = control::Control {
             store: shared.clone(),
             policy: policy.clone(),
             ids: keys.ids.clone(),
             clock: clock.clone(),
         };
-        tasks.accepting.push(control::serve(&data_dir.path, control, stop.accepting.clone())?);
+        tasks.accepting.push(control::serve(
+            &data_dir.path,
+            control,
+            stop.accepting.clone(),
+        )?);
         tasks.sending.push(tokio::spawn(housekeeping(
             shared,
             bus.clone(),
@@ -297,7 +367,17 @@ impl Daemon {
             stop.sending.clone(),
         )));
         info!(%address, data_dir = %data_dir.path.display(), "switchboard listens on {address}");
-        Ok(Self { address, store, bus, intake, channels, health, stop, tasks, _data_dir: data_dir })
+        Ok(Self {
+            address,
+            store,
+            bus,
+            intake,
+            channels,
+            health,
+            stop,
+            tasks,
+            _data_dir: data_dir,
+        })
     }
 
     /// Ends in order, within [`SHUTDOWN_MAX`]: accept nothing, decide nothing new, finish sends.
@@ -314,7 +394,10 @@ impl Daemon {
 
 async fn finish(what: &str, tasks: Vec<JoinHandle<()>>, within: Duration) {
     let aborts: Vec<_> = tasks.iter().map(JoinHandle::abort_handle).collect();
-    if tokio::time::timeout(within, futures::future::join_all(tasks)).await.is_err() {
+    if tokio::time::timeout(within, futures::future::join_all(tasks))
+        .await
+        .is_err()
+    {
         warn!("{what} did not end within {within:?}, cut off");
         for task in aborts {
             task.abort();
@@ -322,12 +405,24 @@ async fn finish(what: &str, tasks: Vec<JoinHandle<()>>, within: Duration) {
     }
 }
 
-async fn recover_outbox(store: &SqliteStore, channels: &Channels, clock: &dyn Clock) -> Result<(), StoreError> {
-    let idempotent: Vec<_> =
-        channels.values().filter(|channel| channel.capabilities.send_idempotent).map(|channel| channel.id.clone()).collect();
-    let recovered = store.recover_outbox(idempotent, micros(clock.now())).await?;
+async fn recover_outbox(
+    store: &SqliteStore,
+    channels: &Channels,
+    clock: &dyn Clock,
+) -> Result<(), StoreError> {
+    let idempotent: Vec<_> = channels
+        .values()
+        .filter(|channel| channel.capabilities.send_idempotent)
+        .map(|channel| channel.id.clone())
+        .collect();
+    let recovered = store
+        .recover_outbox(idempotent, micros(clock.now()))
+        .await?;
     if recovered > 0 {
-        warn!(recovered, "{recovered} replies were being sent when the process ended");
+        warn!(
+            recovered,
+            "{recovered} replies were being sent when the process ended"
+        );
     }
     Ok(())
 }
@@ -342,7 +437,11 @@ async fn housekeeping(
     retention: crate::config::Retention,
     stop: CancellationToken,
 ) {
-    let keep = Retention { raw: retention.raw, bus: retention.bus, idempotency: IDEMPOTENCY_KEPT };
+    let keep = Retention {
+        raw: retention.raw,
+        bus: retention.bus,
+        idempotency: IDEMPOTENCY_KEPT,
+    };
     let mut gauges = tokio::time::interval(GAUGES_EVERY);
     let mut sweep = tokio::time::interval(SWEEP_EVERY);
     sweep.reset();
@@ -369,14 +468,20 @@ async fn gauge(store: &dyn Store, bus: &LocalBus, intake: &Intake, now: i64) {
         metrics::gauge!("switchboard_channel_heard_age_seconds", "channel" => channel.as_str().to_owned())
             .set(seconds(heard));
     }
-    let Ok(counts) = store.counts().await else { return };
+    let Ok(counts) = store.counts().await else {
+        return;
+    };
     for queue in counts.queues {
         let name = queue.id.as_str().to_owned();
-        metrics::gauge!("switchboard_queue_waiting", "queue" => name.clone()).set(queue.waiting as f64);
+        metrics::gauge!("switchboard_queue_waiting", "queue" => name.clone())
+            .set(queue.waiting as f64);
         metrics::gauge!("switchboard_queue_oldest_age_seconds", "queue" => name)
             .set(queue.oldest_enqueued_at.map_or(0.0, seconds));
     }
-    for (state, count) in ["queued", "sending", "unknown"].into_iter().zip(counts.outbox) {
+    for (state, count) in ["queued", "sending", "unknown"]
+        .into_iter()
+        .zip(counts.outbox)
+    {
         metrics::gauge!("switchboard_outbox", "state" => state).set(count as f64);
     }
     metrics::gauge!("switchboard_dead_letters").set(counts.dead_letters as f64);

@@ -19,7 +19,13 @@ pub enum Role {
 }
 
 impl Role {
-    pub const ALL: [Self; 5] = [Self::Agent, Self::Supervisor, Self::Admin, Self::Connector, Self::Reader];
+    pub const ALL: [Self; 5] = [
+        Self::Agent,
+        Self::Supervisor,
+        Self::Admin,
+        Self::Connector,
+        Self::Reader,
+    ];
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -102,9 +108,17 @@ pub enum Refusal {
     #[error("there is no such {what}")]
     NotFound { what: &'static str },
     #[error("cannot {action} this conversation: it is {status}", action = action.as_str(), status = status.as_str())]
-    WrongState { action: Action, status: Status, holder: Option<String> },
+    WrongState {
+        action: Action,
+        status: Status,
+        holder: Option<String>,
+    },
     #[error("cannot {action} this conversation: it is not yours", action = action.as_str())]
-    NotAssignee { action: Action, status: Status, holder: Option<String> },
+    NotAssignee {
+        action: Action,
+        status: Status,
+        holder: Option<String>,
+    },
     #[error("a {role} may not do this", role = role.as_str())]
     Role { role: Role },
     #[error("the conversation is at version {current}, not {given}")]
@@ -138,16 +152,27 @@ pub fn act(
     }
     let status = conversation.status;
     let holder = conversation.assignee.clone();
-    let wrong_state = || Refusal::WrongState { action, status, holder: holder.clone() };
+    let wrong_state = || Refusal::WrongState {
+        action,
+        status,
+        holder: holder.clone(),
+    };
     let permitted = actor.role == Role::Supervisor || actor.holds(conversation);
     let held = || {
-        let refusal = Refusal::NotAssignee { action, status, holder: holder.clone() };
+        let refusal = Refusal::NotAssignee {
+            action,
+            status,
+            holder: holder.clone(),
+        };
         if permitted { Ok(()) } else { Err(refusal) }
     };
     let event = match action {
         Action::Note => return Ok(None),
         Action::Release => {
-            if !matches!(status, Status::Assigned | Status::Wrapping | Status::Pending | Status::Snoozed) {
+            if !matches!(
+                status,
+                Status::Assigned | Status::Wrapping | Status::Pending | Status::Snoozed
+            ) {
                 return Err(wrong_state());
             }
             held()?;
@@ -175,8 +200,10 @@ pub fn act(
             EventType::ConversationReopened
         }
         Action::Reply => {
-            if !matches!(status, Status::Assigned | Status::Wrapping | Status::Pending | Status::Snoozed)
-                && !(actor.role == Role::Supervisor && status.is_open())
+            if !matches!(
+                status,
+                Status::Assigned | Status::Wrapping | Status::Pending | Status::Snoozed
+            ) && !(actor.role == Role::Supervisor && status.is_open())
             {
                 return Err(wrong_state());
             }

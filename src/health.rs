@@ -12,10 +12,16 @@ pub enum State {
     Starting,
     Ready,
     /// Works, not as it should; heals by itself.
-    Degraded { reason: String },
+    Degraded {
+        reason: String,
+    },
     /// The provider refuses our credentials: a person must act.
-    Unauthorized { reason: String },
-    Unreachable { reason: String },
+    Unauthorized {
+        reason: String,
+    },
+    Unreachable {
+        reason: String,
+    },
 }
 
 impl State {
@@ -57,7 +63,10 @@ impl Health {
     }
 
     pub fn snapshot(&self) -> BTreeMap<String, State> {
-        self.states.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.states
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Whether the daemon can do its work: the router decides and the store answers. A channel
@@ -66,6 +75,7 @@ impl Health {
         let states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
         let core = |name: &String| !name.starts_with("channel:");
         let mut parts = states.iter().filter(|(name, _)| core(name)).peekable();
-        parts.peek().is_some() && parts.all(|(_, state)| matches!(state, State::Ready | State::Degraded { .. }))
+        parts.peek().is_some()
+            && parts.all(|(_, state)| matches!(state, State::Ready | State::Degraded { .. }))
     }
 }

@@ -35,10 +35,16 @@ impl HttpClient for Reqwest {
             HttpMethod::Patch => reqwest::Method::PATCH,
             HttpMethod::Delete => reqwest::Method::DELETE,
         };
-        let mut builder = self.client.request(method, &request.url).timeout(request.timeout).body(request.body);
+        let mut builder = self
+            .client
+            .request(method, &request.url)
+            .timeout(request.timeout)
+            .body(request.body);
         for (name, value) in &request.headers {
-            let mut value = reqwest::header::HeaderValue::from_str(value.expose_secret())
-                .map_err(|_| Error::rejected(format!("the header {name} holds characters it may not")))?;
+            let mut value =
+                reqwest::header::HeaderValue::from_str(value.expose_secret()).map_err(|_| {
+                    Error::rejected(format!("the header {name} holds characters it may not"))
+                })?;
             value.set_sensitive(true);
             builder = builder.header(name, value);
         }
@@ -47,10 +53,16 @@ impl HttpClient for Reqwest {
         let headers = response
             .headers()
             .iter()
-            .filter_map(|(name, value)| Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned())))
+            .filter_map(|(name, value)| {
+                Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()))
+            })
             .collect();
         let body = read_capped(response, request.answer_bytes_max).await?;
-        Ok(HttpResponse { status, headers, body })
+        Ok(HttpResponse {
+            status,
+            headers,
+            body,
+        })
     }
 }
 
@@ -63,7 +75,10 @@ fn not_answered(error: reqwest::Error) -> Error {
     Error::outcome_unknown(format!("waiting for the answer: {error}"))
 }
 
-async fn read_capped(mut response: reqwest::Response, bytes_max: usize) -> connector_api::Result<bytes::Bytes> {
+async fn read_capped(
+    mut response: reqwest::Response,
+    bytes_max: usize,
+) -> connector_api::Result<bytes::Bytes> {
     let mut body = BytesMut::new();
     while let Some(chunk) = response.chunk().await.map_err(not_answered)? {
         let room = bytes_max.saturating_sub(body.len());

@@ -77,7 +77,9 @@ const CHECK_BITS: u32 = 60;
 
 impl IdCodec {
     pub fn new(key: &[u8]) -> Self {
-        Self { key: hmac::Key::new(hmac::HMAC_SHA256, key) }
+        Self {
+            key: hmac::Key::new(hmac::HMAC_SHA256, key),
+        }
     }
 
     /// The public id of row `number`.
@@ -126,7 +128,10 @@ impl IdCodec {
 }
 
 fn first_u64(bytes: &[u8]) -> u64 {
-    bytes.iter().take(8).fold(0, |value, byte| value << 8 | u64::from(*byte))
+    bytes
+        .iter()
+        .take(8)
+        .fold(0, |value, byte| value << 8 | u64::from(*byte))
 }
 
 /// The next row id, unique in the installation. One sequence serves all kinds, so a conversation
@@ -141,8 +146,14 @@ mod tests {
 
     use super::*;
 
-    const KINDS: [IdKind; 6] =
-        [IdKind::Conversation, IdKind::Message, IdKind::Contact, IdKind::Event, IdKind::Token, IdKind::Page];
+    const KINDS: [IdKind; 6] = [
+        IdKind::Conversation,
+        IdKind::Message,
+        IdKind::Contact,
+        IdKind::Event,
+        IdKind::Token,
+        IdKind::Page,
+    ];
 
     proptest! {
         #[test]
@@ -180,15 +191,21 @@ mod tests {
         let uuid = Uuid::try_parse(id.strip_prefix("cnv_").unwrap()).unwrap();
         assert_eq!(uuid.get_version_num(), 8);
         assert_eq!(uuid.get_variant(), uuid::Variant::RFC4122);
-        assert_eq!(IdCodec::new(b"another").decode(IdKind::Conversation, &id), None);
-        assert_eq!(codec.decode(IdKind::Message, &id.replace("cnv_", "msg_")), None);
+        assert_eq!(
+            IdCodec::new(b"another").decode(IdKind::Conversation, &id),
+            None
+        );
+        assert_eq!(
+            codec.decode(IdKind::Message, &id.replace("cnv_", "msg_")),
+            None
+        );
     }
 
     #[test]
     fn a_conversation_and_its_founding_message_show_no_likeness() {
         let codec = IdCodec::new(b"key");
-        let [conversation, message] =
-            [IdKind::Conversation, IdKind::Message].map(|kind| codec.encode(kind, 7).split_off("cnv_".len()));
+        let [conversation, message] = [IdKind::Conversation, IdKind::Message]
+            .map(|kind| codec.encode(kind, 7).split_off("cnv_".len()));
         assert_ne!(conversation.split_at(16), message.split_at(16));
         assert_ne!(conversation.split_at(16).1, message.split_at(16).1);
     }

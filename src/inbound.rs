@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use connector_api::{CancellationToken, Error, ErrorKind, WebhookOutcome, WebhookRequest, WebhookSource};
+use connector_api::{
+    CancellationToken, Error, ErrorKind, WebhookOutcome, WebhookRequest, WebhookSource,
+};
 use tracing::debug;
 
 use crate::api::{HookAnswer, Hooks};
@@ -33,24 +35,34 @@ impl Hooks for Webhooks {
         let Some(channel) = channel.parse().ok().and_then(|id| self.channels.get(&id)) else {
             return HookAnswer::UnknownChannel;
         };
-        let Some(source) = channel.connector.webhook_source() else { return HookAnswer::UnknownChannel };
-        let outcome = match verify(source, &request).await.and_then(|()| source.parse(&request)) {
+        let Some(source) = channel.connector.webhook_source() else {
+            return HookAnswer::UnknownChannel;
+        };
+        let outcome = match verify(source, &request)
+            .await
+            .and_then(|()| source.parse(&request))
+        {
             Ok(outcome) => outcome,
             Err(error) => return refusal(channel, &error),
         };
         match outcome {
             WebhookOutcome::Handshake(reply) => HookAnswer::Accepted(reply),
-            WebhookOutcome::Events { events, reply } => match self.intake.accept(channel, events).await {
-                Ok(()) => HookAnswer::Accepted(reply),
-                Err(error) => not_durable(&error),
-            },
+            WebhookOutcome::Events { events, reply } => {
+                match self.intake.accept(channel, events).await {
+                    Ok(()) => HookAnswer::Accepted(reply),
+                    Err(error) => not_durable(&error),
+                }
+            }
         }
     }
 }
 
 async fn verify(source: &dyn WebhookSource, request: &WebhookRequest) -> connector_api::Result<()> {
     match source.verify(request) {
-        Err(Error { kind: ErrorKind::KeysStale, .. }) => {
+        Err(Error {
+            kind: ErrorKind::KeysStale,
+            ..
+        }) => {
             source.refresh().await?;
             source.verify(request)
         }
@@ -61,21 +73,33 @@ async fn verify(source: &dyn WebhookSource, request: &WebhookRequest) -> connect
 fn refusal(channel: &Channel, error: &Error) -> HookAnswer {
     let detail = error.message.clone();
     let (reason, answer) = match &error.kind {
-        ErrorKind::Auth | ErrorKind::KeysStale => ("unauthorized", HookAnswer::Unauthorized { detail }),
-        ErrorKind::TooLarge => ("too_large", HookAnswer::TooLarge { detail }),
-        ErrorKind::Unavailable | ErrorKind::RateLimited { .. } => {
-            ("unavailable", HookAnswer::Refused { detail, retry_after_seconds: RETRY_AFTER_SECONDS })
+        ErrorKind::Auth | ErrorKind::KeysStale => {
+            ("unauthorized", HookAnswer::Unauthorized { detail })
         }
+        ErrorKind::TooLarge => ("too_large", HookAnswer::TooLarge { detail }),
+        ErrorKind::Unavailable | ErrorKind::RateLimited { .. } => (
+            "unavailable",
+            HookAnswer::Refused {
+                detail,
+                retry_after_seconds: RETRY_AFTER_SECONDS,
+            },
+        ),
         _ => ("malformed", HookAnswer::Malformed { detail }),
     };
-    let labels = [("channel", channel.id.as_str().to_owned()), ("reason", reason.to_owned())];
+    let labels = [
+        ("channel", channel.id.as_str().to_owned()),
+        ("reason", reason.to_owned()),
+    ];
     metrics::counter!("switchboard_webhooks_refused_total", &labels).increment(1);
     debug!(channel.id = %channel.id, error = %error, "refused a webhook of {}", channel.id);
     answer
 }
 
 fn not_durable(error: &BusError) -> HookAnswer {
-    HookAnswer::Refused { detail: error.to_string(), retry_after_seconds: RETRY_AFTER_SECONDS }
+    HookAnswer::Refused {
+        detail: error.to_string(),
+        retry_after_seconds: RETRY_AFTER_SECONDS,
+    }
 }
 
 /// Runs a channel's stream or poll source until `stop`, with back-off between failures. A channel
@@ -107,7 +131,9 @@ pub async fn run_source(
         }
         health.set(&name, state_of(&error));
         let wait = match &error.kind {
-            ErrorKind::RateLimited { retry_after: Some(after) } => (*after).min(BACKOFF_MAX),
+            ErrorKind::RateLimited {
+                retry_after: Some(after),
+            } => (*after).min(BACKOFF_MAX),
             ErrorKind::Auth | ErrorKind::Config => BACKOFF_MAX,
             _ => pause,
         };
@@ -145,12 +171,18 @@ async fn run_once(
     stop: &CancellationToken,
 ) -> connector_api::Result<()> {
     let cursor = store.cursor(&channel.id).await;
-    let cursor = cursor.map_err(|error| Error::unavailable(format!("reading the cursor: {error}")))?;
-    let durable = Arc::new(ChannelIntake { intake: intake.clone(), channel: channel.clone() });
+    let cursor =
+        cursor.map_err(|error| Error::unavailable(format!("reading the cursor: {error}")))?;
+    let durable = Arc::new(ChannelIntake {
+        intake: intake.clone(),
+        channel: channel.clone(),
+    });
     if let Some(stream) = channel.connector.stream_source() {
         return stream.run(cursor, durable, stop.clone()).await;
     }
-    let Some(source) = channel.connector.poll_source() else { return Ok(()) };
+    let Some(source) = channel.connector.poll_source() else {
+        return Ok(());
+    };
     let mut after = cursor;
     while !stop.is_cancelled() {
         let batch = tokio::select! {

@@ -38,11 +38,22 @@ impl Intake {
         clock: Arc<dyn Clock>,
         record_key: hmac::Key,
     ) -> Self {
-        Self { bus, store, blobs, clock, record_key, heard: Mutex::default() }
+        Self {
+            bus,
+            store,
+            blobs,
+            clock,
+            record_key,
+            heard: Mutex::default(),
+        }
     }
 
     /// Returns once every event is durable, in this order.
-    pub async fn accept(&self, channel: &Channel, events: Vec<InboundEvent>) -> Result<(), BusError> {
+    pub async fn accept(
+        &self,
+        channel: &Channel,
+        events: Vec<InboundEvent>,
+    ) -> Result<(), BusError> {
         self.hear(&channel.id);
         let mut records = Vec::with_capacity(events.len());
         for event in events {
@@ -52,7 +63,8 @@ impl Intake {
         let label = channel.id.as_str().to_owned();
         match self.bus.append(records).await {
             Ok(()) => {
-                metrics::counter!("switchboard_accepted_total", "channel" => label).increment(count);
+                metrics::counter!("switchboard_accepted_total", "channel" => label)
+                    .increment(count);
                 Ok(())
             }
             Err(error) => {
@@ -65,26 +77,40 @@ impl Intake {
     /// Notes that a channel's provider is alive.
     pub fn hear(&self, channel: &ChannelId) {
         let now = micros(self.clock.now());
-        self.heard.lock().unwrap_or_else(PoisonError::into_inner).insert(channel.clone(), now);
+        self.heard
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(channel.clone(), now);
     }
 
     /// When each channel last heard from its provider, in UTC microseconds.
     pub fn last_heard(&self) -> HashMap<ChannelId, i64> {
-        self.heard.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.heard
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Normalises an event and prepares everything that is written with it.
-    async fn record(&self, channel: &Channel, mut event: InboundEvent) -> Result<NewRecord, BusError> {
+    async fn record(
+        &self,
+        channel: &Channel,
+        mut event: InboundEvent,
+    ) -> Result<NewRecord, BusError> {
         vouch(channel, &mut event);
         // Before any clean-up of ours, which may change from version to version.
         let digest = keys::digest(&event);
         let key = record_key(&self.record_key, &channel.brand, &channel.id, &event);
         let normalised = normalise(&mut event);
-        let not_kept = |error: std::io::Error| BusError::Unavailable(format!("keeping an attachment: {error}"));
+        let not_kept = |error: std::io::Error| {
+            BusError::Unavailable(format!("keeping an attachment: {error}"))
+        };
         let blobs = self.take_attachments(&mut event).await.map_err(not_kept)?;
         let raw = match event.raw.take() {
             Some(raw) if normalised.card_numbers > 0 => {
-                event.defects.push(Defect::new("raw_not_kept", hex(&sha256(&raw))));
+                event
+                    .defects
+                    .push(Defect::new("raw_not_kept", hex(&sha256(&raw))));
                 None
             }
             Some(raw) => Some(self.blobs.keep(raw).await.map_err(not_kept)?),
@@ -101,18 +127,30 @@ impl Intake {
         };
         let body = serde_json::to_vec(&envelope)
             .map_err(|error| BusError::Unavailable(format!("writing an envelope: {error}")))?;
-        Ok(NewRecord { envelope: Arc::new(envelope), key, body, raw, blobs })
+        Ok(NewRecord {
+            envelope: Arc::new(envelope),
+            key,
+            body,
+            raw,
+            blobs,
+        })
     }
 
     /// Moves attachments' bytes out of the event; it refers to them by digest.
     async fn take_attachments(&self, event: &mut InboundEvent) -> std::io::Result<Vec<NewBlob>> {
-        let (Event::Message(message) | Event::Echo(message)) = &mut event.event else { return Ok(Vec::new()) };
+        let (Event::Message(message) | Event::Echo(message)) = &mut event.event else {
+            return Ok(Vec::new());
+        };
         let mut blobs = Vec::new();
         for attachment in &mut message.attachments {
-            let AttachmentBody::Bytes(bytes) = &attachment.body else { continue };
+            let AttachmentBody::Bytes(bytes) = &attachment.body else {
+                continue;
+            };
             let blob = self.blobs.keep(bytes.clone()).await?;
             attachment.size_bytes = Some(blob.bytes_len);
-            attachment.body = AttachmentBody::Stored { sha256: hex(&blob.sha256) };
+            attachment.body = AttachmentBody::Stored {
+                sha256: hex(&blob.sha256),
+            };
             blobs.push(blob);
         }
         Ok(blobs)
@@ -122,9 +160,14 @@ impl Intake {
 /// A channel whose sender proves the customer's mail address or phone number makes them verified,
 /// where the event itself is authenticated.
 fn vouch(channel: &Channel, event: &mut InboundEvent) {
-    let (Event::Message(message) | Event::Echo(message)) = &mut event.event else { return };
+    let (Event::Message(message) | Event::Echo(message)) = &mut event.event else {
+        return;
+    };
     let identities = &mut message.from.identities;
-    if !identities.first().is_some_and(|first| first.evidence.is_verified()) {
+    if !identities
+        .first()
+        .is_some_and(|first| first.evidence.is_verified())
+    {
         return;
     }
     for identity in identities {
@@ -148,10 +191,19 @@ pub struct ChannelIntake {
 impl connector_api::Intake for ChannelIntake {
     async fn accept(&self, batch: InboundBatch) -> connector_api::Result<()> {
         let not_taken = |error: BusError| connector_api::Error::unavailable(error.to_string());
-        self.intake.accept(&self.channel, batch.events).await.map_err(not_taken)?;
+        self.intake
+            .accept(&self.channel, batch.events)
+            .await
+            .map_err(not_taken)?;
         if let Some(cursor) = batch.cursor {
-            let saved = self.intake.store.save_cursor(&self.channel.id, cursor).await;
-            saved.map_err(|error| connector_api::Error::unavailable(format!("saving the cursor: {error}")))?;
+            let saved = self
+                .intake
+                .store
+                .save_cursor(&self.channel.id, cursor)
+                .await;
+            saved.map_err(|error| {
+                connector_api::Error::unavailable(format!("saving the cursor: {error}"))
+            })?;
         }
         Ok(())
     }

@@ -7,15 +7,15 @@
 //! Across: [`config`], [`daemon`], [`clock`], [`ids`], [`http`], [`telemetry`], [`health`].
 
 // In the order a message goes through.
-pub mod inbound;
-pub mod normalise;
-pub mod intake;
+pub mod api;
 pub mod bus;
+pub mod dispatch;
+pub mod inbound;
+pub mod intake;
+pub mod normalise;
+pub mod outbound;
 pub mod router;
 pub mod store;
-pub mod dispatch;
-pub mod api;
-pub mod outbound;
 // Across.
 pub mod blobs;
 pub mod channels;

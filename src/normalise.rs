@@ -75,6 +75,8 @@ pub fn normalise(event: &mut InboundEvent) -> Normalised {
 
 /// Leaves the new words in `text` and gives back the full text where that is more.
 fn keep_new_words(text: &mut String) -> (Split, Option<String>) {
+    // Blank lines at the end are the transport's, not the writer's.
+    text.truncate(text.trim_end().len());
     let split = split::split(text);
     if split.is_whole() {
         return (split, None);

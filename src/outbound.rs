@@ -42,7 +42,9 @@ pub struct Lane {
 impl Lane {
     /// Sends until `stop`; then finishes what is under way.
     pub async fn run(self, stop: CancellationToken) {
-        let Some(sender) = self.channel.connector.sender() else { return };
+        let Some(sender) = self.channel.connector.sender() else {
+            return;
+        };
         let bell = self.wakes.bell(self.channel.id.as_str());
         let places = usize::from(self.channel.capabilities.sends_inflight_max.max(1));
         let mut sending = FuturesUnordered::new();
@@ -54,7 +56,11 @@ impl Lane {
                     Ok(leased) => {
                         let full = leased.len() + sending.len() >= places;
                         sending.extend(leased.into_iter().map(|leased| self.send(sender, leased)));
-                        rest = if full { LOOK_EVERY } else { self.until_due().await };
+                        rest = if full {
+                            LOOK_EVERY
+                        } else {
+                            self.until_due().await
+                        };
                     }
                     Err(error) => {
                         warn!(channel.id = %self.channel.id, error = %error, "reading the outbox failed, resting");
@@ -125,7 +131,11 @@ impl Lane {
             id: self.ids.encode(IdKind::Message, leased.id.0),
             conversation: self.ids.encode(IdKind::Conversation, leased.conversation.0),
             reply_token: self.reply_tokens.mint(leased.conversation),
-            to: Recipient { namespace: to.namespace, address: to.address, name: to.name },
+            to: Recipient {
+                namespace: to.namespace,
+                address: to.address,
+                name: to.name,
+            },
             thread: to.thread,
             subject: to.subject,
             text: leased.draft.text.clone(),
@@ -142,7 +152,9 @@ impl Lane {
         let idempotent = self.channel.capabilities.send_idempotent;
         match &error.kind {
             ErrorKind::OutcomeUnknown if !idempotent => Settlement::Unknown { reason },
-            ErrorKind::Rejected | ErrorKind::Malformed | ErrorKind::TooLarge => Settlement::Refused { reason },
+            ErrorKind::Rejected | ErrorKind::Malformed | ErrorKind::TooLarge => {
+                Settlement::Refused { reason }
+            }
             ErrorKind::RateLimited { retry_after } => self.retry(leased, *retry_after, reason),
             _ => self.retry(leased, None, reason),
         }
@@ -153,7 +165,9 @@ impl Lane {
         let now = micros(self.clock.now());
         let age = Duration::from_micros(u64::try_from(now - leased.accepted_at).unwrap_or(0));
         if age >= GIVE_UP_AFTER {
-            return Settlement::Refused { reason: format!("given up after five days of tries: {reason}") };
+            return Settlement::Refused {
+                reason: format!("given up after five days of tries: {reason}"),
+            };
         }
         let doubled = RETRY_FIRST.saturating_mul(1 << leased.attempts.saturating_sub(1).min(16));
         let spread = 100 + u32::try_from(leased.id.0.rem_euclid(50)).unwrap_or(0);
@@ -169,10 +183,17 @@ impl Lane {
             Settlement::Unknown { .. } => "unknown",
             Settlement::Retry { .. } => "retry",
         };
-        let labels = [("channel", self.channel.id.as_str().to_owned()), ("outcome", outcome.to_owned())];
+        let labels = [
+            ("channel", self.channel.id.as_str().to_owned()),
+            ("outcome", outcome.to_owned()),
+        ];
         metrics::counter!("switchboard_sends_total", &labels).increment(1);
         // The row stays `sending` when this fails: after a restart its outcome is unknown.
-        while let Err(error) = self.store.settle(leased.id, settlement.clone(), micros(self.clock.now())).await {
+        while let Err(error) = self
+            .store
+            .settle(leased.id, settlement.clone(), micros(self.clock.now()))
+            .await
+        {
             warn!(channel.id = %self.channel.id, error = %error, "filing the outcome of a send failed, trying again");
             if error == StoreError::Closed {
                 return;

@@ -60,8 +60,17 @@ impl Prepared {
             }
             _ => Labels::default(),
         };
-        let key = keys::event(&envelope.brand, &envelope.channel, envelope.event.dedupe_key.as_str());
-        Self { offset, envelope, key, labels }
+        let key = keys::event(
+            &envelope.brand,
+            &envelope.channel,
+            envelope.event.dedupe_key.as_str(),
+        );
+        Self {
+            offset,
+            envelope,
+            key,
+            labels,
+        }
     }
 
     pub fn arrived_at(&self) -> i64 {
@@ -96,16 +105,24 @@ pub fn needs(batch: &[Prepared], policy: &Policy) -> Needs {
             Event::Message(message) | Event::Echo(message) => {
                 needs_of_message(record, message, policy, &mut needs);
             }
-            Event::Edit { target, .. } | Event::Delete { target } | Event::Reaction { target, .. } => {
-                needs.seen.insert(keys::event(&envelope.brand, &envelope.channel, target));
+            Event::Edit { target, .. }
+            | Event::Delete { target }
+            | Event::Reaction { target, .. } => {
+                needs
+                    .seen
+                    .insert(keys::event(&envelope.brand, &envelope.channel, target));
             }
             Event::Receipt { target, .. } => {
-                needs.references.insert(keys::sent(&envelope.brand, &envelope.channel, target));
+                needs
+                    .references
+                    .insert(keys::sent(&envelope.brand, &envelope.channel, target));
                 needs.messages.extend(change::own_id(target, policy));
             }
             Event::System { thread, .. } => {
                 let native = thread.native.as_deref();
-                needs.references.extend(native.map(|id| keys::thread(&envelope.brand, &envelope.channel, id)));
+                needs
+                    .references
+                    .extend(native.map(|id| keys::thread(&envelope.brand, &envelope.channel, id)));
             }
             _ => {}
         }
@@ -113,21 +130,41 @@ pub fn needs(batch: &[Prepared], policy: &Policy) -> Needs {
     needs
 }
 
-fn needs_of_message(record: &Prepared, message: &InboundMessage, policy: &Policy, needs: &mut Needs) {
+fn needs_of_message(
+    record: &Prepared,
+    message: &InboundMessage,
+    policy: &Policy,
+    needs: &mut Needs,
+) {
     let sender = sender_of(record, message);
     for claim in identify::deciding_claims(&sender) {
-        needs.identities.insert(identify::identity_key(record, claim));
+        needs
+            .identities
+            .insert(identify::identity_key(record, claim));
     }
     if let Some(claim) = identify::writing_claim(&sender) {
-        needs.references.extend(join::reference_keys(record, message, &claim.namespace));
-        needs.acknowledged.insert(keys::acknowledged(&record.envelope.channel, &claim.address));
+        needs
+            .references
+            .extend(join::reference_keys(record, message, &claim.namespace));
+        needs
+            .acknowledged
+            .insert(keys::acknowledged(&record.envelope.channel, &claim.address));
     }
     let tokens = &message.thread.reply_tokens;
-    needs.conversations.extend(tokens.iter().filter_map(|token| policy.reply_tokens.verify(token)));
+    needs.conversations.extend(
+        tokens
+            .iter()
+            .filter_map(|token| policy.reply_tokens.verify(token)),
+    );
 }
 
 /// Decides a batch in order, changing `facts` as it goes.
-pub fn route(batch: &[Prepared], facts: &mut Facts, policy: &Policy, ids: &mut dyn IdSource) -> Effects {
+pub fn route(
+    batch: &[Prepared],
+    facts: &mut Facts,
+    policy: &Policy,
+    ids: &mut dyn IdSource,
+) -> Effects {
     let mut effects = Effects::default();
     for record in batch {
         let verdict = route_one(record, facts, policy, ids, &mut effects);
@@ -144,7 +181,10 @@ fn route_one(
     effects: &mut Effects,
 ) -> Verdict {
     let seen = facts.seen.entry(record.key).or_default();
-    if seen.iter().any(|seen| seen.digest == record.envelope.digest) {
+    if seen
+        .iter()
+        .any(|seen| seen.digest == record.envelope.digest)
+    {
         return Verdict::Duplicate;
     }
     let other_content = seen.first().map(|seen| seen.message);
@@ -154,16 +194,18 @@ fn route_one(
         Event::Message(message) | Event::Echo(message) => {
             file::file(record, message, other_content, facts, policy, ids, effects)
         }
-        Event::System { thread, text } => {
-            file::file_system(record, thread, text, facts, effects)
-        }
+        Event::System { thread, text } => file::file_system(record, thread, text, facts, effects),
         event => change::apply(record, event, facts, policy, effects),
     }
 }
 
 fn remember(record: &Prepared, facts: &mut Facts, policy: &Policy, effects: &mut Effects) {
     let (digest, message) = (record.envelope.digest, record.message_id());
-    facts.seen.entry(record.key).or_default().push(Seen { digest, message });
+    facts
+        .seen
+        .entry(record.key)
+        .or_default()
+        .push(Seen { digest, message });
     let channel = policy.channels.get(&record.envelope.channel);
     effects.seen.push(NewSeen {
         key: record.key,
@@ -192,8 +234,10 @@ pub fn sender_of(record: &Prepared, message: &InboundMessage) -> MessageSender {
 /// History and answers of machines to our own mail are filed without waking anybody.
 pub fn is_quiet(record: &Prepared) -> bool {
     let event = &record.envelope.event;
-    let answers_ours =
-        matches!(event.automatic, Some(Automatic::AutoReply | Automatic::ReadReceipt | Automatic::Loop));
+    let answers_ours = matches!(
+        event.automatic,
+        Some(Automatic::AutoReply | Automatic::ReadReceipt | Automatic::Loop)
+    );
     event.history || answers_ours
 }
 

@@ -101,7 +101,10 @@ pub struct StoredMessage {
 
 #[derive(Debug, Clone)]
 pub enum StoredContent {
-    Inbound { first: Arc<Envelope>, edit: Option<Arc<Envelope>> },
+    Inbound {
+        first: Arc<Envelope>,
+        edit: Option<Arc<Envelope>>,
+    },
     Written(Draft),
     /// The body is gone, or cannot be read: the reason.
     Unreadable(String),
@@ -210,11 +213,21 @@ pub struct Leased {
 /// What an attempt came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Settlement {
-    Sent { provider_ids: Vec<String>, namespace: Option<Namespace> },
-    Refused { reason: String },
-    Unknown { reason: String },
+    Sent {
+        provider_ids: Vec<String>,
+        namespace: Option<Namespace>,
+    },
+    Refused {
+        reason: String,
+    },
+    Unknown {
+        reason: String,
+    },
     /// Certainly not sent: again at this time (UTC microseconds).
-    Retry { at: i64, reason: String },
+    Retry {
+        at: i64,
+        reason: String,
+    },
 }
 
 /// A dead letter as listed.
@@ -282,7 +295,14 @@ pub trait Store: Send + Sync {
     /// Counts a try of a record before it is made.
     async fn count_attempt(&self, record: i64) -> Result<u32>;
     /// Makes a record a dead letter and moves the position past it.
-    async fn bury(&self, ownership: Ownership, record: i64, reason: String, attempts: u32, now: i64) -> Result<()>;
+    async fn bury(
+        &self,
+        ownership: Ownership,
+        record: i64,
+        reason: String,
+        attempts: u32,
+        now: i64,
+    ) -> Result<()>;
 
     // Channels.
     async fn cursor(&self, channel: &ChannelId) -> Result<Option<Cursor>>;
@@ -304,7 +324,11 @@ pub trait Store: Send + Sync {
 
     // Reading. What the actor may not see does not exist for it.
     async fn queues(&self, actor: Actor) -> Result<Vec<QueueDepth>>;
-    async fn conversations(&self, actor: Actor, filter: ConversationFilter) -> Result<Vec<Conversation>>;
+    async fn conversations(
+        &self,
+        actor: Actor,
+        filter: ConversationFilter,
+    ) -> Result<Vec<Conversation>>;
     async fn conversation(&self, actor: Actor, id: ConversationId) -> Result<Option<Conversation>>;
     /// Newest first, from `from` (or the newest) backwards.
     async fn messages(
@@ -318,7 +342,9 @@ pub trait Store: Send + Sync {
     async fn contact(&self, actor: Actor, id: ContactId) -> Result<Option<StoredContact>>;
     async fn participants(&self, actor: Actor, id: ConversationId) -> Result<Vec<Participant>> {
         let conversation = self.conversation(actor, id).await?;
-        Ok(conversation.map(|conversation| conversation.detail.participants).unwrap_or_default())
+        Ok(conversation
+            .map(|conversation| conversation.detail.participants)
+            .unwrap_or_default())
     }
 
     // Sending.

@@ -17,11 +17,12 @@ use crate::store::{ConversationFilter, StoredMessage};
 
 use super::App;
 use super::auth::{Caller, Reading, Working};
+use super::body::NoBody;
 use super::documentation::{Authenticated, BadParameters, Contested, NoSuchThing, UnexpectedBody};
 use super::messages::page_of_messages;
 use super::problem::{ApiError, ApiResult};
 use super::queues::known_queue;
-use super::request::{IfMatch, NoBody, Params, Segment, expands_messages, limit_of, now};
+use super::request::{IfMatch, Params, Segment, expands_messages, limit_of, now};
 use super::views::explanation::{ConversationExplanation, ExplainedMessage};
 use super::views::message::MessageView;
 use super::views::{ConversationView, List};

@@ -8,9 +8,10 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use connector_api::{WebhookReply, WebhookRequest};
 
+use super::body::read_body;
 use super::documentation::HookRefused;
 use super::problem::{ApiError, ApiResult, Kind};
-use super::request::{Segment, read_body};
+use super::request::Segment;
 use super::{App, HookAnswer};
 
 /// Delivers events to a webhook channel.

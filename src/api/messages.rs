@@ -16,12 +16,11 @@ use crate::store::{NewReply, StoredMessage};
 
 use super::App;
 use super::auth::{Caller, Reading, Working};
+use super::body::{ObjectBody, text_of};
 use super::conversations::{PageParams, conversation_id, cursor_of};
 use super::documentation::{Authenticated, BadBody, BadParameters, Contested, NoSuchThing};
 use super::problem::{ApiError, ApiResult};
-use super::request::{
-    IdempotencyKey, IfMatch, ObjectBody, Params, Segment, limit_of, now, text_of,
-};
+use super::request::{IdempotencyKey, IfMatch, Params, Segment, limit_of, now};
 use super::views::List;
 use super::views::message::MessageView;
 

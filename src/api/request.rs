@@ -1,163 +1,23 @@
-//! Reading requests: bodies under a cap and a deadline, parameters and headers with errors that
-//! name what would be right.
+//! Reading parameters and headers, with errors that name what would be right.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use axum::extract::{FromRequestParts, Path, Query};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, header};
-use bytes::{Bytes, BytesMut};
-use futures::StreamExt;
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Value};
 
 use crate::clock::micros;
 
 use super::App;
 use super::problem::{ApiError, ApiResult, Kind};
 
-/// The largest body of an API call: a text of the longest length, escaped, fits.
-pub const BODY_BYTES_MAX: usize = 1024 * 1024;
-/// All of a body must be there within this time, so that slow senders hold nothing for long.
-pub const BODY_READ_MAX: Duration = Duration::from_secs(30);
-pub const TEXT_CHARS_MAX: usize = 100_000;
 pub const IDEMPOTENCY_KEY_CHARS_MAX: usize = 255;
 pub const IF_MATCH: &str = "If-Match";
 pub const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
 pub const PAGE_ITEMS_MAX: u32 = 100;
 pub const PAGE_ITEMS_DEFAULT: u32 = 50;
-
-/// The whole body; refused by its declared length before a byte is read, and while it is read.
-pub async fn read_body(request: Request, bytes_max: usize) -> ApiResult<Bytes> {
-    let too_large = || {
-        ApiError::new(
-            Kind::TooLarge,
-            format!("the body may have {bytes_max} bytes"),
-        )
-    };
-    let declared = request.headers().get(header::CONTENT_LENGTH);
-    let declared = declared.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-    if declared.is_some_and(|length| length > bytes_max as u64) {
-        return Err(too_large());
-    }
-    let reading = async {
-        let mut stream = request.into_body().into_data_stream();
-        let mut body = BytesMut::new();
-        while let Some(chunk) = stream.next().await {
-            let chunk = chunk
-                .map_err(|_| ApiError::new(Kind::BadRequest, "the body ended before its end"))?;
-            if body.len() + chunk.len() > bytes_max {
-                return Err(too_large());
-            }
-            body.extend_from_slice(&chunk);
-        }
-        Ok(body.freeze())
-    };
-    match tokio::time::timeout(BODY_READ_MAX, reading).await {
-        Ok(read) => read,
-        Err(_) => Err(ApiError::new(
-            Kind::RequestTimeout,
-            format!(
-                "the body did not arrive within {} s",
-                BODY_READ_MAX.as_secs()
-            ),
-        )),
-    }
-}
-
-/// A body that is one JSON object, with its bytes. serde_json refuses nesting deeper than 128.
-pub struct ObjectBody {
-    pub bytes: Bytes,
-    pub object: Map<String, Value>,
-}
-
-impl FromRequest<Arc<App>> for ObjectBody {
-    type Rejection = ApiError;
-
-    async fn from_request(request: Request, _app: &Arc<App>) -> ApiResult<Self> {
-        if !is_json(request.headers()) {
-            return Err(ApiError::new(
-                Kind::UnsupportedMediaType,
-                "send the body as Content-Type: application/json",
-            ));
-        }
-        let bytes = read_body(request, BODY_BYTES_MAX).await?;
-        let object = object_of(&bytes)?;
-        Ok(Self { bytes, object })
-    }
-}
-
-/// No body, or an empty object: for actions that take nothing (yet).
-pub struct NoBody;
-
-impl FromRequest<Arc<App>> for NoBody {
-    type Rejection = ApiError;
-
-    async fn from_request(request: Request, _app: &Arc<App>) -> ApiResult<Self> {
-        let bytes = read_body(request, BODY_BYTES_MAX).await?;
-        if bytes.is_empty() {
-            return Ok(Self);
-        }
-        match object_of(&bytes)?.keys().next() {
-            None => Ok(Self),
-            Some(unknown) => Err(unknown_field(unknown, &[])),
-        }
-    }
-}
-
-fn is_json(headers: &HeaderMap) -> bool {
-    let value = headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok());
-    let essence = value
-        .and_then(|value| value.split(';').next())
-        .map(str::trim);
-    essence.is_some_and(|essence| essence.eq_ignore_ascii_case("application/json"))
-}
-
-fn object_of(bytes: &[u8]) -> ApiResult<Map<String, Value>> {
-    serde_json::from_slice(bytes).map_err(|error| {
-        let kind = match error.classify() {
-            serde_json::error::Category::Data => Kind::Unprocessable,
-            _ => Kind::BadRequest,
-        };
-        ApiError::new(kind, format!("the body is not a JSON object: {error}"))
-    })
-}
-
-/// The text of a body that has nothing else in it; `reserved` fields have a meaning later.
-pub fn text_of(object: &Map<String, Value>, reserved: &[&str]) -> ApiResult<String> {
-    for name in object.keys() {
-        if reserved.contains(&name.as_str()) {
-            let detail = format!("\"{name}\" is reserved, not yet supported");
-            return Err(ApiError::new(Kind::ReservedField, detail).field(name));
-        }
-        if name != "text" {
-            return Err(unknown_field(name, &["text"]));
-        }
-    }
-    let wrong = |detail: &str| Err(ApiError::new(Kind::Unprocessable, detail).field("text"));
-    match object.get("text") {
-        None => wrong("\"text\" is missing"),
-        Some(Value::String(text)) if text.trim().is_empty() => wrong("\"text\" is empty"),
-        Some(Value::String(text)) if text.chars().count() > TEXT_CHARS_MAX => {
-            wrong(&format!("\"text\" may have {TEXT_CHARS_MAX} characters"))
-        }
-        Some(Value::String(text)) => Ok(text.clone()),
-        Some(_) => wrong("\"text\" must be a string"),
-    }
-}
-
-fn unknown_field(name: &str, allowed: &[&str]) -> ApiError {
-    let detail = match allowed {
-        [] => format!("there is no field \"{name}\": this takes no body"),
-        allowed => format!("there is no field \"{name}\": use {}", allowed.join(", ")),
-    };
-    ApiError::new(Kind::Unprocessable, detail)
-        .field(name)
-        .allowed(allowed.iter().copied())
-}
 
 /// A part of the path.
 pub struct Segment(pub String);
@@ -370,36 +230,6 @@ mod tests {
                 (400, Some("limit")),
                 "{text}"
             );
-        }
-    }
-
-    #[test]
-    fn a_text_is_all_that_a_message_has_and_everything_else_is_named() {
-        let read = |body: serde_json::Value| {
-            text_of(body.as_object().unwrap(), &["subject"])
-                .map_err(|error| (error.problem.uri, error.problem.field.unwrap()))
-        };
-        let [unusable, reserved] = [Kind::Unprocessable, Kind::ReservedField].map(Kind::uri);
-        let long = "x".repeat(TEXT_CHARS_MAX);
-        assert_eq!(read(serde_json::json!({ "text": long })), Ok(long.clone()));
-        let refused = [
-            (serde_json::json!({}), &unusable, "text"),
-            (serde_json::json!({ "text": 5 }), &unusable, "text"),
-            (serde_json::json!({ "text": " \n" }), &unusable, "text"),
-            (serde_json::json!({ "text": long + "x" }), &unusable, "text"),
-            (
-                serde_json::json!({ "text": "a", "subject": null }),
-                &reserved,
-                "subject",
-            ),
-            (
-                serde_json::json!({ "text": "a", "txet": "b" }),
-                &unusable,
-                "txet",
-            ),
-        ];
-        for (body, uri, field) in refused {
-            assert_eq!(read(body), Err((uri.clone(), field.to_owned())));
         }
     }
 }

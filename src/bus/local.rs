@@ -63,7 +63,10 @@ impl LocalBus {
         let tail = Tail::default();
         tail.hold().floor = newest;
         tail.lag.store(undecided, Ordering::Release);
-        Ok(Self { store, tail: Arc::new(tail) })
+        Ok(Self {
+            store,
+            tail: Arc::new(tail),
+        })
     }
 
     /// Records accepted and not yet decided.
@@ -72,7 +75,11 @@ impl LocalBus {
     }
 
     fn refuse_overload(&self) -> Result<(), BusError> {
-        let overloaded = |reason: &str| Err(BusError::Overloaded { reason: reason.to_owned() });
+        let overloaded = |reason: &str| {
+            Err(BusError::Overloaded {
+                reason: reason.to_owned(),
+            })
+        };
         if self.lag() > LAG_RECORDS_MAX {
             return overloaded("the router is too far behind");
         }
@@ -99,7 +106,10 @@ impl LocalBus {
             },
             move |(id, body)| tail.push_one(*id, decode(body), body.len()),
         );
-        appended.await.map(|_| ()).map_err(|error| BusError::Unavailable(error.to_string()))
+        appended
+            .await
+            .map(|_| ())
+            .map_err(|error| BusError::Unavailable(error.to_string()))
     }
 }
 
@@ -122,7 +132,12 @@ impl Bus for LocalBus {
         }
     }
 
-    async fn read(&self, _partition: u32, position: i64, records_max: usize) -> Result<Vec<Record>, BusError> {
+    async fn read(
+        &self,
+        _partition: u32,
+        position: i64,
+        records_max: usize,
+    ) -> Result<Vec<Record>, BusError> {
         loop {
             let arrived = self.tail.arrived.notified();
             let records = match self.tail.after(position, records_max) {
@@ -147,14 +162,20 @@ impl LocalBus {
             let rows = statement.query_map(params![position, records_max as i64], |row| {
                 let body: Option<Vec<u8>> = row.get(1)?;
                 let content = body.map_or_else(
-                    || Content::Unreadable { reason: "its body is missing".to_owned() },
+                    || Content::Unreadable {
+                        reason: "its body is missing".to_owned(),
+                    },
                     |body| decode(&body),
                 );
-                Ok(Record { offset: row.get(0)?, content })
+                Ok(Record {
+                    offset: row.get(0)?,
+                    content,
+                })
             })?;
             Ok(rows.collect::<rusqlite::Result<Vec<_>>>()?)
         });
-        read.await.map_err(|error| BusError::Unavailable(error.to_string()))
+        read.await
+            .map_err(|error| BusError::Unavailable(error.to_string()))
     }
 
     /// Tells the log that records were decided.
@@ -173,7 +194,9 @@ fn insert(tx: &mut Tx<'_>, records: &[NewRecord]) -> Result<i64, StoreError> {
         insert_body(tx, id, record.envelope.arrived_at, record.key, &record.body)?;
         if let Some(raw) = &record.raw {
             tx.conn
-                .prepare_cached("INSERT INTO raw (id, content, sha256, bytes_len) VALUES (?1, ?2, ?3, ?4)")?
+                .prepare_cached(
+                    "INSERT INTO raw (id, content, sha256, bytes_len) VALUES (?1, ?2, ?3, ?4)",
+                )?
                 .execute(params![
                     id,
                     raw.inline.as_deref(),
@@ -192,11 +215,19 @@ fn insert(tx: &mut Tx<'_>, records: &[NewRecord]) -> Result<i64, StoreError> {
     Ok(first)
 }
 
-fn insert_body(tx: &Tx<'_>, id: i64, arrived_at: i64, key: RecordKey, body: &[u8]) -> Result<(), StoreError> {
+fn insert_body(
+    tx: &Tx<'_>,
+    id: i64,
+    arrived_at: i64,
+    key: RecordKey,
+    body: &[u8],
+) -> Result<(), StoreError> {
     tx.conn
         .prepare_cached("INSERT INTO log (record, arrived_at, record_key) VALUES (?1, ?2, ?3)")?
         .execute(params![id, arrived_at, key.0 as i64])?;
-    tx.conn.prepare_cached("INSERT INTO body (id, content) VALUES (?1, ?2)")?.execute(params![id, body])?;
+    tx.conn
+        .prepare_cached("INSERT INTO body (id, content) VALUES (?1, ?2)")?
+        .execute(params![id, body])?;
     Ok(())
 }
 
@@ -208,7 +239,11 @@ impl Tail {
     /// Called on the writer's thread, in commit order. Ids within one job are consecutive.
     fn push(&self, first: i64, records: &[NewRecord]) {
         for (offset, record) in (first..).zip(records) {
-            self.push_one(offset, Content::Envelope(record.envelope.clone()), record.body.len());
+            self.push_one(
+                offset,
+                Content::Envelope(record.envelope.clone()),
+                record.body.len(),
+            );
         }
     }
 
@@ -230,13 +265,25 @@ impl Tail {
         if held.floor > position {
             return None;
         }
-        let start = held.records.partition_point(|(record, _)| record.offset <= position);
-        Some(held.records.range(start..).take(records_max).map(|(record, _)| record.clone()).collect())
+        let start = held
+            .records
+            .partition_point(|(record, _)| record.offset <= position);
+        Some(
+            held.records
+                .range(start..)
+                .take(records_max)
+                .map(|(record, _)| record.clone())
+                .collect(),
+        )
     }
 
     fn drop_through(&self, position: i64) {
         let mut held = self.hold();
-        while held.records.front().is_some_and(|(record, _)| record.offset <= position) {
+        while held
+            .records
+            .front()
+            .is_some_and(|(record, _)| record.offset <= position)
+        {
             held.drop_oldest();
         }
     }

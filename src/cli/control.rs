@@ -75,12 +75,26 @@ impl Token {
         let config = common.load(Vec::new(), registrations)?;
         let alone = matches!(self, Self::Create { .. });
         let request = match self {
-            Self::Create { role, agent, queues, brands, label } => {
+            Self::Create {
+                role,
+                agent,
+                queues,
+                brands,
+                label,
+            } => {
                 check_reach(&config, &queues, &brands)?;
                 if role == Role::Agent && agent.is_none() {
-                    return Err(Failure::new("--role agent needs --agent NAME: conversations are assigned to that name"));
+                    return Err(Failure::new(
+                        "--role agent needs --agent NAME: conversations are assigned to that name",
+                    ));
                 }
-                Request::TokenCreate { label, role: role.as_str().to_owned(), agent, queues, brands }
+                Request::TokenCreate {
+                    label,
+                    role: role.as_str().to_owned(),
+                    agent,
+                    queues,
+                    brands,
+                }
             }
             Self::List => Request::TokenList,
             Self::Revoke { id } => Request::TokenRevoke { id },
@@ -89,7 +103,10 @@ impl Token {
         match (alone, answer.get("token").and_then(Value::as_str)) {
             (true, Some(token)) => {
                 print(token)?;
-                eprintln!("id {}", answer.get("id").and_then(Value::as_str).unwrap_or_default());
+                eprintln!(
+                    "id {}",
+                    answer.get("id").and_then(Value::as_str).unwrap_or_default()
+                );
             }
             _ => print_value(&answer)?,
         }
@@ -111,12 +128,23 @@ impl DeadLetters {
 }
 
 fn check_reach(config: &Config, queues: &[String], brands: &[String]) -> Result<(), Failure> {
-    let unknown_queue = queues.iter().find(|queue| !config.queues.keys().any(|known| known.as_str() == *queue));
+    let unknown_queue = queues
+        .iter()
+        .find(|queue| !config.queues.keys().any(|known| known.as_str() == *queue));
     if let Some(queue) = unknown_queue {
-        let known: Vec<&str> = config.queues.keys().map(connector_api::QueueId::as_str).collect();
-        return Err(Failure::new(format!("there is no queue \"{queue}\"; the configuration has {}", known.join(", "))));
+        let known: Vec<&str> = config
+            .queues
+            .keys()
+            .map(connector_api::QueueId::as_str)
+            .collect();
+        return Err(Failure::new(format!(
+            "there is no queue \"{queue}\"; the configuration has {}",
+            known.join(", ")
+        )));
     }
-    let unknown_brand = brands.iter().find(|brand| !config.brands.keys().any(|known| known.as_str() == *brand));
+    let unknown_brand = brands
+        .iter()
+        .find(|brand| !config.brands.keys().any(|known| known.as_str() == *brand));
     match unknown_brand {
         Some(brand) => Err(Failure::new(format!("there is no brand \"{brand}\""))),
         None => Ok(()),
@@ -139,7 +167,11 @@ fn print(line: &str) -> Result<(), Failure> {
     }
 }
 
-fn carry_out(config: &Config, registrations: &[Registration], request: &Request) -> Result<Value, Failure> {
+fn carry_out(
+    config: &Config,
+    registrations: &[Registration],
+    request: &Request,
+) -> Result<Value, Failure> {
     let answer = runtime()?.block_on(async {
         if let Some(answer) = ask(&config.server.data_dir, request).await {
             return Ok(answer);
@@ -155,7 +187,11 @@ fn carry_out(config: &Config, registrations: &[Registration], request: &Request)
 }
 
 /// What the daemon would use, on a data directory that no daemon holds.
-fn offline(config: &Config, registrations: &[Registration], data_dir: &DataDir) -> Result<Control, Failure> {
+fn offline(
+    config: &Config,
+    registrations: &[Registration],
+    data_dir: &DataDir,
+) -> Result<Control, Failure> {
     let store = open_store(config, data_dir).map_err(Failure::new)?;
     blobs::Blobs::open(&data_dir.path).map_err(Failure::new)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -165,5 +201,10 @@ fn offline(config: &Config, registrations: &[Registration], data_dir: &DataDir) 
     let built = channels::build(config, registrations, &clock, &http).unwrap_or_default();
     let keys = Keys::derive(store.installation_key());
     let policy = Arc::new(policy(config, &built, &keys));
-    Ok(Control { store, policy, ids: keys.ids, clock })
+    Ok(Control {
+        store,
+        policy,
+        ids: keys.ids,
+        clock,
+    })
 }

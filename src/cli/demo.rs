@@ -52,7 +52,8 @@ impl Demo {
             Some(dir) => dir.clone(),
             None => std::env::temp_dir().join(format!("switchboard-demo-{}", std::process::id())),
         };
-        fs::create_dir_all(&dir).map_err(|error| Failure::new(format!("{}: {error}", dir.display())))?;
+        fs::create_dir_all(&dir)
+            .map_err(|error| Failure::new(format!("{}: {error}", dir.display())))?;
         let own = common.data_dir.is_none();
         let result = runtime()?.block_on(self.play(&dir, registrations));
         if own && let Err(error) = fs::remove_dir_all(&dir) {
@@ -63,23 +64,37 @@ impl Demo {
 
     async fn play(self, dir: &Path, registrations: &[Registration]) -> CommandResult {
         let shop = shop::Shop::start().await.map_err(Failure::new)?;
-        let registrations: Vec<Registration> =
-            registrations.iter().copied().chain([Registration::of::<DemoMail>()]).collect();
+        let registrations: Vec<Registration> = registrations
+            .iter()
+            .copied()
+            .chain([Registration::of::<DemoMail>()])
+            .collect();
         let file = write_config(dir, &shop.url).map_err(Failure::new)?;
         let sources = Sources {
             file: Some(file),
             env: BTreeMap::new(),
             flags: vec![
                 Flag::new("--listen", "server.listen", &self.listen),
-                Flag::new("--data-dir", "server.data_dir", dir.join("data").to_string_lossy()),
+                Flag::new(
+                    "--data-dir",
+                    "server.data_dir",
+                    dir.join("data").to_string_lossy(),
+                ),
             ],
         };
-        let config = config::load(&sources, &registrations).map_err(|errors| Failure::config(&errors))?;
+        let config =
+            config::load(&sources, &registrations).map_err(|errors| Failure::config(&errors))?;
         logs(&config);
         let data_dir = config.server.data_dir.clone();
-        let chat = config.channels.iter().find(|(id, _)| id.as_str() == "shop-chat").map(|(_, chat)| chat.clone());
+        let chat = config
+            .channels
+            .iter()
+            .find(|(id, _)| id.as_str() == "shop-chat")
+            .map(|(_, chat)| chat.clone());
         let chat = chat.ok_or_else(|| Failure::new("the demo has no chat"))?;
-        let daemon = Daemon::start(config, &registrations).await.map_err(start_failure)?;
+        let daemon = Daemon::start(config, &registrations)
+            .await
+            .map_err(start_failure)?;
         let address = daemon.address;
         println!("Switchboard listens on http://{address}. A sample day at a shop:\n");
 
@@ -94,7 +109,10 @@ impl Demo {
             println!("\nIt stays up until Ctrl-C. Answers appear here as the customer gets them.");
             wait_for_signal().await?;
         }
-        if tokio::time::timeout(SHUTDOWN_MAX, daemon.stop()).await.is_err() {
+        if tokio::time::timeout(SHUTDOWN_MAX, daemon.stop())
+            .await
+            .is_err()
+        {
             return Err(Failure::new("stopping took too long"));
         }
         Ok(ExitCode::SUCCESS)
@@ -177,7 +195,11 @@ impl<'a> Stage<'a> {
             day::What::Webhook(body) => self.webhook(body, address).await?,
             day::What::Foreign(bytes) => {
                 let now = micros(SystemClock.now());
-                self.daemon.bus.append_bytes(bytes.clone(), now).await.map_err(Failure::new)?;
+                self.daemon
+                    .bus
+                    .append_bytes(bytes.clone(), now)
+                    .await
+                    .map_err(Failure::new)?;
             }
         }
         self.wait_until_decided().await?;
@@ -188,19 +210,41 @@ impl<'a> Stage<'a> {
 
     async fn mail(&self, text: &str) -> Result<(), Failure> {
         let id = "support-mail".parse().map_err(Failure::new)?;
-        let channel = self.daemon.channels.get(&id).ok_or_else(|| Failure::new("the demo has no mailbox"))?;
+        let channel = self
+            .daemon
+            .channels
+            .get(&id)
+            .ok_or_else(|| Failure::new("the demo has no mailbox"))?;
         let body = text.replace('\n', "\r\n").into();
-        let request = WebhookRequest { body, received_at: SystemClock.now(), ..WebhookRequest::default() };
-        let events = channel.connector.parse_captured(&request).map_err(Failure::new)?;
-        self.daemon.intake.accept(channel, events).await.map_err(Failure::new)
+        let request = WebhookRequest {
+            body,
+            received_at: SystemClock.now(),
+            ..WebhookRequest::default()
+        };
+        let events = channel
+            .connector
+            .parse_captured(&request)
+            .map_err(Failure::new)?;
+        self.daemon
+            .intake
+            .accept(channel, events)
+            .await
+            .map_err(Failure::new)
     }
 
-    async fn webhook(&self, body: &serde_json::Value, address: std::net::SocketAddr) -> Result<(), Failure> {
+    async fn webhook(
+        &self,
+        body: &serde_json::Value,
+        address: std::net::SocketAddr,
+    ) -> Result<(), Failure> {
         let body = body.to_string();
         let id = format!("delivery-{}", self.delivered);
         let headers = channels::test_headers(&self.chat, &id, SystemClock.now(), body.as_bytes());
         let headers = headers.map_err(Failure::new)?;
-        let mut request = self.http.post(format!("http://{address}/hooks/shop-chat")).body(body);
+        let mut request = self
+            .http
+            .post(format!("http://{address}/hooks/shop-chat"))
+            .body(body);
         for (name, value) in headers {
             request = request.header(name, value);
         }
@@ -226,23 +270,41 @@ impl<'a> Stage<'a> {
         let store: &dyn Store = self.daemon.store.as_ref();
         let now = everything(store).await?;
         let dead = store.dead_letters(100).await.map_err(Failure::new)?;
-        let fresh: Vec<&StoredMessage> = now.values().filter(|message| !self.known.contains_key(&message.id)).collect();
-        let inbound = fresh.iter().find(|message| message.author.is_inbound()).copied().cloned();
+        let fresh: Vec<&StoredMessage> = now
+            .values()
+            .filter(|message| !self.known.contains_key(&message.id))
+            .collect();
+        let inbound = fresh
+            .iter()
+            .find(|message| message.author.is_inbound())
+            .copied()
+            .cloned();
         // An acknowledgement that leaves meanwhile is not what this item did.
-        let mut candidates = now.values().filter(|message| message.author != Author::Automation);
+        let mut candidates = now
+            .values()
+            .filter(|message| message.author != Author::Automation);
         let changed = candidates.find(|message| {
             self.known.get(&message.id).is_some_and(|before| {
-                before.delivery != message.delivery || before.edited != message.edited || before.deleted != message.deleted
+                before.delivery != message.delivery
+                    || before.edited != message.edited
+                    || before.deleted != message.deleted
             })
         });
         let outcome = if let Some(message) = &inbound {
             self.filed += 1;
             self.describe(store, message, fresh.len() > 1).await?
         } else if dead.len() > self.dead {
-            let reason = dead.first().map(|letter| letter.reason.clone()).unwrap_or_default();
+            let reason = dead
+                .first()
+                .map(|letter| letter.reason.clone())
+                .unwrap_or_default();
             format!("dead letter, kept with its bytes; the others go on ({reason})")
         } else if let Some(message) = changed {
-            let what = if message.edited { "changed the message it names" } else { "changed the state of a sent message" };
+            let what = if message.edited {
+                "changed the message it names"
+            } else {
+                "changed the state of a sent message"
+            };
             what.to_owned()
         } else {
             "known already: dropped as a redelivery".to_owned()
@@ -252,12 +314,30 @@ impl<'a> Stage<'a> {
         Ok(outcome)
     }
 
-    async fn describe(&self, store: &dyn Store, message: &StoredMessage, acknowledged: bool) -> Result<String, Failure> {
-        let found = store.conversation(supervisor(), message.conversation).await.map_err(Failure::new)?;
+    async fn describe(
+        &self,
+        store: &dyn Store,
+        message: &StoredMessage,
+        acknowledged: bool,
+    ) -> Result<String, Failure> {
+        let found = store
+            .conversation(supervisor(), message.conversation)
+            .await
+            .map_err(Failure::new)?;
         let conversation = found.ok_or_else(|| Failure::new("a message without a conversation"))?;
-        let id = self.keys.ids.encode(IdKind::Conversation, conversation.id.0);
-        let join = message.explanation.pointer("/join/rule").and_then(serde_json::Value::as_u64).unwrap_or(0);
-        let evidence = message.explanation.pointer("/identity/evidence").and_then(serde_json::Value::as_str);
+        let id = self
+            .keys
+            .ids
+            .encode(IdKind::Conversation, conversation.id.0);
+        let join = message
+            .explanation
+            .pointer("/join/rule")
+            .and_then(serde_json::Value::as_u64)
+            .unwrap_or(0);
+        let evidence = message
+            .explanation
+            .pointer("/identity/evidence")
+            .and_then(serde_json::Value::as_str);
         let place = match conversation.status.is_open() {
             true => format!("{} in {}", conversation.status.as_str(), conversation.queue),
             false => conversation.status.as_str().to_owned(),
@@ -274,7 +354,10 @@ impl<'a> Stage<'a> {
 
     async fn conclude(&self) -> Result<(), Failure> {
         let store: &dyn Store = self.daemon.store.as_ref();
-        println!("\n{} delivered, {} filed. The queues:", self.delivered, self.filed);
+        println!(
+            "\n{} delivered, {} filed. The queues:",
+            self.delivered, self.filed
+        );
         for queue in store.queues(supervisor()).await.map_err(Failure::new)? {
             println!("    {:<10} {} waiting", queue.id, queue.waiting);
         }
@@ -283,16 +366,36 @@ impl<'a> Stage<'a> {
 }
 
 fn supervisor() -> Actor {
-    Actor { role: Role::Supervisor, agent: Some("demo".to_owned()), queues: Vec::new(), brands: Vec::new() }
+    Actor {
+        role: Role::Supervisor,
+        agent: Some("demo".to_owned()),
+        queues: Vec::new(),
+        brands: Vec::new(),
+    }
 }
 
 /// The day is small: all of its messages.
 async fn everything(store: &dyn Store) -> Result<BTreeMap<MessageId, StoredMessage>, Failure> {
-    let filter = ConversationFilter { limit: 100, ..ConversationFilter::default() };
+    let filter = ConversationFilter {
+        limit: 100,
+        ..ConversationFilter::default()
+    };
     let mut messages = BTreeMap::new();
-    for conversation in store.conversations(supervisor(), filter).await.map_err(Failure::new)? {
-        let found = store.messages(supervisor(), conversation.id, None, 100).await.map_err(Failure::new)?;
-        messages.extend(found.into_iter().flatten().map(|message| (message.id, message)));
+    for conversation in store
+        .conversations(supervisor(), filter)
+        .await
+        .map_err(Failure::new)?
+    {
+        let found = store
+            .messages(supervisor(), conversation.id, None, 100)
+            .await
+            .map_err(Failure::new)?;
+        messages.extend(
+            found
+                .into_iter()
+                .flatten()
+                .map(|message| (message.id, message)),
+        );
     }
     Ok(messages)
 }
@@ -316,13 +419,16 @@ fn print_next_steps(address: &str, token: &str) {
     let body = json!({ "text": "Hello, your parcel leaves today." });
     println!("\nBe agent ada. Claim, read, answer:\n");
     println!("export TOKEN={token}");
-    println!("curl -sX POST -H \"Authorization: Bearer $TOKEN\" 'http://{address}/v1/queues/frontline/claim?expand=messages'");
+    println!(
+        "curl -sX POST -H \"Authorization: Bearer $TOKEN\" 'http://{address}/v1/queues/frontline/claim?expand=messages'"
+    );
     println!("export ID=cnv_…   # the id it answered");
-    println!("curl -s -H \"Authorization: Bearer $TOKEN\" http://{address}/v1/conversations/$ID/messages");
+    println!(
+        "curl -s -H \"Authorization: Bearer $TOKEN\" http://{address}/v1/conversations/$ID/messages"
+    );
     println!(
         "curl -sX POST -H \"Authorization: Bearer $TOKEN\" -H 'Idempotency-Key: first-answer' \
          -H 'Content-Type: application/json' -d '{body}' http://{address}/v1/conversations/$ID/messages"
     );
     println!("\nThe whole API: http://{address}/docs");
 }
-

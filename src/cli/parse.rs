@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use clap::Args;
 use connector_api::{
-    AttachmentBody, BuildContext, Bytes, Clock, Connector, Event, HttpClient, HttpRequest, HttpResponse,
-    InboundEvent, Registration, SecretRef, SecretResolver, SecretString, WebhookRequest,
+    AttachmentBody, BuildContext, Bytes, Clock, Connector, Event, HttpClient, HttpRequest,
+    HttpResponse, InboundEvent, Registration, SecretRef, SecretResolver, SecretString,
+    WebhookRequest,
 };
 use serde_json::{Value, json};
 
@@ -42,9 +43,12 @@ impl Parse {
         let headers = self.read_headers()?;
         let mut unread = Vec::new();
         for path in &self.files {
-            let events = read(path).and_then(|body| self.events(connector.as_ref(), &headers, body));
+            let events =
+                read(path).and_then(|body| self.events(connector.as_ref(), &headers, body));
             match events {
-                Ok(events) => events.into_iter().for_each(|event| println!("{}", line(event))),
+                Ok(events) => events
+                    .into_iter()
+                    .for_each(|event| println!("{}", line(event))),
                 Err(reason) => unread.push(format!("{}: {reason}", path.display())),
             }
         }
@@ -55,18 +59,37 @@ impl Parse {
     }
 
     /// The first configured channel of the connector; without one, a channel of its own example.
-    fn connector(&self, common: &Common, registrations: &[Registration]) -> Result<Box<dyn Connector>, Failure> {
-        let known: Vec<&str> = registrations.iter().map(|registration| registration.kind).collect();
-        let registration = registrations.iter().find(|registration| registration.kind == self.connector);
+    fn connector(
+        &self,
+        common: &Common,
+        registrations: &[Registration],
+    ) -> Result<Box<dyn Connector>, Failure> {
+        let known: Vec<&str> = registrations
+            .iter()
+            .map(|registration| registration.kind)
+            .collect();
+        let registration = registrations
+            .iter()
+            .find(|registration| registration.kind == self.connector);
         let registration = registration.ok_or_else(|| {
-            Failure::new(format!("there is no connector \"{}\"; there are {}", self.connector, known.join(", ")))
+            Failure::new(format!(
+                "there is no connector \"{}\"; there are {}",
+                self.connector,
+                known.join(", ")
+            ))
         })?;
         let config = common.load(Vec::new(), registrations)?;
-        let configured = config.channels.iter().find(|(_, channel)| channel.connector == self.connector);
+        let configured = config
+            .channels
+            .iter()
+            .find(|(_, channel)| channel.connector == self.connector);
         let (id, settings) = match configured {
             Some((id, channel)) => (id.clone(), channel.settings.clone()),
             None if self.verify => {
-                return Err(Failure::new(format!("--verify needs a {} channel in --config", self.connector)));
+                return Err(Failure::new(format!(
+                    "--verify needs a {} channel in --config",
+                    self.connector
+                )));
             }
             None => (
                 "parse".parse().map_err(Failure::new)?,
@@ -74,18 +97,29 @@ impl Parse {
             ),
         };
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let secrets: Arc<dyn SecretResolver> =
-            if self.verify { channels::secrets() } else { Arc::new(NoSecrets) };
+        let secrets: Arc<dyn SecretResolver> = if self.verify {
+            channels::secrets()
+        } else {
+            Arc::new(NoSecrets)
+        };
         let context = BuildContext::new(id, Default::default(), clock, Arc::new(NoHttp), secrets);
         (registration.build)(settings, context).map_err(Failure::new)
     }
 
     fn read_headers(&self) -> Result<Vec<(String, Bytes)>, Failure> {
-        let Some(path) = &self.headers else { return Ok(Vec::new()) };
-        let text = fs::read_to_string(path).map_err(|error| Failure::new(format!("{}: {error}", path.display())))?;
+        let Some(path) = &self.headers else {
+            return Ok(Vec::new());
+        };
+        let text = fs::read_to_string(path)
+            .map_err(|error| Failure::new(format!("{}: {error}", path.display())))?;
         let headers = text.lines().filter_map(|line| line.split_once(':'));
         Ok(headers
-            .map(|(name, value)| (name.trim().to_ascii_lowercase(), Bytes::from(value.trim().to_owned())))
+            .map(|(name, value)| {
+                (
+                    name.trim().to_ascii_lowercase(),
+                    Bytes::from(value.trim().to_owned()),
+                )
+            })
             .collect())
     }
 
@@ -107,7 +141,9 @@ impl Parse {
         {
             source.verify(&request).map_err(|error| error.to_string())?;
         }
-        connector.parse_captured(&request).map_err(|error| error.to_string())
+        connector
+            .parse_captured(&request)
+            .map_err(|error| error.to_string())
     }
 }
 
@@ -116,7 +152,9 @@ fn read(path: &PathBuf) -> Result<Bytes, String> {
     if size > FILE_BYTES_MAX {
         return Err(format!("larger than {FILE_BYTES_MAX} bytes"));
     }
-    fs::read(path).map(Bytes::from).map_err(|error| error.to_string())
+    fs::read(path)
+        .map(Bytes::from)
+        .map_err(|error| error.to_string())
 }
 
 /// A connector's example without the keys that belong to the daemon.
@@ -144,10 +182,25 @@ fn line(mut event: InboundEvent) -> Value {
             Some(message.text.clone()),
             message.attachments.iter().map(attachment).collect(),
         ),
-        Event::Edit { target, text, .. } => (None, json!({ "target": target }), Some(text.clone()), Vec::new()),
-        Event::Reaction { target, emoji, .. } => (None, json!({ "target": target }), Some(emoji.clone()), Vec::new()),
+        Event::Edit { target, text, .. } => (
+            None,
+            json!({ "target": target }),
+            Some(text.clone()),
+            Vec::new(),
+        ),
+        Event::Reaction { target, emoji, .. } => (
+            None,
+            json!({ "target": target }),
+            Some(emoji.clone()),
+            Vec::new(),
+        ),
         Event::Delete { target } => (None, json!({ "target": target }), None, Vec::new()),
-        Event::Receipt { target, reason, .. } => (None, json!({ "target": target }), reason.clone(), Vec::new()),
+        Event::Receipt { target, reason, .. } => (
+            None,
+            json!({ "target": target }),
+            reason.clone(),
+            Vec::new(),
+        ),
         Event::System { thread, text } => (None, json!(thread), Some(text.clone()), Vec::new()),
         _ => (None, Value::Null, None, Vec::new()),
     };
@@ -176,7 +229,9 @@ struct NoSecrets;
 
 impl SecretResolver for NoSecrets {
     fn resolve(&self, _: &SecretRef) -> connector_api::Result<SecretString> {
-        Ok(SecretString::from("not-a-secret-only-for-reading-captured-input".to_owned()))
+        Ok(SecretString::from(
+            "not-a-secret-only-for-reading-captured-input".to_owned(),
+        ))
     }
 }
 
@@ -186,6 +241,8 @@ struct NoHttp;
 #[connector_api::async_trait]
 impl HttpClient for NoHttp {
     async fn execute(&self, _: HttpRequest) -> connector_api::Result<HttpResponse> {
-        Err(connector_api::Error::unavailable("captured input is read offline"))
+        Err(connector_api::Error::unavailable(
+            "captured input is read offline",
+        ))
     }
 }

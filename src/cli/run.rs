@@ -13,19 +13,33 @@ use crate::config::{Flag, effective};
 use crate::daemon::{Daemon, SHUTDOWN_MAX, StartError};
 use crate::http::Reqwest;
 
-use super::{Common, CommandResult, Failure, logs, runtime};
+use super::{CommandResult, Common, Failure, logs, runtime};
 
 /// Runs the daemon until SIGTERM or SIGINT.
-pub fn run(common: &Common, listen: Option<String>, registrations: &[Registration]) -> CommandResult {
-    let flags = listen.map(|listen| Flag::new("--listen", "server.listen", listen)).into_iter().collect();
+pub fn run(
+    common: &Common,
+    listen: Option<String>,
+    registrations: &[Registration],
+) -> CommandResult {
+    let flags = listen
+        .map(|listen| Flag::new("--listen", "server.listen", listen))
+        .into_iter()
+        .collect();
     let config = common.load(flags, registrations)?;
     logs(&config);
     runtime()?.block_on(async {
-        let daemon = Daemon::start(config, registrations).await.map_err(start_failure)?;
+        let daemon = Daemon::start(config, registrations)
+            .await
+            .map_err(start_failure)?;
         let name = wait_for_signal().await?;
         info!("{name} received, stopping");
-        if tokio::time::timeout(SHUTDOWN_MAX, daemon.stop()).await.is_err() {
-            return Err(Failure::new("stopping took too long, ended all the same; what was accepted is durable"));
+        if tokio::time::timeout(SHUTDOWN_MAX, daemon.stop())
+            .await
+            .is_err()
+        {
+            return Err(Failure::new(
+                "stopping took too long, ended all the same; what was accepted is durable",
+            ));
         }
         Ok(ExitCode::SUCCESS)
     })
@@ -40,7 +54,9 @@ pub fn start_failure(error: StartError) -> Failure {
 
 /// Returns the name of the signal that ends the process.
 pub async fn wait_for_signal() -> Result<&'static str, Failure> {
-    let listen = |kind| signal(kind).map_err(|error| Failure::new(format!("listening for signals: {error}")));
+    let listen = |kind| {
+        signal(kind).map_err(|error| Failure::new(format!("listening for signals: {error}")))
+    };
     let mut terminate = listen(SignalKind::terminate())?;
     let mut interrupt = listen(SignalKind::interrupt())?;
     Ok(tokio::select! {
@@ -54,9 +70,11 @@ pub fn check(common: &Common, print: bool, registrations: &[Registration]) -> Co
     let config = common.load(Vec::new(), registrations)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
-    let http = Reqwest::new().map_err(|error| Failure::new(format!("building the HTTP client: {error}")))?;
+    let http = Reqwest::new()
+        .map_err(|error| Failure::new(format!("building the HTTP client: {error}")))?;
     let http: Arc<dyn HttpClient> = Arc::new(http);
-    channels::build(&config, registrations, &clock, &http).map_err(|errors| Failure::config(&errors))?;
+    channels::build(&config, registrations, &clock, &http)
+        .map_err(|errors| Failure::config(&errors))?;
     if print {
         println!("{}", effective(&config));
     } else {

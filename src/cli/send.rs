@@ -31,8 +31,12 @@ pub struct Send {
 impl Send {
     pub fn run(self, common: &Common, registrations: &[Registration]) -> CommandResult {
         let config = common.load(Vec::new(), registrations)?;
-        let channel = config.channels.iter().find(|(id, _)| id.as_str() == self.channel);
-        let (_, channel) = channel.ok_or_else(|| Failure::new(format!("there is no channel \"{}\"", self.channel)))?;
+        let channel = config
+            .channels
+            .iter()
+            .find(|(id, _)| id.as_str() == self.channel);
+        let (_, channel) = channel
+            .ok_or_else(|| Failure::new(format!("there is no channel \"{}\"", self.channel)))?;
         let now = SystemClock.now();
         let id = uuid::Uuid::now_v7().as_simple().to_string();
         let body = json!({
@@ -40,18 +44,29 @@ impl Send {
             "from": { "id": self.from }, "text": self.text, "sent_at": now.to_string(),
         })
         .to_string();
-        let headers = channels::test_headers(channel, &id, now, body.as_bytes()).map_err(Failure::new)?;
+        let headers =
+            channels::test_headers(channel, &id, now, body.as_bytes()).map_err(Failure::new)?;
         let url = format!("http://{}/hooks/{}", config.server.listen, self.channel);
         drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
         let answer = runtime()?.block_on(async move {
-            let mut request = reqwest::Client::new().post(&url).timeout(ANSWER_WAIT).body(body);
+            let mut request = reqwest::Client::new()
+                .post(&url)
+                .timeout(ANSWER_WAIT)
+                .body(body);
             for (name, value) in headers {
                 request = request.header(name, value);
             }
-            let response = request.send().await.map_err(|error| Failure::new(format!("sending to {url}: {error}")))?;
+            let response = request
+                .send()
+                .await
+                .map_err(|error| Failure::new(format!("sending to {url}: {error}")))?;
             let status = response.status();
             let text = response.text().await.map_err(Failure::new)?;
-            if status.is_success() { Ok(text) } else { Err(Failure::new(format!("{url} answered {status}: {text}"))) }
+            if status.is_success() {
+                Ok(text)
+            } else {
+                Err(Failure::new(format!("{url} answered {status}: {text}")))
+            }
         })?;
         println!("{answer}");
         Ok(ExitCode::SUCCESS)

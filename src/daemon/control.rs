@@ -27,12 +27,24 @@ const BODY_SHOWN_BYTES_MAX: usize = 64 * 1024;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "snake_case")]
 pub enum Request {
-    TokenCreate { label: String, role: String, agent: Option<String>, queues: Vec<String>, brands: Vec<String> },
+    TokenCreate {
+        label: String,
+        role: String,
+        agent: Option<String>,
+        queues: Vec<String>,
+        brands: Vec<String>,
+    },
     TokenList,
-    TokenRevoke { id: String },
+    TokenRevoke {
+        id: String,
+    },
     DeadLetterList,
-    DeadLetterShow { id: String },
-    DeadLetterRedrive { id: String },
+    DeadLetterShow {
+        id: String,
+    },
+    DeadLetterRedrive {
+        id: String,
+    },
 }
 
 /// `result`, or `error` for a person.
@@ -63,12 +75,29 @@ impl Control {
         let text = |error: StoreError| error.to_string();
         let now = micros(self.clock.now());
         match request {
-            Request::TokenCreate { label, role, agent, queues, brands } => {
+            Request::TokenCreate {
+                label,
+                role,
+                agent,
+                queues,
+                brands,
+            } => {
                 let (secret, hash) = token::mint();
-                let new = Token { id: 0, label, role, agent, queues, brands, created_at: now, revoked_at: None };
+                let new = Token {
+                    id: 0,
+                    label,
+                    role,
+                    agent,
+                    queues,
+                    brands,
+                    created_at: now,
+                    revoked_at: None,
+                };
                 let made = self.store.create_token(hash, new).await.map_err(text)?;
                 let secret = connector_api::ExposeSecret::expose_secret(&secret).to_owned();
-                Ok(serde_json::json!({ "id": self.ids.encode(IdKind::Token, made.id), "token": secret }))
+                Ok(
+                    serde_json::json!({ "id": self.ids.encode(IdKind::Token, made.id), "token": secret }),
+                )
             }
             Request::TokenList => {
                 let tokens = self.store.tokens().await.map_err(text)?;
@@ -83,17 +112,33 @@ impl Control {
                 }
             }
             Request::DeadLetterList => {
-                let letters = self.store.dead_letters(DEAD_LETTERS_LISTED).await.map_err(text)?;
-                Ok(letters.iter().map(|letter| self.letter_view(letter, false)).collect())
+                let letters = self
+                    .store
+                    .dead_letters(DEAD_LETTERS_LISTED)
+                    .await
+                    .map_err(text)?;
+                Ok(letters
+                    .iter()
+                    .map(|letter| self.letter_view(letter, false))
+                    .collect())
             }
             Request::DeadLetterShow { id } => {
-                let found = self.store.dead_letter(self.letter_number(&id)?).await.map_err(text)?;
+                let found = self
+                    .store
+                    .dead_letter(self.letter_number(&id)?)
+                    .await
+                    .map_err(text)?;
                 let found = found.ok_or_else(|| format!("there is no dead letter {id}"))?;
                 Ok(self.letter_view(&found, true))
             }
             Request::DeadLetterRedrive { id } => {
                 let number = self.letter_number(&id)?;
-                match self.store.redrive(number, self.policy.clone(), now).await.map_err(text)? {
+                match self
+                    .store
+                    .redrive(number, self.policy.clone(), now)
+                    .await
+                    .map_err(text)?
+                {
                     true => Ok(serde_json::json!({ "id": id, "state": "filed" })),
                     false => Err(format!("{id} is not a parked dead letter")),
                 }
@@ -102,7 +147,9 @@ impl Control {
     }
 
     fn letter_number(&self, id: &str) -> Result<i64, String> {
-        self.ids.decode(IdKind::Message, id).ok_or_else(|| format!("there is no dead letter {id}"))
+        self.ids
+            .decode(IdKind::Message, id)
+            .ok_or_else(|| format!("there is no dead letter {id}"))
     }
 
     fn token_view(&self, token: &Token) -> serde_json::Value {
@@ -120,7 +167,8 @@ impl Control {
         });
         if with_body {
             let body = letter.body.as_deref().unwrap_or_default();
-            let shown = String::from_utf8_lossy(body.get(..BODY_SHOWN_BYTES_MAX).unwrap_or(body)).into_owned();
+            let shown = String::from_utf8_lossy(body.get(..BODY_SHOWN_BYTES_MAX).unwrap_or(body))
+                .into_owned();
             view["body"] = serde_json::Value::String(shown);
             view["body_bytes"] = body.len().into();
         }
@@ -134,9 +182,16 @@ pub fn socket_path(data_dir: &Path) -> PathBuf {
 }
 
 /// Listens in the data directory, which only its owner may enter.
-pub fn serve(data_dir: &Path, control: Control, stop: CancellationToken) -> Result<JoinHandle<()>, StartError> {
+pub fn serve(
+    data_dir: &Path,
+    control: Control,
+    stop: CancellationToken,
+) -> Result<JoinHandle<()>, StartError> {
     let path = socket_path(data_dir);
-    let failed = |error| StartError::DataDir { path: path.clone(), error };
+    let failed = |error| StartError::DataDir {
+        path: path.clone(),
+        error,
+    };
     // A socket left by a killed daemon; the lock says that none is running.
     if path.exists() {
         std::fs::remove_file(&path).map_err(failed)?;
@@ -163,7 +218,9 @@ pub fn serve(data_dir: &Path, control: Control, stop: CancellationToken) -> Resu
 async fn converse(stream: UnixStream, control: Arc<Control>) {
     let (reader, mut writer) = stream.into_split();
     let mut line = String::new();
-    let read = BufReader::new(reader.take(REQUEST_BYTES_MAX)).read_line(&mut line).await;
+    let read = BufReader::new(reader.take(REQUEST_BYTES_MAX))
+        .read_line(&mut line)
+        .await;
     let answer = match read.map(|_| serde_json::from_str(&line)) {
         Ok(Ok(request)) => control.answer(request).await,
         Ok(Err(error)) => Answer::Error(format!("reading the request: {error}")),
@@ -180,8 +237,14 @@ pub async fn ask(data_dir: &Path, request: &Request) -> Option<Answer> {
     let stream = UnixStream::connect(socket_path(data_dir)).await.ok()?;
     let (reader, mut writer) = stream.into_split();
     let text = serde_json::to_string(request).ok()?;
-    writer.write_all(format!("{text}\n").as_bytes()).await.ok()?;
+    writer
+        .write_all(format!("{text}\n").as_bytes())
+        .await
+        .ok()?;
     let mut line = String::new();
     BufReader::new(reader).read_line(&mut line).await.ok()?;
-    Some(serde_json::from_str(&line).unwrap_or_else(|error| Answer::Error(format!("reading the answer: {error}"))))
+    Some(
+        serde_json::from_str(&line)
+            .unwrap_or_else(|error| Answer::Error(format!("reading the answer: {error}"))),
+    )
 }

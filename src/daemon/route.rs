@@ -35,7 +35,7 @@ pub struct RouterLoop {
 
 /// Why the loop goes on or ends.
 enum Step {
-    Moved(Ownership),
+    Moved,
     /// Try the same again after a pause.
     Again,
     Stop,
@@ -44,7 +44,9 @@ enum Step {
 impl RouterLoop {
     /// Decides until `stop`. Returns early only when another router owns the partition.
     pub async fn run(self, stop: CancellationToken) {
-        let Some(mut ownership) = self.own(&stop).await else { return };
+        let Some(mut ownership) = self.own(&stop).await else {
+            return;
+        };
         self.health.set("router", State::Ready);
         while !stop.is_cancelled() {
             let read = tokio::select! {
@@ -52,11 +54,11 @@ impl RouterLoop {
                 () = stop.cancelled() => return,
             };
             let step = match read {
-                Ok(records) => self.decide(ownership, &records).await,
+                Ok(records) => self.decide(&mut ownership, &records).await,
                 Err(error) => self.trouble(&error.to_string()),
             };
             match step {
-                Step::Moved(next) => ownership = next,
+                Step::Moved => {}
                 Step::Again => pause(&stop).await,
                 Step::Stop => return,
             }
@@ -77,18 +79,26 @@ impl RouterLoop {
     }
 
     /// Decides the readable start of `records`; an unreadable record is buried when it is first.
-    async fn decide(&self, ownership: Ownership, records: &[Record]) -> Step {
-        let Some(first) = records.first() else { return Step::Moved(ownership) };
+    async fn decide(&self, ownership: &mut Ownership, records: &[Record]) -> Step {
+        let Some(first) = records.first() else {
+            return Step::Moved;
+        };
         match &first.content {
             Content::Envelope(_) => {}
-            Content::Unreadable { reason } => return self.bury(ownership, first.offset, reason.clone(), 1).await,
+            Content::Unreadable { reason } => {
+                return self.bury(ownership, first.offset, reason.clone(), 1).await;
+            }
             Content::Newer { major } => {
-                return self.trouble(&format!("a record of major version {major} needs a newer version of Switchboard"));
+                return self.trouble(&format!(
+                    "a record of major version {major} needs a newer version of Switchboard"
+                ));
             }
         }
         let mut batch = Vec::with_capacity(records.len());
         for record in records {
-            let Content::Envelope(envelope) = &record.content else { break };
+            let Content::Envelope(envelope) = &record.content else {
+                break;
+            };
             let unknown = !self.policy.channels.contains_key(&envelope.channel);
             if unknown && batch.is_empty() {
                 let reason = format!("channel {} is not configured (any more)", envelope.channel);
@@ -103,13 +113,14 @@ impl RouterLoop {
     }
 
     /// Commits a batch; one that fails is halved until the record to blame stands alone.
-    async fn commit(&self, mut ownership: Ownership, batch: Vec<Prepared>) -> Step {
+    /// `ownership` keeps up with what is committed, also where a later part fails.
+    async fn commit(&self, ownership: &mut Ownership, batch: Vec<Prepared>) -> Step {
         let mut parts = vec![batch];
         while let Some(part) = parts.pop() {
             let alone = part.len() == 1;
             let offset = part.first().map_or(0, |first| first.offset);
             let commit = RouteCommit {
-                ownership,
+                ownership: *ownership,
                 batch: Arc::new(part.clone()),
                 policy: self.policy.clone(),
                 now: micros(self.clock.now()),
@@ -125,34 +136,39 @@ impl RouterLoop {
                     parts.push(left.to_vec());
                 }
                 Err(StoreError::Poisoned(reason)) => {
-                    warn!(record = offset, reason, "record {offset} cannot be decided: {reason}");
+                    warn!(
+                        record = offset,
+                        reason, "record {offset} cannot be decided: {reason}"
+                    );
                     match self.try_again(ownership, part, offset, reason).await {
-                        Ok(next) => ownership = next,
-                        Err(step) => return step,
+                        Step::Moved => {}
+                        step => return step,
                     }
                 }
                 Err(error) => return self.failed(&error),
             }
         }
         self.health.set("router", State::Ready);
-        Step::Moved(ownership)
+        Step::Moved
     }
 
     /// Tries a failing record again, each try counted in the store before it is made, and buries
     /// it after the last one.
     async fn try_again(
         &self,
-        mut ownership: Ownership,
+        ownership: &mut Ownership,
         part: Vec<Prepared>,
         offset: i64,
         mut reason: String,
-    ) -> Result<Ownership, Step> {
+    ) -> Step {
         let mut attempts = 1;
         while attempts < ATTEMPTS_MAX {
-            let retries = self.store.count_attempt(offset).await.map_err(|error| self.failed(&error))?;
-            attempts = retries + 1;
+            attempts = match self.store.count_attempt(offset).await {
+                Ok(retries) => retries + 1,
+                Err(error) => return self.failed(&error),
+            };
             let commit = RouteCommit {
-                ownership,
+                ownership: *ownership,
                 batch: Arc::new(part.clone()),
                 policy: self.policy.clone(),
                 now: micros(self.clock.now()),
@@ -161,27 +177,37 @@ impl RouterLoop {
                 Ok(routed) => {
                     self.after(&routed, 1);
                     ownership.position = routed.position;
-                    return Ok(ownership);
+                    return Step::Moved;
                 }
                 Err(StoreError::Poisoned(again)) => reason = again,
-                Err(error) => return Err(self.failed(&error)),
+                Err(error) => return self.failed(&error),
             }
         }
-        match self.bury(ownership, offset, reason, attempts).await {
-            Step::Moved(next) => Ok(next),
-            step => Err(step),
-        }
+        self.bury(ownership, offset, reason, attempts).await
     }
 
-    async fn bury(&self, mut ownership: Ownership, record: i64, reason: String, attempts: u32) -> Step {
-        error!(record, attempts, reason, "record {record} is a dead letter: {reason}");
+    async fn bury(
+        &self,
+        ownership: &mut Ownership,
+        record: i64,
+        reason: String,
+        attempts: u32,
+    ) -> Step {
+        error!(
+            record,
+            attempts, reason, "record {record} is a dead letter: {reason}"
+        );
         let now = micros(self.clock.now());
-        match self.store.bury(ownership, record, reason, attempts, now).await {
+        match self
+            .store
+            .bury(*ownership, record, reason, attempts, now)
+            .await
+        {
             Ok(()) => {
                 metrics::counter!("switchboard_routed_total", "verdict" => "dead").increment(1);
                 self.bus.decided(record, 1);
                 ownership.position = record;
-                Step::Moved(ownership)
+                Step::Moved
             }
             Err(error) => self.failed(&error),
         }
@@ -189,7 +215,8 @@ impl RouterLoop {
 
     fn after(&self, routed: &Routed, records: usize) {
         for verdict in &routed.verdicts {
-            metrics::counter!("switchboard_routed_total", "verdict" => verdict_name(*verdict)).increment(1);
+            metrics::counter!("switchboard_routed_total", "verdict" => verdict_name(*verdict))
+                .increment(1);
         }
         self.bus.decided(routed.position, records);
         for queue in &routed.queues {
@@ -206,7 +233,12 @@ impl RouterLoop {
         match error {
             StoreError::Closed => Step::Stop,
             StoreError::StaleEpoch(reason) => {
-                self.health.set("router", State::Degraded { reason: reason.clone() });
+                self.health.set(
+                    "router",
+                    State::Degraded {
+                        reason: reason.clone(),
+                    },
+                );
                 Step::Stop
             }
             other => self.trouble(&other.to_string()),
@@ -214,7 +246,12 @@ impl RouterLoop {
     }
 
     fn trouble(&self, reason: &str) -> Step {
-        self.health.set("router", State::Degraded { reason: reason.to_owned() });
+        self.health.set(
+            "router",
+            State::Degraded {
+                reason: reason.to_owned(),
+            },
+        );
         Step::Again
     }
 }

@@ -20,10 +20,16 @@ pub fn apply(
     policy: &Policy,
     effects: &mut Effects,
 ) -> Verdict {
-    let Some((target, change)) = change_of(record, event) else { return Verdict::Dead };
+    let Some((target, change)) = change_of(record, event) else {
+        return Verdict::Dead;
+    };
     let message = match &change {
         Change::Receipt { .. } => sent_message(record, event, target, facts, policy),
-        _ => facts.seen.get(&target).and_then(|seen| seen.first()).map(|seen| seen.message),
+        _ => facts
+            .seen
+            .get(&target)
+            .and_then(|seen| seen.first())
+            .map(|seen| seen.message),
     };
     let known = message.and_then(|id| facts.messages.get(&id)).cloned();
     match known {
@@ -33,7 +39,14 @@ pub fn apply(
             {
                 deliver(&message, delivery, record.arrived_at(), facts, effects);
             }
-            note(record.offset, message.id, message.conversation, change, record.arrived_at(), effects);
+            note(
+                record.offset,
+                message.id,
+                message.conversation,
+                change,
+                record.arrived_at(),
+                effects,
+            );
             Verdict::Changed
         }
         None => {
@@ -41,7 +54,10 @@ pub fn apply(
                 .pending
                 .entry(target)
                 .or_default()
-                .push(PendingChange { record: record.offset, change: change.clone() });
+                .push(PendingChange {
+                    record: record.offset,
+                    change: change.clone(),
+                });
             effects.pending.push(NewPending {
                 target,
                 record: record.offset,
@@ -62,8 +78,19 @@ pub fn note(
     at: i64,
     effects: &mut Effects,
 ) {
-    effects.changes.push(NewChange { record, message, conversation, change, at });
-    effects.events.push(event(EventType::MessageChanged, conversation, Some(message), at));
+    effects.changes.push(NewChange {
+        record,
+        message,
+        conversation,
+        change,
+        at,
+    });
+    effects.events.push(event(
+        EventType::MessageChanged,
+        conversation,
+        Some(message),
+        at,
+    ));
 }
 
 /// The key of the customer's message that a record edits, deletes or reacts to.
@@ -81,12 +108,29 @@ fn change_of(record: &Prepared, event: &Event) -> Option<(Key16, Change)> {
     Some(match event {
         Event::Edit { target, .. } => (of_event(target), Change::Edited),
         Event::Delete { target } => (of_event(target), Change::Deleted),
-        Event::Reaction { target, emoji, removed, .. } => {
-            (of_event(target), Change::Reaction { emoji: emoji.clone(), removed: *removed })
-        }
-        Event::Receipt { target, stage, reason, .. } => (
+        Event::Reaction {
+            target,
+            emoji,
+            removed,
+            ..
+        } => (
+            of_event(target),
+            Change::Reaction {
+                emoji: emoji.clone(),
+                removed: *removed,
+            },
+        ),
+        Event::Receipt {
+            target,
+            stage,
+            reason,
+            ..
+        } => (
             keys::sent(&envelope.brand, &envelope.channel, target),
-            Change::Receipt { stage: *stage, reason: reason.clone() },
+            Change::Receipt {
+                stage: *stage,
+                reason: reason.clone(),
+            },
         ),
         _ => return None,
     })
@@ -101,8 +145,13 @@ fn sent_message(
     facts: &Facts,
     policy: &Policy,
 ) -> Option<MessageId> {
-    let Event::Receipt { target: name, .. } = event else { return None };
-    let by_provider = facts.references.get(&target).map(|reference| reference.message);
+    let Event::Receipt { target: name, .. } = event else {
+        return None;
+    };
+    let by_provider = facts
+        .references
+        .get(&target)
+        .map(|reference| reference.message);
     let id = by_provider.or_else(|| own_id(name, policy))?;
     let message = facts.messages.get(&id)?;
     (message.channel == record.envelope.channel && message.delivery.is_some()).then_some(id)
@@ -117,17 +166,33 @@ pub fn own_id(name: &str, policy: &Policy) -> Option<MessageId> {
 }
 
 /// A refused message comes back to a person: the customer never got the answer.
-fn deliver(message: &Message, delivery: Delivery, at: i64, facts: &mut Facts, effects: &mut Effects) {
+fn deliver(
+    message: &Message,
+    delivery: Delivery,
+    at: i64,
+    facts: &mut Facts,
+    effects: &mut Effects,
+) {
     if let Some(known) = facts.messages.get_mut(&message.id) {
         known.delivery = Some(delivery);
     }
-    effects.deliveries.push(DeliveryChange { message: message.id, delivery });
-    effects.events.push(event(EventType::MessageDelivery, message.conversation, Some(message.id), at));
+    effects.deliveries.push(DeliveryChange {
+        message: message.id,
+        delivery,
+    });
+    effects.events.push(event(
+        EventType::MessageDelivery,
+        message.conversation,
+        Some(message.id),
+        at,
+    ));
     if delivery != Delivery::Refused {
         return;
     }
     let collides = super::file::collides_when_open(message.conversation, facts);
-    let Some(conversation) = facts.conversations.get_mut(&message.conversation) else { return };
+    let Some(conversation) = facts.conversations.get_mut(&message.conversation) else {
+        return;
+    };
     match (conversation.status, &conversation.assignee) {
         (Status::Pending, Some(_)) => conversation.status = Status::Assigned,
         (Status::Pending | Status::Resolved, _) => {
@@ -135,7 +200,12 @@ fn deliver(message: &Message, delivery: Delivery, at: i64, facts: &mut Facts, ef
                 conversation.matter = Some(conversation.founding_message());
             }
             enqueue(conversation, at);
-            effects.events.push(event(EventType::ConversationQueued, message.conversation, None, at));
+            effects.events.push(event(
+                EventType::ConversationQueued,
+                message.conversation,
+                None,
+                at,
+            ));
         }
         _ => return,
     }

@@ -121,15 +121,28 @@ pub enum Author {
 }
 
 impl Author {
-    pub const ALL: [Self; 6] =
-        [Self::Customer, Self::Agent, Self::Automation, Self::Echo, Self::System, Self::Note];
+    pub const ALL: [Self; 6] = [
+        Self::Customer,
+        Self::Agent,
+        Self::Automation,
+        Self::Echo,
+        Self::System,
+        Self::Note,
+    ];
 
     pub fn code(self) -> i64 {
-        Self::ALL.iter().position(|author| *author == self).map_or(0, |at| at as i64)
+        Self::ALL
+            .iter()
+            .position(|author| *author == self)
+            .map_or(0, |at| at as i64)
     }
 
     pub fn from_code(code: i64) -> Self {
-        usize::try_from(code).ok().and_then(|at| Self::ALL.get(at)).copied().unwrap_or(Self::System)
+        usize::try_from(code)
+            .ok()
+            .and_then(|at| Self::ALL.get(at))
+            .copied()
+            .unwrap_or(Self::System)
     }
 
     pub fn is_inbound(self) -> bool {
@@ -242,7 +255,10 @@ impl EventType {
 
     /// The stored form; the order of [`Self::ALL`], only ever added to.
     pub fn code(self) -> i64 {
-        Self::ALL.iter().position(|kind| *kind == self).map_or(0, |at| at as i64)
+        Self::ALL
+            .iter()
+            .position(|kind| *kind == self)
+            .map_or(0, |at| at as i64)
     }
 }
 

@@ -65,17 +65,28 @@ pub enum JoinReason {
     /// Valid reply token, and the sender is a participant.
     ReplyToken,
     /// Refers to a known message, and the sender is a participant by verified evidence.
-    Reference { message: MessageId },
+    Reference {
+        message: MessageId,
+    },
     /// Refers to a message of the claimed contact's own conversation.
-    OwnReference { message: MessageId },
+    OwnReference {
+        message: MessageId,
+    },
     NativeThread,
     OpenConversation,
-    Reopened { resolved_at: i64 },
+    Reopened {
+        resolved_at: i64,
+    },
     FirstOfContact,
     /// The conversation it belongs to was resolved too long ago, or closed.
-    Continues { conversation: ConversationId },
+    Continues {
+        conversation: ConversationId,
+    },
     /// A new subject with another known intent.
-    AnotherMatter { intent: String, open: String },
+    AnotherMatter {
+        intent: String,
+        open: String,
+    },
     /// The contact's open conversation is outside the unify window, or the policy keeps channels apart.
     NothingWithinWindow,
     Forward,

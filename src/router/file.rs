@@ -1,14 +1,20 @@
 //! Files a message: into the conversation that joining names, or into a new one; with its place
 //! in the timeline, its queue, and at most one acknowledgement.
 
+use std::collections::hash_map::Entry;
+
 use connector_api::{Event, InboundMessage, ThreadHints};
 
 use crate::conversation::Status;
 use crate::ids::{ConversationId, IdSource, IdentityId, MessageId};
 
-use super::effects::{Acknowledgement, Author, Effects, EventType, NewEvent, NewMessage, NewReference};
+use super::effects::{
+    Acknowledgement, Author, Effects, EventType, NewEvent, NewMessage, NewReference,
+};
 use super::explain::{AcknowledgeWhy, DedupeWhy, Explanation, JoinReason, JoinWhy, QueueWhy};
-use super::facts::{Conversation, Detail, Facts, Link, Message, Participant, RecentText, Reference, Role};
+use super::facts::{
+    Conversation, Detail, Facts, Link, Message, Participant, RecentText, Reference, Role,
+};
 use super::identify::{Writer, identify};
 use super::join::join;
 use super::policy::Policy;
@@ -40,10 +46,24 @@ pub fn file(
     let joined = join(record, message, &writer, quiet, facts, policy);
 
     let (id, queue) = match joined.conversation {
-        Some(id) => (id, receive(id, record, message, quiet, facts, policy, effects)),
-        None => open(record, message, &writer, joined.links, echo, facts, policy, effects),
+        Some(id) => (
+            id,
+            receive(id, record, message, quiet, facts, policy, effects),
+        ),
+        None => open(
+            record,
+            message,
+            &writer,
+            joined.links,
+            echo,
+            facts,
+            policy,
+            effects,
+        ),
     };
-    let Some(conversation) = facts.conversations.get_mut(&id) else { return Verdict::Dead };
+    let Some(conversation) = facts.conversations.get_mut(&id) else {
+        return Verdict::Dead;
+    };
     take_part(conversation, message, &writer, record);
     conversation.last_seq += 1;
     let (seq, prev) = (conversation.last_seq, conversation.last_message);
@@ -77,14 +97,21 @@ pub fn file(
         automatic: record.envelope.event.automatic.is_some(),
         labels: record.labels.clone(),
         explanation: Explanation {
-            dedupe: other_content.map_or(DedupeWhy::First, |seen_as| DedupeWhy::OtherContent { seen_as }),
+            dedupe: other_content.map_or(DedupeWhy::First, |seen_as| DedupeWhy::OtherContent {
+                seen_as,
+            }),
             identity: Some(writer.why.clone()),
             join: joined.why,
             queue,
             acknowledged,
         },
     });
-    effects.events.push(event(EventType::MessageCreated, id, Some(record.message_id()), record.arrived_at()));
+    effects.events.push(event(
+        EventType::MessageCreated,
+        id,
+        Some(record.message_id()),
+        record.arrived_at(),
+    ));
     Verdict::Filed
 }
 
@@ -98,12 +125,17 @@ pub fn file_system(
     effects: &mut Effects,
 ) -> Verdict {
     let envelope = &record.envelope;
-    let known = thread
-        .native
-        .as_deref()
-        .and_then(|native| facts.references.get(&keys::thread(&envelope.brand, &envelope.channel, native)));
-    let Some(id) = known.map(|reference| reference.conversation) else { return Verdict::Pending };
-    let Some(conversation) = facts.conversations.get_mut(&id) else { return Verdict::Pending };
+    let known = thread.native.as_deref().and_then(|native| {
+        facts
+            .references
+            .get(&keys::thread(&envelope.brand, &envelope.channel, native))
+    });
+    let Some(id) = known.map(|reference| reference.conversation) else {
+        return Verdict::Pending;
+    };
+    let Some(conversation) = facts.conversations.get_mut(&id) else {
+        return Verdict::Pending;
+    };
     conversation.last_seq += 1;
     let (seq, prev) = (conversation.last_seq, conversation.last_message);
     conversation.last_message = Some(record.message_id());
@@ -126,12 +158,21 @@ pub fn file_system(
         explanation: Explanation {
             dedupe: DedupeWhy::First,
             identity: None,
-            join: JoinWhy { rule: 3, reason: JoinReason::NativeThread, refused: Vec::new() },
+            join: JoinWhy {
+                rule: 3,
+                reason: JoinReason::NativeThread,
+                refused: Vec::new(),
+            },
             queue: None,
             acknowledged: None,
         },
     });
-    effects.events.push(event(EventType::MessageCreated, id, Some(record.message_id()), record.arrived_at()));
+    effects.events.push(event(
+        EventType::MessageCreated,
+        id,
+        Some(record.message_id()),
+        record.arrived_at(),
+    ));
     Verdict::Filed
 }
 
@@ -169,10 +210,14 @@ fn receive(
         }
         let routing = rules::choose(record, message, policy);
         conversation.priority = conversation.priority.max(routing.priority);
-        effects.events.push(event(EventType::ConversationReopened, id, None, at));
+        effects
+            .events
+            .push(event(EventType::ConversationReopened, id, None, at));
     }
     enqueue(conversation, at);
-    effects.events.push(event(EventType::ConversationQueued, id, None, at));
+    effects
+        .events
+        .push(event(EventType::ConversationQueued, id, None, at));
     Some(QueueWhy {
         queue: conversation.queue.clone(),
         priority: conversation.priority,
@@ -185,7 +230,9 @@ fn receive(
 
 /// Whether opening `id` again would make two open conversations without a matter of one contact.
 pub fn collides_when_open(id: ConversationId, facts: &Facts) -> bool {
-    let Some(conversation) = facts.conversations.get(&id) else { return false };
+    let Some(conversation) = facts.conversations.get(&id) else {
+        return false;
+    };
     conversation.matter.is_none() && has_open(conversation.contact, Some(id), facts)
 }
 
@@ -199,7 +246,10 @@ fn has_open(contact: crate::ids::ContactId, except: Option<ConversationId>, fact
         .any(|other| other.status.is_open())
 }
 
-#[expect(clippy::too_many_arguments, reason = "each is one fact of the decision")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "each is one fact of the decision"
+)]
 fn open(
     record: &Prepared,
     message: &InboundMessage,
@@ -218,13 +268,17 @@ fn open(
         (_, true) => Status::Closed,
         _ => Status::Queued,
     };
-    let matter = (status.is_open() && has_open(writer.contact, None, facts)).then_some(record.message_id());
+    let matter =
+        (status.is_open() && has_open(writer.contact, None, facts)).then_some(record.message_id());
     let why = (status == Status::Queued).then(|| routing.why(record, status, policy));
     for link in &links {
         if let Some(other) = facts.conversations.get_mut(&link.conversation)
             && other.detail.links.len() < LINKS_MAX
         {
-            other.detail.links.push(Link { conversation: id, reason: link.reason });
+            other.detail.links.push(Link {
+                conversation: id,
+                reason: link.reason,
+            });
             touch(other, effects);
         }
     }
@@ -259,19 +313,30 @@ fn open(
     }
     effects.new_conversations.push(id);
     effects.touched_conversations.push(id);
-    effects.events.push(event(EventType::ConversationCreated, id, None, at));
+    effects
+        .events
+        .push(event(EventType::ConversationCreated, id, None, at));
     if why.is_some() {
-        effects.events.push(event(EventType::ConversationQueued, id, None, at));
+        effects
+            .events
+            .push(event(EventType::ConversationQueued, id, None, at));
     }
     (id, why)
 }
 
 /// Notes who takes part, over which channel, about what.
-fn take_part(conversation: &mut Conversation, message: &InboundMessage, writer: &Writer, record: &Prepared) {
+fn take_part(
+    conversation: &mut Conversation,
+    message: &InboundMessage,
+    writer: &Writer,
+    record: &Prepared,
+) {
     let claim = &writer.claim;
     let verified = claim.evidence.is_verified();
     let detail = &mut conversation.detail;
-    let writes = |known: &&mut Participant| known.namespace == claim.namespace && known.address == claim.address;
+    let writes = |known: &&mut Participant| {
+        known.namespace == claim.namespace && known.address == claim.address
+    };
     match detail.participants.iter_mut().find(writes) {
         Some(known) => known.verified |= verified,
         None => detail.participants.push(Participant {
@@ -283,13 +348,19 @@ fn take_part(conversation: &mut Conversation, message: &InboundMessage, writer: 
         }),
     }
     for other in &message.participants {
-        let known = |known: &Participant| known.namespace == other.namespace && known.address == other.address;
+        let known = |known: &Participant| {
+            known.namespace == other.namespace && known.address == other.address
+        };
         if detail.participants.len() < PARTICIPANTS_MAX && !detail.participants.iter().any(known) {
             detail.participants.push(Participant {
                 namespace: other.namespace.clone(),
                 address: other.address.clone(),
                 verified: false,
-                role: if other.role == connector_api::ParticipantRole::Cc { Role::Cc } else { Role::To },
+                role: if other.role == connector_api::ParticipantRole::Cc {
+                    Role::Cc
+                } else {
+                    Role::To
+                },
                 name: other.name.clone(),
             });
         }
@@ -320,7 +391,9 @@ fn near_duplicate(
     let recent = &mut conversation.detail.recent;
     recent.retain(|RecentText(_, _, seen_at)| at.saturating_sub(*seen_at) <= window);
     let fingerprint = keys::fingerprint(&message.text)?;
-    let earlier = recent.iter().find(|RecentText(known, _, _)| *known == fingerprint);
+    let earlier = recent
+        .iter()
+        .find(|RecentText(known, _, _)| *known == fingerprint);
     let found = earlier.map(|RecentText(_, message, _)| *message);
     if found.is_none() {
         recent.push(RecentText(fingerprint, record.message_id(), at));
@@ -341,7 +414,11 @@ fn acknowledge(
     effects: &mut Effects,
 ) -> Option<AcknowledgeWhy> {
     let envelope = &record.envelope;
-    let text = policy.channels.get(&envelope.channel)?.acknowledge.as_ref()?;
+    let text = policy
+        .channels
+        .get(&envelope.channel)?
+        .acknowledge
+        .as_ref()?;
     if envelope.event.history || envelope.event.automatic.is_some() {
         return Some(AcknowledgeWhy::AutomaticMessage);
     }
@@ -374,7 +451,12 @@ fn acknowledge(
 }
 
 /// Applies the changes that came before their message; says whether one of them deleted it.
-fn apply_pending(record: &Prepared, id: ConversationId, facts: &mut Facts, effects: &mut Effects) -> bool {
+fn apply_pending(
+    record: &Prepared,
+    id: ConversationId,
+    facts: &mut Facts,
+    effects: &mut Effects,
+) -> bool {
     let message = Message {
         id: record.message_id(),
         conversation: id,
@@ -382,12 +464,21 @@ fn apply_pending(record: &Prepared, id: ConversationId, facts: &mut Facts, effec
         delivery: None,
     };
     facts.messages.insert(message.id, message);
-    let Some(waiting) = facts.pending.remove(&record.key) else { return false };
+    let Some(waiting) = facts.pending.remove(&record.key) else {
+        return false;
+    };
     effects.settled_pending.push(record.key);
     let mut deleted = false;
     for pending in waiting {
         deleted |= pending.change == super::facts::Change::Deleted;
-        change::note(pending.record, record.message_id(), id, pending.change, record.arrived_at(), effects);
+        change::note(
+            pending.record,
+            record.message_id(),
+            id,
+            pending.change,
+            record.arrived_at(),
+            effects,
+        );
     }
     deleted
 }
@@ -402,11 +493,14 @@ fn refer(
     effects: &mut Effects,
 ) {
     let envelope = &record.envelope;
-    let reference = Reference { conversation: id, message: record.message_id() };
+    let reference = Reference {
+        conversation: id,
+        message: record.message_id(),
+    };
     if let Some(name) = &message.thread.message_id {
         let key = keys::message_id(&envelope.brand, &writer.claim.namespace, name);
-        if facts.references.get(&key).is_none() {
-            facts.references.insert(key, reference);
+        if let Entry::Vacant(free) = facts.references.entry(key) {
+            free.insert(reference);
             effects.references.push(NewReference {
                 key,
                 replace: false,
@@ -430,7 +524,12 @@ fn refer(
 }
 
 /// Whether a native thread goes on in `id`: a stranger who merely names one takes nothing over.
-fn may_move_thread(known: Option<&Reference>, id: ConversationId, writer: &Writer, facts: &Facts) -> bool {
+fn may_move_thread(
+    known: Option<&Reference>,
+    id: ConversationId,
+    writer: &Writer,
+    facts: &Facts,
+) -> bool {
     let Some(known) = known else { return true };
     let conversation = facts.conversations.get(&known.conversation);
     let own = conversation.is_none_or(|conversation| conversation.contact == writer.contact);
@@ -443,5 +542,11 @@ pub(super) fn event(
     message: Option<MessageId>,
     at: i64,
 ) -> NewEvent {
-    NewEvent { kind, conversation: Some(conversation), message, at, detail: None }
+    NewEvent {
+        kind,
+        conversation: Some(conversation),
+        message,
+        at,
+        detail: None,
+    }
 }

@@ -21,7 +21,10 @@ pub struct Writer {
 
 /// The identity that counts as the writer: the first verified one, else the first.
 pub fn writing_claim(sender: &MessageSender) -> Option<&IdentityClaim> {
-    let verified = sender.identities.iter().find(|claim| claim.evidence.is_verified());
+    let verified = sender
+        .identities
+        .iter()
+        .find(|claim| claim.evidence.is_verified());
     verified.or(sender.identities.first())
 }
 
@@ -39,9 +42,16 @@ pub fn identity_key(record: &Prepared, claim: &IdentityClaim) -> IdentityKey {
 /// The identities of an event that decide who wrote it: every verified one; where there is none,
 /// the first claimed one.
 pub fn deciding_claims(sender: &MessageSender) -> Vec<&IdentityClaim> {
-    let verified: Vec<_> =
-        sender.identities.iter().filter(|claim| claim.evidence.is_verified()).collect();
-    if verified.is_empty() { sender.identities.first().into_iter().collect() } else { verified }
+    let verified: Vec<_> = sender
+        .identities
+        .iter()
+        .filter(|claim| claim.evidence.is_verified())
+        .collect();
+    if verified.is_empty() {
+        sender.identities.first().into_iter().collect()
+    } else {
+        verified
+    }
 }
 
 /// Finds or makes the contact of a message's sender.
@@ -54,10 +64,16 @@ pub fn identify(
 ) -> Option<Writer> {
     let claim = writing_claim(sender)?.clone();
     let deciding = deciding_claims(sender);
-    let keys: Vec<IdentityKey> = deciding.iter().map(|claim| identity_key(record, claim)).collect();
+    let keys: Vec<IdentityKey> = deciding
+        .iter()
+        .map(|claim| identity_key(record, claim))
+        .collect();
 
-    let mut known: Vec<ContactId> =
-        keys.iter().filter_map(|key| facts.identities.get(key)).map(|identity| identity.contact).collect();
+    let mut known: Vec<ContactId> = keys
+        .iter()
+        .filter_map(|key| facts.identities.get(key))
+        .map(|identity| identity.contact)
+        .collect();
     known.sort();
     known.dedup();
 
@@ -84,7 +100,9 @@ pub fn identify(
                 name: sender.name.clone(),
                 at: record.arrived_at(),
             });
-            facts.identities.insert(key.clone(), Identity { id, contact });
+            facts
+                .identities
+                .insert(key.clone(), Identity { id, contact });
         }
     }
     if claim.evidence.is_verified() {
@@ -98,7 +116,12 @@ pub fn identify(
         found,
         linked: known.get(1).copied(),
     };
-    Some(Writer { contact, identity, claim, why })
+    Some(Writer {
+        contact,
+        identity,
+        claim,
+        why,
+    })
 }
 
 fn method(evidence: Evidence) -> &'static str {
@@ -132,7 +155,11 @@ fn new_contact(
 
 /// Claimed identities beside a verified one are shown to people, and link nothing.
 fn suggest(contact: ContactId, sender: &MessageSender, at: i64, effects: &mut Effects) {
-    for claim in sender.identities.iter().filter(|claim| !claim.evidence.is_verified()) {
+    for claim in sender
+        .identities
+        .iter()
+        .filter(|claim| !claim.evidence.is_verified())
+    {
         effects.suggestions.push(Suggestion {
             contact,
             namespace: claim.namespace.clone(),
@@ -143,13 +170,21 @@ fn suggest(contact: ContactId, sender: &MessageSender, at: i64, effects: &mut Ef
 }
 
 /// Makes `from` part of `into`, and settles their open conversations: the older keeps the empty
-/// matter, a younger one takes its founding message as its matter, and the two are linked.
+/// matter, a younger one takes its founding message as its matter, and the two are linked. A
+/// `from` that is new in this batch is kept, too: a merge can be undone.
 fn link(from: ContactId, into: ContactId, at: i64, facts: &mut Facts, effects: &mut Effects) {
-    for identity in facts.identities.values_mut().filter(|identity| identity.contact == from) {
+    for identity in facts
+        .identities
+        .values_mut()
+        .filter(|identity| identity.contact == from)
+    {
         identity.contact = into;
     }
-    let moved: Vec<ConversationId> =
-        facts.contacts.remove(&from).map(|contact| contact.conversations).unwrap_or_default();
+    let moved: Vec<ConversationId> = facts
+        .contacts
+        .get_mut(&from)
+        .map(|contact| std::mem::take(&mut contact.conversations))
+        .unwrap_or_default();
     for id in &moved {
         if let Some(conversation) = facts.conversations.get_mut(id) {
             conversation.contact = into;
@@ -159,13 +194,6 @@ fn link(from: ContactId, into: ContactId, at: i64, facts: &mut Facts, effects: &
         contact.conversations.extend(moved);
         contact.conversations.sort();
         contact.version += 1;
-    }
-    effects.contacts.retain(|id| *id != from);
-    for identity in effects.identities.iter_mut().filter(|identity| identity.contact == from) {
-        identity.contact = into;
-    }
-    for suggestion in effects.suggestions.iter_mut().filter(|suggestion| suggestion.contact == from) {
-        suggestion.contact = into;
     }
     effects.merges.push(Merge { from, into, at });
     effects.events.push(NewEvent {
@@ -179,7 +207,9 @@ fn link(from: ContactId, into: ContactId, at: i64, facts: &mut Facts, effects: &
 }
 
 fn settle(contact: ContactId, facts: &mut Facts, effects: &mut Effects) {
-    let Some(contact) = facts.contacts.get(&contact) else { return };
+    let Some(contact) = facts.contacts.get(&contact) else {
+        return;
+    };
     let mut without_matter: Vec<(i64, ConversationId)> = contact
         .conversations
         .iter()
@@ -188,11 +218,16 @@ fn settle(contact: ContactId, facts: &mut Facts, effects: &mut Effects) {
         .map(|conversation| (conversation.opened_at, conversation.id))
         .collect();
     without_matter.sort();
-    let Some(((_, older), younger)) = without_matter.split_first() else { return };
+    let Some(((_, older), younger)) = without_matter.split_first() else {
+        return;
+    };
     for (_, id) in younger {
         if let Some(conversation) = facts.conversations.get_mut(id) {
             conversation.matter = Some(conversation.founding_message());
-            conversation.detail.links.push(Link { conversation: *older, reason: LinkReason::SamePerson });
+            conversation.detail.links.push(Link {
+                conversation: *older,
+                reason: LinkReason::SamePerson,
+            });
             super::touch(conversation, effects);
         }
     }
@@ -200,7 +235,10 @@ fn settle(contact: ContactId, facts: &mut Facts, effects: &mut Effects) {
         && let Some(conversation) = facts.conversations.get_mut(older)
     {
         for (_, id) in younger {
-            conversation.detail.links.push(Link { conversation: *id, reason: LinkReason::SamePerson });
+            conversation.detail.links.push(Link {
+                conversation: *id,
+                reason: LinkReason::SamePerson,
+            });
         }
         super::touch(conversation, effects);
     }

@@ -32,7 +32,14 @@ pub fn join(
     facts: &Facts,
     policy: &Policy,
 ) -> Joined {
-    let scene = Scene { record, message, writer, quiet, facts, policy };
+    let scene = Scene {
+        record,
+        message,
+        writer,
+        quiet,
+        facts,
+        policy,
+    };
     if message.thread.forward {
         return scene.forwarded();
     }
@@ -51,7 +58,11 @@ pub fn join(
 }
 
 /// The conversations and references that [`join`] may look up for `message`.
-pub fn reference_keys(record: &Prepared, message: &InboundMessage, namespace: &Namespace) -> Vec<[u8; 16]> {
+pub fn reference_keys(
+    record: &Prepared,
+    message: &InboundMessage,
+    namespace: &Namespace,
+) -> Vec<[u8; 16]> {
     let envelope = &record.envelope;
     let mut wanted: Vec<_> = message
         .thread
@@ -80,7 +91,11 @@ impl<'a> Scene<'a> {
         let mut refuse = |hint, conversation: &Conversation, why: &str| {
             let known = |other: &RefusedHint| other.conversation == conversation.id;
             if !refused.iter().any(known) {
-                refused.push(RefusedHint { hint, conversation: conversation.id, why: why.to_owned() });
+                refused.push(RefusedHint {
+                    hint,
+                    conversation: conversation.id,
+                    why: why.to_owned(),
+                });
             }
         };
         let claim = &self.writer.claim;
@@ -89,25 +104,41 @@ impl<'a> Scene<'a> {
             if conversation.has_participant(&claim.namespace, &claim.address) {
                 return Some((conversation.id, 1, JoinReason::ReplyToken));
             }
-            refuse(Hint::ReplyToken, conversation, "the sender's address is no participant's");
+            refuse(
+                Hint::ReplyToken,
+                conversation,
+                "the sender's address is no participant's",
+            );
         }
         for (conversation, reference) in self.by_reference() {
             let participant = conversation.has_participant(&claim.namespace, &claim.address);
             if participant && claim.evidence.is_verified() {
-                let reason = JoinReason::Reference { message: reference.message };
+                let reason = JoinReason::Reference {
+                    message: reference.message,
+                };
                 return Some((conversation.id, 2, reason));
             }
             if self.is_own_claimed(conversation) {
-                let reason = JoinReason::OwnReference { message: reference.message };
+                let reason = JoinReason::OwnReference {
+                    message: reference.message,
+                };
                 return Some((conversation.id, 2, reason));
             }
-            refuse(Hint::Reference, conversation, "the sender is no participant by verified evidence");
+            refuse(
+                Hint::Reference,
+                conversation,
+                "the sender is no participant by verified evidence",
+            );
         }
         if let Some(conversation) = self.by_native_thread() {
             if claim.evidence.is_verified() || conversation.contact == self.writer.contact {
                 return Some((conversation.id, 3, JoinReason::NativeThread));
             }
-            refuse(Hint::NativeThread, conversation, "the sender is not verified");
+            refuse(
+                Hint::NativeThread,
+                conversation,
+                "the sender is not verified",
+            );
         }
         None
     }
@@ -144,7 +175,8 @@ impl<'a> Scene<'a> {
 
     fn is_own_claimed(&self, conversation: &Conversation) -> bool {
         let contact = self.facts.contacts.get(&self.writer.contact);
-        conversation.contact == self.writer.contact && contact.is_some_and(|contact| !contact.verified)
+        conversation.contact == self.writer.contact
+            && contact.is_some_and(|contact| !contact.verified)
     }
 
     /// A conversation found by rules 1 to 3: open, it is joined; resolved, rule 5 decides.
@@ -166,13 +198,30 @@ impl<'a> Scene<'a> {
 
     /// Rule 5: reopen within the window, else a new one that links back.
     fn resolved(&self, conversation: &Conversation, refused: Vec<RefusedHint>) -> Joined {
-        let resolved_at = conversation.resolved_at.unwrap_or(conversation.last_inbound_at);
+        let resolved_at = conversation
+            .resolved_at
+            .unwrap_or(conversation.last_inbound_at);
         let recent = self.within(resolved_at, self.policy.joining.reopen_window);
         if conversation.status == Status::Resolved && recent {
-            return existing(conversation.id, 5, JoinReason::Reopened { resolved_at }, refused);
+            return existing(
+                conversation.id,
+                5,
+                JoinReason::Reopened { resolved_at },
+                refused,
+            );
         }
-        let link = Link { conversation: conversation.id, reason: LinkReason::Continues };
-        new(5, JoinReason::Continues { conversation: conversation.id }, vec![link], refused)
+        let link = Link {
+            conversation: conversation.id,
+            reason: LinkReason::Continues,
+        };
+        new(
+            5,
+            JoinReason::Continues {
+                conversation: conversation.id,
+            },
+            vec![link],
+            refused,
+        )
     }
 
     /// Rules 4 to 6: what the contact has open, or had.
@@ -184,7 +233,12 @@ impl<'a> Scene<'a> {
             .filter_map(|id| self.conversation(*id))
             .filter(|conversation| conversation.status != Status::Closed)
             .collect();
-        known.sort_by_key(|conversation| (std::cmp::Reverse(conversation.last_inbound_at), conversation.id));
+        known.sort_by_key(|conversation| {
+            (
+                std::cmp::Reverse(conversation.last_inbound_at),
+                conversation.id,
+            )
+        });
         if known.is_empty() {
             return new(6, JoinReason::FirstOfContact, Vec::new(), Vec::new());
         }
@@ -194,25 +248,44 @@ impl<'a> Scene<'a> {
         known.retain(|conversation| self.joins_channels(conversation));
 
         let mut another = None;
-        for conversation in known.iter().filter(|conversation| conversation.status.is_open()) {
-            if !self.within(conversation.last_inbound_at, self.policy.joining.unify_window) {
+        for conversation in known
+            .iter()
+            .filter(|conversation| conversation.status.is_open())
+        {
+            if !self.within(
+                conversation.last_inbound_at,
+                self.policy.joining.unify_window,
+            ) {
                 continue;
             }
             match self.another_matter(conversation) {
-                None => return existing(conversation.id, 4, JoinReason::OpenConversation, Vec::new()),
+                None => {
+                    return existing(conversation.id, 4, JoinReason::OpenConversation, Vec::new());
+                }
                 Some(reason) => another = another.or(Some((conversation.id, reason))),
             }
         }
         if let Some((id, reason)) = another {
-            let link = Link { conversation: id, reason: LinkReason::AnotherMatter };
+            let link = Link {
+                conversation: id,
+                reason: LinkReason::AnotherMatter,
+            };
             return new(6, reason, vec![link], Vec::new());
         }
-        if known.iter().any(|conversation| conversation.status.is_open()) {
+        if known
+            .iter()
+            .any(|conversation| conversation.status.is_open())
+        {
             return new(6, JoinReason::NothingWithinWindow, Vec::new(), Vec::new());
         }
         known.retain(|conversation| self.another_matter(conversation).is_none());
-        match known.iter().max_by_key(|conversation| (conversation.resolved_at, conversation.id)) {
-            Some(last) if self.quiet => existing(last.id, 5, JoinReason::NothingWithinWindow, Vec::new()),
+        match known
+            .iter()
+            .max_by_key(|conversation| (conversation.resolved_at, conversation.id))
+        {
+            Some(last) if self.quiet => {
+                existing(last.id, 5, JoinReason::NothingWithinWindow, Vec::new())
+            }
             Some(last) => self.resolved(last, Vec::new()),
             None => new(6, JoinReason::NothingWithinWindow, Vec::new(), Vec::new()),
         }
@@ -226,12 +299,19 @@ impl<'a> Scene<'a> {
         let intent = self.record.labels.known_intent()?;
         let open_intent = conversation.detail.intent.as_deref()?;
         let other = open_subject.is_some_and(|open| open != subject) && intent != open_intent;
-        other.then(|| JoinReason::AnotherMatter { intent: intent.to_owned(), open: open_intent.to_owned() })
+        other.then(|| JoinReason::AnotherMatter {
+            intent: intent.to_owned(),
+            open: open_intent.to_owned(),
+        })
     }
 
     fn joins_channels(&self, conversation: &Conversation) -> bool {
         let channels = &conversation.detail.channels;
-        channels.iter().any(|other| self.policy.joining.joins(&self.record.envelope.channel, other))
+        channels.iter().any(|other| {
+            self.policy
+                .joining
+                .joins(&self.record.envelope.channel, other)
+        })
     }
 
     fn within(&self, since: i64, window: std::time::Duration) -> bool {
@@ -251,24 +331,50 @@ impl<'a> Scene<'a> {
             conversation: conversation.id,
             reason: LinkReason::Forwarded,
         });
-        new(6, JoinReason::Forward, links.into_iter().collect(), Vec::new())
+        new(
+            6,
+            JoinReason::Forward,
+            links.into_iter().collect(),
+            Vec::new(),
+        )
     }
 }
 
 fn existing(id: ConversationId, rule: u8, reason: JoinReason, refused: Vec<RefusedHint>) -> Joined {
-    Joined { conversation: Some(id), links: Vec::new(), why: JoinWhy { rule, reason, refused } }
+    Joined {
+        conversation: Some(id),
+        links: Vec::new(),
+        why: JoinWhy {
+            rule,
+            reason,
+            refused,
+        },
+    }
 }
 
 fn new(rule: u8, reason: JoinReason, links: Vec<Link>, refused: Vec<RefusedHint>) -> Joined {
-    Joined { conversation: None, links, why: JoinWhy { rule, reason, refused } }
+    Joined {
+        conversation: None,
+        links,
+        why: JoinWhy {
+            rule,
+            reason,
+            refused,
+        },
+    }
 }
 
 /// A subject without reply and forward marks, in lower case and single spaces.
 fn plain_subject(subject: &str) -> String {
     const MARKS: [&str; 14] = [
-        "re:", "aw:", "fw:", "fwd:", "wg:", "antw:", "sv:", "vs:", "tr:", "rv:", "odp:", "ynt:", "rif:", "r:",
+        "re:", "aw:", "fw:", "fwd:", "wg:", "antw:", "sv:", "vs:", "tr:", "rv:", "odp:", "ynt:",
+        "rif:", "r:",
     ];
-    let mut plain = subject.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase();
+    let mut plain = subject
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ")
+        .to_lowercase();
     while let Some(rest) = MARKS.iter().find_map(|mark| plain.strip_prefix(mark)) {
         plain = rest.trim_start().to_owned();
     }

@@ -33,7 +33,10 @@ fn key16(kind: KeyKind, parts: &[&str]) -> Key16 {
 
 /// The key of an event of a channel.
 pub fn event(brand: &BrandId, channel: &ChannelId, dedupe_key: &str) -> Key16 {
-    key16(KeyKind::Event, &[brand.as_str(), channel.as_str(), dedupe_key])
+    key16(
+        KeyKind::Event,
+        &[brand.as_str(), channel.as_str(), dedupe_key],
+    )
 }
 
 /// The key of a provider's thread.
@@ -44,12 +47,18 @@ pub fn thread(brand: &BrandId, channel: &ChannelId, native: &str) -> Key16 {
 /// The key of an id that later messages refer to. Ids live in the namespace of whoever wrote them:
 /// mail Message-IDs are one space per brand, whichever mailbox they came to.
 pub fn message_id(brand: &BrandId, namespace: &Namespace, id: &str) -> Key16 {
-    key16(KeyKind::MessageId, &[brand.as_str(), namespace.as_str(), id])
+    key16(
+        KeyKind::MessageId,
+        &[brand.as_str(), namespace.as_str(), id],
+    )
 }
 
 /// The key of a provider's id for a message we sent, as receipts name it.
 pub fn sent(brand: &BrandId, channel: &ChannelId, provider_id: &str) -> Key16 {
-    key16(KeyKind::Sent, &[brand.as_str(), channel.as_str(), provider_id])
+    key16(
+        KeyKind::Sent,
+        &[brand.as_str(), channel.as_str(), provider_id],
+    )
 }
 
 /// The key of "this address got an acknowledgement on this channel".
@@ -71,7 +80,11 @@ pub fn digest(event: &InboundEvent) -> u64 {
     };
     match &event.event {
         Event::Message(message) | Event::Echo(message) => {
-            add(message.from.identities.first().map_or("", |identity| identity.address.as_str()));
+            add(message
+                .from
+                .identities
+                .first()
+                .map_or("", |identity| identity.address.as_str()));
             add(&message.text);
             if message.text.is_empty() {
                 add(message.html.as_deref().unwrap_or_default());
@@ -83,10 +96,18 @@ pub fn digest(event: &InboundEvent) -> u64 {
             add(text);
         }
         Event::Delete { target } => add(target),
-        Event::Reaction { target, emoji, removed, .. } => {
+        Event::Reaction {
+            target,
+            emoji,
+            removed,
+            ..
+        } => {
             add(target);
             // An emoji has no letters: its code points stand for it.
-            add(&emoji.chars().map(|c| format!("{:x}.", u32::from(c))).collect::<String>());
+            add(&emoji
+                .chars()
+                .map(|c| format!("{:x}.", u32::from(c)))
+                .collect::<String>());
             add(if *removed { "removed" } else { "" });
         }
         Event::Receipt { target, stage, .. } => {
@@ -103,8 +124,11 @@ pub fn digest(event: &InboundEvent) -> u64 {
 /// to mean anything ("ok", "thanks!").
 pub fn fingerprint(text: &str) -> Option<u64> {
     const LETTERS_MIN: usize = 12;
-    let letters: String =
-        text.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect();
+    let letters: String = text
+        .chars()
+        .filter(|c| c.is_alphanumeric())
+        .flat_map(char::to_lowercase)
+        .collect();
     if letters.chars().count() < LETTERS_MIN {
         return None;
     }
@@ -112,5 +136,8 @@ pub fn fingerprint(text: &str) -> Option<u64> {
 }
 
 fn first_u64(bytes: &[u8]) -> u64 {
-    bytes.iter().take(8).fold(0, |value, byte| value << 8 | u64::from(*byte))
+    bytes
+        .iter()
+        .take(8)
+        .fold(0, |value, byte| value << 8 | u64::from(*byte))
 }

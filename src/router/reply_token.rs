@@ -18,7 +18,9 @@ pub struct ReplyTokens {
 
 impl ReplyTokens {
     pub fn new(key: &[u8]) -> Self {
-        Self { key: hmac::Key::new(hmac::HMAC_SHA256, key) }
+        Self {
+            key: hmac::Key::new(hmac::HMAC_SHA256, key),
+        }
     }
 
     /// `sb` and 26 characters: six bytes of the conversation's number and an 80-bit MAC.
@@ -34,7 +36,9 @@ impl ReplyTokens {
         let (number, mac) = bytes.split_at_checked(NUMBER_BYTES)?;
         let number: [u8; NUMBER_BYTES] = number.try_into().ok()?;
         constant_time::verify_slices_are_equal(mac, &self.mac(number)).ok()?;
-        let value = number.iter().fold(0, |value: i64, byte| value << 8 | i64::from(*byte));
+        let value = number
+            .iter()
+            .fold(0, |value: i64, byte| value << 8 | i64::from(*byte));
         Some(ConversationId(value))
     }
 

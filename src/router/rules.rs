@@ -32,9 +32,15 @@ impl Routing {
 
 /// Applies the rules to a message that opens or reopens a conversation.
 pub fn choose(record: &Prepared, message: &InboundMessage, policy: &Policy) -> Routing {
-    let channel_queue = policy.channels.get(&record.envelope.channel).map(|channel| &channel.queue);
+    let channel_queue = policy
+        .channels
+        .get(&record.envelope.channel)
+        .map(|channel| &channel.queue);
     let queue = channel_queue.unwrap_or(&policy.fallback_queue);
-    let rule = policy.rules.iter().find(|rule| matches(rule, record, message));
+    let rule = policy
+        .rules
+        .iter()
+        .find(|rule| matches(rule, record, message));
     let queue = rule.and_then(|rule| rule.queue.as_ref()).unwrap_or(queue);
     let of_queue = policy.priorities.get(queue).copied().unwrap_or_default();
     Routing {
@@ -48,11 +54,15 @@ pub fn choose(record: &Prepared, message: &InboundMessage, policy: &Policy) -> R
 fn matches(rule: &Rule, record: &Prepared, message: &InboundMessage) -> bool {
     let labels = &record.labels;
     let event = &record.envelope.event;
-    given(&rule.channels, |channel| *channel == record.envelope.channel)
-        && given(&rule.languages, |language| labels.language.value == *language)
-        && given(&rule.intents, |intent| labels.intent.value == *intent)
+    given(&rule.channels, |channel| {
+        *channel == record.envelope.channel
+    }) && given(&rule.languages, |language| {
+        labels.language.value == *language
+    }) && given(&rule.intents, |intent| labels.intent.value == *intent)
         && given(&rule.labels, |label| labels.has(label))
-        && rule.automatic.is_none_or(|automatic| automatic == event.automatic.is_some())
+        && rule
+            .automatic
+            .is_none_or(|automatic| automatic == event.automatic.is_some())
         && (rule.keywords.is_empty() || has_keyword(&rule.keywords, message))
 }
 

@@ -17,8 +17,9 @@ use crate::ids::{ContactId, ConversationId, MessageId};
 use crate::router::facts::Conversation;
 use crate::router::{Policy, Verdict};
 use crate::store::{
-    ConversationFilter, Counts, Leased, NewReply, OutboxState, Ownership, QueueDepth, Result, Retention,
-    RouteCommit, Routed, Settlement, Store, StoreError, StoredContact, StoredDeadLetter, StoredMessage, Token,
+    ConversationFilter, Counts, Leased, NewReply, OutboxState, Ownership, QueueDepth, Result,
+    Retention, RouteCommit, Routed, Settlement, Store, StoreError, StoredContact, StoredDeadLetter,
+    StoredMessage, Token,
 };
 
 mod desk;
@@ -74,19 +75,35 @@ impl SqliteStore {
         let conn = open_writing(&path)?;
         migrate(&conn)?;
         let known = Arc::new(Names::default());
-        let all: Vec<String> =
-            names.iter().cloned().chain(queues.iter().map(|queue| queue.as_str().to_owned())).collect();
+        let all: Vec<String> = names
+            .iter()
+            .cloned()
+            .chain(queues.iter().map(|queue| queue.as_str().to_owned()))
+            .collect();
         known.register(&conn, &all)?;
         let key = installation_key(&conn)?;
         let memory = Memory::load(&conn, known.clone())?;
         let state = Arc::new(WriterState::default());
         let (writer, _thread) = Writer::start(conn, memory, state.clone())
             .map_err(|error| StoreError::Unavailable(format!("starting the writer: {error}")))?;
-        let idle = (0..READERS).map(|_| open_reading(&path)).collect::<Result<Vec<_>>>()?;
-        let readers = Arc::new(Readers { idle: Mutex::new(idle), free: Semaphore::new(READERS) });
+        let idle = (0..READERS)
+            .map(|_| open_reading(&path))
+            .collect::<Result<Vec<_>>>()?;
+        let readers = Arc::new(Readers {
+            idle: Mutex::new(idle),
+            free: Semaphore::new(READERS),
+        });
         let checkpointing = Arc::new(AtomicBool::new(true));
         start_checkpointer(path, state.clone(), Arc::downgrade(&checkpointing))?;
-        Ok(Self { writer, readers, names: known, state, queues: queues.to_vec(), key, checkpointing })
+        Ok(Self {
+            writer,
+            readers,
+            names: known,
+            state,
+            queues: queues.to_vec(),
+            key,
+            checkpointing,
+        })
     }
 
     /// Random bytes of this installation: every other key is derived from them.
@@ -114,15 +131,30 @@ impl SqliteStore {
     ) -> Result<T> {
         let readers = self.readers.clone();
         let names = self.names.clone();
-        let _permit = self.readers.free.acquire().await.map_err(|_| StoreError::Closed)?;
+        let _permit = self
+            .readers
+            .free
+            .acquire()
+            .await
+            .map_err(|_| StoreError::Closed)?;
         let done = tokio::task::spawn_blocking(move || {
-            let taken = readers.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-            let conn = taken.ok_or_else(|| StoreError::Unavailable("no reader is free".to_owned()))?;
+            let taken = readers
+                .idle
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .pop();
+            let conn =
+                taken.ok_or_else(|| StoreError::Unavailable("no reader is free".to_owned()))?;
             let result = query(&conn, &names);
-            readers.idle.lock().unwrap_or_else(PoisonError::into_inner).push(conn);
+            readers
+                .idle
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(conn);
             result
         });
-        done.await.map_err(|error| StoreError::Unavailable(format!("reading: {error}")))?
+        done.await
+            .map_err(|error| StoreError::Unavailable(format!("reading: {error}")))?
     }
 }
 
@@ -130,7 +162,13 @@ impl StoreError {
     pub fn from_sqlite(error: &rusqlite::Error) -> Self {
         use rusqlite::ErrorCode as Code;
         match error.sqlite_error_code() {
-            Some(Code::DiskFull | Code::DatabaseBusy | Code::DatabaseLocked | Code::CannotOpen | Code::ReadOnly)
+            Some(
+                Code::DiskFull
+                | Code::DatabaseBusy
+                | Code::DatabaseLocked
+                | Code::CannotOpen
+                | Code::ReadOnly,
+            )
             | Some(Code::SystemIoFailure | Code::OutOfMemory | Code::OperationInterrupted) => {
                 Self::Unavailable(error.to_string())
             }
@@ -161,7 +199,9 @@ fn open_writing(path: &Path) -> Result<Connection> {
 fn open_reading(path: &Path) -> Result<Connection> {
     let conn = Connection::open_with_flags(
         path,
-        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI,
+        OpenFlags::SQLITE_OPEN_READ_ONLY
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX
+            | OpenFlags::SQLITE_OPEN_URI,
     )?;
     conn.execute_batch("PRAGMA query_only = ON; PRAGMA cache_size = -4096;")?;
     conn.busy_timeout(Duration::from_millis(READER_WAIT_MS))?;
@@ -186,20 +226,32 @@ fn migrate(conn: &Connection) -> Result<()> {
 
 fn installation_key(conn: &Connection) -> Result<Vec<u8>> {
     let known: Option<Vec<u8>> = conn
-        .query_row("SELECT value FROM meta WHERE key = 'installation_key'", [], |row| row.get(0))
+        .query_row(
+            "SELECT value FROM meta WHERE key = 'installation_key'",
+            [],
+            |row| row.get(0),
+        )
         .optional()?;
     if let Some(key) = known {
         return Ok(key);
     }
     let mut key = vec![0; 32];
-    aws_lc_rs::rand::fill(&mut key).map_err(|_| StoreError::Unavailable("no random bytes".to_owned()))?;
-    conn.execute("INSERT INTO meta (key, value) VALUES ('installation_key', ?1)", [&key])?;
+    aws_lc_rs::rand::fill(&mut key)
+        .map_err(|_| StoreError::Unavailable("no random bytes".to_owned()))?;
+    conn.execute(
+        "INSERT INTO meta (key, value) VALUES ('installation_key', ?1)",
+        [&key],
+    )?;
     Ok(key)
 }
 
 /// Copies the log into the database away from the writer's thread, and asks the writer to start
 /// the log anew once little is left to copy.
-fn start_checkpointer(path: PathBuf, state: Arc<WriterState>, alive: std::sync::Weak<AtomicBool>) -> Result<()> {
+fn start_checkpointer(
+    path: PathBuf,
+    state: Arc<WriterState>,
+    alive: std::sync::Weak<AtomicBool>,
+) -> Result<()> {
     let conn = Connection::open(&path)?;
     conn.busy_timeout(Duration::ZERO)?;
     let wal = path.with_extension("db-wal");
@@ -208,9 +260,13 @@ fn start_checkpointer(path: PathBuf, state: Arc<WriterState>, alive: std::sync::
             std::thread::sleep(Duration::from_millis(200));
             let bytes = std::fs::metadata(&wal).map_or(0, |file| file.len());
             metrics::gauge!("switchboard_wal_bytes").set(bytes as f64);
-            state.wal_full.store(bytes >= WAL_BYTES_MAX, Ordering::Release);
+            state
+                .wal_full
+                .store(bytes >= WAL_BYTES_MAX, Ordering::Release);
             let copied: rusqlite::Result<(i64, i64)> = match bytes >= WAL_CHECKPOINT_BYTES {
-                true => conn.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| Ok((row.get(1)?, row.get(2)?))),
+                true => conn.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| {
+                    Ok((row.get(1)?, row.get(2)?))
+                }),
                 false => continue,
             };
             match copied {
@@ -257,13 +313,21 @@ impl Store for SqliteStore {
         let messages = commit.batch.len();
         self.writer
             .run(messages, move |tx| {
-                let position = commit.batch.last().map_or(commit.ownership.position, |last| last.offset);
+                let position = commit
+                    .batch
+                    .last()
+                    .map_or(commit.ownership.position, |last| last.offset);
                 move_position(tx, &commit.ownership, position)?;
                 let effects = operating::decide(tx, &commit.batch, &commit.policy, commit.now)?;
-                let queued = effects.touched_conversations.len() + effects.new_conversations.len() > 0;
+                let queued =
+                    effects.touched_conversations.len() + effects.new_conversations.len() > 0;
                 Ok(Routed {
                     position,
-                    queues: if queued { queues_of(&effects) } else { Vec::new() },
+                    queues: if queued {
+                        queues_of(&effects)
+                    } else {
+                        Vec::new()
+                    },
                     sends: !effects.acknowledgements.is_empty(),
                     verdicts: effects.verdicts,
                 })
@@ -272,10 +336,19 @@ impl Store for SqliteStore {
     }
 
     async fn count_attempt(&self, record: i64) -> Result<u32> {
-        self.writer.run(0, move |tx| operating::count_attempt(tx, record)).await
+        self.writer
+            .run(0, move |tx| operating::count_attempt(tx, record))
+            .await
     }
 
-    async fn bury(&self, ownership: Ownership, record: i64, reason: String, attempts: u32, now: i64) -> Result<()> {
+    async fn bury(
+        &self,
+        ownership: Ownership,
+        record: i64,
+        reason: String,
+        attempts: u32,
+        now: i64,
+    ) -> Result<()> {
         self.writer
             .run(1, move |tx| {
                 move_position(tx, &ownership, record)?;
@@ -286,17 +359,22 @@ impl Store for SqliteStore {
 
     async fn cursor(&self, channel: &ChannelId) -> Result<Option<Cursor>> {
         let number = self.names.id(channel.as_str());
-        self.read(move |conn, _| operating::cursor(conn, number)).await
+        self.read(move |conn, _| operating::cursor(conn, number))
+            .await
     }
 
     async fn save_cursor(&self, channel: &ChannelId, cursor: Cursor) -> Result<()> {
         let channel = channel.clone();
-        self.writer.run(0, move |tx| operating::save_cursor(tx, &channel, &cursor)).await
+        self.writer
+            .run(0, move |tx| operating::save_cursor(tx, &channel, &cursor))
+            .await
     }
 
     async fn claim(&self, queue: &QueueId, actor: Actor, now: i64) -> Result<Option<Conversation>> {
         let queue = queue.clone();
-        self.writer.run(1, move |tx| desk::claim(tx, &queue, &actor, now)).await
+        self.writer
+            .run(1, move |tx| desk::claim(tx, &queue, &actor, now))
+            .await
     }
 
     async fn act(
@@ -307,7 +385,11 @@ impl Store for SqliteStore {
         version: Option<i64>,
         now: i64,
     ) -> Result<Conversation> {
-        self.writer.run(1, move |tx| desk::act(tx, conversation, &actor, action, version, now)).await
+        self.writer
+            .run(1, move |tx| {
+                desk::act(tx, conversation, &actor, action, version, now)
+            })
+            .await
     }
 
     async fn reply(&self, reply: NewReply) -> Result<(StoredMessage, Conversation)> {
@@ -329,17 +411,28 @@ impl Store for SqliteStore {
     }
 
     async fn queues(&self, actor: Actor) -> Result<Vec<QueueDepth>> {
-        let visible: Vec<QueueId> =
-            self.queues.iter().filter(|queue| actor.may_use_queue(queue)).cloned().collect();
-        self.read(move |conn, names| reading::queue_depths(conn, names, &visible)).await
+        let visible: Vec<QueueId> = self
+            .queues
+            .iter()
+            .filter(|queue| actor.may_use_queue(queue))
+            .cloned()
+            .collect();
+        self.read(move |conn, names| reading::queue_depths(conn, names, &visible))
+            .await
     }
 
-    async fn conversations(&self, actor: Actor, filter: ConversationFilter) -> Result<Vec<Conversation>> {
-        self.read(move |conn, names| reading::conversations(conn, names, &actor, &filter)).await
+    async fn conversations(
+        &self,
+        actor: Actor,
+        filter: ConversationFilter,
+    ) -> Result<Vec<Conversation>> {
+        self.read(move |conn, names| reading::conversations(conn, names, &actor, &filter))
+            .await
     }
 
     async fn conversation(&self, actor: Actor, id: ConversationId) -> Result<Option<Conversation>> {
-        self.read(move |conn, names| reading::conversation(conn, names, &actor, id)).await
+        self.read(move |conn, names| reading::conversation(conn, names, &actor, id))
+            .await
     }
 
     async fn messages(
@@ -349,31 +442,42 @@ impl Store for SqliteStore {
         from: Option<MessageId>,
         limit: u32,
     ) -> Result<Option<Vec<StoredMessage>>> {
-        self.read(move |conn, names| reading::messages(conn, names, &actor, conversation, from, limit)).await
+        self.read(move |conn, names| {
+            reading::messages(conn, names, &actor, conversation, from, limit)
+        })
+        .await
     }
 
     async fn message(&self, actor: Actor, id: MessageId) -> Result<Option<StoredMessage>> {
-        self.read(move |conn, names| reading::message(conn, names, &actor, id)).await
+        self.read(move |conn, names| reading::message(conn, names, &actor, id))
+            .await
     }
 
     async fn contact(&self, actor: Actor, id: ContactId) -> Result<Option<StoredContact>> {
-        self.read(move |conn, names| reading::contact(conn, names, &actor, id)).await
+        self.read(move |conn, names| reading::contact(conn, names, &actor, id))
+            .await
     }
 
     async fn recover_outbox(&self, idempotent: Vec<ChannelId>, now: i64) -> Result<u64> {
-        self.writer.run(0, move |tx| outbox::recover(tx, &idempotent, now)).await
+        self.writer
+            .run(0, move |tx| outbox::recover(tx, &idempotent, now))
+            .await
     }
 
     async fn lease(&self, channel: &ChannelId, limit: u32, now: i64) -> Result<Vec<Leased>> {
         let channel = channel.clone();
-        self.writer.run(1, move |tx| outbox::lease(tx, &channel, limit, now)).await
+        self.writer
+            .run(1, move |tx| outbox::lease(tx, &channel, limit, now))
+            .await
     }
 
     async fn next_due(&self, channel: &ChannelId) -> Result<Option<i64>> {
         let number = self.names.id(channel.as_str());
         self.read(move |conn, _| {
             let due = conn
-                .prepare_cached("SELECT min(next_at) FROM outbox WHERE channel = ?1 AND state = ?2")?
+                .prepare_cached(
+                    "SELECT min(next_at) FROM outbox WHERE channel = ?1 AND state = ?2",
+                )?
                 .query_row([number, OutboxState::Queued.code()], |row| row.get(0))?;
             Ok(due)
         })
@@ -381,11 +485,15 @@ impl Store for SqliteStore {
     }
 
     async fn settle(&self, id: MessageId, settlement: Settlement, now: i64) -> Result<()> {
-        self.writer.run(1, move |tx| outbox::settle(tx, id, &settlement, now)).await
+        self.writer
+            .run(1, move |tx| outbox::settle(tx, id, &settlement, now))
+            .await
     }
 
     async fn create_token(&self, hash: Vec<u8>, token: Token) -> Result<Token> {
-        self.writer.run(0, move |tx| operating::create_token(tx, &hash, token)).await
+        self.writer
+            .run(0, move |tx| operating::create_token(tx, &hash, token))
+            .await
     }
 
     async fn tokens(&self) -> Result<Vec<Token>> {
@@ -393,32 +501,42 @@ impl Store for SqliteStore {
     }
 
     async fn token_by_hash(&self, hash: Vec<u8>) -> Result<Option<Token>> {
-        self.read(move |conn, _| operating::token_by_hash(conn, &hash)).await
+        self.read(move |conn, _| operating::token_by_hash(conn, &hash))
+            .await
     }
 
     async fn revoke_token(&self, id: i64, now: i64) -> Result<bool> {
-        self.writer.run(0, move |tx| operating::revoke_token(tx, id, now)).await
+        self.writer
+            .run(0, move |tx| operating::revoke_token(tx, id, now))
+            .await
     }
 
     async fn dead_letters(&self, limit: u32) -> Result<Vec<StoredDeadLetter>> {
-        self.read(move |conn, _| operating::dead_letters(conn, limit)).await
+        self.read(move |conn, _| operating::dead_letters(conn, limit))
+            .await
     }
 
     async fn dead_letter(&self, record: i64) -> Result<Option<StoredDeadLetter>> {
-        self.read(move |conn, _| operating::dead_letter(conn, record)).await
+        self.read(move |conn, _| operating::dead_letter(conn, record))
+            .await
     }
 
     async fn redrive(&self, record: i64, policy: Arc<Policy>, now: i64) -> Result<bool> {
-        self.writer.run(1, move |tx| operating::redrive(tx, record, &policy, now)).await
+        self.writer
+            .run(1, move |tx| operating::redrive(tx, record, &policy, now))
+            .await
     }
 
     async fn counts(&self) -> Result<Counts> {
         let queues = self.queues.clone();
-        self.read(move |conn, names| reading::counts(conn, names, &queues)).await
+        self.read(move |conn, names| reading::counts(conn, names, &queues))
+            .await
     }
 
     async fn sweep(&self, keep: Retention, now: i64) -> Result<()> {
-        self.writer.run(0, move |tx| operating::sweep(tx, &keep, now)).await
+        self.writer
+            .run(0, move |tx| operating::sweep(tx, &keep, now))
+            .await
     }
 }
 
@@ -454,7 +572,8 @@ fn written(tx: &writer::Tx<'_>, id: MessageId) -> Result<(StoredMessage, Convers
     let names = &tx.memory.names;
     let lost = || StoreError::Poisoned("a message just written is not there".to_owned());
     let message = reading::message_row(tx.conn, names, id)?.ok_or_else(lost)?;
-    let conversation = facts::conversation(tx.conn, names, message.conversation)?.ok_or_else(lost)?;
+    let conversation =
+        facts::conversation(tx.conn, names, message.conversation)?.ok_or_else(lost)?;
     Ok((message, conversation))
 }
 
@@ -468,4 +587,3 @@ pub fn verdict_name(verdict: Verdict) -> &'static str {
         Verdict::Dead => "dead",
     }
 }
-

@@ -1,5 +1,7 @@
 //! The HTTP API against a real store: what each request is answered, and what becomes of it.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
 mod claims;
 mod conversations;
 mod document;

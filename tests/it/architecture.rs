@@ -9,9 +9,14 @@ fn modules_use_only_what_the_architecture_allows() {
     let allowed = table();
     let mut forbidden = Vec::new();
     for file in rust_files(Path::new("src")) {
-        let Some(module) = module_of(&file) else { continue };
+        let Some(module) = module_of(&file) else {
+            continue;
+        };
         let Some(may_use) = allowed.get(&module) else {
-            panic!("{module} ({}) is missing in the table of ARCHITECTURE.md", file.display());
+            panic!(
+                "{module} ({}) is missing in the table of ARCHITECTURE.md",
+                file.display()
+            );
         };
         if may_use.contains("everything") {
             continue;
@@ -29,7 +34,11 @@ fn modules_use_only_what_the_architecture_allows() {
 fn every_module_of_the_table_exists() {
     for module in table().keys() {
         let path = Path::new("src").join(format!("{module}.rs"));
-        assert!(path.exists(), "{} is in the table of ARCHITECTURE.md and not in the tree", path.display());
+        assert!(
+            path.exists(),
+            "{} is in the table of ARCHITECTURE.md and not in the tree",
+            path.display()
+        );
     }
 }
 
@@ -38,7 +47,11 @@ fn only_channels_names_a_connector() {
     for file in rust_files(Path::new("src")) {
         let text = fs::read_to_string(&file).unwrap();
         let names = text.contains("connector_email") || text.contains("connector_webhook");
-        assert!(!names || file.ends_with("channels.rs"), "{} names a connector", file.display());
+        assert!(
+            !names || file.ends_with("channels.rs"),
+            "{} names a connector",
+            file.display()
+        );
     }
 }
 
@@ -48,8 +61,15 @@ fn connectors_see_only_the_contract() {
         let manifest = entry.unwrap().path().join("Cargo.toml");
         let text = fs::read_to_string(&manifest).unwrap();
         let dependencies = text.split("[dev-dependencies]").next().unwrap_or_default();
-        for other in ["switchboard", "connector-webhook", "connector-email", "connector-testkit"] {
-            let named = dependencies.lines().any(|line| line.starts_with(&format!("{other}.")) || line.starts_with(&format!("{other} ")));
+        for other in [
+            "switchboard",
+            "connector-webhook",
+            "connector-email",
+            "connector-testkit",
+        ] {
+            let named = dependencies.lines().any(|line| {
+                line.starts_with(&format!("{other}.")) || line.starts_with(&format!("{other} "))
+            });
             assert!(!named, "{} depends on {other}", manifest.display());
         }
     }
@@ -58,19 +78,27 @@ fn connectors_see_only_the_contract() {
 /// The rows of the table, by module.
 fn table() -> BTreeMap<String, BTreeSet<String>> {
     let text = fs::read_to_string("ARCHITECTURE.md").unwrap();
-    let section = text.split("## Who may use whom").nth(1).expect("the section is there");
+    let section = text
+        .split("## Who may use whom")
+        .nth(1)
+        .expect("the section is there");
     let section = section.split("\n## ").next().unwrap_or_default();
     let rows = section.lines().filter(|line| line.starts_with("| `"));
     rows.map(|row| {
         let mut cells = row.trim_matches('|').splitn(2, '|');
-        let module = words(cells.next().unwrap_or_default()).pop_first().expect("a module's name");
+        let module = words(cells.next().unwrap_or_default())
+            .pop_first()
+            .expect("a module's name");
         (module, words(cells.next().unwrap_or_default()))
     })
     .collect()
 }
 
 fn words(cell: &str) -> BTreeSet<String> {
-    cell.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').filter(|word| !word.is_empty()).map(str::to_owned).collect()
+    cell.split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+        .filter(|word| !word.is_empty())
+        .map(str::to_owned)
+        .collect()
 }
 
 fn rust_files(dir: &Path) -> Vec<PathBuf> {
@@ -98,7 +126,9 @@ fn module_of(file: &Path) -> Option<String> {
 fn used_modules(file: &Path) -> BTreeSet<String> {
     let text = fs::read_to_string(file).unwrap();
     let code = text.split("#[cfg(test)]").next().unwrap_or_default();
-    let code = code.lines().filter(|line| !line.trim_start().starts_with("//"));
+    let code = code
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("//"));
     let mut used = BTreeSet::new();
     for line in code {
         for part in line.split("crate::").skip(1) {
@@ -107,7 +137,10 @@ fn used_modules(file: &Path) -> BTreeSet<String> {
                 None => vec![part],
             };
             for name in named {
-                let module: String = name.chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect();
+                let module: String = name
+                    .chars()
+                    .take_while(|c| c.is_ascii_lowercase() || *c == '_')
+                    .collect();
                 if !module.is_empty() {
                     used.insert(module);
                 }

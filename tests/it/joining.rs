@@ -7,6 +7,7 @@ mod changes;
 mod contacts;
 mod hints;
 mod receipts;
+mod rules;
 mod windows;
 
 use expect_test::Expect;
@@ -45,10 +46,17 @@ async fn check<const N: usize>(steps: [Step; N], expected: Expect) {
     check_with(|_| {}, steps, expected).await;
 }
 
-async fn check_with<const N: usize>(configure: impl Fn(&mut Policy), steps: [Step; N], expected: Expect) {
+async fn check_with<const N: usize>(
+    configure: impl Fn(&mut Policy),
+    steps: [Step; N],
+    expected: Expect,
+) {
     let at_once = shown(&configure, &steps, usize::MAX).await;
     let one_by_one = shown(&configure, &steps, 1).await;
-    assert_eq!(at_once, one_by_one, "batches of another size decide otherwise");
+    assert_eq!(
+        at_once, one_by_one,
+        "batches of another size decide otherwise"
+    );
     expected.assert_eq(&at_once);
 }
 
@@ -64,7 +72,9 @@ async fn shown(configure: &impl Fn(&mut Policy), steps: &[Step], batch_max: usiz
             HoursLater(hours) => desk.hours_later(*hours),
             MinutesLater(minutes) => desk.later(std::time::Duration::from_secs(minutes * 60)),
             Resolve(number) => desk.resolve(*number).await,
-            Answer(number, text, provider_id) => drop(desk.answer(*number, text, provider_id).await),
+            Answer(number, text, provider_id) => {
+                drop(desk.answer(*number, text, provider_id).await)
+            }
             Crash => desk.crash().await,
         }
     }

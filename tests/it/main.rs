@@ -1,11 +1,18 @@
 //! Whole-daemon tests, one binary. Each module says what its tests are about.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
 #[path = "../peers/peers.rs"]
 mod peers;
 
+mod api;
 mod architecture;
+mod bus_suite;
 mod config;
 mod daemon;
 mod joining;
+mod properties;
+mod routing;
+mod sqlite;
 mod store_suite;
 mod support;

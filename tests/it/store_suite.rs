@@ -39,7 +39,7 @@ macro_rules! store_suite {
                 a_cursor_is_kept_per_channel_over_restarts
                 a_token_is_found_by_its_hash_until_it_is_revoked
                 retention_drops_the_log_and_keeps_what_messages_say
-                raw_bytes_go_before_the_message_does
+                raw_bytes_go_before_the_message_does_and_redelivered_ones_with_the_log
             }
             outbox {
                 a_reply_is_leased_once_and_a_sent_one_is_done

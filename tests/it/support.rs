@@ -2,26 +2,27 @@
 //! outcome as text. Everything goes through the real intake, bus, router and store; only the
 //! connectors and the clock are made up.
 
+mod actors;
 mod clock;
 mod desk;
 mod local;
 mod said;
+mod setup;
 mod show;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use connector_api::async_trait;
 use switchboard::bus::Bus;
 use switchboard::store::Store;
 
+pub use actors::{agent, agent_of, supervisor};
 pub use clock::ManualClock;
-pub use desk::{Desk, agent, agent_of, supervisor, within_patience};
+pub use desk::Desk;
 pub use local::Local;
-pub use show::show_sorted;
 pub use said::{Said, chat, delete, echo, edit, mail, reaction, receipt, system};
-
-/// Longest wait for anything, in seconds: only a failing test waits so long.
-pub const PATIENCE_S: u64 = 30;
+pub use show::show_sorted;
 
 /// A store and the bus it is used with, and how to open the two. What a PostgreSQL store and a
 /// Kafka bus give to run the same suites as the local ones.
@@ -41,4 +42,13 @@ pub struct Opened {
     pub store: Arc<dyn Store>,
     pub bus: Arc<dyn Bus>,
     pub installation_key: Vec<u8>,
+}
+
+/// Longest wait for anything: only a failing test waits so long.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Fails a test that would wait for ever.
+pub async fn within_patience<T>(what: &str, work: impl Future<Output = T>) -> T {
+    let done = tokio::time::timeout(PATIENCE, work).await;
+    done.unwrap_or_else(|_| panic!("{what} took longer than {PATIENCE:?}"))
 }

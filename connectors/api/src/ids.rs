@@ -151,7 +151,7 @@ pub fn reply_token_candidates(text: &str) -> Vec<String> {
         .split(|c: char| !c.is_ascii_alphanumeric())
         .filter(|word| word.len() == REPLY_TOKEN_CHARS)
         .filter_map(|word| word.strip_prefix("sb").map(|rest| (word, rest)))
-        .filter(|(_, rest)| rest.as_bytes().iter().all(|c| is_base32(c)))
+        .filter(|(_, rest)| rest.as_bytes().iter().all(is_base32))
         .map(|(word, _)| word.to_owned())
         .collect()
 }

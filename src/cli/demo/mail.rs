@@ -1,8 +1,8 @@
 //! The demo's mailbox: the real mail parser, but no server behind it. Answers are printed.
 
 use connector_api::{
-    BuildContext, Capabilities, Connector, ConnectorKind, Error, Health, InboundEvent, OutboundMessage, Result,
-    SendReceipt, Sender, WebhookRequest, async_trait,
+    BuildContext, Capabilities, Connector, ConnectorKind, Error, Health, InboundEvent,
+    OutboundMessage, Result, SendReceipt, Sender, WebhookRequest, async_trait,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -61,7 +61,11 @@ struct Mailbox {
 #[async_trait]
 impl Connector for Mailbox {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { stream: false, poll: false, ..self.parser.capabilities() }
+        Capabilities {
+            stream: false,
+            poll: false,
+            ..self.parser.capabilities()
+        }
     }
 
     async fn health(&self) -> Health {
@@ -80,9 +84,18 @@ impl Connector for Mailbox {
 #[async_trait]
 impl Sender for Mailbox {
     async fn send(&self, message: &OutboundMessage) -> Result<SendReceipt> {
-        let (_, domain) = ADDRESS.split_once('@').ok_or_else(|| Error::config("the demo's address has no domain"))?;
-        let kind = if message.automatic { "automatic mail" } else { "mail" };
+        let (_, domain) = ADDRESS
+            .split_once('@')
+            .ok_or_else(|| Error::config("the demo's address has no domain"))?;
+        let kind = if message.automatic {
+            "automatic mail"
+        } else {
+            "mail"
+        };
         println!("--> {kind} to {}: {}", message.to.address, message.text);
-        Ok(SendReceipt::accepted(vec![format!("{}.{}@{domain}", message.reply_token, message.id)]))
+        Ok(SendReceipt::accepted(vec![format!(
+            "{}.{}@{domain}",
+            message.reply_token, message.id
+        )]))
     }
 }

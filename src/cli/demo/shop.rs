@@ -24,8 +24,13 @@ impl Shop {
 }
 
 async fn deliver(axum::Json(body): axum::Json<Value>) -> axum::Json<Value> {
-    let to = body.pointer("/to/id").and_then(Value::as_str).unwrap_or("?");
+    let to = body
+        .pointer("/to/id")
+        .and_then(Value::as_str)
+        .unwrap_or("?");
     let text = body.get("text").and_then(Value::as_str).unwrap_or_default();
     println!("--> chat to {to}: {text}");
-    axum::Json(serde_json::json!({ "id": format!("shop-{}", body.get("id").and_then(Value::as_str).unwrap_or("?")) }))
+    axum::Json(
+        serde_json::json!({ "id": format!("shop-{}", body.get("id").and_then(Value::as_str).unwrap_or("?")) }),
+    )
 }

@@ -14,26 +14,33 @@ use crate::store::{Destination, Draft, NewReply, StoreError};
 
 use super::effects::{write_conversation, write_events};
 use super::facts::{conversation, named};
-use super::writer::Tx;
 use super::outbox;
+use super::writer::Tx;
 
 /// How many waiting rows are looked at for one that the actor may take.
 const CLAIM_LOOKAHEAD: i64 = 100;
 
 /// Gives the first of the queue to the actor, in the transaction that read it: two agents never
 /// get one conversation.
-pub fn claim(tx: &mut Tx<'_>, queue: &QueueId, actor: &Actor, now: i64) -> Result<Option<Conversation>, StoreError> {
+pub fn claim(
+    tx: &mut Tx<'_>,
+    queue: &QueueId,
+    actor: &Actor,
+    now: i64,
+) -> Result<Option<Conversation>, StoreError> {
     if !actor.may_use_queue(queue) {
         return Err(Refusal::NotFound { what: "queue" }.into());
     }
     let number = tx.memory.names.id(queue.as_str());
-    let mut statement = tx
-        .conn
-        .prepare_cached("SELECT id FROM waiting WHERE queue = ?1 ORDER BY fit_class, rank, id LIMIT ?2")?;
+    let mut statement = tx.conn.prepare_cached(
+        "SELECT id FROM waiting WHERE queue = ?1 ORDER BY fit_class, rank, id LIMIT ?2",
+    )?;
     let mut waiting = statement.query([number, CLAIM_LOOKAHEAD])?;
     while let Some(row) = waiting.next()? {
         let id = ConversationId(row.get(0)?);
-        let Some(mut found) = conversation(tx.conn, &tx.memory.names, id)? else { continue };
+        let Some(mut found) = conversation(tx.conn, &tx.memory.names, id)? else {
+            continue;
+        };
         let own_brand = actor.brands.is_empty() || actor.brands.contains(&found.brand);
         if found.status != Status::Queued || !own_brand {
             continue;
@@ -43,7 +50,11 @@ pub fn claim(tx: &mut Tx<'_>, queue: &QueueId, actor: &Actor, now: i64) -> Resul
         drop(statement);
         write_conversation(tx.conn, &tx.memory.names, &found, false)?;
         let detail = serde_json::json!({ "agent": found.assignee });
-        write_events(tx.conn, tx.memory, &[event_of(event, id, now, Some(detail))])?;
+        write_events(
+            tx.conn,
+            tx.memory,
+            &[event_of(event, id, now, Some(detail))],
+        )?;
         return Ok(Some(found));
     }
     // An agent without a name cannot hold anything: say so even when nothing waits.
@@ -68,15 +79,19 @@ pub fn act(
         }
         write_conversation(tx.conn, &tx.memory.names, &found, false)?;
         let detail = serde_json::json!({ "agent": actor.agent });
-        write_events(tx.conn, tx.memory, &[event_of(event, id, now, Some(detail))])?;
+        write_events(
+            tx.conn,
+            tx.memory,
+            &[event_of(event, id, now, Some(detail))],
+        )?;
     }
     Ok(found)
 }
 
 fn has_other_open(tx: &Tx<'_>, conversation: &Conversation) -> Result<bool, StoreError> {
-    let mut statement = tx
-        .conn
-        .prepare_cached("SELECT 1 FROM conversation WHERE contact = ?1 AND matter = 0 AND status < 8 AND id <> ?2")?;
+    let mut statement = tx.conn.prepare_cached(
+        "SELECT 1 FROM conversation WHERE contact = ?1 AND matter = 0 AND status < 8 AND id <> ?2",
+    )?;
     Ok(statement.exists([conversation.contact.0, conversation.id.0])?)
 }
 
@@ -90,11 +105,15 @@ fn visible(
     let found = conversation(tx.conn, &tx.memory.names, id)?;
     let found = found
         .filter(|found| actor.may_see(found))
-        .ok_or(Refusal::NotFound { what: "conversation" })?;
+        .ok_or(Refusal::NotFound {
+            what: "conversation",
+        })?;
     match version {
-        Some(given) if given != found.version => {
-            Err(Refusal::Stale { current: found.version, given }.into())
+        Some(given) if given != found.version => Err(Refusal::Stale {
+            current: found.version,
+            given,
         }
+        .into()),
         _ => Ok(found),
     }
 }
@@ -107,7 +126,11 @@ pub fn reply(tx: &mut Tx<'_>, reply: &NewReply) -> Result<MessageId, StoreError>
     let mut found = visible(tx, reply.conversation, &reply.actor, reply.version)?;
     dispatch::act(&mut found, &reply.actor, Action::Reply, reply.at)?;
     let (channel, to) = destination(tx, &found)?;
-    let draft = Draft { text: reply.text.clone(), to: Some(to), automatic: false };
+    let draft = Draft {
+        text: reply.text.clone(),
+        to: Some(to),
+        automatic: false,
+    };
     let number = tx.memory.names.id(channel.as_str());
     append(tx, &mut found, reply, Author::Agent, number, &draft)
 }
@@ -119,7 +142,11 @@ pub fn note(tx: &mut Tx<'_>, note: &NewReply) -> Result<MessageId, StoreError> {
     }
     let mut found = visible(tx, note.conversation, &note.actor, note.version)?;
     dispatch::act(&mut found, &note.actor, Action::Note, note.at)?;
-    let draft = Draft { text: note.text.clone(), to: None, automatic: false };
+    let draft = Draft {
+        text: note.text.clone(),
+        to: None,
+        automatic: false,
+    };
     append(tx, &mut found, note, Author::Note, 0, &draft)
 }
 
@@ -163,18 +190,26 @@ fn append(
 
 /// The message an earlier request with this key made; another request under it is refused.
 fn kept_answer(tx: &Tx<'_>, reply: &NewReply) -> Result<Option<MessageId>, StoreError> {
-    let Some((key, fingerprint)) = &reply.idempotency else { return Ok(None) };
+    let Some((key, fingerprint)) = &reply.idempotency else {
+        return Ok(None);
+    };
     let kept = i64::try_from(crate::store::IDEMPOTENCY_KEPT.as_micros()).unwrap_or(i64::MAX);
     let row = tx
         .conn
         .prepare_cached("SELECT fingerprint, answer FROM idempotency WHERE key = ?1 AND at > ?2")?
-        .query_row(params![key, reply.at - kept], |row| Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, Vec<u8>>(1)?)))
+        .query_row(params![key, reply.at - kept], |row| {
+            Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, Vec<u8>>(1)?))
+        })
         .optional()?;
-    let Some((known, answer)) = row else { return Ok(None) };
+    let Some((known, answer)) = row else {
+        return Ok(None);
+    };
     if known != *fingerprint {
         return Err(Refusal::KeyReused.into());
     }
-    let number = answer.iter().fold(0, |number: i64, byte| number << 8 | i64::from(*byte));
+    let number = answer
+        .iter()
+        .fold(0, |number: i64, byte| number << 8 | i64::from(*byte));
     Ok(Some(MessageId(number)))
 }
 
@@ -202,12 +237,14 @@ fn destination(tx: &Tx<'_>, found: &Conversation) -> Result<(ChannelId, Destinat
                 ))
             })
             .optional()?;
-        let Some((prev, author, channel, namespace, address, name, body)) = row else { break };
+        let Some((prev, author, channel, namespace, address, name, body)) = row else {
+            break;
+        };
         if let (Author::Customer, Some(namespace), Some(address)) = (author, namespace, address)
             && is_answerable(body.as_deref())
         {
-            let (references, thread) = outbox::thread_of(tx.conn, Some(id))?;
-            let (all, _) = outbox::thread_of(tx.conn, found.last_message)?;
+            let (references, thread) = outbox::thread_of(tx.conn, Some(id), channel)?;
+            let (all, _) = outbox::thread_of(tx.conn, found.last_message, channel)?;
             let references = if all.is_empty() { references } else { all };
             return Ok((
                 named(&tx.memory.names, channel)?,
@@ -223,19 +260,34 @@ fn destination(tx: &Tx<'_>, found: &Conversation) -> Result<(ChannelId, Destinat
         }
         next = prev.map(MessageId);
     }
-    Err(Refusal::NotAnswerable { reason: "no customer's message to answer".to_owned() }.into())
+    Err(Refusal::NotAnswerable {
+        reason: "no customer's message to answer".to_owned(),
+    }
+    .into())
 }
 
 /// A bounce or another machine's mail is not what an agent answers.
 fn is_answerable(body: Option<&[u8]>) -> bool {
     match body.map(decode) {
-        Some(Content::Envelope(envelope)) => {
-            !matches!(envelope.event.automatic, Some(connector_api::Automatic::Bounce))
-        }
+        Some(Content::Envelope(envelope)) => !matches!(
+            envelope.event.automatic,
+            Some(connector_api::Automatic::Bounce)
+        ),
         _ => true,
     }
 }
 
-fn event_of(kind: EventType, id: ConversationId, at: i64, detail: Option<serde_json::Value>) -> NewEvent {
-    NewEvent { kind, conversation: Some(id), message: None, at, detail }
+fn event_of(
+    kind: EventType,
+    id: ConversationId,
+    at: i64,
+    detail: Option<serde_json::Value>,
+) -> NewEvent {
+    NewEvent {
+        kind,
+        conversation: Some(id),
+        message: None,
+        at,
+        detail,
+    }
 }

@@ -20,7 +20,12 @@ pub const FLAG_AUTOMATIC: i64 = 1;
 pub const FLAG_CONFLICTING: i64 = 2;
 
 /// Writes everything; the caller moves the position in the same transaction.
-pub fn write(tx: &mut Tx<'_>, facts: &Facts, effects: &Effects, now: i64) -> Result<(), StoreError> {
+pub fn write(
+    tx: &mut Tx<'_>,
+    facts: &Facts,
+    effects: &Effects,
+    now: i64,
+) -> Result<(), StoreError> {
     let conn = tx.conn;
     seen::insert(conn, tx.memory, &effects.seen, now)?;
     let names = tx.memory.names.clone();
@@ -28,9 +33,13 @@ pub fn write(tx: &mut Tx<'_>, facts: &Facts, effects: &Effects, now: i64) -> Res
     for merge in &effects.merges {
         write_merge(conn, *merge)?;
     }
-    let touched = effects.touched_conversations.iter().filter_map(|id| facts.conversations.get(id));
+    let touched = effects
+        .touched_conversations
+        .iter()
+        .filter_map(|id| facts.conversations.get(id));
     // Whoever gets a matter of its own first: another takes the empty one it leaves.
-    let (own, empty): (Vec<_>, Vec<_>) = touched.partition(|conversation| conversation.matter.is_some());
+    let (own, empty): (Vec<_>, Vec<_>) =
+        touched.partition(|conversation| conversation.matter.is_some());
     for conversation in own.into_iter().chain(empty) {
         let new = effects.new_conversations.contains(&conversation.id);
         write_conversation(conn, &names, conversation, new)?;
@@ -51,10 +60,16 @@ pub fn write(tx: &mut Tx<'_>, facts: &Facts, effects: &Effects, now: i64) -> Res
         conn.prepare_cached(
             "INSERT OR IGNORE INTO pending (target, record, change, at) VALUES (?1, ?2, ?3, ?4)",
         )?
-        .execute(params![pending.target.as_slice(), pending.record, json(&pending.change)?, pending.at])?;
+        .execute(params![
+            pending.target.as_slice(),
+            pending.record,
+            json(&pending.change)?,
+            pending.at
+        ])?;
     }
     for key in &effects.settled_pending {
-        conn.prepare_cached("DELETE FROM pending WHERE target = ?1")?.execute([key.as_slice()])?;
+        conn.prepare_cached("DELETE FROM pending WHERE target = ?1")?
+            .execute([key.as_slice()])?;
     }
     for acknowledgement in &effects.acknowledgements {
         write_acknowledgement(conn, &names, facts, acknowledgement)?;
@@ -62,9 +77,16 @@ pub fn write(tx: &mut Tx<'_>, facts: &Facts, effects: &Effects, now: i64) -> Res
     write_events(conn, tx.memory, &effects.events)
 }
 
-fn write_contacts(conn: &Connection, names: &Names, facts: &Facts, effects: &Effects) -> Result<(), StoreError> {
+fn write_contacts(
+    conn: &Connection,
+    names: &Names,
+    facts: &Facts,
+    effects: &Effects,
+) -> Result<(), StoreError> {
     for id in &effects.contacts {
-        let Some(contact) = facts.contacts.get(id) else { continue };
+        let Some(contact) = facts.contacts.get(id) else {
+            continue;
+        };
         conn.prepare_cached(
             "INSERT INTO contact (id, brand, verified, name, version, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
         )?
@@ -111,7 +133,8 @@ fn write_contacts(conn: &Connection, names: &Names, facts: &Facts, effects: &Eff
 /// Everything of `from` becomes `into`'s. The conversations the router settled are written after.
 fn write_merge(conn: &Connection, merge: Merge) -> Result<(), StoreError> {
     let pair = [merge.into.0, merge.from.0];
-    conn.prepare_cached("UPDATE identity SET contact = ?1 WHERE contact = ?2")?.execute(pair)?;
+    conn.prepare_cached("UPDATE identity SET contact = ?1 WHERE contact = ?2")?
+        .execute(pair)?;
     // Of two open conversations without a matter one is about to get its own: until its row is
     // written both would stand under the same key, so they move with their own numbers first.
     conn.prepare_cached(
@@ -124,7 +147,8 @@ fn write_merge(conn: &Connection, merge: Merge) -> Result<(), StoreError> {
          SELECT ?1, namespace, address, at FROM suggestion WHERE contact = ?2",
     )?
     .execute(pair)?;
-    conn.prepare_cached("UPDATE contact SET merged_into = ?1 WHERE id = ?2")?.execute(pair)?;
+    conn.prepare_cached("UPDATE contact SET merged_into = ?1 WHERE id = ?2")?
+        .execute(pair)?;
     Ok(())
 }
 
@@ -136,63 +160,140 @@ pub fn write_conversation(
     new: bool,
 ) -> Result<(), StoreError> {
     let queue = names.id(conversation.queue.as_str());
-    if !new {
-        forget_waiting(conn, conversation.id)?;
-    }
-    let sql = if new {
-        "INSERT INTO conversation (id, brand, contact, matter, status, queue, priority, assignee, version, last_seq,
-         last_message, opened_at, enqueued_at, last_inbound_at, resolved_at, detail)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)"
+    let before = if new {
+        None
     } else {
-        "UPDATE conversation SET brand = ?2, contact = ?3, matter = ?4, status = ?5, queue = ?6, priority = ?7,
-         assignee = ?8, version = ?9, last_seq = ?10, last_message = ?11, opened_at = ?12, enqueued_at = ?13,
-         last_inbound_at = ?14, resolved_at = ?15, detail = ?16 WHERE id = ?1"
+        indexed(conn, conversation.id)?
     };
-    conn.prepare_cached(sql)?.execute(params![
-        conversation.id.0,
-        names.id(conversation.brand.as_str()),
-        conversation.contact.0,
-        conversation.matter.map_or(0, |matter| matter.0),
-        conversation.status.code(),
-        queue,
-        conversation.priority.code(),
-        conversation.assignee,
-        conversation.version,
-        conversation.last_seq,
-        conversation.last_message.map(|message| message.0),
-        conversation.opened_at,
-        conversation.enqueued_at,
-        conversation.last_inbound_at,
-        conversation.resolved_at,
-        json(&conversation.detail)?
-    ])?;
-    if conversation.status == Status::Queued {
-        conn.prepare_cached("INSERT INTO waiting (queue, fit_class, rank, id) VALUES (?1, 0, ?2, ?3)")?.execute([
-            queue,
-            rank(conversation.enqueued_at, conversation.priority),
-            conversation.id.0,
-        ])?;
+    let now = Indexed {
+        contact: conversation.contact.0,
+        matter: conversation.matter.map_or(0, |matter| matter.0),
+        status: conversation.status.code(),
+        assignee: conversation.assignee.clone(),
+        waiting: (conversation.status == Status::Queued)
+            .then(|| (queue, rank(conversation.enqueued_at, conversation.priority))),
+    };
+    // An UPDATE that names an indexed column rewrites that index: most messages change none.
+    let same_keys = before.as_ref().is_some_and(|before| before.same_keys(&now));
+    let sql = match (new, same_keys) {
+        (true, _) => {
+            "INSERT INTO conversation (id, version, last_seq, last_message, enqueued_at, last_inbound_at,
+             resolved_at, priority, queue, detail, brand, contact, matter, status, assignee, opened_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)"
+        }
+        (false, false) => {
+            "UPDATE conversation SET version = ?2, last_seq = ?3, last_message = ?4, enqueued_at = ?5,
+             last_inbound_at = ?6, resolved_at = ?7, priority = ?8, queue = ?9, detail = ?10, brand = ?11,
+             contact = ?12, matter = ?13, status = ?14, assignee = ?15, opened_at = ?16 WHERE id = ?1"
+        }
+        (false, true) => {
+            "UPDATE conversation SET version = ?2, last_seq = ?3, last_message = ?4, enqueued_at = ?5,
+             last_inbound_at = ?6, resolved_at = ?7, priority = ?8, queue = ?9, detail = ?10 WHERE id = ?1"
+        }
+    };
+    let detail = json(&conversation.detail)?;
+    let brand = names.id(conversation.brand.as_str());
+    let last_message = conversation.last_message.map(|message| message.0);
+    let priority = conversation.priority.code();
+    let mut values: Vec<&dyn rusqlite::ToSql> = vec![
+        &conversation.id.0,
+        &conversation.version,
+        &conversation.last_seq,
+        &last_message,
+        &conversation.enqueued_at,
+        &conversation.last_inbound_at,
+        &conversation.resolved_at,
+        &priority,
+        &queue,
+        &detail,
+    ];
+    if !same_keys {
+        let keys: [&dyn rusqlite::ToSql; 6] = [
+            &brand,
+            &now.contact,
+            &now.matter,
+            &now.status,
+            &now.assignee,
+            &conversation.opened_at,
+        ];
+        values.extend(keys);
     }
-    Ok(())
+    conn.prepare_cached(sql)?.execute(values.as_slice())?;
+    write_waiting(
+        conn,
+        conversation,
+        before.and_then(|before| before.waiting),
+        now.waiting,
+    )
 }
 
-/// Removes the waiting row of a conversation as it stands in its row now.
-fn forget_waiting(conn: &Connection, id: ConversationId) -> Result<(), StoreError> {
-    let queued = Status::Queued.code();
+/// The columns of a conversation that indexes and the waiting row are made of.
+struct Indexed {
+    contact: i64,
+    matter: i64,
+    status: i64,
+    assignee: Option<String>,
+    /// Queue and rank, while it waits.
+    waiting: Option<(i64, i64)>,
+}
+
+impl Indexed {
+    fn same_keys(&self, other: &Self) -> bool {
+        (self.contact, self.matter, self.status) == (other.contact, other.matter, other.status)
+            && self.assignee == other.assignee
+    }
+}
+
+/// A conversation's indexed columns as they stand in its row now.
+fn indexed(conn: &Connection, id: ConversationId) -> Result<Option<Indexed>, StoreError> {
     let mut statement = conn.prepare_cached(
-        "SELECT queue, enqueued_at, priority FROM conversation WHERE id = ?1 AND status = ?2",
+        "SELECT contact, matter, status, assignee, queue, enqueued_at, priority FROM conversation WHERE id = ?1",
     )?;
-    let mut rows = statement.query([id.0, queued])?;
-    let Some(row) = rows.next()? else { return Ok(()) };
-    let rank = rank(row.get(1)?, crate::conversation::Priority::from_code(row.get(2)?));
-    conn.prepare_cached("DELETE FROM waiting WHERE queue = ?1 AND fit_class = 0 AND rank = ?2 AND id = ?3")?
-        .execute([row.get(0)?, rank, id.0])?;
+    let mut rows = statement.query([id.0])?;
+    let Some(row) = rows.next()? else {
+        return Ok(None);
+    };
+    let status: i64 = row.get(2)?;
+    let priority = crate::conversation::Priority::from_code(row.get(6)?);
+    let place = (row.get(4)?, rank(row.get(5)?, priority));
+    Ok(Some(Indexed {
+        contact: row.get(0)?,
+        matter: row.get(1)?,
+        status,
+        assignee: row.get(3)?,
+        waiting: (status == Status::Queued.code()).then_some(place),
+    }))
+}
+
+fn write_waiting(
+    conn: &Connection,
+    conversation: &Conversation,
+    before: Option<(i64, i64)>,
+    after: Option<(i64, i64)>,
+) -> Result<(), StoreError> {
+    if before == after {
+        return Ok(());
+    }
+    if let Some((queue, rank)) = before {
+        conn.prepare_cached(
+            "DELETE FROM waiting WHERE queue = ?1 AND fit_class = 0 AND rank = ?2 AND id = ?3",
+        )?
+        .execute([queue, rank, conversation.id.0])?;
+    }
+    if let Some((queue, rank)) = after {
+        conn.prepare_cached("INSERT INTO waiting (queue, fit_class, rank, id, enqueued_at) VALUES (?1, 0, ?2, ?3, ?4)")?
+            .execute([queue, rank, conversation.id.0, conversation.enqueued_at])?;
+    }
     Ok(())
 }
 
 fn write_message(conn: &Connection, names: &Names, message: &NewMessage) -> Result<(), StoreError> {
     let flags = if message.automatic { FLAG_AUTOMATIC } else { 0 }
-        | if message.conflicting { FLAG_CONFLICTING } else { 0 };
+        | if message.conflicting {
+            FLAG_CONFLICTING
+        } else {
+            0
+        };
     conn.prepare_cached(
         "INSERT INTO message (id, conversation, seq, prev, author, channel, identity, arrived_at, sent_at, body,
          deleted, duplicate_of, flags, labels, explanation)
@@ -232,17 +333,28 @@ fn write_reference(conn: &Connection, reference: &NewReference) -> Result<(), St
 }
 
 fn write_change(conn: &Connection, change: &NewChange) -> Result<(), StoreError> {
-    conn.prepare_cached("INSERT INTO change (record, message, change, at) VALUES (?1, ?2, ?3, ?4)")?
-        .execute(params![change.record, change.message.0, json(&change.change)?, change.at])?;
+    conn.prepare_cached(
+        "INSERT INTO change (record, message, change, at) VALUES (?1, ?2, ?3, ?4)",
+    )?
+    .execute(params![
+        change.record,
+        change.message.0,
+        json(&change.change)?,
+        change.at
+    ])?;
     match &change.change {
         Change::Edited => {
             conn.prepare_cached("UPDATE message SET body = ?1 WHERE id = ?2")?
                 .execute([change.record, change.message.0])?;
         }
         Change::Deleted => {
-            conn.prepare_cached("UPDATE message SET deleted = 1 WHERE id = ?1")?.execute([change.message.0])?;
+            conn.prepare_cached("UPDATE message SET deleted = 1 WHERE id = ?1")?
+                .execute([change.message.0])?;
         }
-        Change::Receipt { reason: Some(reason), .. } => {
+        Change::Receipt {
+            reason: Some(reason),
+            ..
+        } => {
             // A failure reported of what was delivered changes nothing, so it gives no reason either.
             conn.prepare_cached("UPDATE message SET reason = ?1 WHERE id = ?2 AND delivery = ?3")?
                 .execute(params![reason, change.message.0, Delivery::Refused.code()])?;
@@ -258,8 +370,11 @@ fn write_acknowledgement(
     facts: &Facts,
     new: &Acknowledgement,
 ) -> Result<(), StoreError> {
-    let subject = facts.conversations.get(&new.conversation).and_then(|known| known.detail.subject.clone());
-    let (references, thread) = outbox::thread_of(conn, new.prev)?;
+    let subject = facts
+        .conversations
+        .get(&new.conversation)
+        .and_then(|known| known.detail.subject.clone());
+    let (references, thread) = outbox::thread_of(conn, new.prev, names.id(new.channel.as_str()))?;
     let draft = Draft {
         text: new.text.clone(),
         to: Some(Destination {
@@ -289,7 +404,11 @@ fn write_acknowledgement(
     Ok(())
 }
 
-pub fn write_events(conn: &Connection, memory: &mut Memory, events: &[NewEvent]) -> Result<(), StoreError> {
+pub fn write_events(
+    conn: &Connection,
+    memory: &mut Memory,
+    events: &[NewEvent],
+) -> Result<(), StoreError> {
     for event in events {
         memory.next_seq += 1;
         conn.prepare_cached(
@@ -308,5 +427,6 @@ pub fn write_events(conn: &Connection, memory: &mut Memory, events: &[NewEvent])
 }
 
 pub fn json<T: serde::Serialize>(value: &T) -> Result<String, StoreError> {
-    serde_json::to_string(value).map_err(|error| StoreError::Poisoned(format!("writing JSON: {error}")))
+    serde_json::to_string(value)
+        .map_err(|error| StoreError::Poisoned(format!("writing JSON: {error}")))
 }

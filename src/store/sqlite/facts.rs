@@ -20,7 +20,12 @@ use super::seen;
 use super::writer::Tx;
 
 /// Everything `needs` names and what follows from it.
-pub fn load(tx: &Tx<'_>, batch: &[Prepared], needs: &Needs, acknowledged_since: i64) -> Result<Facts, StoreError> {
+pub fn load(
+    tx: &Tx<'_>,
+    batch: &[Prepared],
+    needs: &Needs,
+    acknowledged_since: i64,
+) -> Result<Facts, StoreError> {
     let conn = tx.conn;
     let names = &tx.memory.names;
     let mut facts = Facts::default();
@@ -66,7 +71,8 @@ pub fn load(tx: &Tx<'_>, batch: &[Prepared], needs: &Needs, acknowledged_since: 
         }
     }
     for key in &needs.acknowledged {
-        let mut statement = conn.prepare_cached("SELECT 1 FROM acknowledged WHERE key = ?1 AND at > ?2")?;
+        let mut statement =
+            conn.prepare_cached("SELECT 1 FROM acknowledged WHERE key = ?1 AND at > ?2")?;
         if statement.exists(params![key.as_slice(), acknowledged_since])? {
             facts.acknowledged.insert(*key);
         }
@@ -77,10 +83,17 @@ pub fn load(tx: &Tx<'_>, batch: &[Prepared], needs: &Needs, acknowledged_since: 
 /// The messages that the changes of a batch are about.
 fn targets(batch: &[Prepared], facts: &Facts) -> HashSet<MessageId> {
     let named = batch.iter().filter_map(change::target);
-    named.filter_map(|key| facts.seen.get(&key)?.first()).map(|seen| seen.message).collect()
+    named
+        .filter_map(|key| facts.seen.get(&key)?.first())
+        .map(|seen| seen.message)
+        .collect()
 }
 
-fn identity(conn: &Connection, names: &Names, key: &IdentityKey) -> rusqlite::Result<Option<Identity>> {
+fn identity(
+    conn: &Connection,
+    names: &Names,
+    key: &IdentityKey,
+) -> rusqlite::Result<Option<Identity>> {
     conn.prepare_cached(
         "SELECT id, contact FROM identity WHERE brand = ?1 AND scope = ?2 AND namespace = ?3 AND address = ?4",
     )?
@@ -98,18 +111,27 @@ fn identity(conn: &Connection, names: &Names, key: &IdentityKey) -> rusqlite::Re
 
 /// The stored scope: the channel of a claimed identity, 0 for a verified one.
 pub fn scope(names: &Names, key: &IdentityKey) -> i64 {
-    key.scope.as_ref().map_or(0, |channel| names.id(channel.as_str()))
+    key.scope
+        .as_ref()
+        .map_or(0, |channel| names.id(channel.as_str()))
 }
 
 fn reference(conn: &Connection, key: &[u8; 16]) -> rusqlite::Result<Option<Reference>> {
     conn.prepare_cached("SELECT conversation, message FROM reference WHERE key = ?1")?
         .query_row([key.as_slice()], |row| {
-            Ok(Reference { conversation: ConversationId(row.get(0)?), message: MessageId(row.get(1)?) })
+            Ok(Reference {
+                conversation: ConversationId(row.get(0)?),
+                message: MessageId(row.get(1)?),
+            })
         })
         .optional()
 }
 
-pub fn message(conn: &Connection, names: &Names, id: MessageId) -> rusqlite::Result<Option<Message>> {
+pub fn message(
+    conn: &Connection,
+    names: &Names,
+    id: MessageId,
+) -> rusqlite::Result<Option<Message>> {
     conn.prepare_cached("SELECT conversation, channel, delivery FROM message WHERE id = ?1")?
         .query_row([id.0], |row| {
             let delivery: Option<i64> = row.get(2)?;
@@ -131,9 +153,11 @@ pub fn conversation(
     names: &Names,
     id: ConversationId,
 ) -> rusqlite::Result<Option<Conversation>> {
-    conn.prepare_cached(&format!("SELECT {CONVERSATION_COLUMNS} FROM conversation WHERE id = ?1"))?
-        .query_row([id.0], |row| conversation_of(row, names))
-        .optional()
+    conn.prepare_cached(&format!(
+        "SELECT {CONVERSATION_COLUMNS} FROM conversation WHERE id = ?1"
+    ))?
+    .query_row([id.0], |row| conversation_of(row, names))
+    .optional()
 }
 
 /// A row of `CONVERSATION_COLUMNS`.
@@ -146,7 +170,8 @@ pub fn conversation_of(row: &Row<'_>, names: &Names) -> rusqlite::Result<Convers
         brand: named::<BrandId>(names, row.get(1)?)?,
         contact: ContactId(row.get(2)?),
         matter: (matter != 0).then_some(MessageId(matter)),
-        status: Status::from_code(status).ok_or(rusqlite::Error::IntegralValueOutOfRange(4, status))?,
+        status: Status::from_code(status)
+            .ok_or(rusqlite::Error::IntegralValueOutOfRange(4, status))?,
         queue: named::<QueueId>(names, row.get(5)?)?,
         priority: Priority::from_code(row.get(6)?),
         assignee: row.get(7)?,
@@ -163,12 +188,19 @@ pub fn conversation_of(row: &Row<'_>, names: &Names) -> rusqlite::Result<Convers
 
 /// A name of the `name` table as a typed id; a number without a name is a damaged row.
 pub fn named<T: std::str::FromStr>(names: &Names, id: i64) -> rusqlite::Result<T> {
-    names.name(id).parse().map_err(|_| rusqlite::Error::IntegralValueOutOfRange(0, id))
+    names
+        .name(id)
+        .parse()
+        .map_err(|_| rusqlite::Error::IntegralValueOutOfRange(0, id))
 }
 
 pub fn from_json<T: serde::de::DeserializeOwned>(column: usize, text: &str) -> rusqlite::Result<T> {
     serde_json::from_str(text).map_err(|error| {
-        rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::new(error))
+        rusqlite::Error::FromSqlConversionFailure(
+            column,
+            rusqlite::types::Type::Text,
+            Box::new(error),
+        )
     })
 }
 
@@ -177,7 +209,12 @@ const RESOLVED_MAX: u32 = 5;
 const OPEN_MAX: u32 = 50;
 
 /// A contact with its open conversations and those it had last.
-fn load_contact(conn: &Connection, names: &Names, id: ContactId, facts: &mut Facts) -> rusqlite::Result<()> {
+fn load_contact(
+    conn: &Connection,
+    names: &Names,
+    id: ContactId,
+    facts: &mut Facts,
+) -> rusqlite::Result<()> {
     let found = conn
         .prepare_cached("SELECT brand, verified, name, version FROM contact WHERE id = ?1")?
         .query_row([id.0], |row| {
@@ -191,20 +228,31 @@ fn load_contact(conn: &Connection, names: &Names, id: ContactId, facts: &mut Fac
             })
         })
         .optional()?;
-    let Some(mut contact) = found else { return Ok(()) };
+    let Some(mut contact) = found else {
+        return Ok(());
+    };
     let mut known: HashMap<ConversationId, Conversation> = HashMap::new();
     for (filter, rows_max) in [("status < 8", OPEN_MAX), ("status = 8", RESOLVED_MAX)] {
         let sql = format!(
             "SELECT {CONVERSATION_COLUMNS} FROM conversation WHERE contact = ?1 AND {filter} ORDER BY id DESC LIMIT ?2"
         );
         let mut statement = conn.prepare_cached(&sql)?;
-        for row in statement.query_map(params![id.0, rows_max], |row| conversation_of(row, names))? {
+        for row in
+            statement.query_map(params![id.0, rows_max], |row| conversation_of(row, names))?
+        {
             let row = row?;
             known.insert(row.id, row);
         }
     }
-    let loaded = facts.conversations.values().filter(|conversation| conversation.contact == id);
-    contact.conversations = known.keys().copied().chain(loaded.map(|conversation| conversation.id)).collect();
+    let loaded = facts
+        .conversations
+        .values()
+        .filter(|conversation| conversation.contact == id);
+    contact.conversations = known
+        .keys()
+        .copied()
+        .chain(loaded.map(|conversation| conversation.id))
+        .collect();
     contact.conversations.sort();
     contact.conversations.dedup();
     for (id, conversation) in known {
@@ -215,11 +263,14 @@ fn load_contact(conn: &Connection, names: &Names, id: ContactId, facts: &mut Fac
 }
 
 fn pending(conn: &Connection, key: &[u8; 16]) -> rusqlite::Result<Vec<PendingChange>> {
-    let mut statement =
-        conn.prepare_cached("SELECT record, change FROM pending WHERE target = ?1 ORDER BY record")?;
+    let mut statement = conn
+        .prepare_cached("SELECT record, change FROM pending WHERE target = ?1 ORDER BY record")?;
     let rows = statement.query_map([key.as_slice()], |row| {
         let change: String = row.get(1)?;
-        Ok(PendingChange { record: row.get(0)?, change: from_json(1, &change)? })
+        Ok(PendingChange {
+            record: row.get(0)?,
+            change: from_json(1, &change)?,
+        })
     })?;
     rows.collect()
 }

@@ -22,7 +22,8 @@ impl Names {
     /// Adds what is missing; outside of the writer's transactions, at start.
     pub fn register(&self, conn: &Connection, names: &[String]) -> rusqlite::Result<()> {
         for name in names {
-            conn.prepare_cached("INSERT OR IGNORE INTO name (name) VALUES (?1)")?.execute([name])?;
+            conn.prepare_cached("INSERT OR IGNORE INTO name (name) VALUES (?1)")?
+                .execute([name])?;
         }
         let mut statement = conn.prepare("SELECT id, name FROM name")?;
         let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
@@ -32,18 +33,27 @@ impl Names {
             known.by_name.insert(name.clone(), id);
             known.by_id.insert(id, name);
         }
-        *self.known.write().unwrap_or_else(std::sync::PoisonError::into_inner) = known;
+        *self
+            .known
+            .write()
+            .unwrap_or_else(std::sync::PoisonError::into_inner) = known;
         Ok(())
     }
 
     /// The number of a registered name; 0, which no row has, for any other.
     pub fn id(&self, name: &str) -> i64 {
-        let known = self.known.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let known = self
+            .known
+            .read()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         known.by_name.get(name).copied().unwrap_or(0)
     }
 
     pub fn name(&self, id: i64) -> String {
-        let known = self.known.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let known = self
+            .known
+            .read()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         known.by_id.get(&id).cloned().unwrap_or_default()
     }
 }

@@ -61,14 +61,17 @@ pub fn create_token(tx: &mut Tx<'_>, hash: &[u8], mut token: Token) -> Result<To
 const TOKEN_COLUMNS: &str = "id, label, role, agent, queues, brands, created_at, revoked_at";
 
 pub fn tokens(conn: &Connection) -> Result<Vec<Token>> {
-    let mut statement = conn.prepare_cached(&format!("SELECT {TOKEN_COLUMNS} FROM token ORDER BY id"))?;
+    let mut statement =
+        conn.prepare_cached(&format!("SELECT {TOKEN_COLUMNS} FROM token ORDER BY id"))?;
     let rows = statement.query_map([], token_of)?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
 pub fn token_by_hash(conn: &Connection, hash: &[u8]) -> Result<Option<Token>> {
     Ok(conn
-        .prepare_cached(&format!("SELECT {TOKEN_COLUMNS} FROM token WHERE hash = ?1 AND revoked_at IS NULL"))?
+        .prepare_cached(&format!(
+            "SELECT {TOKEN_COLUMNS} FROM token WHERE hash = ?1 AND revoked_at IS NULL"
+        ))?
         .query_row([hash], token_of)
         .optional()?)
 }
@@ -110,7 +113,9 @@ pub fn bury(tx: &mut Tx<'_>, record: i64, reason: &str, attempts: u32, now: i64)
             "INSERT OR REPLACE INTO dead_letter (record, state, reason, attempts, at) VALUES (?1, ?2, ?3, ?4, ?5)",
         )?
         .execute(params![record, PARKED, reason, attempts, now])?;
-    tx.conn.prepare_cached("DELETE FROM attempt WHERE record = ?1")?.execute([record])?;
+    tx.conn
+        .prepare_cached("DELETE FROM attempt WHERE record = ?1")?
+        .execute([record])?;
     Ok(())
 }
 
@@ -126,7 +131,10 @@ pub fn dead_letters(conn: &Connection, limit: u32) -> Result<Vec<StoredDeadLette
 
 pub fn dead_letter(conn: &Connection, record: i64) -> Result<Option<StoredDeadLetter>> {
     let sql = format!("{LETTER_SELECT} WHERE dead_letter.record = ?1");
-    Ok(conn.prepare_cached(&sql)?.query_row([record], letter_of).optional()?)
+    Ok(conn
+        .prepare_cached(&sql)?
+        .query_row([record], letter_of)
+        .optional()?)
 }
 
 fn letter_of(row: &Row<'_>) -> rusqlite::Result<StoredDeadLetter> {
@@ -160,7 +168,9 @@ pub fn redrive(tx: &mut Tx<'_>, record: i64, policy: &Arc<Policy>, now: i64) -> 
         Some(Content::Envelope(envelope)) => envelope,
         Some(Content::Unreadable { reason }) => return Err(StoreError::Poisoned(reason)),
         Some(Content::Newer { major }) => {
-            return Err(StoreError::Poisoned(format!("written by a newer version (major {major})")));
+            return Err(StoreError::Poisoned(format!(
+                "written by a newer version (major {major})"
+            )));
         }
         None => return Err(StoreError::Poisoned("its bytes are gone".to_owned())),
     };
@@ -170,7 +180,12 @@ pub fn redrive(tx: &mut Tx<'_>, record: i64, policy: &Arc<Policy>, now: i64) -> 
 }
 
 /// Loads facts, decides, writes effects: the router's step, inside a transaction.
-pub fn decide(tx: &mut Tx<'_>, batch: &[Prepared], policy: &Policy, now: i64) -> Result<router::Effects> {
+pub fn decide(
+    tx: &mut Tx<'_>,
+    batch: &[Prepared],
+    policy: &Policy,
+    now: i64,
+) -> Result<router::Effects> {
     let needs = router::needs(batch, policy);
     let window = i64::try_from(crate::store::ACKNOWLEDGE_WINDOW.as_micros()).unwrap_or(i64::MAX);
     let mut known = facts::load(tx, batch, &needs, now - window)?;
@@ -182,19 +197,26 @@ pub fn decide(tx: &mut Tx<'_>, batch: &[Prepared], policy: &Policy, now: i64) ->
 /// Drops what is past its time: log entries (the bodies stay with their messages), bodies that no
 /// message refers to, raw bytes, kept answers.
 pub fn sweep(tx: &mut Tx<'_>, keep: &Retention, now: i64) -> Result<()> {
-    let before = |kept: std::time::Duration| now - i64::try_from(kept.as_micros()).unwrap_or(i64::MAX);
+    let before =
+        |kept: std::time::Duration| now - i64::try_from(kept.as_micros()).unwrap_or(i64::MAX);
     let conn = tx.conn;
-    let position: i64 =
-        conn.query_row("SELECT coalesce(min(position), 0) FROM position", [], |row| row.get(0))?;
-    conn.prepare_cached(
-        "DELETE FROM body WHERE id IN (
-             SELECT log.record FROM log WHERE log.arrived_at < ?1 AND log.record <= ?2
-             AND NOT EXISTS (SELECT 1 FROM message WHERE message.id = log.record)
-             AND NOT EXISTS (SELECT 1 FROM change WHERE change.record = log.record)
-             AND NOT EXISTS (SELECT 1 FROM dead_letter WHERE dead_letter.record = log.record AND state = 0)
-             ORDER BY log.record LIMIT ?3)",
-    )?
-    .execute([before(keep.bus), position, SWEEP_ROWS_MAX])?;
+    let position: i64 = conn.query_row(
+        "SELECT coalesce(min(position), 0) FROM position",
+        [],
+        |row| row.get(0),
+    )?;
+    // Attachments go with the body that no message refers to: a redelivery brings its own.
+    for (table, column) in [("blob", "body"), ("body", "id")] {
+        conn.prepare_cached(&format!(
+            "DELETE FROM {table} WHERE {column} IN (
+                 SELECT log.record FROM log WHERE log.arrived_at < ?1 AND log.record <= ?2
+                 AND NOT EXISTS (SELECT 1 FROM message WHERE message.id = log.record)
+                 AND NOT EXISTS (SELECT 1 FROM change WHERE change.record = log.record)
+                 AND NOT EXISTS (SELECT 1 FROM dead_letter WHERE dead_letter.record = log.record AND state = 0)
+                 ORDER BY log.record LIMIT ?3)"
+        ))?
+        .execute([before(keep.bus), position, SWEEP_ROWS_MAX])?;
+    }
     conn.prepare_cached(
         "DELETE FROM log WHERE record IN (
              SELECT record FROM log WHERE arrived_at < ?1 AND record <= ?2 ORDER BY record LIMIT ?3)",

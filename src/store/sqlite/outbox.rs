@@ -61,10 +61,12 @@ pub fn insert(conn: &Connection, new: &NewOutbound<'_>) -> Result<(), StoreError
     Ok(())
 }
 
-/// Message ids up to `last`, oldest first, and the native thread of the newest inbound one.
+/// Ids of the channel's messages up to `last`, oldest first, and the native thread of `last` itself:
+/// what one provider calls things means nothing, or something else, to another.
 pub fn thread_of(
     conn: &Connection,
     last: Option<MessageId>,
+    channel: i64,
 ) -> Result<(Vec<String>, Option<String>), StoreError> {
     let mut references = Vec::new();
     let mut thread = None;
@@ -73,7 +75,7 @@ pub fn thread_of(
         let Some(id) = next else { break };
         let row = conn
             .prepare_cached(
-                "SELECT message.prev, message.provider_ids, body.content FROM message
+                "SELECT message.prev, message.provider_ids, body.content, message.channel FROM message
                  LEFT JOIN body ON body.id = message.id WHERE message.id = ?1",
             )?
             .query_row([id.0], |row| {
@@ -81,19 +83,27 @@ pub fn thread_of(
                     row.get::<_, Option<i64>>(0)?,
                     row.get::<_, Option<String>>(1)?,
                     row.get::<_, Option<Vec<u8>>>(2)?,
+                    row.get::<_, i64>(3)?,
                 ))
             })
             .optional()?;
-        let Some((prev, provider_ids, body)) = row else { break };
+        let Some((prev, provider_ids, body, of_channel)) = row else {
+            break;
+        };
+        next = prev.map(MessageId);
+        if of_channel != channel {
+            continue;
+        }
         if let Some(ids) = provider_ids {
             references.extend(from_json::<Vec<String>>(1, &ids)?.pop());
         } else if let Some(Content::Envelope(envelope)) = body.as_deref().map(decode)
             && let Event::Message(message) = &envelope.event.event
         {
             references.extend(message.thread.message_id.clone());
-            thread = thread.or_else(|| message.thread.native.clone());
+            if last == Some(id) {
+                thread = message.thread.native.clone();
+            }
         }
-        next = prev.map(MessageId);
     }
     references.reverse();
     Ok((references, thread))
@@ -106,17 +116,28 @@ pub fn deliver(
     delivery: Delivery,
     reason: Option<&str>,
 ) -> Result<(), StoreError> {
-    conn.prepare_cached("UPDATE message SET delivery = ?1, reason = coalesce(?2, reason) WHERE id = ?3")?
-        .execute(params![delivery.code(), reason, id.0])?;
+    conn.prepare_cached(
+        "UPDATE message SET delivery = ?1, reason = coalesce(?2, reason) WHERE id = ?3",
+    )?
+    .execute(params![delivery.code(), reason, id.0])?;
     // A receipt settles what an attempt left open.
-    if !matches!(delivery, Delivery::Queued | Delivery::Sending | Delivery::Unknown) {
-        conn.prepare_cached("DELETE FROM outbox WHERE id = ?1")?.execute([id.0])?;
+    if !matches!(
+        delivery,
+        Delivery::Queued | Delivery::Sending | Delivery::Unknown
+    ) {
+        conn.prepare_cached("DELETE FROM outbox WHERE id = ?1")?
+            .execute([id.0])?;
     }
     Ok(())
 }
 
 /// Takes due rows and writes the attempt down, before the first byte leaves.
-pub fn lease(tx: &mut Tx<'_>, channel: &ChannelId, limit: u32, now: i64) -> Result<Vec<Leased>, StoreError> {
+pub fn lease(
+    tx: &mut Tx<'_>,
+    channel: &ChannelId,
+    limit: u32,
+    now: i64,
+) -> Result<Vec<Leased>, StoreError> {
     let conn = tx.conn;
     let number = tx.memory.names.id(channel.as_str());
     let mut statement = conn.prepare_cached(
@@ -132,7 +153,11 @@ pub fn lease(tx: &mut Tx<'_>, channel: &ChannelId, limit: u32, now: i64) -> Resu
         |row| {
             let body: Vec<u8> = row.get(4)?;
             let draft = serde_json::from_slice(&body).map_err(|error| {
-                rusqlite::Error::FromSqlConversionFailure(4, rusqlite::types::Type::Blob, Box::new(error))
+                rusqlite::Error::FromSqlConversionFailure(
+                    4,
+                    rusqlite::types::Type::Blob,
+                    Box::new(error),
+                )
             })?;
             Ok(Leased {
                 id: MessageId(row.get(0)?),
@@ -155,28 +180,56 @@ pub fn lease(tx: &mut Tx<'_>, channel: &ChannelId, limit: u32, now: i64) -> Resu
 }
 
 /// Files the outcome of an attempt. What a receipt settled meanwhile is left as it is.
-pub fn settle(tx: &mut Tx<'_>, id: MessageId, settlement: &Settlement, now: i64) -> Result<(), StoreError> {
+pub fn settle(
+    tx: &mut Tx<'_>,
+    id: MessageId,
+    settlement: &Settlement,
+    now: i64,
+) -> Result<(), StoreError> {
     let conn = tx.conn;
     let row = conn
         .prepare_cached("SELECT conversation, delivery, channel FROM message WHERE id = ?1")?
         .query_row([id.0], |row| {
-            Ok((ConversationId(row.get(0)?), row.get::<_, Option<i64>>(1)?, row.get::<_, i64>(2)?))
+            Ok((
+                ConversationId(row.get(0)?),
+                row.get::<_, Option<i64>>(1)?,
+                row.get::<_, i64>(2)?,
+            ))
         })
         .optional()?;
-    let Some((conversation_id, delivery, channel)) = row else { return Ok(()) };
-    let now_at = delivery.and_then(Delivery::from_code).unwrap_or(Delivery::Unknown);
-    let open = matches!(now_at, Delivery::Queued | Delivery::Sending | Delivery::Unknown);
+    let Some((conversation_id, delivery, channel)) = row else {
+        return Ok(());
+    };
+    let now_at = delivery
+        .and_then(Delivery::from_code)
+        .unwrap_or(Delivery::Unknown);
+    let open = matches!(
+        now_at,
+        Delivery::Queued | Delivery::Sending | Delivery::Unknown
+    );
     match settlement {
-        Settlement::Sent { provider_ids, namespace } => {
+        Settlement::Sent {
+            provider_ids,
+            namespace,
+        } => {
             conn.prepare_cached("UPDATE message SET provider_ids = ?1 WHERE id = ?2")?
                 .execute(params![json(provider_ids)?, id.0])?;
             if open {
                 deliver(conn, id, Delivery::Sent, None)?;
             }
             let channel: ChannelId = named(&tx.memory.names, channel)?;
-            name_sent(tx, id, conversation_id, &channel, provider_ids, namespace.as_ref())?;
+            name_sent(
+                tx,
+                id,
+                conversation_id,
+                &channel,
+                provider_ids,
+                namespace.as_ref(),
+            )?;
         }
-        Settlement::Refused { reason } if open => deliver(conn, id, Delivery::Refused, Some(reason))?,
+        Settlement::Refused { reason } if open => {
+            deliver(conn, id, Delivery::Refused, Some(reason))?
+        }
         Settlement::Unknown { reason } if open => {
             deliver(conn, id, Delivery::Unknown, Some(reason))?;
             conn.prepare_cached("UPDATE outbox SET state = ?1, error = ?2 WHERE id = ?3")?
@@ -184,13 +237,18 @@ pub fn settle(tx: &mut Tx<'_>, id: MessageId, settlement: &Settlement, now: i64)
         }
         Settlement::Retry { at, reason } if open => {
             deliver(conn, id, Delivery::Queued, None)?;
-            conn.prepare_cached("UPDATE outbox SET state = ?1, next_at = ?2, error = ?3 WHERE id = ?4")?
-                .execute(params![OutboxState::Queued.code(), at, reason, id.0])?;
+            conn.prepare_cached(
+                "UPDATE outbox SET state = ?1, next_at = ?2, error = ?3 WHERE id = ?4",
+            )?
+            .execute(params![OutboxState::Queued.code(), at, reason, id.0])?;
             return Ok(());
         }
         _ => return Ok(()),
     }
-    if matches!(settlement, Settlement::Refused { .. } | Settlement::Unknown { .. }) {
+    if matches!(
+        settlement,
+        Settlement::Refused { .. } | Settlement::Unknown { .. }
+    ) {
         return_to_person(tx, conversation_id, now)?;
     }
     let event = NewEvent {
@@ -214,18 +272,27 @@ fn name_sent(
     namespace: Option<&connector_api::Namespace>,
 ) -> Result<(), StoreError> {
     let conn = tx.conn;
-    let Some(conversation) = conversation(conn, &tx.memory.names, conversation_id)? else { return Ok(()) };
+    let Some(conversation) = conversation(conn, &tx.memory.names, conversation_id)? else {
+        return Ok(());
+    };
     let brand = &conversation.brand;
     for provider_id in provider_ids {
         let sent = keys::sent(brand, channel, provider_id);
         let named = namespace.map(|namespace| keys::message_id(brand, namespace, provider_id));
         for key in std::iter::once(sent).chain(named) {
-            conn.prepare_cached("INSERT OR IGNORE INTO reference (key, conversation, message) VALUES (?1, ?2, ?3)")?
-                .execute(params![key.as_slice(), conversation_id.0, id.0])?;
+            conn.prepare_cached(
+                "INSERT OR IGNORE INTO reference (key, conversation, message) VALUES (?1, ?2, ?3)",
+            )?
+            .execute(params![key.as_slice(), conversation_id.0, id.0])?;
         }
-        let mut statement = conn.prepare_cached("SELECT record, change FROM pending WHERE target = ?1 ORDER BY record")?;
+        let mut statement = conn.prepare_cached(
+            "SELECT record, change FROM pending WHERE target = ?1 ORDER BY record",
+        )?;
         let early = statement.query_map([sent.as_slice()], |row| {
-            Ok((row.get::<_, i64>(0)?, from_json::<Change>(1, &row.get::<_, String>(1)?)?))
+            Ok((
+                row.get::<_, i64>(0)?,
+                from_json::<Change>(1, &row.get::<_, String>(1)?)?,
+            ))
         })?;
         for row in early {
             let (record, change) = row?;
@@ -235,7 +302,8 @@ fn name_sent(
             conn.prepare_cached("INSERT OR IGNORE INTO change (record, message, change, at) VALUES (?1, ?2, ?3, ?4)")?
                 .execute(params![record, id.0, json(&change)?, conversation.last_inbound_at])?;
         }
-        conn.prepare_cached("DELETE FROM pending WHERE target = ?1")?.execute([sent.as_slice()])?;
+        conn.prepare_cached("DELETE FROM pending WHERE target = ?1")?
+            .execute([sent.as_slice()])?;
     }
     Ok(())
 }
@@ -246,9 +314,13 @@ fn receive(
     stage: DeliveryStage,
     reason: Option<&str>,
 ) -> Result<(), StoreError> {
-    let now: Option<i64> =
-        conn.prepare_cached("SELECT delivery FROM message WHERE id = ?1")?.query_row([id.0], |row| row.get(0))?;
-    if let Some(next) = now.and_then(Delivery::from_code).and_then(|now| now.after_receipt(stage)) {
+    let now: Option<i64> = conn
+        .prepare_cached("SELECT delivery FROM message WHERE id = ?1")?
+        .query_row([id.0], |row| row.get(0))?;
+    if let Some(next) = now
+        .and_then(Delivery::from_code)
+        .and_then(|now| now.after_receipt(stage))
+    {
         deliver(conn, id, next, reason)?;
     }
     Ok(())
@@ -257,7 +329,9 @@ fn receive(
 /// An answer that did not certainly leave comes back to whoever wrote it.
 fn return_to_person(tx: &mut Tx<'_>, id: ConversationId, now: i64) -> Result<(), StoreError> {
     use crate::conversation::Status;
-    let Some(mut conversation) = conversation(tx.conn, &tx.memory.names, id)? else { return Ok(()) };
+    let Some(mut conversation) = conversation(tx.conn, &tx.memory.names, id)? else {
+        return Ok(());
+    };
     if conversation.status != Status::Pending {
         return Ok(());
     }
@@ -275,7 +349,8 @@ fn return_to_person(tx: &mut Tx<'_>, id: ConversationId, now: i64) -> Result<(),
 /// Settles what was under way when the process ended: nobody knows whether it left.
 pub fn recover(tx: &mut Tx<'_>, idempotent: &[ChannelId], now: i64) -> Result<u64, StoreError> {
     let conn = tx.conn;
-    let mut statement = conn.prepare_cached("SELECT id, channel FROM outbox WHERE state = ?1 ORDER BY id")?;
+    let mut statement =
+        conn.prepare_cached("SELECT id, channel FROM outbox WHERE state = ?1 ORDER BY id")?;
     let rows = statement.query_map([OutboxState::Sending.code()], |row| {
         Ok((MessageId(row.get(0)?), row.get::<_, i64>(1)?))
     })?;

@@ -13,8 +13,8 @@ use crate::ids::{ContactId, ConversationId, MessageId};
 use crate::router::effects::Author;
 use crate::router::facts::{Change, Conversation};
 use crate::store::{
-    ConversationFilter, Counts, QueueDepth, StoreError, StoredContact, StoredContent, StoredIdentity,
-    StoredMessage,
+    ConversationFilter, Counts, QueueDepth, StoreError, StoredContact, StoredContent,
+    StoredIdentity, StoredMessage,
 };
 
 use super::effects::{FLAG_AUTOMATIC, FLAG_CONFLICTING};
@@ -24,16 +24,23 @@ use super::names::Names;
 type Result<T> = std::result::Result<T, StoreError>;
 
 /// Depth and age of the queues named; those nobody waits in have depth 0.
-pub fn queue_depths(conn: &Connection, names: &Names, queues: &[connector_api::QueueId]) -> Result<Vec<QueueDepth>> {
+pub fn queue_depths(
+    conn: &Connection,
+    names: &Names,
+    queues: &[connector_api::QueueId],
+) -> Result<Vec<QueueDepth>> {
     let mut depths = Vec::new();
     for queue in queues {
         let (waiting, oldest) = conn
-            .prepare_cached(
-                "SELECT count(*), min(conversation.enqueued_at) FROM waiting
-                 JOIN conversation ON conversation.id = waiting.id WHERE waiting.queue = ?1",
-            )?
-            .query_row([names.id(queue.as_str())], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        depths.push(QueueDepth { id: queue.clone(), waiting, oldest_enqueued_at: oldest });
+            .prepare_cached("SELECT count(*), min(enqueued_at) FROM waiting WHERE queue = ?1")?
+            .query_row([names.id(queue.as_str())], |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })?;
+        depths.push(QueueDepth {
+            id: queue.clone(),
+            waiting,
+            oldest_enqueued_at: oldest,
+        });
     }
     Ok(depths)
 }
@@ -48,7 +55,8 @@ pub fn conversations(
         return Ok(Vec::new());
     }
     let mut sql = format!("SELECT {CONVERSATION_COLUMNS} FROM conversation WHERE id < ?");
-    let mut values: Vec<rusqlite::types::Value> = vec![filter.before.map_or(i64::MAX, |before| before.0).into()];
+    let mut values: Vec<rusqlite::types::Value> =
+        vec![filter.before.map_or(i64::MAX, |before| before.0).into()];
     let mut and = |condition: &str, value: rusqlite::types::Value| {
         sql.push_str(condition);
         values.push(value);
@@ -67,11 +75,26 @@ pub fn conversations(
     }
     let list = |ids: Vec<i64>| ids.iter().map(i64::to_string).collect::<Vec<_>>().join(",");
     if !actor.queues.is_empty() {
-        let queues = list(actor.queues.iter().map(|queue| names.id(queue.as_str())).collect());
-        and(&format!(" AND (queue IN ({queues}) OR assignee = ?)"), actor.agent.clone().unwrap_or_default().into());
+        let queues = list(
+            actor
+                .queues
+                .iter()
+                .map(|queue| names.id(queue.as_str()))
+                .collect(),
+        );
+        and(
+            &format!(" AND (queue IN ({queues}) OR assignee = ?)"),
+            actor.agent.clone().unwrap_or_default().into(),
+        );
     }
     if !actor.brands.is_empty() {
-        let brands = list(actor.brands.iter().map(|brand| names.id(brand.as_str())).collect());
+        let brands = list(
+            actor
+                .brands
+                .iter()
+                .map(|brand| names.id(brand.as_str()))
+                .collect(),
+        );
         sql.push_str(&format!(" AND brand IN ({brands})"));
     }
     sql.push_str(" ORDER BY id DESC LIMIT ?");
@@ -107,13 +130,17 @@ pub fn messages(
     from: Option<MessageId>,
     limit: u32,
 ) -> Result<Option<Vec<StoredMessage>>> {
-    let Some(found) = conversation(conn, names, actor, id)? else { return Ok(None) };
+    let Some(found) = conversation(conn, names, actor, id)? else {
+        return Ok(None);
+    };
     let mut next = from.or(found.last_message);
     let mut messages = Vec::new();
     while let Some(at) = next
         && messages.len() < limit as usize
     {
-        let Some(message) = message_row(conn, names, at)? else { break };
+        let Some(message) = message_row(conn, names, at)? else {
+            break;
+        };
         if message.conversation != id {
             break;
         }
@@ -123,21 +150,46 @@ pub fn messages(
     Ok(Some(messages))
 }
 
-pub fn message(conn: &Connection, names: &Names, actor: &Actor, id: MessageId) -> Result<Option<StoredMessage>> {
-    let Some(message) = message_row(conn, names, id)? else { return Ok(None) };
+pub fn message(
+    conn: &Connection,
+    names: &Names,
+    actor: &Actor,
+    id: MessageId,
+) -> Result<Option<StoredMessage>> {
+    let Some(message) = message_row(conn, names, id)? else {
+        return Ok(None);
+    };
     let visible = conversation(conn, names, actor, message.conversation)?.is_some();
     Ok(visible.then_some(message))
 }
 
 /// A message by its number, whoever asks: for callers that checked before.
-pub fn message_row(conn: &Connection, names: &Names, id: MessageId) -> Result<Option<StoredMessage>> {
-    let found = conn.prepare_cached(MESSAGE_SELECT)?.query_row([id.0], |row| message_of(row, names)).optional()?;
-    let Some(mut message) = found else { return Ok(None) };
-    let mut statement = conn.prepare_cached("SELECT change FROM change WHERE message = ?1 ORDER BY record")?;
-    for change in statement.query_map([id.0], |row| from_json::<Change>(0, &row.get::<_, String>(0)?))? {
+pub fn message_row(
+    conn: &Connection,
+    names: &Names,
+    id: MessageId,
+) -> Result<Option<StoredMessage>> {
+    let found = conn
+        .prepare_cached(MESSAGE_SELECT)?
+        .query_row([id.0], |row| message_of(row, names))
+        .optional()?;
+    let Some(mut message) = found else {
+        return Ok(None);
+    };
+    let mut statement =
+        conn.prepare_cached("SELECT change FROM change WHERE message = ?1 ORDER BY record")?;
+    for change in statement.query_map([id.0], |row| {
+        from_json::<Change>(0, &row.get::<_, String>(0)?)
+    })? {
         match change? {
-            Change::Reaction { emoji, removed: false } => message.reactions.push(emoji),
-            Change::Reaction { emoji, removed: true } => {
+            Change::Reaction {
+                emoji,
+                removed: false,
+            } => message.reactions.push(emoji),
+            Change::Reaction {
+                emoji,
+                removed: true,
+            } => {
                 if let Some(at) = message.reactions.iter().position(|known| *known == emoji) {
                     message.reactions.remove(at);
                 }
@@ -158,9 +210,12 @@ fn message_of(row: &Row<'_>, names: &Names) -> rusqlite::Result<StoredMessage> {
     let address: Option<String> = row.get(20)?;
     let method: Option<String> = row.get(21)?;
     let from = match (namespace, address, method) {
-        (Some(namespace), Some(address), Some(method)) => {
-            Some(StoredIdentity { namespace: Namespace::named(namespace), address, method, name: row.get(22)? })
-        }
+        (Some(namespace), Some(address), Some(method)) => Some(StoredIdentity {
+            namespace: Namespace::named(namespace),
+            address,
+            method,
+            name: row.get(22)?,
+        }),
         _ => None,
     };
     let first: Option<Vec<u8>> = row.get(17)?;
@@ -172,7 +227,11 @@ fn message_of(row: &Row<'_>, names: &Names) -> rusqlite::Result<StoredMessage> {
         prev: row.get::<_, Option<i64>>(3)?.map(MessageId),
         author,
         // A note has no channel.
-        channel: if channel == 0 { note_channel() } else { named(names, channel)? },
+        channel: if channel == 0 {
+            note_channel()
+        } else {
+            named(names, channel)?
+        },
         from,
         agent: row.get(6)?,
         arrived_at: row.get(7)?,
@@ -201,7 +260,9 @@ fn json_column(row: &Row<'_>, column: usize) -> rusqlite::Result<serde_json::Val
 }
 
 fn content(author: Author, first: Option<&[u8]>, edit: Option<&[u8]>) -> StoredContent {
-    let Some(first) = first else { return StoredContent::Unreadable("erased".to_owned()) };
+    let Some(first) = first else {
+        return StoredContent::Unreadable("erased".to_owned());
+    };
     if matches!(author, Author::Agent | Author::Automation | Author::Note) {
         return match serde_json::from_slice(first) {
             Ok(draft) => StoredContent::Written(draft),
@@ -209,7 +270,10 @@ fn content(author: Author, first: Option<&[u8]>, edit: Option<&[u8]>) -> StoredC
         };
     }
     match envelope(first) {
-        Ok(first) => StoredContent::Inbound { first, edit: edit.and_then(|edit| envelope(edit).ok()) },
+        Ok(first) => StoredContent::Inbound {
+            first,
+            edit: edit.and_then(|edit| envelope(edit).ok()),
+        },
         Err(reason) => StoredContent::Unreadable(reason),
     }
 }
@@ -223,13 +287,24 @@ fn envelope(body: &[u8]) -> std::result::Result<Arc<Envelope>, String> {
 }
 
 /// A contact that the actor may see by one of its conversations.
-pub fn contact(conn: &Connection, names: &Names, actor: &Actor, id: ContactId) -> Result<Option<StoredContact>> {
-    let filter = ConversationFilter { contact: Some(id), limit: 1, ..ConversationFilter::default() };
+pub fn contact(
+    conn: &Connection,
+    names: &Names,
+    actor: &Actor,
+    id: ContactId,
+) -> Result<Option<StoredContact>> {
+    let filter = ConversationFilter {
+        contact: Some(id),
+        limit: 1,
+        ..ConversationFilter::default()
+    };
     if conversations(conn, names, actor, &filter)?.is_empty() {
         return Ok(None);
     }
     let found = conn
-        .prepare_cached("SELECT brand, verified, name, version, created_at FROM contact WHERE id = ?1")?
+        .prepare_cached(
+            "SELECT brand, verified, name, version, created_at FROM contact WHERE id = ?1",
+        )?
         .query_row([id.0], |row| {
             Ok(StoredContact {
                 id,
@@ -243,9 +318,12 @@ pub fn contact(conn: &Connection, names: &Names, actor: &Actor, id: ContactId) -
             })
         })
         .optional()?;
-    let Some(mut contact) = found else { return Ok(None) };
-    let mut statement =
-        conn.prepare_cached("SELECT namespace, address, method, name FROM identity WHERE contact = ?1 ORDER BY id")?;
+    let Some(mut contact) = found else {
+        return Ok(None);
+    };
+    let mut statement = conn.prepare_cached(
+        "SELECT namespace, address, method, name FROM identity WHERE contact = ?1 ORDER BY id",
+    )?;
     let identities = statement.query_map([id.0], |row| {
         Ok(StoredIdentity {
             namespace: Namespace::named(row.get::<_, String>(0)?),
@@ -255,24 +333,39 @@ pub fn contact(conn: &Connection, names: &Names, actor: &Actor, id: ContactId) -
         })
     })?;
     contact.identities = identities.collect::<rusqlite::Result<_>>()?;
-    let mut statement =
-        conn.prepare_cached("SELECT namespace, address FROM suggestion WHERE contact = ?1 LIMIT 100")?;
-    let suggestions = statement
-        .query_map([id.0], |row| Ok((Namespace::named(row.get::<_, String>(0)?), row.get(1)?)))?;
+    let mut statement = conn
+        .prepare_cached("SELECT namespace, address FROM suggestion WHERE contact = ?1 LIMIT 100")?;
+    let suggestions = statement.query_map([id.0], |row| {
+        Ok((Namespace::named(row.get::<_, String>(0)?), row.get(1)?))
+    })?;
     contact.suggestions = suggestions.collect::<rusqlite::Result<_>>()?;
     Ok(Some(contact))
 }
 
 /// Counts for metrics.
-pub fn counts(conn: &Connection, names: &Names, queues: &[connector_api::QueueId]) -> Result<Counts> {
-    let mut counts = Counts { queues: queue_depths(conn, names, queues)?, ..Counts::default() };
+pub fn counts(
+    conn: &Connection,
+    names: &Names,
+    queues: &[connector_api::QueueId],
+) -> Result<Counts> {
+    let mut counts = Counts {
+        queues: queue_depths(conn, names, queues)?,
+        ..Counts::default()
+    };
     let mut statement = conn.prepare_cached("SELECT state, count(*) FROM outbox GROUP BY state")?;
     for row in statement.query_map([], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))? {
         let (state, count) = row?;
-        if let Some(place) = usize::try_from(state).ok().and_then(|state| counts.outbox.get_mut(state)) {
+        if let Some(place) = usize::try_from(state)
+            .ok()
+            .and_then(|state| counts.outbox.get_mut(state))
+        {
             *place = count;
         }
     }
-    counts.dead_letters = conn.query_row("SELECT count(*) FROM dead_letter WHERE state = 0", params![], |row| row.get(0))?;
+    counts.dead_letters = conn.query_row(
+        "SELECT count(*) FROM dead_letter WHERE state = 0",
+        params![],
+        |row| row.get(0),
+    )?;
     Ok(counts)
 }

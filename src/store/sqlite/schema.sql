@@ -54,6 +54,7 @@ CREATE TABLE conversation (
 -- Statuses 8 and 9 are resolved and closed. One open conversation per contact and matter:
 CREATE UNIQUE INDEX conversation_matter ON conversation (contact, matter) WHERE status < 8;
 CREATE INDEX conversation_contact ON conversation (contact, id);
+CREATE INDEX conversation_status ON conversation (status, id);
 CREATE INDEX conversation_assignee ON conversation (assignee, id) WHERE assignee IS NOT NULL;
 -- One holder: an assigned or wrapping conversation has an assignee, a waiting one has none.
 CREATE TRIGGER conversation_holder BEFORE UPDATE OF status, assignee ON conversation
@@ -81,7 +82,7 @@ CREATE TABLE reference (
 
 CREATE TABLE waiting (
     queue INTEGER NOT NULL, fit_class INTEGER NOT NULL, rank INTEGER NOT NULL, id INTEGER NOT NULL,
-    PRIMARY KEY (queue, fit_class, rank, id)
+    enqueued_at INTEGER NOT NULL, PRIMARY KEY (queue, fit_class, rank, id)
 ) WITHOUT ROWID;
 CREATE TABLE outbox (
     id INTEGER PRIMARY KEY, channel INTEGER NOT NULL, conversation INTEGER NOT NULL,

@@ -22,7 +22,11 @@ pub fn generations(conn: &Connection) -> rusqlite::Result<Vec<i64>> {
     let names = statement.query_map([], |row| row.get::<_, String>(0))?;
     let mut days = Vec::new();
     for name in names {
-        days.extend(name?.strip_prefix("seen_").and_then(|day| day.parse::<i64>().ok()));
+        days.extend(
+            name?
+                .strip_prefix("seen_")
+                .and_then(|day| day.parse::<i64>().ok()),
+        );
     }
     days.sort_unstable();
     Ok(days)
@@ -32,16 +36,29 @@ pub fn generations(conn: &Connection) -> rusqlite::Result<Vec<i64>> {
 pub fn find(conn: &Connection, memory: &Memory, key: &Key16) -> rusqlite::Result<Vec<Seen>> {
     let mut found = Vec::new();
     for day in memory.generations.iter().rev() {
-        probe(conn, &format!("SELECT digest, message FROM seen_{day} WHERE key = ?1"), key, &mut found)?;
+        probe(
+            conn,
+            &format!("SELECT digest, message FROM seen_{day} WHERE key = ?1"),
+            key,
+            &mut found,
+        )?;
     }
-    probe(conn, "SELECT digest, message FROM seen_lasting WHERE key = ?1", key, &mut found)?;
+    probe(
+        conn,
+        "SELECT digest, message FROM seen_lasting WHERE key = ?1",
+        key,
+        &mut found,
+    )?;
     Ok(found)
 }
 
 fn probe(conn: &Connection, sql: &str, key: &Key16, found: &mut Vec<Seen>) -> rusqlite::Result<()> {
     let mut statement = conn.prepare_cached(sql)?;
     let rows = statement.query_map([key.as_slice()], |row| {
-        Ok(Seen { digest: row.get::<_, i64>(0)? as u64, message: MessageId(row.get(1)?) })
+        Ok(Seen {
+            digest: row.get::<_, i64>(0)? as u64,
+            message: MessageId(row.get(1)?),
+        })
     })?;
     for row in rows {
         found.push(row?);
@@ -50,19 +67,29 @@ fn probe(conn: &Connection, sql: &str, key: &Key16, found: &mut Vec<Seen>) -> ru
 }
 
 /// Remembers what a batch filed at `now`.
-pub fn insert(conn: &Connection, memory: &mut Memory, seen: &[NewSeen], now: i64) -> rusqlite::Result<()> {
+pub fn insert(
+    conn: &Connection,
+    memory: &mut Memory,
+    seen: &[NewSeen],
+    now: i64,
+) -> rusqlite::Result<()> {
     if seen.is_empty() {
         return Ok(());
     }
     let day = generation(conn, memory, now)?;
-    let pushed = format!("INSERT OR IGNORE INTO seen_{day} (key, digest, message) VALUES (?1, ?2, ?3)");
+    let pushed =
+        format!("INSERT OR IGNORE INTO seen_{day} (key, digest, message) VALUES (?1, ?2, ?3)");
     for new in seen {
         let sql = if new.lasting {
             "INSERT OR IGNORE INTO seen_lasting (key, digest, message) VALUES (?1, ?2, ?3)"
         } else {
             pushed.as_str()
         };
-        conn.prepare_cached(sql)?.execute(params![new.key.as_slice(), new.digest as i64, new.message.0])?;
+        conn.prepare_cached(sql)?.execute(params![
+            new.key.as_slice(),
+            new.digest as i64,
+            new.message.0
+        ])?;
     }
     Ok(())
 }
@@ -81,7 +108,11 @@ fn generation(conn: &Connection, memory: &mut Memory, now: i64) -> rusqlite::Res
          PRIMARY KEY (key, digest)) WITHOUT ROWID"
     ))?;
     memory.generations.push(day);
-    let expired = memory.generations.iter().position(|live| *live > day - HORIZON_DAYS).unwrap_or(0);
+    let expired = memory
+        .generations
+        .iter()
+        .position(|live| *live > day - HORIZON_DAYS)
+        .unwrap_or(0);
     for old in memory.generations.drain(..expired) {
         conn.execute_batch(&format!("DROP TABLE seen_{old}"))?;
     }

@@ -54,9 +54,15 @@ impl IdSource for Memory {
 
 impl Memory {
     pub fn load(conn: &Connection, names: Arc<Names>) -> rusqlite::Result<Self> {
-        let reserved: Option<i64> =
-            conn.query_row("SELECT max(value) FROM meta WHERE key = 'ids_reserved'", [], |row| row.get(0))?;
-        let next_seq: i64 = conn.query_row("SELECT coalesce(max(seq), 0) FROM event", [], |row| row.get(0))?;
+        let reserved: Option<i64> = conn.query_row(
+            "SELECT max(value) FROM meta WHERE key = 'ids_reserved'",
+            [],
+            |row| row.get(0),
+        )?;
+        let next_seq: i64 =
+            conn.query_row("SELECT coalesce(max(seq), 0) FROM event", [], |row| {
+                row.get(0)
+            })?;
         let reserved = reserved.unwrap_or(0);
         Ok(Self {
             names,
@@ -73,8 +79,10 @@ impl Memory {
             return Ok(());
         }
         let until = self.next_id + IDS_RESERVED;
-        conn.prepare_cached("INSERT OR REPLACE INTO meta (key, value) VALUES ('ids_reserved', ?1)")?
-            .execute([until])?;
+        conn.prepare_cached(
+            "INSERT OR REPLACE INTO meta (key, value) VALUES ('ids_reserved', ?1)",
+        )?
+        .execute([until])?;
         self.reserved_until = until;
         Ok(())
     }
@@ -118,7 +126,14 @@ impl Writer {
         let (jobs, receiver) = mpsc::channel(JOBS_WAITING_MAX);
         let thread = std::thread::Builder::new()
             .name("store-writer".to_owned())
-            .spawn(move || WriterThread { conn, memory, state }.run(receiver))?;
+            .spawn(move || {
+                WriterThread {
+                    conn,
+                    memory,
+                    state,
+                }
+                .run(receiver)
+            })?;
         Ok((Self { jobs }, thread))
     }
 
@@ -147,12 +162,19 @@ impl Writer {
             begins.store(true, Ordering::Release);
             outcome(work(tx), then, answer)
         });
-        self.jobs.send(Job { messages, work }).await.map_err(|_| StoreError::Closed)?;
+        self.jobs
+            .send(Job { messages, work })
+            .await
+            .map_err(|_| StoreError::Closed)?;
         // The answer is dropped by a panic inside `work`, or with work that could not be begun.
-        answered.await.unwrap_or_else(|_| match begun.load(Ordering::Acquire) {
-            true => Err(StoreError::Poisoned("the work panicked".to_owned())),
-            false => Err(StoreError::Unavailable("no transaction could be begun".to_owned())),
-        })
+        answered
+            .await
+            .unwrap_or_else(|_| match begun.load(Ordering::Acquire) {
+                true => Err(StoreError::Poisoned("the work panicked".to_owned())),
+                false => Err(StoreError::Unavailable(
+                    "no transaction could be begun".to_owned(),
+                )),
+            })
     }
 
     /// Free places in the queue of jobs; none left means overload.
@@ -198,8 +220,15 @@ impl WriterThread {
         }
     }
 
-    #[expect(clippy::disallowed_methods, reason = "measures how long a commit gathers and takes")]
-    fn commit(&mut self, first: Job, jobs: &mut mpsc::Receiver<Job>) -> Vec<(Finish, Result<(), StoreError>)> {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "measures how long a commit gathers and takes"
+    )]
+    fn commit(
+        &mut self,
+        first: Job,
+        jobs: &mut mpsc::Receiver<Job>,
+    ) -> Vec<(Finish, Result<(), StoreError>)> {
         let started = std::time::Instant::now();
         let mut finishes = Vec::new();
         if let Err(error) = self.conn.execute_batch("BEGIN IMMEDIATE") {
@@ -215,13 +244,22 @@ impl WriterThread {
             finishes.push(self.work(job));
             let full = messages >= COMMIT_MESSAGES_MAX || started.elapsed() >= COMMIT_GATHER_MAX;
             // A full disk ends the transaction under its jobs: no more of them may run outside of one.
-            next = if full || self.conn.is_autocommit() { None } else { jobs.try_recv().ok() };
+            next = if full || self.conn.is_autocommit() {
+                None
+            } else {
+                jobs.try_recv().ok()
+            };
         }
         let gathered = started.elapsed();
         let committed = match self.conn.is_autocommit() {
-            true => Err(StoreError::Unavailable("the database undid the transaction".to_owned())),
+            true => Err(StoreError::Unavailable(
+                "the database undid the transaction".to_owned(),
+            )),
             false => {
-                let committed = self.memory.reserve_ids(&self.conn).and_then(|()| self.conn.execute_batch("COMMIT"));
+                let committed = self
+                    .memory
+                    .reserve_ids(&self.conn)
+                    .and_then(|()| self.conn.execute_batch("COMMIT"));
                 committed.map_err(|error| self.fail(&error))
             }
         };
@@ -231,7 +269,10 @@ impl WriterThread {
         metrics::histogram!("switchboard_commit_seconds").record(started.elapsed().as_secs_f64());
         metrics::histogram!("switchboard_commit_gather_seconds").record(gathered.as_secs_f64());
         metrics::histogram!("switchboard_commit_messages").record(messages as f64);
-        finishes.into_iter().map(|finish| (finish, committed.clone())).collect()
+        finishes
+            .into_iter()
+            .map(|finish| (finish, committed.clone()))
+            .collect()
     }
 
     /// One job in a savepoint of its own.
@@ -242,7 +283,10 @@ impl WriterThread {
             warn!(%error, "opening a savepoint failed");
         }
         let (seq, generations) = (self.memory.next_seq, self.memory.generations.clone());
-        let mut tx = Tx { conn, memory: &mut self.memory };
+        let mut tx = Tx {
+            conn,
+            memory: &mut self.memory,
+        };
         let result = catch_unwind(AssertUnwindSafe(|| (job.work)(&mut tx)));
         let (ended, finish) = match result {
             Ok(Outcome::Keep(finish)) => (conn.execute_batch("RELEASE job"), finish),
@@ -250,7 +294,11 @@ impl WriterThread {
                 // What mirrors rows goes back with them; ids handed out are merely not used.
                 self.memory.next_seq = seq;
                 self.memory.generations = generations;
-                let finish = if let Ok(Outcome::Undo(finish)) = undo { finish } else { Box::new(|_| ()) };
+                let finish = if let Ok(Outcome::Undo(finish)) = undo {
+                    finish
+                } else {
+                    Box::new(|_| ())
+                };
                 (undone(conn), finish)
             }
         };
@@ -264,7 +312,10 @@ impl WriterThread {
     /// would "succeed" without them (PostgreSQL's lesson of 2018).
     fn fail(&self, failure: &rusqlite::Error) -> StoreError {
         let code = failure.sqlite_error().map(|error| error.extended_code);
-        if matches!(code, Some(ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC)) {
+        if matches!(
+            code,
+            Some(ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC)
+        ) {
             error!(error = %failure, "fsync failed, ending the process so that nothing unsafe is acknowledged");
             std::process::abort();
         }
@@ -279,7 +330,12 @@ impl WriterThread {
         }
         match Memory::load(&self.conn, self.memory.names.clone()) {
             // Ids already handed out are not used again.
-            Ok(fresh) => self.memory = Memory { next_id: self.memory.next_id.max(fresh.next_id), ..fresh },
+            Ok(fresh) => {
+                self.memory = Memory {
+                    next_id: self.memory.next_id.max(fresh.next_id),
+                    ..fresh
+                }
+            }
             Err(error) => warn!(%error, "reading the writer's state again failed"),
         }
     }
@@ -289,7 +345,11 @@ impl WriterThread {
             return;
         }
         // Busy readers make it return without effect; the checkpointer asks again.
-        let restarted = self.conn.query_row("PRAGMA wal_checkpoint(RESTART)", [], |row| row.get::<_, i64>(0));
+        let restarted = self
+            .conn
+            .query_row("PRAGMA wal_checkpoint(RESTART)", [], |row| {
+                row.get::<_, i64>(0)
+            });
         if let Err(error) = restarted {
             warn!(%error, "restarting the write-ahead log failed");
         }
@@ -300,7 +360,11 @@ impl WriterThread {
 fn count_wal() -> impl FnMut(&mut Wal, i32) -> rusqlite::Result<()> {
     let mut before = 0;
     move |_, pages| {
-        let written = if pages >= before { pages - before } else { pages };
+        let written = if pages >= before {
+            pages - before
+        } else {
+            pages
+        };
         before = pages;
         let bytes = u64::try_from(written).unwrap_or(0) * WAL_FRAME_BYTES;
         metrics::counter!("switchboard_wal_bytes_total").increment(bytes);

@@ -7,7 +7,6 @@ use serde_json::Value;
 
 use super::served::Served;
 
-/// The document with the version left out, which changes with every release.
 fn document() -> Value {
     serde_json::from_str(&switchboard::api::openapi().to_json().unwrap()).unwrap()
 }

@@ -29,6 +29,7 @@ pub struct Served {
     pub outbox: Arc<Wakes>,
     pub stop: CancellationToken,
     pub address: std::net::SocketAddr,
+    pub server: tokio::task::JoinHandle<()>,
     client: reqwest::Client,
 }
 
@@ -55,7 +56,7 @@ impl Served {
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        tokio::spawn(api::serve(listener, state));
+        let server = tokio::spawn(api::serve(listener, state));
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         Self {
             desk,
@@ -65,6 +66,7 @@ impl Served {
             outbox,
             stop,
             address,
+            server,
             client,
         }
     }

@@ -42,7 +42,11 @@ pub fn mails(folder: &str) -> Vec<(PathBuf, Vec<u8>)> {
         .map(|path| {
             let bytes = fs::read(&path).unwrap();
             let name = path.file_name().unwrap().to_string_lossy().into_owned();
-            let bytes = if path.extension().is_some_and(|kind| kind == "txt") { wrap(&name, &bytes) } else { bytes };
+            let bytes = if path.extension().is_some_and(|kind| kind == "txt") {
+                wrap(&name, &bytes)
+            } else {
+                bytes
+            };
             (path, bytes)
         })
         .collect();
@@ -72,15 +76,30 @@ fn every_mail_is_parsed_to_an_event_and_machines_are_told_from_people() {
                 file
             })
             .collect();
-        let output = Command::new(binary()).args(["parse", "email"]).args(&files).output().unwrap();
-        assert!(output.status.success(), "{folder}: {}", String::from_utf8_lossy(&output.stderr));
-        let events: Vec<Value> =
-            String::from_utf8(output.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let output = Command::new(binary())
+            .args(["parse", "email"])
+            .args(&files)
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "{folder}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        let events: Vec<Value> = String::from_utf8(output.stdout)
+            .unwrap()
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
         assert_eq!(events.len(), count, "{folder}: an event each");
         for (event, file) in events.iter().zip(&files) {
-            let automatic = event["automatic"].as_bool().expect("automatic is a boolean");
+            let automatic = event["automatic"]
+                .as_bool()
+                .expect("automatic is a boolean");
             match folder {
-                "email_dsn" | "email_arf" | "email_autoreply" => assert!(automatic, "{}", file.display()),
+                "email_dsn" | "email_arf" | "email_autoreply" => {
+                    assert!(automatic, "{}", file.display())
+                }
                 "email_notbounce" => assert!(!automatic, "{}", file.display()),
                 _ => {}
             }

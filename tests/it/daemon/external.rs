@@ -11,7 +11,11 @@ fn a_connector_of_another_workspace_runs_in_the_daemon() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let manifest = root.join("tests/external/Cargo.toml");
     // The same versions as here, so that what is built already is used.
-    fs::copy(root.join("Cargo.lock"), root.join("tests/external/Cargo.lock")).unwrap();
+    fs::copy(
+        root.join("Cargo.lock"),
+        root.join("tests/external/Cargo.lock"),
+    )
+    .unwrap();
     let deps = std::env::current_exe().unwrap();
     let target = deps.ancestors().nth(3).unwrap();
     let built = Command::new(env!("CARGO"))
@@ -21,7 +25,11 @@ fn a_connector_of_another_workspace_runs_in_the_daemon() {
         .arg(target)
         .output()
         .unwrap();
-    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    assert!(
+        built.status.success(),
+        "{}",
+        String::from_utf8_lossy(&built.stderr)
+    );
 
     let daemon = Installation::new(
         "[queues.frontline]\n[channels.night-pager]\nconnector = \"pager\"\nqueue = \"frontline\"\n\
@@ -29,8 +37,12 @@ fn a_connector_of_another_workspace_runs_in_the_daemon() {
     );
     daemon.run_binary(&target.join("debug/switchboard-with-pager"));
     let token = daemon.token_of(&target.join("debug/switchboard-with-pager"), "ada");
-    let request = daemon.http.post(daemon.url("/hooks/night-pager")).bearer_auth(super::process::SECRET);
-    let page = serde_json::json!({ "page": "p-1", "pager": "door-4", "words": "the gate is stuck" });
+    let request = daemon
+        .http
+        .post(daemon.url("/hooks/night-pager"))
+        .bearer_auth(super::process::SECRET);
+    let page =
+        serde_json::json!({ "page": "p-1", "pager": "door-4", "words": "the gate is stuck" });
     json_of(request.json(&page).send().unwrap());
     let claimed = daemon.claim(&token, "frontline").expect("the page");
     assert_eq!(claimed["messages"][0]["text"], "the gate is stuck");

@@ -32,23 +32,33 @@ fn kill_9_loses_nothing_acknowledged_and_doubles_nothing() {
     let shop = Shop::open();
     let daemon = Installation::start(&chat_config(&shop.url));
     let token = daemon.token("ada");
-    let (sent, done, accepted) = (AtomicUsize::new(0), AtomicBool::new(false), Accepted::default());
+    let (sent, done, accepted) = (
+        AtomicUsize::new(0),
+        AtomicBool::new(false),
+        Accepted::default(),
+    );
 
     std::thread::scope(|scope| {
         let senders: Vec<_> = (0..SENDERS)
-            .map(|sender| scope.spawn({
-                let (daemon, sent) = (&daemon, &sent);
-                move || send_all(daemon, sender, messages, sent)
-            }))
+            .map(|sender| {
+                scope.spawn({
+                    let (daemon, sent) = (&daemon, &sent);
+                    move || send_all(daemon, sender, messages, sent)
+                })
+            })
             .collect();
         scope.spawn(|| answer_until(&daemon, &token, &done, &accepted));
         for kill in 1..=kills {
             let due = kill * messages / (kills + 1);
-            wait_until("messages to stream in", PATIENCE, || sent.load(Ordering::Acquire) >= due);
+            wait_until("messages to stream in", PATIENCE, || {
+                sent.load(Ordering::Acquire) >= due
+            });
             daemon.kill_9();
             daemon.run();
         }
-        senders.into_iter().for_each(|sender| sender.join().unwrap());
+        senders
+            .into_iter()
+            .for_each(|sender| sender.join().unwrap());
         done.store(true, Ordering::Release);
     });
 
@@ -57,9 +67,18 @@ fn kill_9_loses_nothing_acknowledged_and_doubles_nothing() {
         (stored.values().map(Vec::len).sum::<usize>() >= messages).then_some(stored)
     });
     for customer in 0..CUSTOMERS {
-        let expected: Vec<String> = (0..messages).filter(|n| n % CUSTOMERS == customer).map(text_of).collect();
-        let found = stored.get(&format!("cust-{customer}")).cloned().unwrap_or_default();
-        assert_eq!(found, expected, "messages of cust-{customer}, once each and in order");
+        let expected: Vec<String> = (0..messages)
+            .filter(|n| n % CUSTOMERS == customer)
+            .map(text_of)
+            .collect();
+        let found = stored
+            .get(&format!("cust-{customer}"))
+            .cloned()
+            .unwrap_or_default();
+        assert_eq!(
+            found, expected,
+            "messages of cust-{customer}, once each and in order"
+        );
     }
     check_states(&daemon, &token);
     check_replies(&daemon, &token, &shop, &accepted.into_inner().unwrap());
@@ -72,8 +91,19 @@ fn text_of(number: usize) -> String {
 /// Sends every message of this sender's customers until it is acknowledged, as a shop's queue does.
 fn send_all(daemon: &Installation, sender: usize, messages: usize, sent: &AtomicUsize) {
     for number in (0..messages).filter(|number| number % CUSTOMERS % SENDERS == sender) {
-        let body = chat(&format!("m-{number}"), &format!("cust-{}", number % CUSTOMERS), &text_of(number));
-        persist("a message to be acknowledged", || daemon.hook("shop-chat", &body).ok()?.status().is_success().then_some(()));
+        let body = chat(
+            &format!("m-{number}"),
+            &format!("cust-{}", number % CUSTOMERS),
+            &text_of(number),
+        );
+        persist("a message to be acknowledged", || {
+            daemon
+                .hook("shop-chat", &body)
+                .ok()?
+                .status()
+                .is_success()
+                .then_some(())
+        });
         sent.fetch_add(1, Ordering::AcqRel);
     }
 }
@@ -81,7 +111,11 @@ fn send_all(daemon: &Installation, sender: usize, messages: usize, sent: &Atomic
 /// Claims, answers and releases, whatever happens to the daemon meanwhile.
 fn answer_until(daemon: &Installation, token: &str, done: &AtomicBool, accepted: &Accepted) {
     let post = |path: &str, key: &str, body: &Value| {
-        let request = daemon.http.post(daemon.url(path)).bearer_auth(token).header("Idempotency-Key", key);
+        let request = daemon
+            .http
+            .post(daemon.url(path))
+            .bearer_auth(token)
+            .header("Idempotency-Key", key);
         let answer = request.json(body).send().ok()?;
         let status = answer.status().as_u16();
         (status < 500).then(|| (status, answer.json::<Value>().unwrap_or_default()))
@@ -90,19 +124,32 @@ fn answer_until(daemon: &Installation, token: &str, done: &AtomicBool, accepted:
     while !done.load(Ordering::Acquire) {
         let claim = post("/v1/queues/frontline/claim?wait=1s", "", &json!({}));
         // A claim whose answer was lost: the conversation is mine all the same.
-        let held = daemon.http.get(daemon.url("/v1/conversations?assignee=me&status=assigned")).bearer_auth(token).send();
-        let held = held.ok().and_then(|answer| answer.json::<Value>().ok()).unwrap_or_default();
+        let held = daemon
+            .http
+            .get(daemon.url("/v1/conversations?assignee=me&status=assigned"))
+            .bearer_auth(token)
+            .send();
+        let held = held
+            .ok()
+            .and_then(|answer| answer.json::<Value>().ok())
+            .unwrap_or_default();
         let claimed = claim.and_then(|(status, view)| (status == 200).then_some(view));
-        let Some(conversation) = claimed.or_else(|| held["items"].get(0).cloned()) else { continue };
+        let Some(conversation) = claimed.or_else(|| held["items"].get(0).cloned()) else {
+            continue;
+        };
         let id = conversation["id"].as_str().unwrap().to_owned();
         number += 1;
         let text = format!("answer {number}");
         let path = format!("/v1/conversations/{id}/messages");
-        let answer = persist("a reply to be answered", || post(&path, &format!("reply-{number}"), &json!({ "text": text })));
+        let answer = persist("a reply to be answered", || {
+            post(&path, &format!("reply-{number}"), &json!({ "text": text }))
+        });
         if answer.0 == 202 {
             accepted.lock().unwrap().push((id.clone(), text));
         }
-        persist("a release to be answered", || post(&format!("/v1/conversations/{id}/release"), "", &json!({})));
+        persist("a release to be answered", || {
+            post(&format!("/v1/conversations/{id}/release"), "", &json!({}))
+        });
     }
 }
 
@@ -118,7 +165,10 @@ fn texts_by_customer(daemon: &Installation, token: &str) -> BTreeMap<String, Vec
         for message in daemon.messages(token, conversation["id"].as_str().unwrap()) {
             if message["author"] == "customer" {
                 let customer = message["from"]["address"].as_str().unwrap().to_owned();
-                texts.entry(customer).or_default().push(message["text"].as_str().unwrap().to_owned());
+                texts
+                    .entry(customer)
+                    .or_default()
+                    .push(message["text"].as_str().unwrap().to_owned());
             }
         }
     }
@@ -128,10 +178,20 @@ fn texts_by_customer(daemon: &Installation, token: &str) -> BTreeMap<String, Vec
 /// Every conversation is in exactly one place: waiting, or held by the one agent.
 fn check_states(daemon: &Installation, token: &str) {
     let conversations = daemon.conversations(token);
-    assert_eq!(conversations.len(), CUSTOMERS, "one conversation per customer");
-    let waiting = conversations.iter().filter(|found| found["status"] == "queued").count();
+    assert_eq!(
+        conversations.len(),
+        CUSTOMERS,
+        "one conversation per customer"
+    );
+    let waiting = conversations
+        .iter()
+        .filter(|found| found["status"] == "queued")
+        .count();
     let queues = daemon.get(token, "/v1/queues");
-    assert_eq!(queues["items"][0]["waiting"], waiting, "the queue holds what is queued");
+    assert_eq!(
+        queues["items"][0]["waiting"], waiting,
+        "the queue holds what is queued"
+    );
     for found in &conversations {
         let held = matches!(found["status"].as_str(), Some("assigned" | "pending"));
         assert_eq!(found["assignee"] == "ada", held, "{found}");
@@ -144,7 +204,11 @@ fn check_replies(daemon: &Installation, token: &str, shop: &Shop, accepted: &[(S
     let mut stored: Vec<(String, String)> = Vec::new();
     for conversation in daemon.conversations(token) {
         let id = conversation["id"].as_str().unwrap();
-        for message in daemon.messages(token, id).iter().filter(|message| message["author"] == "agent") {
+        for message in daemon
+            .messages(token, id)
+            .iter()
+            .filter(|message| message["author"] == "agent")
+        {
             daemon.wait_for_delivery(token, message["id"].as_str().unwrap(), "sent");
             stored.push((id.to_owned(), message["text"].as_str().unwrap().to_owned()));
         }
@@ -157,5 +221,8 @@ fn check_replies(daemon: &Installation, token: &str, shop: &Shop, accepted: &[(S
     delivered.sort();
     let mut written: Vec<String> = expected.into_iter().map(|(_, text)| text).collect();
     written.sort();
-    assert_eq!(delivered, written, "every reply reached the shop under one id");
+    assert_eq!(
+        delivered, written,
+        "every reply reached the shop under one id"
+    );
 }

@@ -24,7 +24,12 @@ fn mail(from: &str, subject: &str, id: &str, headers: &str, text: &str) -> Vec<u
 /// The same, stamped by our own server as proven.
 fn proven(from: &str, subject: &str, id: &str, headers: &str, text: &str) -> Vec<u8> {
     let (_, domain) = from.split_once('@').unwrap();
-    with_auth_results(&mail(from, subject, id, headers, text), AUTHSERV_ID, domain, "pass")
+    with_auth_results(
+        &mail(from, subject, id, headers, text),
+        AUTHSERV_ID,
+        domain,
+        "pass",
+    )
 }
 
 fn config(imap_port: u16, smtp_port: u16, deliver_url: &str) -> String {
@@ -42,15 +47,26 @@ fn start(dovecot: &Dovecot, config: &str) -> Installation {
     let daemon = Installation::new(config);
     fs::write(daemon.dir.path().join("mail-password"), dovecot.password).unwrap();
     daemon.run();
-    wait_until("the mailbox to be ready", PATIENCE, || daemon.metric("switchboard_channel_heard_age_seconds{channel=\"support-mail\"}") >= 0.0 && ready(&daemon));
+    wait_until("the mailbox to be ready", PATIENCE, || {
+        daemon.metric("switchboard_channel_heard_age_seconds{channel=\"support-mail\"}") >= 0.0
+            && ready(&daemon)
+    });
     daemon
 }
 
 /// `/readyz` tells the state of each channel.
 fn ready(daemon: &Installation) -> bool {
-    let answer = daemon.http.get(daemon.url("/readyz")).send().unwrap().text().unwrap();
+    let answer = daemon
+        .http
+        .get(daemon.url("/readyz"))
+        .send()
+        .unwrap()
+        .text()
+        .unwrap();
     let states: Value = serde_json::from_str(&answer).unwrap_or_default();
-    states.to_string().contains("\"channel:support-mail\":{\"state\":\"ready\"}")
+    states
+        .to_string()
+        .contains("\"channel:support-mail\":{\"state\":\"ready\"}")
 }
 
 #[test]
@@ -61,10 +77,23 @@ fn a_mail_is_claimed_answered_in_its_thread_and_the_customers_answer_joins() {
     let dovecot = Dovecot::start();
     let postfix = Postfix::start(&dovecot);
     let shop = Shop::open();
-    let daemon = start(&dovecot, &config(dovecot.imap_port, postfix.smtp_port, &shop.url));
+    let daemon = start(
+        &dovecot,
+        &config(dovecot.imap_port, postfix.smtp_port, &shop.url),
+    );
     let token = daemon.token("ada");
 
-    postfix.send("kim@customer.example", "support@shop.example", &proven("kim@customer.example", "Order 7", "kim-1", "", "Where is my order 7?"));
+    postfix.send(
+        "kim@customer.example",
+        "support@shop.example",
+        &proven(
+            "kim@customer.example",
+            "Order 7",
+            "kim-1",
+            "",
+            "Where is my order 7?",
+        ),
+    );
     let claimed = daemon.claim(&token, "frontline").expect("the mail");
     let id = claimed["id"].as_str().unwrap();
     assert_eq!(claimed["messages"][0]["text"], "Where is my order 7?");
@@ -73,29 +102,62 @@ fn a_mail_is_claimed_answered_in_its_thread_and_the_customers_answer_joins() {
     let reply = daemon.reply(&token, id, "k-1", "It leaves today.");
     daemon.wait_for_delivery(&token, reply["id"].as_str().unwrap(), "sent");
     let received = dovecot.wait_for_mails("kim", 1).remove(0);
-    assert_eq!(header(&received, "In-Reply-To").unwrap(), "<kim-1@customer.example>");
-    assert!(header(&received, "References").unwrap().contains("<kim-1@customer.example>"));
+    assert_eq!(
+        header(&received, "In-Reply-To").unwrap(),
+        "<kim-1@customer.example>"
+    );
+    assert!(
+        header(&received, "References")
+            .unwrap()
+            .contains("<kim-1@customer.example>")
+    );
     assert!(header(&received, "Subject").unwrap().contains("Order 7"));
     let our_id = header(&received, "Message-ID").unwrap();
-    let reply_to = header(&received, "Reply-To").unwrap_or_else(|| header(&received, "From").unwrap());
-    let reply_to = reply_to.rsplit('<').next().unwrap().trim_end_matches('>').to_owned();
+    let reply_to =
+        header(&received, "Reply-To").unwrap_or_else(|| header(&received, "From").unwrap());
+    let reply_to = reply_to
+        .rsplit('<')
+        .next()
+        .unwrap()
+        .trim_end_matches('>')
+        .to_owned();
 
     // Unproven, but with the token, from the participant's address.
     let headers = format!("In-Reply-To: {our_id}\nReferences: <kim-1@customer.example> {our_id}\n");
-    let answer = mail("kim@customer.example", "Re: Order 7", "kim-2", &headers, "Thank you!\n\nOn Monday support wrote:\n> It leaves today.");
+    let answer = mail(
+        "kim@customer.example",
+        "Re: Order 7",
+        "kim-2",
+        &headers,
+        "Thank you!\n\nOn Monday support wrote:\n> It leaves today.",
+    );
     postfix.send("kim@customer.example", &reply_to, &answer);
-    wait_until("the answer to join", PATIENCE, || daemon.messages(&token, id).len() == 3);
+    wait_until("the answer to join", PATIENCE, || {
+        daemon.messages(&token, id).len() == 3
+    });
     let messages = daemon.messages(&token, id);
     assert_eq!(messages[2]["text"], "Thank you!", "quotes are split off");
 
     // The same token in somebody else's hands joins nothing.
-    let stolen = mail("thief@elsewhere.example", "Re: Order 7", "thief-1", &headers, "Send it to me instead.");
+    let stolen = mail(
+        "thief@elsewhere.example",
+        "Re: Order 7",
+        "thief-1",
+        &headers,
+        "Send it to me instead.",
+    );
     postfix.send("thief@elsewhere.example", &reply_to, &stolen);
     // The same person in the shop's chat, vouched for: the same conversation.
     let chat = serde_json::json!({ "type": "message", "id": "m-1", "from": { "id": "cust-1", "email": "kim@customer.example" }, "text": "I also wrote a mail" });
     json_of(daemon.hook("shop-chat", &chat).unwrap());
-    wait_until("chat and theft to be filed", PATIENCE, || daemon.messages(&token, id).len() == 4 && daemon.conversations(&token).len() == 2);
-    let other = daemon.conversations(&token).into_iter().find(|found| found["id"] != id).unwrap();
+    wait_until("chat and theft to be filed", PATIENCE, || {
+        daemon.messages(&token, id).len() == 4 && daemon.conversations(&token).len() == 2
+    });
+    let other = daemon
+        .conversations(&token)
+        .into_iter()
+        .find(|found| found["id"] != id)
+        .unwrap();
     assert_eq!(other["status"], "queued");
     assert_eq!(other["links"][0]["reason"], "not_a_participant");
 }
@@ -105,17 +167,43 @@ fn a_mailbox_that_is_reset_or_cut_off_again_and_again_loses_and_doubles_nothing(
     if !peers::enabled() {
         return;
     }
-    let reconnects = if std::env::var("SWITCHBOARD_LONG").is_ok_and(|value| value == "1") { 100 } else { 10 };
+    let reconnects = if std::env::var("SWITCHBOARD_LONG").is_ok_and(|value| value == "1") {
+        100
+    } else {
+        10
+    };
     let dovecot = Dovecot::start();
     let chaos = Chaos::start(dovecot.imap_port);
     let shop = Shop::open();
-    dovecot.deliver("support", &mail("old@customer.example", "Before", "old-1", "", "From before the channel was connected"));
+    dovecot.deliver(
+        "support",
+        &mail(
+            "old@customer.example",
+            "Before",
+            "old-1",
+            "",
+            "From before the channel was connected",
+        ),
+    );
     let daemon = start(&dovecot, &config(chaos.port, 9, &shop.url));
     let token = daemon.token("ada");
     for number in 0..reconnects {
         let from = format!("c{number}@customer.example");
-        dovecot.deliver("support", &mail(&from, "Hello", &format!("n-{number}"), "", &format!("mail {number}")));
-        if number % 2 == 0 { chaos.cut_all() } else { dovecot.kick("support") }
+        dovecot.deliver(
+            "support",
+            &mail(
+                &from,
+                "Hello",
+                &format!("n-{number}"),
+                "",
+                &format!("mail {number}"),
+            ),
+        );
+        if number % 2 == 0 {
+            chaos.cut_all()
+        } else {
+            dovecot.kick("support")
+        }
         if number == reconnects / 2 {
             dovecot.reset_uidvalidity("support");
         }
@@ -125,9 +213,18 @@ fn a_mailbox_that_is_reset_or_cut_off_again_and_again_loses_and_doubles_nothing(
         (found.len() >= reconnects).then_some(found)
     });
     found.sort_by_key(|conversation| conversation["opened_at"].to_string());
-    assert_eq!(found.len(), reconnects, "each mail once, and none from before");
+    assert_eq!(
+        found.len(),
+        reconnects,
+        "each mail once, and none from before"
+    );
     for conversation in &found {
-        assert_eq!(daemon.messages(&token, conversation["id"].as_str().unwrap()).len(), 1);
+        assert_eq!(
+            daemon
+                .messages(&token, conversation["id"].as_str().unwrap())
+                .len(),
+            1
+        );
     }
 }
 
@@ -139,14 +236,39 @@ fn a_bounce_of_an_answer_turns_it_refused_and_brings_the_conversation_back() {
     let dovecot = Dovecot::start();
     let postfix = Postfix::start(&dovecot);
     let shop = Shop::open();
-    let daemon = start(&dovecot, &config(dovecot.imap_port, postfix.smtp_port, &shop.url));
+    let daemon = start(
+        &dovecot,
+        &config(dovecot.imap_port, postfix.smtp_port, &shop.url),
+    );
     let token = daemon.token("ada");
-    dovecot.deliver("support", &mail("lee@gone.example", "Question", "lee-1", "", "Do you ship to Norway?"));
+    dovecot.deliver(
+        "support",
+        &mail(
+            "lee@gone.example",
+            "Question",
+            "lee-1",
+            "",
+            "Do you ship to Norway?",
+        ),
+    );
     let claimed = daemon.claim(&token, "frontline").expect("the mail");
     let id = claimed["id"].as_str().unwrap();
     let reply = daemon.reply(&token, id, "k-1", "Yes, we do.");
     let refused = daemon.wait_for_delivery(&token, reply["id"].as_str().unwrap(), "refused");
-    assert!(refused["reason"].as_str().unwrap_or_default().contains("5.1.1"), "{refused}");
-    assert_eq!(daemon.get(&token, &format!("/v1/conversations/{id}"))["status"], "assigned");
-    assert_eq!(daemon.conversations(&token).len(), 1, "a bounce is a receipt, not a conversation");
+    assert!(
+        refused["reason"]
+            .as_str()
+            .unwrap_or_default()
+            .contains("5.1.1"),
+        "{refused}"
+    );
+    assert_eq!(
+        daemon.get(&token, &format!("/v1/conversations/{id}"))["status"],
+        "assigned"
+    );
+    assert_eq!(
+        daemon.conversations(&token).len(),
+        1,
+        "a bounce is a receipt, not a conversation"
+    );
 }

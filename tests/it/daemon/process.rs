@@ -37,10 +37,18 @@ impl Installation {
         let config = config.replace("{dir}", &dir.path().display().to_string());
         fs::write(dir.path().join("switchboard.toml"), config).unwrap();
         fs::write(dir.path().join("secret"), SECRET).unwrap();
-        let http = Client::builder().timeout(Duration::from_secs(70)).build().unwrap();
+        let http = Client::builder()
+            .timeout(Duration::from_secs(70))
+            .build()
+            .unwrap();
         // One port over all restarts, as clients see it.
         let address = format!("127.0.0.1:{}", free_port());
-        Self { dir, child: Mutex::new(None), address, http }
+        Self {
+            dir,
+            child: Mutex::new(None),
+            address,
+            http,
+        }
     }
 
     pub fn start(config: &str) -> Self {
@@ -63,7 +71,11 @@ impl Installation {
     }
 
     pub fn run_binary(&self, binary: &Path) {
-        let log = fs::File::options().create(true).append(true).open(self.log()).unwrap();
+        let log = fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.log())
+            .unwrap();
         let child = Command::new(binary)
             .args(["run", "--listen", &self.address])
             .arg("--config")
@@ -76,8 +88,17 @@ impl Installation {
             .spawn()
             .unwrap();
         *self.child.lock().unwrap() = Some(child);
-        let ready = || self.http.get(self.url("/readyz")).send().is_ok_and(|answer| answer.status().is_success());
-        wait_until(&format!("the daemon to be ready; log: {}", self.log().display()), PATIENCE, ready);
+        let ready = || {
+            self.http
+                .get(self.url("/readyz"))
+                .send()
+                .is_ok_and(|answer| answer.status().is_success())
+        };
+        wait_until(
+            &format!("the daemon to be ready; log: {}", self.log().display()),
+            PATIENCE,
+            ready,
+        );
     }
 
     /// Ends it as a power cut of the process would.
@@ -90,7 +111,10 @@ impl Installation {
     /// Ends it as systemd would; says whether it ended well.
     pub fn terminate(&self) -> bool {
         let mut child = self.child.lock().unwrap().take().expect("a running daemon");
-        Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
+        Command::new("kill")
+            .args(["-TERM", &child.id().to_string()])
+            .status()
+            .unwrap();
         child.wait().unwrap().success()
     }
 
@@ -120,13 +144,25 @@ impl Installation {
     }
 
     pub fn token_of(&self, binary: &Path, agent: &str) -> String {
-        let output = self.command_of(binary, &["token", "create", "--role", "agent", "--agent", agent]);
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let output = self.command_of(
+            binary,
+            &["token", "create", "--role", "agent", "--agent", agent],
+        );
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     }
 
     pub fn get(&self, token: &str, path: &str) -> Value {
-        let answer = self.http.get(self.url(path)).bearer_auth(token).send().unwrap();
+        let answer = self
+            .http
+            .get(self.url(path))
+            .bearer_auth(token)
+            .send()
+            .unwrap();
         json_of(answer)
     }
 
@@ -149,7 +185,10 @@ impl Installation {
         let mut found = Vec::new();
         let mut cursor = String::new();
         loop {
-            let page = self.get(token, &format!("/v1/conversations/{conversation}/messages?limit=100{cursor}"));
+            let page = self.get(
+                token,
+                &format!("/v1/conversations/{conversation}/messages?limit=100{cursor}"),
+            );
             found.extend(page["items"].as_array().unwrap().iter().cloned());
             match page["next_cursor"].as_str() {
                 Some(next) => cursor = format!("&cursor={next}"),
@@ -162,14 +201,20 @@ impl Installation {
 
     /// The next conversation of a queue, within 30 seconds.
     pub fn claim(&self, token: &str, queue: &str) -> Option<Value> {
-        let url = self.url(&format!("/v1/queues/{queue}/claim?wait=30s&expand=messages"));
+        let url = self.url(&format!(
+            "/v1/queues/{queue}/claim?wait=30s&expand=messages"
+        ));
         let answer = self.http.post(url).bearer_auth(token).send().unwrap();
         (answer.status() != 204).then(|| json_of(answer))
     }
 
     pub fn reply(&self, token: &str, conversation: &str, key: &str, text: &str) -> Value {
         let url = self.url(&format!("/v1/conversations/{conversation}/messages"));
-        let request = self.http.post(url).bearer_auth(token).header("Idempotency-Key", key);
+        let request = self
+            .http
+            .post(url)
+            .bearer_auth(token)
+            .header("Idempotency-Key", key);
         json_of(request.json(&json!({ "text": text })).send().unwrap())
     }
 
@@ -201,9 +246,17 @@ impl Installation {
     }
 
     pub fn metric(&self, name: &str) -> f64 {
-        let text = self.http.get(self.url("/metrics")).send().unwrap().text().unwrap();
+        let text = self
+            .http
+            .get(self.url("/metrics"))
+            .send()
+            .unwrap()
+            .text()
+            .unwrap();
         let lines = text.lines().filter(|line| line.starts_with(name));
-        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+        lines
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+            .sum()
     }
 }
 
@@ -216,7 +269,10 @@ impl Drop for Installation {
         if std::thread::panicking() {
             let log = fs::read_to_string(self.log()).unwrap_or_default();
             let tail: Vec<&str> = log.lines().rev().take(40).collect();
-            eprintln!("--- the daemon's log, newest first ---\n{}", tail.join("\n"));
+            eprintln!(
+                "--- the daemon's log, newest first ---\n{}",
+                tail.join("\n")
+            );
         }
     }
 }
@@ -230,14 +286,20 @@ pub fn json_of(answer: Response) -> Value {
 
 /// `v1,…` of Standard Webhooks.
 pub fn sign(id: &str, timestamp: i64, body: &str) -> String {
-    let key = STANDARD.decode(SECRET.strip_prefix("whsec_").unwrap()).unwrap();
+    let key = STANDARD
+        .decode(SECRET.strip_prefix("whsec_").unwrap())
+        .unwrap();
     let key = hmac::Key::new(hmac::HMAC_SHA256, &key);
     let tag = hmac::sign(&key, format!("{id}.{timestamp}.{body}").as_bytes());
     format!("v1,{}", STANDARD.encode(tag))
 }
 
 pub fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
 }
 
 /// A webhook message.

@@ -25,31 +25,59 @@ pub struct Shop {
 
 impl Shop {
     pub fn open() -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let listener = runtime
+            .block_on(tokio::net::TcpListener::bind("127.0.0.1:0"))
+            .unwrap();
         let url = format!("http://{}/deliver", listener.local_addr().unwrap());
         let received = Received::default();
-        let app = Router::new().route("/deliver", post(deliver)).with_state(received.clone());
+        let app = Router::new()
+            .route("/deliver", post(deliver))
+            .with_state(received.clone());
         runtime.spawn(async move { axum::serve(listener, app).await });
-        Self { url, received, _runtime: runtime }
+        Self {
+            url,
+            received,
+            _runtime: runtime,
+        }
     }
 
     /// Texts delivered to each customer, once each.
     pub fn texts(&self) -> Vec<(String, String)> {
         let received = self.received.0.lock().unwrap();
-        let text = |body: &Value, at: &str| body.pointer(at).and_then(Value::as_str).unwrap_or_default().to_owned();
-        let mut texts: Vec<_> = received.values().map(|(body, _)| (text(body, "/to/id"), text(body, "/text"))).collect();
+        let text = |body: &Value, at: &str| {
+            body.pointer(at)
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+                .to_owned()
+        };
+        let mut texts: Vec<_> = received
+            .values()
+            .map(|(body, _)| (text(body, "/to/id"), text(body, "/text")))
+            .collect();
         texts.sort();
         texts
     }
 }
 
-async fn deliver(State(received): State<Received>, headers: HeaderMap, body: Bytes) -> axum::Json<Value> {
+async fn deliver(
+    State(received): State<Received>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> axum::Json<Value> {
     let header = |name: &str| headers[name].to_str().unwrap().to_owned();
     let id = header("webhook-id");
     let text = String::from_utf8(body.to_vec()).unwrap();
     let expected = sign(&id, header("webhook-timestamp").parse().unwrap(), &text);
-    assert_eq!(header("webhook-signature"), expected, "deliveries are signed");
+    assert_eq!(
+        header("webhook-signature"),
+        expected,
+        "deliveries are signed"
+    );
     let body: Value = serde_json::from_str(&text).unwrap();
     let mut received = received.0.lock().unwrap();
     received.entry(id.clone()).or_insert((body, 0)).1 += 1;

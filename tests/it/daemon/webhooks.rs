@@ -12,7 +12,11 @@ fn a_chat_message_is_claimed_answered_and_delivered_and_its_receipt_comes_back()
     let daemon = Installation::start(&chat_config(&shop.url));
     let token = daemon.token("ada");
 
-    let answer = json_of(daemon.hook("shop-chat", &chat("m-1", "cust-7", "Where is my order?")).unwrap());
+    let answer = json_of(
+        daemon
+            .hook("shop-chat", &chat("m-1", "cust-7", "Where is my order?"))
+            .unwrap(),
+    );
     assert_eq!(answer["results"][0]["dedupe_key"], "message:m-1");
     let claimed = daemon.claim(&token, "frontline").expect("the conversation");
     assert_eq!(claimed["status"], "assigned");
@@ -26,17 +30,32 @@ fn a_chat_message_is_claimed_answered_and_delivered_and_its_receipt_comes_back()
     assert_eq!(again["id"], reply["id"], "the same key answers the same");
     let message = reply["id"].as_str().unwrap();
     daemon.wait_for_delivery(&token, message, "sent");
-    assert_eq!(shop.texts(), [("cust-7".to_owned(), "It leaves today.".to_owned())]);
+    assert_eq!(
+        shop.texts(),
+        [("cust-7".to_owned(), "It leaves today.".to_owned())]
+    );
 
     let receipt = json!({ "type": "receipt", "id": "r-1", "target": message, "stage": "read" });
     json_of(daemon.hook("shop-chat", &receipt).unwrap());
     daemon.wait_for_delivery(&token, message, "read");
-    assert_eq!(daemon.get(&token, &format!("/v1/conversations/{id}"))["status"], "pending");
+    assert_eq!(
+        daemon.get(&token, &format!("/v1/conversations/{id}"))["status"],
+        "pending"
+    );
 
-    json_of(daemon.hook("shop-chat", &chat("m-2", "cust-7", "Thank you, and the invoice?")).unwrap());
-    wait_until("the customer's answer to come back to ada", super::process::PATIENCE, || {
-        daemon.get(&token, &format!("/v1/conversations/{id}"))["status"] == "assigned"
-    });
+    json_of(
+        daemon
+            .hook(
+                "shop-chat",
+                &chat("m-2", "cust-7", "Thank you, and the invoice?"),
+            )
+            .unwrap(),
+    );
+    wait_until(
+        "the customer's answer to come back to ada",
+        super::process::PATIENCE,
+        || daemon.get(&token, &format!("/v1/conversations/{id}"))["status"] == "assigned",
+    );
     assert_eq!(daemon.act(&token, id, "resolve")["status"], "resolved");
     assert_eq!(daemon.conversations(&token).len(), 1);
 }
@@ -49,18 +68,57 @@ fn what_is_not_authentic_or_not_readable_is_refused_and_nothing_is_stored() {
     let now = jiff::Timestamp::now().as_second();
     let send = |channel: &str, timestamp: i64, signature: &str, body: &str| {
         let request = daemon.http.post(daemon.url(&format!("/hooks/{channel}")));
-        let request = request.header("webhook-id", "x").header("webhook-timestamp", timestamp.to_string());
-        let answer = request.header("webhook-signature", signature).body(body.to_owned()).send().unwrap();
-        (answer.status().as_u16(), answer.json::<Value>().unwrap_or_default()["detail"].to_string())
+        let request = request
+            .header("webhook-id", "x")
+            .header("webhook-timestamp", timestamp.to_string());
+        let answer = request
+            .header("webhook-signature", signature)
+            .body(body.to_owned())
+            .send()
+            .unwrap();
+        (
+            answer.status().as_u16(),
+            answer.json::<Value>().unwrap_or_default()["detail"].to_string(),
+        )
     };
     let large = "x".repeat(12 * 1024 * 1024);
     for (what, expected, place, (status, detail)) in [
         ("unsigned", 401, "", send("shop-chat", now, "", &body)),
-        ("forged", 401, "", send("shop-chat", now, "v1,aGVsbG8=", &body)),
-        ("stale", 401, "", send("shop-chat", now - 301, &sign("x", now - 301, &body), &body)),
-        ("another body", 401, "", send("shop-chat", now, &sign("x", now, &body), "{}")),
-        ("no JSON", 400, "", send("shop-chat", now, &sign("x", now, "{"), "{")),
-        ("no sender", 400, "from", send("shop-chat", now, &sign("x", now, "{\"type\":\"message\",\"id\":\"1\"}"), "{\"type\":\"message\",\"id\":\"1\"}")),
+        (
+            "forged",
+            401,
+            "",
+            send("shop-chat", now, "v1,aGVsbG8=", &body),
+        ),
+        (
+            "stale",
+            401,
+            "",
+            send("shop-chat", now - 301, &sign("x", now - 301, &body), &body),
+        ),
+        (
+            "another body",
+            401,
+            "",
+            send("shop-chat", now, &sign("x", now, &body), "{}"),
+        ),
+        (
+            "no JSON",
+            400,
+            "",
+            send("shop-chat", now, &sign("x", now, "{"), "{"),
+        ),
+        (
+            "no sender",
+            400,
+            "from",
+            send(
+                "shop-chat",
+                now,
+                &sign("x", now, "{\"type\":\"message\",\"id\":\"1\"}"),
+                "{\"type\":\"message\",\"id\":\"1\"}",
+            ),
+        ),
         ("no such channel", 404, "", send("nobody", now, "", &body)),
         ("too large", 413, "", send("shop-chat", now, "", &large)),
     ] {
@@ -78,10 +136,16 @@ fn a_second_daemon_on_the_same_directory_is_refused_and_a_terminated_one_ends_in
     assert!(!output.status.success());
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(said.contains("another switchboard runs"), "{said}");
-    json_of(daemon.hook("shop-chat", &chat("m-1", "cust-7", "Before the restart")).unwrap());
+    json_of(
+        daemon
+            .hook("shop-chat", &chat("m-1", "cust-7", "Before the restart"))
+            .unwrap(),
+    );
     assert!(daemon.terminate(), "it ends with success");
     daemon.run();
     let token = daemon.token("ada");
-    let claimed = daemon.claim(&token, "frontline").expect("what was accepted before is there");
+    let claimed = daemon
+        .claim(&token, "frontline")
+        .expect("what was accepted before is there");
     assert_eq!(claimed["messages"][0]["text"], "Before the restart");
 }

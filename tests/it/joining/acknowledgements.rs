@@ -19,7 +19,9 @@ async fn a_conversation_is_acknowledged_once() {
     check_with(
         acknowledging,
         [together([
-            mail("ada@example.com", "Where is my order?").message_id("a-1@x").subject("Order 17"),
+            mail("ada@example.com", "Where is my order?")
+                .message_id("a-1@x")
+                .subject("Order 17"),
             mail("ada@example.com", "Any news?").refers_to("a-1@x"),
             mail("bob@example.com", "Where is mine?"),
         ])],
@@ -43,12 +45,19 @@ async fn an_address_gets_one_acknowledgement_a_day_and_channel() {
         [
             mail("ada@example.com", "Where is my order?").into(),
             mail("ada@example.com", "See below.").forward().into(),
-            mail("ada@example.com", "To sales, too.").forward().on("sales-mail").into(),
+            mail("ada@example.com", "To sales, too.")
+                .forward()
+                .on("sales-mail")
+                .into(),
             Crash,
             HoursLater(23),
-            mail("ada@example.com", "See below, again.").forward().into(),
+            mail("ada@example.com", "See below, again.")
+                .forward()
+                .into(),
             HoursLater(2),
-            mail("ada@example.com", "See below, at last.").forward().into(),
+            mail("ada@example.com", "See below, at last.")
+                .forward()
+                .into(),
         ],
         expect![[r#"
             #1 queued frontline normal [ada@example.com dmarc]
@@ -103,21 +112,36 @@ async fn machines_history_and_our_own_words_are_not_acknowledged() {
     let mut desk = Desk::new().await;
     desk.configure(acknowledging);
     for (number, kind) in kinds.into_iter().enumerate() {
-        desk.deliver([mail(&format!("machine-{number}@example.com"), "Beep.").automatic(kind)]).await;
+        desk.deliver([mail(&format!("machine-{number}@example.com"), "Beep.").automatic(kind)])
+            .await;
     }
-    desk.deliver([mail("ada@example.com", "An old story.").history(), echo("cust-7", "We wrote first.")]).await;
+    desk.deliver([
+        mail("ada@example.com", "An old story.").history(),
+        echo("cust-7", "We wrote first."),
+    ])
+    .await;
     assert_eq!(desk.conversations().await.len(), kinds.len() + 2);
     assert_eq!(desk.store().counts().await.unwrap().outbox, [0, 0, 0]);
-    desk.deliver([mail("ada@example.com", "A human's mail.")]).await;
-    assert_eq!(desk.store().counts().await.unwrap().outbox, [1, 0, 0], "a human's is");
+    desk.deliver([mail("ada@example.com", "A human's mail.")])
+        .await;
+    assert_eq!(
+        desk.store().counts().await.unwrap().outbox,
+        [1, 0, 0],
+        "a human's is"
+    );
 }
 
 #[tokio::test]
 async fn an_acknowledgement_goes_to_the_writer_and_its_answer_comes_back() {
     let mut desk = Desk::new().await;
     desk.configure(acknowledging);
-    desk.deliver([mail("ada@example.com", "Where is my order?").message_id("a-1@x").subject("Order 17")]).await;
-    let [leased] = &desk.lease("support-mail").await[..] else { panic!("one acknowledgement is due") };
+    desk.deliver([mail("ada@example.com", "Where is my order?")
+        .message_id("a-1@x")
+        .subject("Order 17")])
+        .await;
+    let [leased] = &desk.lease("support-mail").await[..] else {
+        panic!("one acknowledgement is due")
+    };
     let to = leased.draft.to.as_ref().unwrap();
     expect![[r#"
         (
@@ -138,5 +162,6 @@ async fn an_acknowledgement_goes_to_the_writer_and_its_answer_comes_back() {
                 ],
             },
         )
-    "#]].assert_debug_eq(&(&leased.draft.text, leased.draft.automatic, to));
+    "#]]
+    .assert_debug_eq(&(&leased.draft.text, leased.draft.automatic, to));
 }

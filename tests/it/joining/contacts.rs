@@ -8,14 +8,12 @@ use crate::support::{Desk, chat, mail, supervisor};
 #[tokio::test]
 async fn a_forged_from_gets_its_own_contact_and_conversation() {
     check(
-        [
-            together([
-                mail("ada@example.com", "Where is my order?"),
-                mail("ada@example.com", "Please send it elsewhere.").claimed(),
-                mail("ada@example.com", "Urgently.").claimed(),
-                mail("ada@example.com", "Any news?"),
-            ]),
-        ],
+        [together([
+            mail("ada@example.com", "Where is my order?"),
+            mail("ada@example.com", "Please send it elsewhere.").claimed(),
+            mail("ada@example.com", "Urgently.").claimed(),
+            mail("ada@example.com", "Any news?"),
+        ])],
         expect![[r#"
             #1 queued frontline normal [ada@example.com dmarc]
               m1 ada@example.com: Where is my order? | 6 first_of_contact
@@ -33,7 +31,9 @@ async fn verified_mail_and_a_vouching_webhook_are_one_conversation_and_one_queue
     check(
         [
             mail("ada@example.com", "Where is my order?").into(),
-            chat("cust-7", "Hello, it is me.").with_email("ada@example.com").into(),
+            chat("cust-7", "Hello, it is me.")
+                .with_email("ada@example.com")
+                .into(),
             chat("cust-7", "Nothing came yet.").into(),
             mail("ada@example.com", "By mail again.").into(),
         ],
@@ -62,7 +62,10 @@ async fn an_address_that_nobody_vouches_for_is_a_suggestion_and_links_nothing() 
     check(
         [
             mail("ada@example.com", "Where is my order?").into(),
-            chat("cust-7", "It is me, Ada!").on("other-chat").with_email("ada@example.com").into(),
+            chat("cust-7", "It is me, Ada!")
+                .on("other-chat")
+                .with_email("ada@example.com")
+                .into(),
         ],
         expect![[r#"
             #1 queued frontline normal [ada@example.com dmarc]
@@ -73,10 +76,22 @@ async fn an_address_that_nobody_vouches_for_is_a_suggestion_and_links_nothing() 
     )
     .await;
     let mut desk = Desk::new().await;
-    desk.deliver([chat("cust-7", "It is me, Ada!").on("other-chat").with_email("ada@example.com")]).await;
+    desk.deliver([chat("cust-7", "It is me, Ada!")
+        .on("other-chat")
+        .with_email("ada@example.com")])
+        .await;
     let contact = desk.conversation(1).await.contact;
-    let contact = desk.store().contact(supervisor(), contact).await.unwrap().unwrap();
-    let suggested: Vec<&str> = contact.suggestions.iter().map(|(_, address)| address.as_str()).collect();
+    let contact = desk
+        .store()
+        .contact(supervisor(), contact)
+        .await
+        .unwrap()
+        .unwrap();
+    let suggested: Vec<&str> = contact
+        .suggestions
+        .iter()
+        .map(|(_, address)| address.as_str())
+        .collect();
     assert_eq!(suggested, ["ada@example.com"]);
 }
 
@@ -85,7 +100,10 @@ async fn a_channel_vouches_only_for_what_it_authenticated() {
     check(
         [
             mail("ada@example.com", "Where is my order?").into(),
-            chat("cust-7", "Not signed.").with_email("ada@example.com").claimed().into(),
+            chat("cust-7", "Not signed.")
+                .with_email("ada@example.com")
+                .claimed()
+                .into(),
         ],
         expect![[r#"
             #1 queued frontline normal [ada@example.com dmarc]
@@ -101,8 +119,13 @@ async fn a_channel_vouches_only_for_what_it_authenticated() {
 async fn a_claimed_sender_is_another_one_on_every_channel() {
     check(
         [
-            mail("ada@old-server.example", "Where is my order?").claimed().into(),
-            mail("ada@old-server.example", "To sales this time.").claimed().on("sales-mail").into(),
+            mail("ada@old-server.example", "Where is my order?")
+                .claimed()
+                .into(),
+            mail("ada@old-server.example", "To sales this time.")
+                .claimed()
+                .on("sales-mail")
+                .into(),
             mail("ada@old-server.example", "Any news?").claimed().into(),
         ],
         expect![[r#"
@@ -119,7 +142,10 @@ async fn a_claimed_sender_is_another_one_on_every_channel() {
 #[tokio::test]
 async fn messages_that_name_nobody_are_of_different_strangers() {
     check(
-        [together([chat("", "Hello?").anonymous(), chat("", "Anybody here?").anonymous()])],
+        [together([
+            chat("", "Hello?").anonymous(),
+            chat("", "Anybody here?").anonymous(),
+        ])],
         expect![[r#"
             #1 queued frontline normal [m1 claimed]
               m1 m1: Hello? | 6 first_of_contact
@@ -135,7 +161,9 @@ async fn brands_share_no_contact() {
     check(
         [
             mail("ada@example.com", "Where is my order?").into(),
-            mail("ada@example.com", "Where is my outlet order?").on("outlet-mail").into(),
+            mail("ada@example.com", "Where is my outlet order?")
+                .on("outlet-mail")
+                .into(),
         ],
         expect![[r#"
             #1 queued frontline normal [ada@example.com dmarc]
@@ -185,7 +213,17 @@ async fn linking_keeps_the_older_conversation_first_whichever_contact_is_older()
                 mail("ada@example.com", "Any news?"),
             ]),
         ],
-        expect![[""]],
+        expect![[r#"
+            #1 resolved frontline normal [ada@example.com dmarc, cust-7 signed] -> #3 continues
+              m1 ada@example.com: A question of last year. | 6 first_of_contact
+            #2 queued frontline normal [ada@example.com dmarc, cust-7 signed] -> #3 same_person
+              m2 cust-7: Hello? | 6 first_of_contact
+              m4 cust-7: Nobody there? | 4 open_conversation
+              m5 cust-7: I am Ada, by the way. | 4 open_conversation
+              m6 ada@example.com: Any news? | 4 open_conversation
+            #3 queued own-matter frontline normal [ada@example.com dmarc, cust-7 signed] -> #1 continues -> #2 same_person
+              m3 ada@example.com: Where is my order? | 5 continues
+        "#]],
     )
     .await;
 }

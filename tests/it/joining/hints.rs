@@ -14,7 +14,10 @@ async fn a_reply_token_joins_for_a_participants_address() {
             HoursLater(200),
             mail("ada@example.com", "Still nothing.").token("#1").into(),
             HoursLater(200),
-            mail("ada@example.com", "From a server without DMARC.").claimed().token("#1").into(),
+            mail("ada@example.com", "From a server without DMARC.")
+                .claimed()
+                .token("#1")
+                .into(),
         ],
         expect![[r#"
             #1 queued frontline normal [ada@example.com dmarc]
@@ -55,7 +58,9 @@ async fn a_token_that_was_changed_or_made_elsewhere_names_nothing() {
         [
             mail("ada@example.com", "Where is my order?").into(),
             HoursLater(200),
-            mail("ada@example.com", "Hello?").token("sbaaaaaaaaaaaaaaaaaaaaaaaaaa").into(),
+            mail("ada@example.com", "Hello?")
+                .token("sbaaaaaaaaaaaaaaaaaaaaaaaaaa")
+                .into(),
         ],
         expect![[r#"
             #1 queued frontline normal [ada@example.com dmarc]
@@ -72,7 +77,10 @@ async fn a_token_says_nothing_in_another_brand() {
     check(
         [
             mail("ada@example.com", "Where is my order?").into(),
-            mail("ada@example.com", "And my outlet order?").on("outlet-mail").token("#1").into(),
+            mail("ada@example.com", "And my outlet order?")
+                .on("outlet-mail")
+                .token("#1")
+                .into(),
         ],
         expect![[r#"
             #1 queued frontline normal [ada@example.com dmarc]
@@ -88,10 +96,17 @@ async fn a_token_says_nothing_in_another_brand() {
 async fn a_reference_joins_for_a_participant_by_verified_evidence() {
     check(
         [
-            mail("ada@example.com", "Where is my order?").message_id("a-1@x").cc("bob@example.com").into(),
+            mail("ada@example.com", "Where is my order?")
+                .message_id("a-1@x")
+                .cc("bob@example.com")
+                .into(),
             HoursLater(200),
-            mail("ada@example.com", "Any news?").refers_to("a-1@x").into(),
-            mail("bob@example.com", "I wonder, too.").refers_to("a-1@x").into(),
+            mail("ada@example.com", "Any news?")
+                .refers_to("a-1@x")
+                .into(),
+            mail("bob@example.com", "I wonder, too.")
+                .refers_to("a-1@x")
+                .into(),
         ],
         expect![[r#"
             #1 queued frontline normal [ada@example.com dmarc] with bob@example.com
@@ -107,10 +122,14 @@ async fn a_reference_joins_for_a_participant_by_verified_evidence() {
 async fn a_reference_to_our_answer_joins() {
     check(
         [
-            mail("ada@example.com", "Where is my order?").message_id("a-1@x").into(),
+            mail("ada@example.com", "Where is my order?")
+                .message_id("a-1@x")
+                .into(),
             Answer(1, "On its way.", "answer-1@shop"),
             HoursLater(200),
-            mail("ada@example.com", "Thanks, it came.").refers_to("answer-1@shop").into(),
+            mail("ada@example.com", "Thanks, it came.")
+                .refers_to("answer-1@shop")
+                .into(),
         ],
         expect![[r#"
             #1 queued frontline normal [ada@example.com dmarc]
@@ -149,10 +168,19 @@ async fn a_bare_reference_joins_nothing_for_anybody_else() {
 async fn a_claimed_sender_joins_its_own_conversation_by_reference() {
     check(
         [
-            mail("ada@old-server.example", "Where is my order?").claimed().message_id("a-1@x").into(),
+            mail("ada@old-server.example", "Where is my order?")
+                .claimed()
+                .message_id("a-1@x")
+                .into(),
             HoursLater(200),
-            mail("ada@old-server.example", "Any news?").claimed().refers_to("a-1@x").into(),
-            mail("mallory@evil.example", "Me, too.").claimed().refers_to("a-1@x").into(),
+            mail("ada@old-server.example", "Any news?")
+                .claimed()
+                .refers_to("a-1@x")
+                .into(),
+            mail("mallory@evil.example", "Me, too.")
+                .claimed()
+                .refers_to("a-1@x")
+                .into(),
         ],
         expect![[r#"
             #1 queued frontline normal [ada@old-server.example claimed] -> #2 not_a_participant
@@ -169,10 +197,16 @@ async fn a_claimed_sender_joins_its_own_conversation_by_reference() {
 async fn a_message_id_used_again_takes_nothing_over() {
     check(
         [
-            mail("ada@example.com", "Where is my order?").message_id("a-1@x").into(),
-            mail("eve@evil.example", "I call mine the same.").message_id("a-1@x").into(),
+            mail("ada@example.com", "Where is my order?")
+                .message_id("a-1@x")
+                .into(),
+            mail("eve@evil.example", "I call mine the same.")
+                .message_id("a-1@x")
+                .into(),
             HoursLater(200),
-            mail("ada@example.com", "Any news?").refers_to("a-1@x").into(),
+            mail("ada@example.com", "Any news?")
+                .refers_to("a-1@x")
+                .into(),
         ],
         expect![[r#"
             #1 queued frontline normal [ada@example.com dmarc]
@@ -189,7 +223,9 @@ async fn a_message_id_used_again_takes_nothing_over() {
 async fn a_native_thread_joins_everybody_the_platform_vouches_for() {
     check(
         [
-            chat("cust-7", "Hello, we have a question.").thread("t-1").into(),
+            chat("cust-7", "Hello, we have a question.")
+                .thread("t-1")
+                .into(),
             HoursLater(200),
             together([
                 chat("cust-8", "I am the colleague.").thread("t-1"),
@@ -210,10 +246,14 @@ async fn a_native_thread_joins_everybody_the_platform_vouches_for() {
 async fn a_native_thread_goes_on_in_the_conversation_that_continues_it() {
     check(
         [
-            chat("cust-7", "Hello, I have a question.").thread("t-1").into(),
+            chat("cust-7", "Hello, I have a question.")
+                .thread("t-1")
+                .into(),
             Resolve(1),
             HoursLater(24 * 20),
-            chat("cust-7", "Another year, another question.").thread("t-1").into(),
+            chat("cust-7", "Another year, another question.")
+                .thread("t-1")
+                .into(),
             HoursLater(200),
             chat("cust-7", "Are you there?").thread("t-1").into(),
         ],
@@ -232,7 +272,9 @@ async fn a_native_thread_goes_on_in_the_conversation_that_continues_it() {
 async fn an_unverified_stranger_neither_joins_a_native_thread_nor_takes_it_over() {
     check(
         [
-            chat("cust-7", "Hello, I have a question.").thread("t-1").into(),
+            chat("cust-7", "Hello, I have a question.")
+                .thread("t-1")
+                .into(),
             HoursLater(200),
             chat("eve-7", "Let me in.").claimed().thread("t-1").into(),
             chat("cust-7", "Are you there?").thread("t-1").into(),
@@ -240,9 +282,9 @@ async fn an_unverified_stranger_neither_joins_a_native_thread_nor_takes_it_over(
         expect![[r#"
             #1 queued frontline normal [cust-7 signed] -> #2 not_a_participant
               m1 cust-7: Hello, I have a question. | 6 first_of_contact
-            #2 queued frontline normal [eve-7 claimed] with cust-7 -> #1 not_a_participant
-              m2 eve-7: Let me in. | 6 not_a_participant, not by native_thread
               m3 cust-7: Are you there? | 3 native_thread
+            #2 queued frontline normal [eve-7 claimed] -> #1 not_a_participant
+              m2 eve-7: Let me in. | 6 not_a_participant, not by native_thread
         "#]],
     )
     .await;
@@ -252,9 +294,17 @@ async fn an_unverified_stranger_neither_joins_a_native_thread_nor_takes_it_over(
 async fn a_forward_starts_a_new_conversation_linked_to_where_it_came_from() {
     check(
         [
-            mail("ada@example.com", "Where is my order?").message_id("a-1@x").into(),
-            mail("ada@example.com", "See below.").refers_to("a-1@x").forward().into(),
-            mail("eve@evil.example", "See below.").refers_to("a-1@x").forward().into(),
+            mail("ada@example.com", "Where is my order?")
+                .message_id("a-1@x")
+                .into(),
+            mail("ada@example.com", "See below.")
+                .refers_to("a-1@x")
+                .forward()
+                .into(),
+            mail("eve@evil.example", "See below.")
+                .refers_to("a-1@x")
+                .forward()
+                .into(),
         ],
         expect![[r#"
             #1 queued frontline normal [ada@example.com dmarc] -> #2 forwarded
@@ -272,13 +322,17 @@ async fn a_forward_starts_a_new_conversation_linked_to_where_it_came_from() {
 async fn hints_to_a_resolved_conversation_reopen_it_or_link_back() {
     check(
         [
-            mail("ada@example.com", "Where is my order?").message_id("a-1@x").into(),
+            mail("ada@example.com", "Where is my order?")
+                .message_id("a-1@x")
+                .into(),
             Resolve(1),
             HoursLater(24 * 13),
             mail("ada@example.com", "It broke.").token("#1").into(),
             Resolve(1),
             HoursLater(24 * 15),
-            mail("ada@example.com", "It broke again.").refers_to("a-1@x").into(),
+            mail("ada@example.com", "It broke again.")
+                .refers_to("a-1@x")
+                .into(),
         ],
         expect![[r#"
             #1 resolved frontline normal [ada@example.com dmarc] -> #2 continues
@@ -295,15 +349,23 @@ async fn hints_to_a_resolved_conversation_reopen_it_or_link_back() {
 async fn reopening_what_would_collide_with_an_open_conversation_makes_it_a_matter_of_its_own() {
     check(
         [
-            mail("ada@example.com", "Where is my order?").message_id("a-1@x").into(),
+            mail("ada@example.com", "Where is my order?")
+                .message_id("a-1@x")
+                .into(),
             Resolve(1),
             HoursLater(24 * 13),
-            mail("ada@example.com", "Something else.").refers_to("unknown@x").into(),
+            mail("ada@example.com", "Something else.")
+                .refers_to("unknown@x")
+                .into(),
             HoursLater(100),
-            mail("ada@example.com", "A third thing.").message_id("a-3@x").into(),
+            mail("ada@example.com", "A third thing.")
+                .message_id("a-3@x")
+                .into(),
             Resolve(1),
             HoursLater(1),
-            mail("ada@example.com", "The first thing again.").token("#1").into(),
+            mail("ada@example.com", "The first thing again.")
+                .token("#1")
+                .into(),
         ],
         expect![[r#"
             #1 queued own-matter frontline normal [ada@example.com dmarc]

@@ -5,7 +5,7 @@ use expect_test::expect;
 use switchboard::ids::IdKind;
 use switchboard::store::Settlement;
 
-use super::{Answer, Resolve, check, together};
+use super::{Answer, HoursLater, Resolve, check, together};
 use crate::support::{Desk, mail, receipt};
 
 #[tokio::test]
@@ -14,16 +14,24 @@ async fn receipts_go_forwards_only() {
         [
             mail("ada@example.com", "Where is my order?").into(),
             Answer(1, "On its way.", "a-1@shop"),
-            together([receipt("a-1@shop", Read), receipt("a-1@shop", Delivered), receipt("a-1@shop", Accepted)]),
+            together([
+                receipt("a-1@shop", Read),
+                receipt("a-1@shop", Delivered),
+                receipt("a-1@shop", Accepted),
+            ]),
             receipt("a-1@shop", Failed).into(),
             Answer(1, "Really.", "a-2@shop"),
-            together([receipt("a-2@shop", Delivered), receipt("a-2@shop", Accepted), receipt("a-2@shop", Failed)]),
+            together([
+                receipt("a-2@shop", Delivered),
+                receipt("a-2@shop", Accepted),
+                receipt("a-2@shop", Failed),
+            ]),
         ],
         expect![[r#"
             #1 queued frontline normal [ada@example.com dmarc]
               m1 ada@example.com: Where is my order? | 6 first_of_contact
-              - @sue: to ada@example.com: On its way. | read (mailbox full)
-              - @sue: to ada@example.com: Really. | delivered (mailbox full)
+              - @sue: to ada@example.com: On its way. | read
+              - @sue: to ada@example.com: Really. | delivered
         "#]],
     )
     .await;
@@ -48,11 +56,30 @@ async fn a_refused_answer_comes_back_to_a_person() {
 }
 
 #[tokio::test]
+async fn a_refused_answer_comes_back_also_beside_a_newer_open_conversation() {
+    check(
+        [
+            mail("ada@example.com", "Where is my order?").into(),
+            Answer(1, "On its way.", "a-1@shop"),
+            Resolve(1),
+            HoursLater(24 * 15),
+            mail("ada@example.com", "Something else.").into(),
+            receipt("a-1@shop", Failed).into(),
+        ],
+        expect![[""]],
+    )
+    .await;
+}
+
+#[tokio::test]
 async fn a_receipt_that_overtakes_the_providers_answer_waits_for_it() {
     check(
         [
             mail("ada@example.com", "Where is my order?").into(),
-            together([receipt("a-1@shop", Delivered), receipt("a-1@shop", Accepted)]),
+            together([
+                receipt("a-1@shop", Delivered),
+                receipt("a-1@shop", Accepted),
+            ]),
             Answer(1, "On its way.", "a-1@shop"),
         ],
         expect![[r#"
@@ -85,14 +112,29 @@ async fn a_receipt_speaks_of_its_own_channels_messages_only() {
 /// An answer whose outcome is unknown, then receipts that name it by our own id.
 async fn settled_by(stages: &[connector_api::DeliveryStage]) -> Desk {
     let mut desk = Desk::new().await;
-    desk.deliver([mail("ada@example.com", "Where is my order?")]).await;
+    desk.deliver([mail("ada@example.com", "Where is my order?")])
+        .await;
     let answer = desk.reply(1, "On its way.").await;
     for leased in desk.lease("support-mail").await {
-        desk.settle(&leased, Settlement::Unknown { reason: "no answer came".to_owned() }).await;
+        desk.settle(
+            &leased,
+            Settlement::Unknown {
+                reason: "no answer came".to_owned(),
+            },
+        )
+        .await;
     }
-    assert_eq!(desk.store().counts().await.unwrap().outbox, [0, 0, 1], "it is held");
-    let named = format!("sbtoken.{}@shop.example", desk.keys.ids.encode(IdKind::Message, answer.id.0));
-    desk.deliver(stages.iter().map(|stage| receipt(&named, *stage))).await;
+    assert_eq!(
+        desk.store().counts().await.unwrap().outbox,
+        [0, 0, 1],
+        "it is held"
+    );
+    let named = format!(
+        "sbtoken.{}@shop.example",
+        desk.keys.ids.encode(IdKind::Message, answer.id.0)
+    );
+    desk.deliver(stages.iter().map(|stage| receipt(&named, *stage)))
+        .await;
     desk
 }
 
@@ -106,7 +148,15 @@ async fn a_receipt_settles_an_unknown_outcome_by_our_own_id() {
     ] {
         let desk = settled_by(&stages).await;
         let messages = desk.messages(1).await;
-        assert_eq!(messages[1].delivery.map(|delivery| delivery.as_str()), Some(delivery), "{stages:?}");
-        assert_eq!(desk.store().counts().await.unwrap().outbox, [0, 0, 0], "{stages:?}: nothing is held");
+        assert_eq!(
+            messages[1].delivery.map(|delivery| delivery.as_str()),
+            Some(delivery),
+            "{stages:?}"
+        );
+        assert_eq!(
+            desk.store().counts().await.unwrap().outbox,
+            [0, 0, 0],
+            "{stages:?}: nothing is held"
+        );
     }
 }

@@ -14,7 +14,9 @@ async fn an_open_conversation_takes_what_comes_within_the_unify_window() {
             HoursLater(71),
             mail("ada@example.com", "Any news?").into(),
             HoursLater(71),
-            chat("cust-7", "Hello?").with_email("ada@example.com").into(),
+            chat("cust-7", "Hello?")
+                .with_email("ada@example.com")
+                .into(),
             HoursLater(73),
             mail("ada@example.com", "Is anybody there?").into(),
         ],
@@ -72,21 +74,26 @@ async fn a_conversation_resolved_too_long_ago_is_continued_by_a_new_one() {
 async fn the_conversation_that_was_resolved_last_reopens_and_not_the_one_opened_last() {
     check(
         [
-            mail("ada@example.com", "Where is my order?").subject("Order 1").into(),
-            mail("ada@example.com", "I want a refund.").subject("Refund").into(),
+            mail("ada@example.com", "Where is my order?")
+                .subject("Order 1")
+                .into(),
+            mail("ada@example.com", "I want a refund.")
+                .subject("Refund")
+                .into(),
             Resolve(2),
             HoursLater(24 * 13),
             Resolve(1),
             HoursLater(24 * 2),
-            mail("ada@example.com", "It came.").subject("Order 1").into(),
+            mail("ada@example.com", "It came.")
+                .subject("Order 1")
+                .into(),
         ],
         expect![[r#"
-            #1 resolved frontline normal [ada@example.com dmarc] -> #2 another_matter
+            #1 queued frontline normal [ada@example.com dmarc] -> #2 another_matter
               m1 ada@example.com: Where is my order? | 6 first_of_contact
-            #2 resolved own-matter frontline normal [ada@example.com dmarc] -> #1 another_matter -> #3 continues
+              m3 ada@example.com: It came. | 5 reopened
+            #2 resolved own-matter frontline normal [ada@example.com dmarc] -> #1 another_matter
               m2 ada@example.com: I want a refund. | 6 another_matter
-            #3 queued frontline normal [ada@example.com dmarc] -> #2 continues
-              m3 ada@example.com: It came. | 5 continues
         "#]],
     )
     .await;
@@ -96,10 +103,18 @@ async fn the_conversation_that_was_resolved_last_reopens_and_not_the_one_opened_
 async fn a_new_subject_with_another_known_intent_opens_a_second_matter() {
     check(
         [
-            mail("ada@example.com", "Where is my order?").subject("Order 17").into(),
-            mail("ada@example.com", "I want a refund.").subject("Something else").into(),
-            mail("ada@example.com", "Please give me my money back.").subject("Re: Something else").into(),
-            mail("ada@example.com", "It has not arrived.").subject("Re: Order 17").into(),
+            mail("ada@example.com", "Where is my order?")
+                .subject("Order 17")
+                .into(),
+            mail("ada@example.com", "I want a refund.")
+                .subject("Something else")
+                .into(),
+            mail("ada@example.com", "Please give me my money back.")
+                .subject("Re: Something else")
+                .into(),
+            mail("ada@example.com", "It has not arrived.")
+                .subject("Re: Order 17")
+                .into(),
         ],
         expect![[r#"
             #1 queued frontline normal [ada@example.com dmarc] -> #2 another_matter
@@ -117,9 +132,15 @@ async fn a_new_subject_with_another_known_intent_opens_a_second_matter() {
 async fn an_unknown_intent_or_the_same_subject_never_splits() {
     check(
         [
-            mail("ada@example.com", "Where is my order?").subject("Order 17").into(),
-            mail("ada@example.com", "I want a refund.").subject("AW: Re:  order 17").into(),
-            mail("ada@example.com", "Well, hm.").subject("Something else").into(),
+            mail("ada@example.com", "Where is my order?")
+                .subject("Order 17")
+                .into(),
+            mail("ada@example.com", "I want a refund.")
+                .subject("AW: Re:  order 17")
+                .into(),
+            mail("ada@example.com", "Well, hm.")
+                .subject("Something else")
+                .into(),
             mail("ada@example.com", "I want a refund.").into(),
         ],
         expect![[r#"
@@ -137,8 +158,12 @@ async fn an_unknown_intent_or_the_same_subject_never_splits() {
 async fn different_senders_are_never_joined_by_a_subject() {
     check(
         [
-            mail("ada@example.com", "Where is my order?").subject("Order 17").into(),
-            mail("bob@example.com", "Where is my order?").subject("Re: Order 17").into(),
+            mail("ada@example.com", "Where is my order?")
+                .subject("Order 17")
+                .into(),
+            mail("bob@example.com", "Where is my order?")
+                .subject("Re: Order 17")
+                .into(),
         ],
         expect![[r#"
             #1 queued frontline normal [ada@example.com dmarc]
@@ -158,7 +183,9 @@ async fn channels_that_the_policy_keeps_apart_join_only_themselves() {
         },
         [
             mail("ada@example.com", "Where is my order?").into(),
-            chat("cust-7", "Hello?").with_email("ada@example.com").into(),
+            chat("cust-7", "Hello?")
+                .with_email("ada@example.com")
+                .into(),
             mail("ada@example.com", "To sales.").on("sales-mail").into(),
             chat("cust-7", "Are you there?").into(),
             Resolve(1),
@@ -167,16 +194,14 @@ async fn channels_that_the_policy_keeps_apart_join_only_themselves() {
             chat("cust-7", "By chat again.").into(),
         ],
         expect![[r#"
-            #1 resolved frontline normal [ada@example.com dmarc, cust-7 signed]
+            #1 queued frontline normal [ada@example.com dmarc, cust-7 signed]
               m1 ada@example.com: Where is my order? | 6 first_of_contact
               m3 ada@example.com: To sales. | 4 open_conversation
-            #2 resolved own-matter frontline normal [ada@example.com dmarc, cust-7 signed]
+              m5 ada@example.com: By mail again. | 5 reopened
+            #2 queued own-matter frontline normal [ada@example.com dmarc, cust-7 signed]
               m2 cust-7: Hello? | 6 nothing_within_window
               m4 cust-7: Are you there? | 4 open_conversation
-            #3 queued frontline normal [ada@example.com dmarc, cust-7 signed]
-              m5 ada@example.com: By mail again. | 6 nothing_within_window
-            #4 queued own-matter frontline normal [ada@example.com dmarc, cust-7 signed]
-              m6 cust-7: By chat again. | 6 nothing_within_window
+              m6 cust-7: By chat again. | 5 reopened
         "#]],
     )
     .await;
@@ -188,7 +213,9 @@ async fn a_text_said_twice_within_fifteen_minutes_is_marked() {
         [
             mail("ada@example.com", "Where is my order number 17?").into(),
             MinutesLater(14),
-            chat("cust-7", "where is my order, number 17").with_email("ada@example.com").into(),
+            chat("cust-7", "where is my order, number 17")
+                .with_email("ada@example.com")
+                .into(),
             MinutesLater(2),
             mail("ada@example.com", "Where is my order number 17?").into(),
             chat("cust-7", "ok").into(),
@@ -210,11 +237,21 @@ async fn a_text_said_twice_within_fifteen_minutes_is_marked() {
 async fn history_is_filed_closed_and_joined_by_nothing() {
     check(
         [
-            mail("ada@example.com", "An old story.").history().message_id("old-1@x").into(),
-            mail("ada@example.com", "And its sequel.").history().refers_to("old-1@x").into(),
+            mail("ada@example.com", "An old story.")
+                .history()
+                .message_id("old-1@x")
+                .into(),
+            mail("ada@example.com", "And its sequel.")
+                .history()
+                .refers_to("old-1@x")
+                .into(),
             mail("ada@example.com", "Where is my order?").into(),
-            mail("ada@example.com", "A late old story.").history().into(),
-            mail("ada@example.com", "About the old story.").refers_to("old-1@x").into(),
+            mail("ada@example.com", "A late old story.")
+                .history()
+                .into(),
+            mail("ada@example.com", "About the old story.")
+                .refers_to("old-1@x")
+                .into(),
         ],
         expect![[r#"
             #1 closed frontline normal [ada@example.com dmarc] -> #4 continues
@@ -237,11 +274,18 @@ async fn an_answering_machine_wakes_nobody() {
         [
             mail("ada@example.com", "Where is my order?").into(),
             Answer(1, "On its way.", "answer-1@shop"),
-            mail("ada@example.com", "I am on holiday.").automatic(Automatic::AutoReply).into(),
+            mail("ada@example.com", "I am on holiday.")
+                .automatic(Automatic::AutoReply)
+                .into(),
             Resolve(1),
             HoursLater(1),
-            mail("ada@example.com", "I am still on holiday.").automatic(Automatic::AutoReply).token("#1").into(),
-            mail("bob@example.com", "I am on holiday, too.").automatic(Automatic::AutoReply).into(),
+            mail("ada@example.com", "I am still on holiday.")
+                .automatic(Automatic::AutoReply)
+                .token("#1")
+                .into(),
+            mail("bob@example.com", "I am on holiday, too.")
+                .automatic(Automatic::AutoReply)
+                .into(),
         ],
         expect![[r#"
             #1 resolved frontline normal [ada@example.com dmarc]
@@ -299,7 +343,10 @@ async fn what_our_side_wrote_elsewhere_is_shown_and_wakes_nobody() {
 #[tokio::test]
 async fn what_nobody_wrote_is_shown_in_its_thread() {
     check(
-        [together([chat("cust-7", "Hello?").thread("t-1"), system("t-1", "Ada joined.")])],
+        [together([
+            chat("cust-7", "Hello?").thread("t-1"),
+            system("t-1", "Ada joined."),
+        ])],
         expect![[r#"
             #1 queued frontline normal [cust-7 signed]
               m1 cust-7: Hello? | 6 first_of_contact

@@ -21,9 +21,14 @@ async fn forgotten_on_day(backend: Arc<dyn Backend>, said: Said, days_max: u64) 
     None
 }
 
-pub async fn a_pushed_event_is_remembered_for_at_least_eight_days_and_then_forgotten(backend: Arc<dyn Backend>) {
+pub async fn a_pushed_event_is_remembered_for_at_least_eight_days_and_then_forgotten(
+    backend: Arc<dyn Backend>,
+) {
     let day = forgotten_on_day(backend, chat("cust-7", "Hello?").key("c-1"), 20).await;
-    assert!(day.is_some_and(|day| (9..=10).contains(&day)), "forgotten on day {day:?}");
+    assert!(
+        day.is_some_and(|day| (9..=10).contains(&day)),
+        "forgotten on day {day:?}"
+    );
 }
 
 pub async fn what_a_source_can_show_again_is_never_forgotten(backend: Arc<dyn Backend>) {
@@ -36,8 +41,14 @@ pub async fn one_event_delivered_by_many_batches_is_filed_once(backend: Arc<dyn 
     let said = chat("cust-7", "Hello?").key("c-1");
     desk.accept(vec![said; 50]).await.unwrap();
     let verdicts = desk.route(7).await;
-    let filed = verdicts.iter().filter(|verdict| **verdict == Verdict::Filed).count();
-    let duplicates = verdicts.iter().filter(|verdict| **verdict == Verdict::Duplicate).count();
+    let filed = verdicts
+        .iter()
+        .filter(|verdict| **verdict == Verdict::Filed)
+        .count();
+    let duplicates = verdicts
+        .iter()
+        .filter(|verdict| **verdict == Verdict::Duplicate)
+        .count();
     assert_eq!((filed, duplicates), (1, 49));
     assert_eq!(desk.messages(1).await.len(), 1);
 }

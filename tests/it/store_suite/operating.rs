@@ -7,26 +7,50 @@ use bytes::Bytes;
 use connector_api::Cursor;
 use switchboard::store::{IDEMPOTENCY_KEPT, Retention, StoreError, Token};
 
-use crate::support::{Backend, Desk, Said, chat, edit, mail};
+use crate::support::{Backend, Desk, chat, edit, mail};
 
 /// Buries the next record, as the router does with one that cannot be decided.
 async fn bury_next(desk: &mut Desk, reason: &str) -> i64 {
     let commit = desk.next_commit(1).await;
     let record = commit.batch[0].offset;
-    desk.store().bury(commit.ownership, record, reason.to_owned(), 5, desk.now()).await.unwrap();
+    desk.store()
+        .bury(commit.ownership, record, reason.to_owned(), 5, desk.now())
+        .await
+        .unwrap();
     desk.moved_past(record);
     record
 }
 
-pub async fn a_dead_letter_is_listed_with_its_bytes_and_filed_once_when_redriven(backend: Arc<dyn Backend>) {
+pub async fn a_dead_letter_is_listed_with_its_bytes_and_filed_once_when_redriven(
+    backend: Arc<dyn Backend>,
+) {
     let mut desk = Desk::on(backend).await;
-    desk.accept([chat("cust-7", "Where is my order?"), chat("cust-8", "Hello?")]).await.unwrap();
+    desk.accept([
+        chat("cust-7", "Where is my order?"),
+        chat("cust-8", "Hello?"),
+    ])
+    .await
+    .unwrap();
     let record = bury_next(&mut desk, "a bug of ours").await;
     desk.route(1).await;
     desk.crash().await;
-    assert_eq!(desk.shows().await.lines().count(), 2, "the other message is filed");
-    let [letter] = &desk.store().dead_letters(10).await.unwrap()[..] else { panic!("one letter") };
-    assert_eq!((letter.record, letter.state, letter.reason.as_str(), letter.attempts), (record, "parked", "a bug of ours", 5));
+    assert_eq!(
+        desk.shows().await.lines().count(),
+        2,
+        "the other message is filed"
+    );
+    let [letter] = &desk.store().dead_letters(10).await.unwrap()[..] else {
+        panic!("one letter")
+    };
+    assert_eq!(
+        (
+            letter.record,
+            letter.state,
+            letter.reason.as_str(),
+            letter.attempts
+        ),
+        (record, "parked", "a bug of ours", 5)
+    );
     let body = String::from_utf8(letter.body.clone().unwrap()).unwrap();
     assert!(body.contains("Where is my order?"), "{body}");
     assert_eq!(desk.store().counts().await.unwrap().dead_letters, 1);
@@ -36,23 +60,64 @@ pub async fn a_dead_letter_is_listed_with_its_bytes_and_filed_once_when_redriven
         desk.store().redrive(record, policy.clone(), now),
         desk.store().redrive(record, policy, now)
     );
-    assert_eq!([once.unwrap(), again.unwrap()].iter().filter(|filed| **filed).count(), 1, "one redrive files");
+    assert_eq!(
+        [once.unwrap(), again.unwrap()]
+            .iter()
+            .filter(|filed| **filed)
+            .count(),
+        1,
+        "one redrive files"
+    );
     assert_eq!(desk.conversations().await.len(), 2);
     assert_eq!(desk.store().counts().await.unwrap().dead_letters, 0);
-    assert_eq!(desk.store().dead_letter(record).await.unwrap().unwrap().state, "filed");
-    assert!(!desk.store().redrive(record + 1, desk.policy.clone(), now).await.unwrap(), "there is no such letter");
+    assert_eq!(
+        desk.store()
+            .dead_letter(record)
+            .await
+            .unwrap()
+            .unwrap()
+            .state,
+        "filed"
+    );
+    assert!(
+        !desk
+            .store()
+            .redrive(record + 1, desk.policy.clone(), now)
+            .await
+            .unwrap(),
+        "there is no such letter"
+    );
 }
 
 pub async fn a_letter_that_still_cannot_be_filed_stays_parked(backend: Arc<dyn Backend>) {
     let mut desk = Desk::on(backend).await;
-    desk.accept([chat("cust-7", "Where is my order?")]).await.unwrap();
+    desk.accept([chat("cust-7", "Where is my order?")])
+        .await
+        .unwrap();
     let ownership = desk.ownership();
     // A letter whose bytes are gone.
     let record = desk.next_commit(1).await.batch[0].offset + 1;
-    desk.store().bury(ownership, record, "unreadable".to_owned(), 1, desk.now()).await.unwrap();
-    let redriven = desk.store().redrive(record, desk.policy.clone(), desk.now()).await;
-    assert!(matches!(redriven, Err(StoreError::Poisoned(_))), "{redriven:?}");
-    assert_eq!(desk.store().dead_letter(record).await.unwrap().unwrap().state, "parked");
+    desk.store()
+        .bury(ownership, record, "unreadable".to_owned(), 1, desk.now())
+        .await
+        .unwrap();
+    let redriven = desk
+        .store()
+        .redrive(record, desk.policy.clone(), desk.now())
+        .await;
+    assert!(
+        matches!(redriven, Err(StoreError::Poisoned(_))),
+        "{redriven:?}"
+    );
+    assert_eq!(
+        desk.store()
+            .dead_letter(record)
+            .await
+            .unwrap()
+            .unwrap()
+            .state,
+        "parked"
+    );
 }
 
 pub async fn tries_are_counted_over_restarts(backend: Arc<dyn Backend>) {
@@ -63,7 +128,11 @@ pub async fn tries_are_counted_over_restarts(backend: Arc<dyn Backend>) {
     assert_eq!(desk.store().count_attempt(record).await.unwrap(), 2);
     desk.crash().await;
     assert_eq!(desk.store().count_attempt(record).await.unwrap(), 3);
-    assert_eq!(desk.store().count_attempt(record + 1).await.unwrap(), 1, "each record for itself");
+    assert_eq!(
+        desk.store().count_attempt(record + 1).await.unwrap(),
+        1,
+        "each record for itself"
+    );
 }
 
 pub async fn a_cursor_is_kept_per_channel_over_restarts(backend: Arc<dyn Backend>) {
@@ -75,7 +144,10 @@ pub async fn a_cursor_is_kept_per_channel_over_restarts(backend: Arc<dyn Backend
     desk.store().save_cursor(&support, cursor(2)).await.unwrap();
     desk.store().save_cursor(&sales, cursor(9)).await.unwrap();
     desk.crash().await;
-    assert_eq!(desk.store().cursor(&support).await.unwrap(), Some(cursor(2)));
+    assert_eq!(
+        desk.store().cursor(&support).await.unwrap(),
+        Some(cursor(2))
+    );
     assert_eq!(desk.store().cursor(&sales).await.unwrap(), Some(cursor(9)));
 }
 
@@ -91,67 +163,151 @@ pub async fn a_token_is_found_by_its_hash_until_it_is_revoked(backend: Arc<dyn B
         created_at: desk.now(),
         revoked_at: None,
     };
-    let made = desk.store().create_token(vec![1; 32], token.clone()).await.unwrap();
-    let other = desk.store().create_token(vec![2; 32], token.clone()).await.unwrap();
+    let made = desk
+        .store()
+        .create_token(vec![1; 32], token.clone())
+        .await
+        .unwrap();
+    let other = desk
+        .store()
+        .create_token(vec![2; 32], token.clone())
+        .await
+        .unwrap();
     assert_ne!(made.id, other.id);
-    assert!(desk.store().create_token(vec![1; 32], token).await.is_err(), "a hash is one token's");
+    assert!(
+        desk.store().create_token(vec![1; 32], token).await.is_err(),
+        "a hash is one token's"
+    );
     desk.crash().await;
-    assert_eq!(desk.store().token_by_hash(vec![1; 32]).await.unwrap(), Some(made.clone()));
+    assert_eq!(
+        desk.store().token_by_hash(vec![1; 32]).await.unwrap(),
+        Some(made.clone())
+    );
     assert_eq!(desk.store().token_by_hash(vec![3; 32]).await.unwrap(), None);
-    assert!(desk.store().revoke_token(made.id, desk.now()).await.unwrap());
-    assert!(!desk.store().revoke_token(made.id, desk.now()).await.unwrap(), "it was revoked before");
+    assert!(
+        desk.store()
+            .revoke_token(made.id, desk.now())
+            .await
+            .unwrap()
+    );
+    assert!(
+        !desk
+            .store()
+            .revoke_token(made.id, desk.now())
+            .await
+            .unwrap(),
+        "it was revoked before"
+    );
     assert_eq!(desk.store().token_by_hash(vec![1; 32]).await.unwrap(), None);
-    assert_eq!(desk.store().token_by_hash(vec![2; 32]).await.unwrap(), Some(other));
-    let listed: Vec<bool> =
-        desk.store().tokens().await.unwrap().iter().map(|token| token.revoked_at.is_some()).collect();
+    assert_eq!(
+        desk.store().token_by_hash(vec![2; 32]).await.unwrap(),
+        Some(other)
+    );
+    let listed: Vec<bool> = desk
+        .store()
+        .tokens()
+        .await
+        .unwrap()
+        .iter()
+        .map(|token| token.revoked_at.is_some())
+        .collect();
     assert_eq!(listed, [true, false]);
 }
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 fn keep() -> Retention {
-    Retention { raw: 30 * DAY, bus: 14 * DAY, idempotency: IDEMPOTENCY_KEPT }
+    Retention {
+        raw: 30 * DAY,
+        bus: 14 * DAY,
+        idempotency: IDEMPOTENCY_KEPT,
+    }
 }
 
 pub async fn retention_drops_the_log_and_keeps_what_messages_say(backend: Arc<dyn Backend>) {
     let mut desk = Desk::on(backend).await;
     let said = |text: &str| chat("cust-7", text).key("c-1");
-    desk.deliver([said("Where is my ordr?"), said("Where is my ordr?")]).await;
+    desk.deliver([said("Where is my ordr?"), said("Where is my ordr?")])
+        .await;
     desk.deliver([edit("c-1", "Where is my order?")]).await;
     desk.accept([chat("cust-8", "A bad one.")]).await.unwrap();
     let letter = bury_next(&mut desk, "a bug of ours").await;
     let before = desk.shows().await;
     desk.later(15 * DAY);
-    desk.accept([chat("cust-9", "Not decided yet.")]).await.unwrap();
+    desk.accept([chat("cust-9", "Not decided yet.")])
+        .await
+        .unwrap();
     desk.store().sweep(keep(), desk.now()).await.unwrap();
     desk.later(15 * DAY);
     desk.store().sweep(keep(), desk.now()).await.unwrap();
     desk.crash().await;
-    assert_eq!(desk.shows().await, before, "every message says what it said");
-    assert!(desk.store().dead_letter(letter).await.unwrap().unwrap().body.is_some(), "a parked letter keeps its bytes");
+    assert_eq!(
+        desk.shows().await,
+        before,
+        "every message says what it said"
+    );
+    assert!(
+        desk.store()
+            .dead_letter(letter)
+            .await
+            .unwrap()
+            .unwrap()
+            .body
+            .is_some(),
+        "a parked letter keeps its bytes"
+    );
     desk.route(10).await;
-    assert_eq!(desk.conversations().await.len(), 2, "what was not decided stays on the bus, however old");
-    assert!(desk.store().redrive(letter, desk.policy.clone(), desk.now()).await.unwrap());
+    assert_eq!(
+        desk.conversations().await.len(),
+        2,
+        "what was not decided stays on the bus, however old"
+    );
+    assert!(
+        desk.store()
+            .redrive(letter, desk.policy.clone(), desk.now())
+            .await
+            .unwrap()
+    );
     assert_eq!(desk.conversations().await.len(), 3);
 }
 
-pub async fn raw_bytes_go_before_the_message_does(backend: Arc<dyn Backend>) {
+pub async fn raw_bytes_go_before_the_message_does_and_redelivered_ones_with_the_log(
+    backend: Arc<dyn Backend>,
+) {
     let mut desk = Desk::on(backend).await;
-    let with_raw = |mut said: Said| {
-        said.event.raw = Some(Bytes::from_static(b"From: ada@example.com\r\n\r\nWhere is my order?"));
-        said
-    };
-    desk.deliver([with_raw(mail("ada@example.com", "Where is my order?").key("m-1"))]).await;
-    desk.deliver([with_raw(mail("ada@example.com", "Where is my order?").key("m-1"))]).await;
-    let raw_rows = async |desk: &Desk| {
+    let mut said = mail("ada@example.com", "Where is my order?")
+        .key("m-1")
+        .attachment("photo.jpg", b"not really a photo");
+    said.event.raw = Some(Bytes::from_static(
+        b"From: ada@example.com\r\n\r\nWhere is my order?",
+    ));
+    desk.deliver([said.clone(), said]).await;
+    let rows = async |desk: &Desk| {
         let rows = desk.backend().rows().await;
-        rows.into_iter().find(|(kind, _)| kind == "raw").map(|(_, count)| count)
+        let mut kinds = ["raw", "blob", "body"].into_iter();
+        kinds
+            .by_ref()
+            .map(|kind| {
+                rows.iter()
+                    .find(|row| row.0 == kind)
+                    .map_or(-1, |row| row.1)
+            })
+            .collect::<Vec<_>>()
     };
+    assert_eq!(rows(&desk).await, [2, 2, 2]);
     desk.later(29 * DAY);
     desk.store().sweep(keep(), desk.now()).await.unwrap();
-    assert_eq!(raw_rows(&desk).await, Some(1), "the redelivery's bytes go with the log");
+    assert_eq!(
+        rows(&desk).await,
+        [1, 1, 1],
+        "what the redelivery brought is gone"
+    );
     desk.later(2 * DAY);
     desk.store().sweep(keep(), desk.now()).await.unwrap();
-    assert_eq!(raw_rows(&desk).await, Some(0));
+    assert_eq!(
+        rows(&desk).await,
+        [0, 1, 1],
+        "the message keeps its words and its attachment"
+    );
     assert!(desk.shows().await.contains("Where is my order?"));
 }

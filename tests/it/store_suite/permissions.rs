@@ -24,12 +24,36 @@ async fn three_queues(backend: Arc<dyn Backend>) -> Desk {
 async fn sees(desk: &Desk, actor: &Actor) -> String {
     let mut seen = Vec::new();
     for (number, found) in desk.conversations().await.into_iter().enumerate() {
-        let by_id = desk.store().conversation(actor.clone(), found.id).await.unwrap().is_some();
-        let messages = desk.store().messages(actor.clone(), found.id, None, 10).await.unwrap();
-        let message = desk.store().message(actor.clone(), found.last_message.unwrap()).await.unwrap();
-        let contact = desk.store().contact(actor.clone(), found.contact).await.unwrap();
-        let filter = ConversationFilter { limit: 100, ..ConversationFilter::default() };
-        let listed = desk.store().conversations(actor.clone(), filter).await.unwrap();
+        let by_id = desk
+            .store()
+            .conversation(actor.clone(), found.id)
+            .await
+            .unwrap()
+            .is_some();
+        let messages = desk
+            .store()
+            .messages(actor.clone(), found.id, None, 10)
+            .await
+            .unwrap();
+        let message = desk
+            .store()
+            .message(actor.clone(), found.last_message.unwrap())
+            .await
+            .unwrap();
+        let contact = desk
+            .store()
+            .contact(actor.clone(), found.contact)
+            .await
+            .unwrap();
+        let filter = ConversationFilter {
+            limit: 100,
+            ..ConversationFilter::default()
+        };
+        let listed = desk
+            .store()
+            .conversations(actor.clone(), filter)
+            .await
+            .unwrap();
         let ways = [
             by_id,
             messages.is_some(),
@@ -37,7 +61,10 @@ async fn sees(desk: &Desk, actor: &Actor) -> String {
             contact.is_some(),
             listed.iter().any(|listed| listed.id == found.id),
         ];
-        assert!(ways.iter().all(|way| *way == by_id), "every way of reading agrees: {ways:?} for {actor:?}");
+        assert!(
+            ways.iter().all(|way| *way == by_id),
+            "every way of reading agrees: {ways:?} for {actor:?}"
+        );
         if by_id {
             seen.push((number + 1).to_string());
         }
@@ -49,40 +76,87 @@ async fn sees(desk: &Desk, actor: &Actor) -> String {
 
 pub async fn what_an_actor_may_not_see_does_not_exist_for_it(backend: Arc<dyn Backend>) {
     let desk = three_queues(backend).await;
-    let of_role = |role| Actor { role, agent: None, ..supervisor() };
+    let of_role = |role| Actor {
+        role,
+        agent: None,
+        ..supervisor()
+    };
     let mut table = String::new();
     for (who, actor) in [
         ("supervisor", supervisor()),
         ("agent", agent("bob")),
         ("agent of backoffice", agent_of("bob", &["backoffice"], &[])),
-        ("agent of backoffice who holds one elsewhere", agent_of("ada", &["backoffice"], &[])),
-        ("agent of the outlet brand", agent_of("bob", &[], &["outlet"])),
-        ("agent of a queue of another brand", agent_of("bob", &["outlet"], &["main"])),
+        (
+            "agent of backoffice who holds one elsewhere",
+            agent_of("ada", &["backoffice"], &[]),
+        ),
+        (
+            "agent of the outlet brand",
+            agent_of("bob", &[], &["outlet"]),
+        ),
+        (
+            "agent of a queue of another brand",
+            agent_of("bob", &["outlet"], &["main"]),
+        ),
         ("reader", of_role(Role::Reader)),
         ("admin", of_role(Role::Admin)),
         ("connector", of_role(Role::Connector)),
     ] {
         table += &format!("{who}: {}\n", sees(&desk, &actor).await);
     }
-    expect![[""]].assert_eq(&table);
+    expect![[r#"
+        supervisor: 1 2 3 of frontline backoffice outlet
+        agent: 1 2 3 of frontline backoffice outlet
+        agent of backoffice: 2 of backoffice
+        agent of backoffice who holds one elsewhere: 1 2 of backoffice
+        agent of the outlet brand: 3 of frontline backoffice outlet
+        agent of a queue of another brand:  of outlet
+        reader: 1 2 3 of frontline backoffice outlet
+        admin:  of frontline backoffice outlet
+        connector:  of frontline backoffice outlet
+    "#]]
+    .assert_eq(&table);
     let elsewhere = agent_of("bob", &["backoffice"], &[]);
-    let refused = desk.store().claim(&"outlet".parse().unwrap(), elsewhere, desk.now()).await;
-    assert!(matches!(refused, Err(StoreError::Refused(_))), "{refused:?}");
+    let refused = desk
+        .store()
+        .claim(&"outlet".parse().unwrap(), elsewhere, desk.now())
+        .await;
+    assert!(
+        matches!(refused, Err(StoreError::Refused(_))),
+        "{refused:?}"
+    );
     let other_brand = agent_of("bob", &[], &["main"]);
-    assert!(desk.claim("outlet", other_brand).await.is_none(), "the queue's conversation is another brand's");
+    assert!(
+        desk.claim("outlet", other_brand).await.is_none(),
+        "the queue's conversation is another brand's"
+    );
 }
 
 pub async fn lists_are_filtered_and_paged(backend: Arc<dyn Backend>) {
     let mut desk = Desk::on(backend).await;
-    desk.deliver((0..7).map(|number| mail(&format!("customer-{number}@example.com"), "Hi"))).await;
+    desk.deliver((0..7).map(|number| mail(&format!("customer-{number}@example.com"), "Hi")))
+        .await;
     desk.claim("frontline", agent("ada")).await.unwrap();
     desk.resolve(2).await;
     let list = async |filter: ConversationFilter| {
-        let found = desk.store().conversations(supervisor(), filter).await.unwrap();
+        let found = desk
+            .store()
+            .conversations(supervisor(), filter)
+            .await
+            .unwrap();
         found.into_iter().map(|found| found.id).collect::<Vec<_>>()
     };
-    let all: Vec<_> = desk.conversations().await.into_iter().map(|found| found.id).collect();
-    let page = |before| ConversationFilter { before, limit: 3, ..ConversationFilter::default() };
+    let all: Vec<_> = desk
+        .conversations()
+        .await
+        .into_iter()
+        .map(|found| found.id)
+        .collect();
+    let page = |before| ConversationFilter {
+        before,
+        limit: 3,
+        ..ConversationFilter::default()
+    };
     let mut paged = Vec::new();
     loop {
         let next = list(page(paged.last().copied())).await;
@@ -93,25 +167,71 @@ pub async fn lists_are_filtered_and_paged(backend: Arc<dyn Backend>) {
     }
     paged.reverse();
     assert_eq!(paged, all, "newest first, each once");
-    let any = || ConversationFilter { limit: 100, ..ConversationFilter::default() };
+    let any = || ConversationFilter {
+        limit: 100,
+        ..ConversationFilter::default()
+    };
     let queue = |queue: &str| Some(queue.parse().unwrap());
     let resolved = Some(switchboard::conversation::Status::Resolved);
-    assert_eq!(list(ConversationFilter { status: resolved, ..any() }).await, [all[1]]);
-    assert_eq!(list(ConversationFilter { assignee: Some("ada".to_owned()), ..any() }).await, [all[0]]);
-    assert_eq!(list(ConversationFilter { queue: queue("frontline"), ..any() }).await.len(), 7);
-    assert_eq!(list(ConversationFilter { queue: queue("outlet"), ..any() }).await, []);
+    assert_eq!(
+        list(ConversationFilter {
+            status: resolved,
+            ..any()
+        })
+        .await,
+        [all[1]]
+    );
+    assert_eq!(
+        list(ConversationFilter {
+            assignee: Some("ada".to_owned()),
+            ..any()
+        })
+        .await,
+        [all[0]]
+    );
+    assert_eq!(
+        list(ConversationFilter {
+            queue: queue("frontline"),
+            ..any()
+        })
+        .await
+        .len(),
+        7
+    );
+    assert_eq!(
+        list(ConversationFilter {
+            queue: queue("outlet"),
+            ..any()
+        })
+        .await,
+        []
+    );
     let contact = Some(desk.conversation(3).await.contact);
-    assert_eq!(list(ConversationFilter { contact, ..any() }).await, [all[2]]);
+    assert_eq!(
+        list(ConversationFilter { contact, ..any() }).await,
+        [all[2]]
+    );
 }
 
 pub async fn queues_tell_how_many_wait_and_since_when(backend: Arc<dyn Backend>) {
     let mut desk = Desk::on(backend).await;
-    desk.deliver([mail("ada@example.com", "Hi"), mail("bob@example.com", "Hi")]).await;
+    desk.deliver([mail("ada@example.com", "Hi"), mail("bob@example.com", "Hi")])
+        .await;
     let since = desk.conversation(2).await.enqueued_at;
     desk.hours_later(1);
     desk.deliver([mail("cy@example.com", "Hi")]).await;
     desk.claim("frontline", agent("ada")).await.unwrap();
     let depths = desk.store().queues(supervisor()).await.unwrap();
-    let told: Vec<_> = depths.iter().map(|queue| (queue.id.as_str(), queue.waiting, queue.oldest_enqueued_at)).collect();
-    assert_eq!(told, [("frontline", 2, Some(since)), ("backoffice", 0, None), ("outlet", 0, None)]);
+    let told: Vec<_> = depths
+        .iter()
+        .map(|queue| (queue.id.as_str(), queue.waiting, queue.oldest_enqueued_at))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ("frontline", 2, Some(since)),
+            ("backoffice", 0, None),
+            ("outlet", 0, None)
+        ]
+    );
 }

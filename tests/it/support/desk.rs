@@ -1,38 +1,24 @@
 //! The desk itself: takes what is said, routes it, and can crash.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use connector_api::{Capabilities, ChannelId, Connector, DedupeKey, Event, Health, InboundEvent, QueueId, async_trait};
-use switchboard::blobs::Blobs;
+use connector_api::{DedupeKey, Event, InboundEvent};
 use switchboard::bus::{Bus, BusError, Content};
 use switchboard::channels::Channel;
-use switchboard::config::Vouch;
-use switchboard::conversation::Priority;
 use switchboard::daemon::Keys;
-use switchboard::dispatch::{Action, Actor, Role};
+use switchboard::dispatch::{Action, Actor};
 use switchboard::ids::ConversationId;
 use switchboard::intake::Intake;
 use switchboard::router::facts::Conversation;
-use switchboard::router::policy::{ChannelPolicy, Joining};
 use switchboard::router::{Policy, Prepared, Verdict};
 use switchboard::store::{
     Leased, NewReply, Ownership, RouteCommit, Settlement, Store, StoreError, StoredMessage,
 };
 
-use super::{Backend, Local, ManualClock, Opened, PATIENCE_S, Said};
-
-/// Channel, brand, queue, whether its source can show items again, whether it vouches.
-const CHANNELS: [(&str, &str, &str, bool, bool); 6] = [
-    ("support-mail", "main", "frontline", true, false),
-    ("sales-mail", "main", "frontline", true, false),
-    ("shop-chat", "main", "frontline", false, true),
-    ("other-chat", "main", "backoffice", false, false),
-    ("outlet-mail", "outlet", "outlet", true, false),
-    ("outlet-chat", "outlet", "outlet", false, true),
-];
-const QUEUES: [&str; 3] = ["frontline", "backoffice", "outlet"];
+use super::setup::{channel_id, channels, intake, names, policy, queue_id, queues};
+use super::{Backend, Local, ManualClock, Opened, Said, show, supervisor, within_patience};
 
 /// Apart in time, so that the order of waiting is the order of writing.
 const BETWEEN_EVENTS: Duration = Duration::from_millis(10);
@@ -45,8 +31,8 @@ pub struct Desk {
     pub clock: Arc<ManualClock>,
     pub policy: Arc<Policy>,
     pub keys: Keys,
-    intake: Intake,
-    channels: HashMap<&'static str, Channel>,
+    intake: Arc<Intake>,
+    channels: Arc<HashMap<&'static str, Channel>>,
     ownership: Ownership,
     /// Accepted and not yet decided.
     undecided: usize,
@@ -76,7 +62,7 @@ impl Desk {
             policy,
             keys,
             intake,
-            channels: channels(),
+            channels: Arc::new(channels()),
             ownership,
             undecided: 0,
             said: 0,
@@ -111,15 +97,28 @@ impl Desk {
     /// The process dies, and starts again on what is on disk.
     pub async fn crash(&mut self) {
         self.opened = self.backend.open(&names(), &queues()).await;
-        self.intake = intake(&self.opened, &self.keys, self.blobs.path(), self.clock.clone());
-        self.ownership = self.opened.store.own(0).await.expect("owning the partition");
+        self.intake = intake(
+            &self.opened,
+            &self.keys,
+            self.blobs.path(),
+            self.clock.clone(),
+        );
+        self.ownership = self
+            .opened
+            .store
+            .own(0)
+            .await
+            .expect("owning the partition");
     }
 
     /// Takes what was said, batch by batch of one channel, in order: durable, not yet decided.
     pub async fn accept(&mut self, said: impl IntoIterator<Item = Said>) -> Result<(), BusError> {
         let mut batch: Vec<Said> = Vec::new();
         for said in said {
-            if batch.last().is_some_and(|last| last.channel != said.channel) {
+            if batch
+                .last()
+                .is_some_and(|last| last.channel != said.channel)
+            {
                 self.accept_batch(std::mem::take(&mut batch)).await?;
             }
             batch.push(said);
@@ -140,7 +139,10 @@ impl Desk {
         }
         for (channel, events) in batch {
             let channel = self.channels.get(channel).expect("a channel of the desk");
-            self.intake.accept(channel, events).await.expect("the bus takes it");
+            self.intake
+                .accept(channel, events)
+                .await
+                .expect("the bus takes it");
         }
     }
 
@@ -152,7 +154,10 @@ impl Desk {
                 said.event.dedupe_key = DedupeKey::new(format!("m{}", self.said));
             }
             self.mint_tokens(&mut said).await;
-            let channel = self.channels.get(said.channel).expect("a channel of the desk");
+            let channel = self
+                .channels
+                .get(said.channel)
+                .expect("a channel of the desk");
             self.intake.accept(channel, vec![said.event]).await?;
             self.undecided += 1;
         }
@@ -161,10 +166,14 @@ impl Desk {
 
     /// Puts the token of conversation 1 where `#1` stands.
     async fn mint_tokens(&self, said: &mut Said) {
-        let Event::Message(message) = &mut said.event.event else { return };
+        let Event::Message(message) = &mut said.event.event else {
+            return;
+        };
         for token in &mut message.thread.reply_tokens {
             if let Some(number) = token.strip_prefix('#') {
-                *token = self.token(number.parse().expect("a conversation's number")).await;
+                *token = self
+                    .token(number.parse().expect("a conversation's number"))
+                    .await;
             }
         }
     }
@@ -179,7 +188,11 @@ impl Desk {
     pub async fn route(&mut self, batch_max: usize) -> Vec<Verdict> {
         let mut verdicts = Vec::new();
         while self.undecided > 0 {
-            verdicts.extend(self.route_once(batch_max).await.expect("the batch can be decided"));
+            verdicts.extend(
+                self.route_once(batch_max)
+                    .await
+                    .expect("the batch can be decided"),
+            );
         }
         verdicts
     }
@@ -195,8 +208,13 @@ impl Desk {
 
     /// What the router would commit next.
     pub async fn next_commit(&self, batch_max: usize) -> RouteCommit {
-        let read = self.opened.bus.read(0, self.ownership.position, batch_max.min(500));
-        let records = within_patience("reading what was accepted", read).await.expect("the bus can be read");
+        let read = self
+            .opened
+            .bus
+            .read(0, self.ownership.position, batch_max.min(500));
+        let records = within_patience("reading what was accepted", read)
+            .await
+            .expect("the bus can be read");
         let batch = records.into_iter().map(|record| match record.content {
             Content::Envelope(envelope) => Prepared::new(record.offset, envelope),
             other => panic!("record {} is no envelope: {other:?}", record.offset),
@@ -211,6 +229,14 @@ impl Desk {
 
     pub fn ownership(&self) -> Ownership {
         self.ownership
+    }
+
+    /// For callers that deliver at the same time.
+    pub fn shared_intake(&self) -> SharedIntake {
+        SharedIntake {
+            intake: self.intake.clone(),
+            channels: self.channels.clone(),
+        }
     }
 
     pub fn bus(&self) -> &Arc<dyn Bus> {
@@ -234,7 +260,9 @@ impl Desk {
 
     /// The reply token that our answers in the `number`th conversation carry.
     pub async fn token(&self, number: usize) -> String {
-        self.keys.reply_tokens.mint(self.conversation(number).await.id)
+        self.keys
+            .reply_tokens
+            .mint(self.conversation(number).await.id)
     }
 
     /// The `number`th conversation, counted from 1 in the order of opening.
@@ -245,53 +273,87 @@ impl Desk {
     }
 
     pub async fn conversations(&self) -> Vec<Conversation> {
-        super::show::conversations(self.opened.store.as_ref()).await
+        show::conversations(self.opened.store.as_ref()).await
     }
 
     /// The messages of the `number`th conversation, oldest first.
     pub async fn messages(&self, number: usize) -> Vec<StoredMessage> {
         let id = self.conversation(number).await.id;
-        super::show::messages(self.opened.store.as_ref(), id).await
+        show::messages(self.opened.store.as_ref(), id).await
     }
 
     /// All conversations and their messages as text.
     pub async fn shows(&self) -> String {
-        super::show::show(self.opened.store.as_ref()).await
+        show::show(self.opened.store.as_ref()).await
     }
 
     pub async fn claim(&self, queue: &str, actor: Actor) -> Option<Conversation> {
-        let claimed = self.opened.store.claim(&queue_id(queue), actor, self.now()).await;
+        let claimed = self
+            .opened
+            .store
+            .claim(&queue_id(queue), actor, self.now())
+            .await;
         claimed.expect("claiming is allowed")
     }
 
-    pub async fn act(&self, number: usize, actor: Actor, action: Action) -> Result<Conversation, StoreError> {
+    pub async fn act(
+        &self,
+        number: usize,
+        actor: Actor,
+        action: Action,
+    ) -> Result<Conversation, StoreError> {
         let id = self.conversation(number).await.id;
-        self.opened.store.act(id, actor, action, None, self.now()).await
+        self.opened
+            .store
+            .act(id, actor, action, None, self.now())
+            .await
     }
 
     pub async fn resolve(&self, number: usize) {
-        self.act(number, supervisor(), Action::Resolve).await.expect("a supervisor may resolve");
+        self.act(number, supervisor(), Action::Resolve)
+            .await
+            .expect("a supervisor may resolve");
     }
 
     pub fn reply_to(&self, conversation: ConversationId, actor: Actor, text: &str) -> NewReply {
-        NewReply { conversation, actor, text: text.to_owned(), idempotency: None, version: None, at: self.now() }
+        NewReply {
+            conversation,
+            actor,
+            text: text.to_owned(),
+            idempotency: None,
+            version: None,
+            at: self.now(),
+        }
     }
 
     /// Answers the `number`th conversation as a supervisor.
     pub async fn reply(&self, number: usize, text: &str) -> StoredMessage {
         let reply = self.reply_to(self.conversation(number).await.id, supervisor(), text);
-        let (message, _) = self.opened.store.reply(reply).await.expect("a supervisor may reply");
+        let (message, _) = self
+            .opened
+            .store
+            .reply(reply)
+            .await
+            .expect("a supervisor may reply");
         message
     }
 
     /// Takes what is due on a channel, as its lane does.
     pub async fn lease(&self, channel: &str) -> Vec<Leased> {
-        let leased = self.opened.store.lease(&channel_id(channel), 100, self.now()).await;
+        let leased = self
+            .opened
+            .store
+            .lease(&channel_id(channel), 100, self.now())
+            .await;
         leased.expect("leasing works")
     }
 
     pub async fn settle(&self, leased: &Leased, settlement: Settlement) {
-        self.opened.store.settle(leased.id, settlement, self.now()).await.expect("settling works");
+        self.opened
+            .store
+            .settle(leased.id, settlement, self.now())
+            .await
+            .expect("settling works");
     }
 
     /// Answers and sends: the provider names the message `provider_id`.
@@ -300,114 +362,35 @@ impl Desk {
         for leased in self.lease(message.channel.as_str()).await {
             let namespace = leased.draft.to.as_ref().map(|to| to.namespace.clone());
             let provider_ids = vec![provider_id.to_owned()];
-            self.settle(&leased, Settlement::Sent { provider_ids, namespace }).await;
+            self.settle(
+                &leased,
+                Settlement::Sent {
+                    provider_ids,
+                    namespace,
+                },
+            )
+            .await;
         }
         message
     }
 }
 
-/// Fails a test that would wait for ever.
-pub async fn within_patience<T>(what: &str, work: impl Future<Output = T>) -> T {
-    let patience = Duration::from_secs(PATIENCE_S);
-    let done = tokio::time::timeout(patience, work).await;
-    done.unwrap_or_else(|_| panic!("{what} took longer than {patience:?}"))
+/// The desk's intake, for many hands. What it takes is not counted as undecided.
+#[derive(Clone)]
+pub struct SharedIntake {
+    intake: Arc<Intake>,
+    channels: Arc<HashMap<&'static str, Channel>>,
 }
 
-/// A supervisor who may do everything with every queue and brand.
-pub fn supervisor() -> Actor {
-    Actor { role: Role::Supervisor, agent: Some("sue".to_owned()), queues: Vec::new(), brands: Vec::new() }
-}
-
-/// An agent of every queue and brand.
-pub fn agent(name: &str) -> Actor {
-    Actor { role: Role::Agent, agent: Some(name.to_owned()), queues: Vec::new(), brands: Vec::new() }
-}
-
-/// An agent of these queues and brands only.
-pub fn agent_of(name: &str, queues: &[&str], brands: &[&str]) -> Actor {
-    Actor {
-        queues: queues.iter().map(|queue| queue_id(queue)).collect(),
-        brands: brands.iter().map(|brand| brand.parse().expect("a brand id")).collect(),
-        ..agent(name)
-    }
-}
-
-fn queue_id(queue: &str) -> QueueId {
-    queue.parse().expect("a queue id")
-}
-
-fn channel_id(channel: &str) -> ChannelId {
-    channel.parse().expect("a channel id")
-}
-
-fn queues() -> Vec<QueueId> {
-    QUEUES.iter().map(|queue| queue_id(queue)).collect()
-}
-
-fn names() -> Vec<String> {
-    let channels = CHANNELS.iter().flat_map(|(channel, brand, ..)| [*channel, *brand]);
-    let distinct: HashSet<&str> = channels.collect();
-    distinct.into_iter().map(str::to_owned).collect()
-}
-
-fn policy(keys: &Keys) -> Policy {
-    let channel = |(channel, brand, queue, replayable, _): (&str, &str, &str, bool, bool)| {
-        let policy = ChannelPolicy {
-            brand: brand.parse().expect("a brand id"),
-            queue: queue_id(queue),
-            acknowledge: None,
-            replayable,
-        };
-        (channel_id(channel), policy)
-    };
-    Policy {
-        channels: CHANNELS.into_iter().map(channel).collect(),
-        fallback_queue: queue_id("frontline"),
-        priorities: HashMap::<QueueId, Priority>::new(),
-        rules: Vec::new(),
-        rules_version: "test".to_owned(),
-        joining: Joining {
-            unify_window: Duration::from_secs(72 * 3600),
-            reopen_window: Duration::from_secs(14 * 24 * 3600),
-            duplicate_window: Duration::from_secs(15 * 60),
-            across_channels: true,
-            apart: HashSet::new(),
-        },
-        reply_tokens: keys.reply_tokens.clone(),
-        ids: keys.ids.clone(),
-    }
-}
-
-fn intake(opened: &Opened, keys: &Keys, dir: &std::path::Path, clock: Arc<ManualClock>) -> Intake {
-    let blobs = Blobs::open(dir).expect("a directory for attachments");
-    Intake::new(opened.bus.clone(), opened.store.clone(), blobs, clock, keys.record_key.clone())
-}
-
-fn channels() -> HashMap<&'static str, Channel> {
-    let channel = |(id, brand, _, replayable, vouches): (&'static str, &str, &str, bool, bool)| {
-        let capabilities = Capabilities { replayable, ..Capabilities::default() };
-        let channel = Channel {
-            id: channel_id(id),
-            brand: brand.parse().expect("a brand id"),
-            vouches: if vouches { vec![Vouch::Email] } else { Vec::new() },
-            connector: Box::new(Silent),
-            capabilities,
-        };
-        (id, channel)
-    };
-    CHANNELS.into_iter().map(channel).collect()
-}
-
-/// A connector that is never asked: tests speak for it.
-struct Silent;
-
-#[async_trait]
-impl Connector for Silent {
-    fn capabilities(&self) -> Capabilities {
-        Capabilities::default()
-    }
-
-    async fn health(&self) -> Health {
-        Health::Ready
+impl SharedIntake {
+    pub async fn accept(&self, said: Said) {
+        let channel = self
+            .channels
+            .get(said.channel)
+            .expect("a channel of the desk");
+        self.intake
+            .accept(channel, vec![said.event])
+            .await
+            .expect("the bus takes it");
     }
 }

@@ -55,7 +55,11 @@ impl Local {
             // checkpointed before the log has 32 MiB, which no test writes.
             let now = database_path(&next);
             std::fs::copy(&before, &now).expect("copying the database");
-            std::fs::copy(before.with_extension("db-wal"), now.with_extension("db-wal")).expect("copying its log");
+            std::fs::copy(
+                before.with_extension("db-wal"),
+                now.with_extension("db-wal"),
+            )
+            .expect("copying its log");
         }
         next
     }
@@ -66,24 +70,51 @@ impl Backend for Local {
     async fn open(&self, names: &[String], queues: &[QueueId]) -> Opened {
         let dir = self.next_dir();
         let store = Arc::new(SqliteStore::open(&dir, names, queues).expect("opening the store"));
-        let bus = Arc::new(LocalBus::open(store.clone()).await.expect("opening the bus"));
+        let bus = Arc::new(
+            LocalBus::open(store.clone())
+                .await
+                .expect("opening the bus"),
+        );
         *self.store.lock().unwrap_or_else(PoisonError::into_inner) = Some(store.clone());
         *self.bus.lock().unwrap_or_else(PoisonError::into_inner) = Some(bus.clone());
         let installation_key = store.installation_key().to_vec();
-        Opened { store, bus, installation_key }
+        Opened {
+            store,
+            bus,
+            installation_key,
+        }
     }
 
     async fn rows(&self) -> Vec<(String, i64)> {
         const TABLES: [&str; 18] = [
-            "log", "body", "raw", "blob", "contact", "identity", "suggestion", "conversation", "message", "change", "pending", "reference",
-            "waiting", "outbox", "acknowledged", "event", "dead_letter", "attempt",
+            "log",
+            "body",
+            "raw",
+            "blob",
+            "contact",
+            "identity",
+            "suggestion",
+            "conversation",
+            "message",
+            "change",
+            "pending",
+            "reference",
+            "waiting",
+            "outbox",
+            "acknowledged",
+            "event",
+            "dead_letter",
+            "attempt",
         ];
         let store = self.store();
         let count = store.read(|conn, _| {
             let mut rows = Vec::new();
             for table in TABLES {
                 let sql = format!("SELECT count(*) FROM {table}");
-                rows.push((table.to_owned(), conn.query_row(&sql, [], |row| row.get(0))?));
+                rows.push((
+                    table.to_owned(),
+                    conn.query_row(&sql, [], |row| row.get(0))?,
+                ));
             }
             Ok(rows)
         });

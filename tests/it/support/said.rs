@@ -1,8 +1,9 @@
 //! What customers and providers say, as connectors would deliver it.
 
 use connector_api::{
-    Automatic, DedupeKey, DeliveryStage, Event, Evidence, IdentityClaim, InboundEvent, InboundMessage,
-    MessageSender, Method, Namespace, Participant, ParticipantRole, ThreadHints,
+    Attachment, AttachmentBody, Automatic, Bytes, DedupeKey, DeliveryStage, Event, Evidence,
+    IdentityClaim, InboundEvent, InboundMessage, MessageSender, Method, Namespace, Participant,
+    ParticipantRole, ThreadHints,
 };
 
 /// One event of one channel, before it is accepted.
@@ -34,41 +35,91 @@ pub fn echo(to: &str, text: &str) -> Said {
 }
 
 pub fn edit(target: &str, text: &str) -> Said {
-    Said::of("shop-chat", Event::Edit { target: target.to_owned(), text: text.to_owned(), html: None })
+    Said::of(
+        "shop-chat",
+        Event::Edit {
+            target: target.to_owned(),
+            text: text.to_owned(),
+            html: None,
+        },
+    )
 }
 
 pub fn delete(target: &str) -> Said {
-    Said::of("shop-chat", Event::Delete { target: target.to_owned() })
+    Said::of(
+        "shop-chat",
+        Event::Delete {
+            target: target.to_owned(),
+        },
+    )
 }
 
 pub fn reaction(target: &str, emoji: &str) -> Said {
     let (target, emoji) = (target.to_owned(), emoji.to_owned());
-    Said::of("shop-chat", Event::Reaction { target, emoji, removed: false, from: None })
+    Said::of(
+        "shop-chat",
+        Event::Reaction {
+            target,
+            emoji,
+            removed: false,
+            from: None,
+        },
+    )
 }
 
 pub fn receipt(target: &str, stage: DeliveryStage) -> Said {
     let reason = (stage == DeliveryStage::Failed).then(|| "mailbox full".to_owned());
-    Said::of("support-mail", Event::Receipt { target: target.to_owned(), stage, reason, recipient: None })
+    Said::of(
+        "support-mail",
+        Event::Receipt {
+            target: target.to_owned(),
+            stage,
+            reason,
+            recipient: None,
+        },
+    )
 }
 
 pub fn system(thread: &str, text: &str) -> Said {
-    let thread = ThreadHints { native: Some(thread.to_owned()), ..ThreadHints::default() };
-    Said::of("shop-chat", Event::System { thread, text: text.to_owned() })
+    let thread = ThreadHints {
+        native: Some(thread.to_owned()),
+        ..ThreadHints::default()
+    };
+    Said::of(
+        "shop-chat",
+        Event::System {
+            thread,
+            text: text.to_owned(),
+        },
+    )
 }
 
 impl Said {
     fn of(channel: &'static str, event: Event) -> Self {
-        Self { channel, event: InboundEvent::new(DedupeKey::new(""), event), keyed: false }
+        Self {
+            channel,
+            event: InboundEvent::new(DedupeKey::new(""), event),
+            keyed: false,
+        }
     }
 
-    fn message(channel: &'static str, namespace: &str, from: &str, method: Method, text: &str) -> Self {
+    fn message(
+        channel: &'static str,
+        namespace: &str,
+        from: &str,
+        method: Method,
+        text: &str,
+    ) -> Self {
         let claim = IdentityClaim {
             namespace: Namespace::named(namespace),
             address: from.to_owned(),
             evidence: Evidence::Verified(method),
         };
         let message = InboundMessage {
-            from: MessageSender { identities: vec![claim], name: None },
+            from: MessageSender {
+                identities: vec![claim],
+                name: None,
+            },
             participants: Vec::new(),
             subject: None,
             text: text.to_owned(),
@@ -82,7 +133,10 @@ impl Said {
     fn said(&mut self) -> &mut InboundMessage {
         match &mut self.event.event {
             Event::Message(message) | Event::Echo(message) => message,
-            other => panic!("a {} has no sender, subject or thread", other.kind().as_str()),
+            other => panic!(
+                "a {} has no sender, subject or thread",
+                other.kind().as_str()
+            ),
         }
     }
 
@@ -141,6 +195,18 @@ impl Said {
             address: address.to_owned(),
             name: None,
             role: ParticipantRole::Cc,
+        });
+        self
+    }
+
+    pub fn attachment(mut self, name: &str, bytes: &'static [u8]) -> Self {
+        self.said().attachments.push(Attachment {
+            name: Some(name.to_owned()),
+            content_type: "application/octet-stream".to_owned(),
+            size_bytes: None,
+            content_id: None,
+            inline: false,
+            body: AttachmentBody::Bytes(Bytes::from_static(bytes)),
         });
         self
     }

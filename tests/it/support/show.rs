@@ -18,8 +18,15 @@ pub async fn conversations(store: &dyn Store) -> Vec<Conversation> {
     let mut all = Vec::new();
     loop {
         let before = all.last().map(|last: &Conversation| last.id);
-        let filter = ConversationFilter { before, limit: PAGE, ..ConversationFilter::default() };
-        let page = store.conversations(supervisor(), filter).await.expect("listing conversations");
+        let filter = ConversationFilter {
+            before,
+            limit: PAGE,
+            ..ConversationFilter::default()
+        };
+        let page = store
+            .conversations(supervisor(), filter)
+            .await
+            .expect("listing conversations");
         if page.is_empty() {
             all.reverse();
             return all;
@@ -30,7 +37,10 @@ pub async fn conversations(store: &dyn Store) -> Vec<Conversation> {
 
 /// A conversation's messages, oldest first.
 pub async fn messages(store: &dyn Store, id: ConversationId) -> Vec<StoredMessage> {
-    let found = store.messages(supervisor(), id, None, u32::MAX).await.expect("reading messages");
+    let found = store
+        .messages(supervisor(), id, None, u32::MAX)
+        .await
+        .expect("reading messages");
     let mut messages = found.expect("a supervisor sees every conversation");
     messages.reverse();
     messages
@@ -39,8 +49,11 @@ pub async fn messages(store: &dyn Store, id: ConversationId) -> Vec<StoredMessag
 /// Conversations bear numbers in the order of opening, messages their dedupe keys.
 pub async fn show(store: &dyn Store) -> String {
     let all = conversations(store).await;
-    let numbers: HashMap<ConversationId, String> =
-        all.iter().enumerate().map(|(at, found)| (found.id, (at + 1).to_string())).collect();
+    let numbers: HashMap<ConversationId, String> = all
+        .iter()
+        .enumerate()
+        .map(|(at, found)| (found.id, (at + 1).to_string()))
+        .collect();
     let mut text = String::new();
     for conversation in &all {
         text += &block(store, conversation, &numbers).await;
@@ -71,20 +84,39 @@ async fn block(
     names: &HashMap<ConversationId, String>,
 ) -> String {
     let messages = messages(store, conversation.id).await;
-    let keys: HashMap<MessageId, String> = messages.iter().map(|message| (message.id, key_of(message))).collect();
+    let keys: HashMap<MessageId, String> = messages
+        .iter()
+        .map(|message| (message.id, key_of(message)))
+        .collect();
     let name = |id: ConversationId| names.get(&id).cloned().unwrap_or_else(|| "?".to_owned());
-    let mut text = format!("#{} {}", name(conversation.id), conversation.status.as_str());
+    let mut text = format!(
+        "#{} {}",
+        name(conversation.id),
+        conversation.status.as_str()
+    );
     if conversation.matter.is_some() {
         text += " own-matter";
     }
-    write!(text, " {} {}", conversation.queue, conversation.priority.as_str()).expect("writing to a string");
+    write!(
+        text,
+        " {} {}",
+        conversation.queue,
+        conversation.priority.as_str()
+    )
+    .expect("writing to a string");
     if let Some(assignee) = &conversation.assignee {
         text += &format!(" @{assignee}");
     }
-    let contact = store.contact(supervisor(), conversation.contact).await.expect("reading a contact");
+    let contact = store
+        .contact(supervisor(), conversation.contact)
+        .await
+        .expect("reading a contact");
     let contact = contact.expect("a conversation's contact exists");
-    let mut identities: Vec<String> =
-        contact.identities.iter().map(|known| format!("{} {}", known.address, known.method)).collect();
+    let mut identities: Vec<String> = contact
+        .identities
+        .iter()
+        .map(|known| format!("{} {}", known.address, known.method))
+        .collect();
     identities.sort();
     text += &format!(" [{}]", identities.join(", "));
     let others: Vec<&str> = conversation
@@ -92,7 +124,12 @@ async fn block(
         .participants
         .iter()
         .map(|other| other.address.as_str())
-        .filter(|address| !contact.identities.iter().any(|known| known.address == *address))
+        .filter(|address| {
+            !contact
+                .identities
+                .iter()
+                .any(|known| known.address == *address)
+        })
         .collect();
     if !others.is_empty() {
         text += &format!(" with {}", others.join(", "));
@@ -120,7 +157,12 @@ fn line(message: &StoredMessage, keys: &HashMap<MessageId, String>) -> String {
         (None, Some(agent)) => format!("@{agent}"),
         (None, None) => word(&message.author),
     };
-    let mut line = format!("  {} {}: {}", key_of(message), author, what_it_says(message));
+    let mut line = format!(
+        "  {} {}: {}",
+        key_of(message),
+        author,
+        what_it_says(message)
+    );
     let join = &message.explanation["join"];
     if let Some(rule) = join["rule"].as_i64() {
         line += &format!(" | {rule} {}", variant(&join["reason"]));

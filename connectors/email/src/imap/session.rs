@@ -30,7 +30,7 @@ const ANSWER_BYTES_MAX: u64 = 1024 * 1024;
 /// A listing: 70 bytes a mail, so some millions of mails.
 const LISTING_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// Most mails kept from one listing, the lowest UIDs; the rest is listed again later.
-const LISTED_MAX: usize = 5_000;
+pub(crate) const LISTED_MAX: usize = 5_000;
 pub(crate) struct Session {
     inner: async_imap::Session<Link>,
     host: String,

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use crate::config::Settings;
 use crate::imap::cursor::{Backfill, Listed, Position, Verdict};
-use crate::imap::session::{Selected, Session, Woken};
+use crate::imap::session::{LISTED_MAX, Selected, Session, Woken};
 use crate::parse;
 
 /// Most mails in one batch.
@@ -88,14 +88,23 @@ impl Follower<'_> {
     /// Hands over everything above the position. `uid_next` is the server's, where it is known.
     async fn catch_up(&mut self, position: &mut Position, uid_next: Option<u32>) -> Result<()> {
         let mut from = position.list_from();
-        // A long way goes in windows, so that no listing is unbounded.
+        // A long way goes in windows, so that no listing is unbounded; where UIDs are sparse,
+        // wider ones.
+        let mut width = WINDOW_UIDS;
         while let Some(end) = uid_next
             && end.saturating_sub(from) > WINDOW_UIDS
         {
-            let to = from.saturating_add(WINDOW_UIDS - 1);
+            let to = from.saturating_add(width - 1);
             let listed = self.session.list(from, Some(to)).await?;
             self.read(&listed, position).await?;
-            from = to.saturating_add(1);
+            width = match listed.is_empty() {
+                true => width.saturating_mul(2),
+                false => WINDOW_UIDS,
+            };
+            from = match listed.last() {
+                Some(last) if listed.len() == LISTED_MAX => last.uid.saturating_add(1),
+                _ => to.saturating_add(1),
+            };
         }
         loop {
             let before = position.clone();

@@ -115,6 +115,11 @@ impl FakeImap {
         self.shared.state().mails.remove(&uid);
     }
 
+    /// Leaves a gap in the UIDs, as years of deleted mail do.
+    pub fn skip_uids(&self, count: u32) {
+        self.shared.state().uid_next += count;
+    }
+
     /// Renumbers the mailbox under a new UIDVALIDITY.
     pub fn renumber(&self) {
         let mut state = self.shared.state();

@@ -78,6 +78,13 @@ fn bombs_are_bounded() {
             .chain(b"A".repeat(3_000_000))
             .collect(),
     );
+    check(
+        b"Content-Transfer-Encoding: base64\r\n\r\n"
+            .iter()
+            .copied()
+            .chain(b"aGk=".repeat(500_000))
+            .collect(),
+    );
     check(b"A:\r\n".repeat(200_000));
     check(b"\r\n".repeat(500_000));
     check(vec![b'x'; 5 * 1024 * 1024]);

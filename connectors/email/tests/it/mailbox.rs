@@ -316,6 +316,28 @@ async fn of_a_mail_that_is_too_large_the_headers_are_kept() {
 }
 
 #[tokio::test]
+async fn a_long_way_and_sparse_uids_are_read_in_few_steps() {
+    let fake = FakeMail::start().await;
+    let channel = Channel::open(&fake).await;
+    let cursor = channel.stop().await;
+    for number in 0..2_500 {
+        fake.customer_says(&format!("{number}")).await;
+    }
+    fake.imap.skip_uids(4_000_000_000);
+    fake.customer_says("far away").await;
+    let before = fake.imap.commands().len();
+    let channel = Channel::resume(&fake, cursor, "60s");
+    let events = channel.events(2_501).await;
+    assert_eq!(texts(&events[2_499..]), ["2499", "far away"]);
+    let commands = fake.imap.commands();
+    let listings = commands[before..]
+        .iter()
+        .filter(|one| one.contains("RFC822.SIZE"));
+    assert!(listings.count() < 40, "{commands:?}");
+    channel.stop().await;
+}
+
+#[tokio::test]
 async fn a_deleted_mail_leaves_no_hole() {
     let fake = FakeMail::start().await;
     let channel = Channel::open(&fake).await;

@@ -294,6 +294,18 @@ fn attachments_are_bytes_or_references_and_bounded_together() {
 }
 
 #[test]
+fn nesting_is_bounded_below_what_the_parser_itself_bears() {
+    // The message's own object is one level.
+    let nested = |levels: usize| {
+        let value = format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+        message_with(&format!(r#""cart":{value}"#))
+    };
+    assert!(read(&nested(JSON_DEPTH_MAX - 1)).is_ok());
+    let error = read(&nested(JSON_DEPTH_MAX)).unwrap_err();
+    assert_eq!(error.message, "body: nested deeper than 64 levels");
+}
+
+#[test]
 fn the_last_of_two_equal_members_wins() {
     let (events, _) = read(r#"{"type":"delete","id":"1","id":"2","target":"m-1"}"#).unwrap();
     assert_eq!(events[0].dedupe_key.as_str(), "delete:2");

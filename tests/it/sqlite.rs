@@ -1,0 +1,182 @@
+//! What is special to the embedded store: one commit for many, what the database itself refuses,
+//! and the intake's brake.
+
+use std::sync::Arc;
+
+use switchboard::bus::BusError;
+use switchboard::bus::local::LAG_RECORDS_MAX;
+use switchboard::store::StoreError;
+use switchboard::store::sqlite::SqliteStore;
+
+use crate::support::{Desk, Local, chat};
+
+async fn opened() -> (Desk, Arc<Local>, Arc<SqliteStore>) {
+    let local = Arc::new(Local::new());
+    let desk = Desk::on(local.clone()).await;
+    let store = local.store();
+    (desk, local, store)
+}
+
+/// Runs statements as the writer does.
+async fn sql(store: &SqliteStore, sql: impl Into<String>) -> Result<(), StoreError> {
+    let sql = sql.into();
+    store
+        .writer()
+        .run(0, move |tx| Ok(tx.conn.execute_batch(&sql)?))
+        .await
+}
+
+async fn number(store: &SqliteStore, sql: &'static str) -> i64 {
+    let read = store
+        .read(move |conn, _| Ok(conn.query_row(sql, [], |row| row.get(0))?))
+        .await;
+    read.expect("the query runs")
+}
+
+#[tokio::test]
+async fn every_commit_is_synced() {
+    let (_desk, _, store) = opened().await;
+    let settings = store.writer().run(0, |tx| {
+        let synchronous: i64 = tx
+            .conn
+            .query_row("PRAGMA synchronous", [], |row| row.get(0))?;
+        let journal: String = tx
+            .conn
+            .query_row("PRAGMA journal_mode", [], |row| row.get(0))?;
+        Ok((synchronous, journal))
+    });
+    // 2 is FULL: a commit returns when the log is on disk.
+    assert_eq!(settings.await.unwrap(), (2, "wal".to_owned()));
+}
+
+#[tokio::test]
+async fn work_that_shares_a_commit_with_a_full_disk_is_not_acknowledged() {
+    let (_desk, _, store) = opened().await;
+    sql(&store, "CREATE TABLE probe (value BLOB)")
+        .await
+        .unwrap();
+    sql(&store, "PRAGMA max_page_count = 1").await.unwrap();
+    let insert = |bytes: usize| {
+        let store = store.clone();
+        async move {
+            let insert = store.writer().run(0, move |tx| {
+                Ok(tx
+                    .conn
+                    .execute("INSERT INTO probe VALUES (zeroblob(?1))", [bytes as i64])?)
+            });
+            insert.await
+        }
+    };
+    let answers = futures::join!(
+        insert(1),
+        insert(1),
+        insert(1_000_000),
+        insert(1),
+        insert(1)
+    );
+    let acknowledged = [
+        answers.0,
+        answers.1,
+        answers.2.clone(),
+        answers.3,
+        answers.4,
+    ];
+    let acknowledged = acknowledged.iter().filter(|answer| answer.is_ok()).count();
+    assert!(
+        matches!(answers.2, Err(StoreError::Unavailable(_))),
+        "{:?}",
+        answers.2
+    );
+    assert_eq!(
+        number(&store, "SELECT count(*) FROM probe").await,
+        acknowledged as i64
+    );
+}
+
+#[tokio::test]
+async fn work_that_panics_is_poisoned_and_undone_alone() {
+    let (_desk, _, store) = opened().await;
+    sql(&store, "CREATE TABLE probe (value INTEGER)")
+        .await
+        .unwrap();
+    let panics = store.writer().run(0, |tx| -> Result<(), StoreError> {
+        tx.conn.execute("INSERT INTO probe VALUES (1)", [])?;
+        panic!("a bug");
+    });
+    let works = store.writer().run(0, |tx| {
+        Ok(tx.conn.execute("INSERT INTO probe VALUES (2)", [])?)
+    });
+    let (panicked, worked) = futures::join!(panics, works);
+    assert!(
+        matches!(panicked, Err(StoreError::Poisoned(_))),
+        "{panicked:?}"
+    );
+    assert!(worked.is_ok());
+    assert_eq!(number(&store, "SELECT sum(value) FROM probe").await, 2);
+}
+
+#[tokio::test]
+async fn intake_refuses_when_the_router_is_too_far_behind() {
+    let (mut desk, local, store) = opened().await;
+    desk.accept([chat("cust-7", "Hello?")]).await.unwrap();
+    let undecided = LAG_RECORDS_MAX + 1;
+    let fill = format!(
+        "WITH RECURSIVE n (record) AS (SELECT 100000 UNION ALL SELECT record + 1 FROM n LIMIT {undecided})
+         INSERT INTO log (record, arrived_at, record_key) SELECT record, 0, 0 FROM n"
+    );
+    sql(&store, fill).await.unwrap();
+    desk.crash().await;
+    assert_eq!(local.bus().lag(), undecided + 1);
+    let refused = desk.accept([chat("cust-7", "Anybody?")]).await;
+    assert!(
+        matches!(refused, Err(BusError::Overloaded { .. })),
+        "{refused:?}"
+    );
+    local.bus().decided(0, 2);
+    desk.accept([chat("cust-7", "Anybody?")])
+        .await
+        .expect("there is room again");
+}
+
+#[tokio::test]
+async fn the_database_itself_refuses_a_second_open_conversation_of_one_matter() {
+    let (mut desk, _, store) = opened().await;
+    desk.deliver([chat("cust-7", "Hello?"), chat("cust-8", "Hello?")])
+        .await;
+    let contact = desk.conversation(1).await.contact.0;
+    let second = sql(
+        &store,
+        format!("UPDATE conversation SET contact = {contact}"),
+    )
+    .await;
+    assert!(
+        matches!(&second, Err(StoreError::Poisoned(reason)) if reason.contains("UNIQUE")),
+        "{second:?}"
+    );
+    desk.resolve(1).await;
+    sql(
+        &store,
+        format!("UPDATE conversation SET contact = {contact}"),
+    )
+    .await
+    .expect("resolved ones do not count");
+}
+
+#[tokio::test]
+async fn the_database_itself_refuses_a_conversation_that_is_held_by_nobody_or_waits_while_held() {
+    let (mut desk, _, store) = opened().await;
+    desk.deliver([chat("cust-7", "Hello?")]).await;
+    for change in ["status = 3", "status = 4", "assignee = 'ada'"] {
+        let refused = sql(&store, format!("UPDATE conversation SET {change}")).await;
+        assert!(
+            matches!(refused, Err(StoreError::Poisoned(_))),
+            "{change}: {refused:?}"
+        );
+    }
+    sql(
+        &store,
+        "UPDATE conversation SET status = 3, assignee = 'ada'",
+    )
+    .await
+    .expect("ada holds it");
+}
