@@ -139,7 +139,13 @@ pub fn decode(body: &[u8]) -> Content {
         Err(error) => match serde_json::from_slice::<Major>(body) {
             Ok(Major { major }) if major > ENVELOPE_MAJOR => Content::Newer { major },
             _ => Content::Unreadable {
-                reason: format!("not an envelope: {error}"),
+                // serde's own words may quote the text.
+                reason: format!(
+                    "not an envelope: {:?} error at line {} column {}",
+                    error.classify(),
+                    error.line(),
+                    error.column()
+                ),
             },
         },
     }

@@ -4,12 +4,14 @@
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File, TryLockError};
 use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::hmac;
 use connector_api::{CancellationToken, Clock, HttpClient, QueueId, Registration};
+use futures::FutureExt;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
@@ -44,6 +46,8 @@ pub const SHUTDOWN_MAX: Duration = Duration::from_secs(9);
 /// How long sends under way may still take.
 const SENDS_FINISH_MAX: Duration = Duration::from_secs(5);
 const REQUESTS_FINISH_MAX: Duration = Duration::from_secs(2);
+/// How long a part that broke waits before it starts again.
+const RESTART_AFTER: Duration = Duration::from_secs(1);
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 const GAUGES_EVERY: Duration = Duration::from_secs(5);
 
@@ -151,7 +155,12 @@ pub fn policy(config: &Config, channels: &Channels, keys: &Keys) -> Policy {
         let policy = ChannelPolicy {
             brand: channel.brand.clone(),
             queue: channel.queue.clone(),
-            acknowledge: channel.acknowledge.clone(),
+            // Where nothing can be sent, nothing is promised.
+            acknowledge: channel.acknowledge.clone().filter(|_| {
+                channels
+                    .get(id)
+                    .is_some_and(|built| built.connector.sender().is_some())
+            }),
             replayable,
         };
         (id.clone(), policy)
@@ -284,7 +293,7 @@ impl Daemon {
         let mut tasks = Tasks::default();
 
         health.set("router", State::Starting);
-        let router = RouterLoop {
+        let router = Arc::new(RouterLoop {
             bus: bus.clone(),
             store: shared.clone(),
             policy: policy.clone(),
@@ -292,10 +301,18 @@ impl Daemon {
             queues: queues.clone(),
             outbox: outbox.clone(),
             health: health.clone(),
+        });
+        let token = stop.routing.clone();
+        let run = move |stop| {
+            let router = router.clone();
+            async move { router.run(stop).await }
         };
-        tasks
-            .routing
-            .push(tokio::spawn(router.run(stop.routing.clone())));
+        tasks.routing.push(tokio::spawn(supervised(
+            "router".to_owned(),
+            health.clone(),
+            token,
+            run,
+        )));
         for channel in channels.values() {
             let source = inbound::run_source(
                 channel.clone(),
@@ -305,7 +322,10 @@ impl Daemon {
                 stop.accepting.clone(),
             );
             tasks.accepting.push(tokio::spawn(source));
-            let lane = Lane {
+            if channel.connector.sender().is_none() {
+                continue;
+            }
+            let lane = Arc::new(Lane {
                 channel: channel.clone(),
                 store: shared.clone(),
                 clock: clock.clone(),
@@ -313,10 +333,16 @@ impl Daemon {
                 health: health.clone(),
                 ids: keys.ids.clone(),
                 reply_tokens: keys.reply_tokens.clone(),
+            });
+            let token = stop.sending.clone();
+            let name = format!("outbound:{}", channel.id);
+            let run = move |stop| {
+                let lane = lane.clone();
+                async move { lane.run(stop).await }
             };
             tasks
                 .sending
-                .push(tokio::spawn(lane.run(stop.sending.clone())));
+                .push(tokio::spawn(supervised(name, health.clone(), token, run)));
         }
 
         let address = config.server.listen;
@@ -405,6 +431,31 @@ async fn finish(what: &str, tasks: Vec<JoinHandle<()>>, within: Duration) {
     }
 }
 
+/// Runs a part until `stop`. One that ends by itself, or panics, is a state and starts again.
+async fn supervised<F, R>(name: String, health: Arc<Health>, stop: CancellationToken, run: F)
+where
+    F: Fn(CancellationToken) -> R,
+    R: Future<Output = ()>,
+{
+    while !stop.is_cancelled() {
+        let ended = AssertUnwindSafe(run(stop.clone())).catch_unwind().await;
+        if stop.is_cancelled() {
+            return;
+        }
+        let how = if ended.is_err() {
+            "panicked"
+        } else {
+            "ended by itself"
+        };
+        let reason = format!("it {how}, starting again");
+        health.set(&name, State::Unreachable { reason });
+        tokio::select! {
+            () = tokio::time::sleep(RESTART_AFTER) => {}
+            () = stop.cancelled() => {}
+        }
+    }
+}
+
 async fn recover_outbox(
     store: &SqliteStore,
     channels: &Channels,
@@ -415,8 +466,13 @@ async fn recover_outbox(
         .filter(|channel| channel.capabilities.send_idempotent)
         .map(|channel| channel.id.clone())
         .collect();
-    let recovered = store
-        .recover_outbox(idempotent, micros(clock.now()))
+    let now = micros(clock.now());
+    let recovered = store.recover_outbox(idempotent, now).await?;
+    let senders = channels
+        .values()
+        .filter(|channel| channel.connector.sender().is_some());
+    store
+        .set_senders(senders.map(|channel| channel.id.clone()).collect(), now)
         .await?;
     if recovered > 0 {
         warn!(

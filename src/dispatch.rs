@@ -200,11 +200,12 @@ pub fn act(
             EventType::ConversationReopened
         }
         Action::Reply => {
-            if !matches!(
+            let taken = matches!(
                 status,
                 Status::Assigned | Status::Wrapping | Status::Pending | Status::Snoozed
-            ) && !(actor.role == Role::Supervisor && status.is_open())
-            {
+            );
+            let supervised = actor.role == Role::Supervisor && status.is_open();
+            if !taken && !supervised {
                 return Err(wrong_state());
             }
             held()?;

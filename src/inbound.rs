@@ -1,6 +1,7 @@
 //! Inbound runs every channel's sources: requests that providers push, sockets that stay open,
 //! lists that are polled. Raw bytes are verified before they are parsed.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use async_trait::async_trait;
 use connector_api::{
     CancellationToken, Error, ErrorKind, WebhookOutcome, WebhookRequest, WebhookSource,
 };
+use futures::FutureExt;
 use tracing::debug;
 
 use crate::api::{HookAnswer, Hooks};
@@ -122,10 +124,17 @@ pub async fn run_source(
         let watched = watch(&channel, &intake, &health, &name);
         let run = run_once(&channel, &intake, store.as_ref(), &stop);
         let result = tokio::select! {
-            result = run => result,
+            // Parsing reads a stranger's bytes: a panic is a broken source, tried again.
+            result = AssertUnwindSafe(run).catch_unwind() => {
+                result.unwrap_or_else(|_| Err(Error::malformed("reading from the provider panicked")))
+            }
             () = watched => unreachable_watch(),
         };
-        let Err(error) = result else { continue };
+        let error = match result {
+            Err(error) => error,
+            Ok(()) if stop.is_cancelled() => return,
+            Ok(()) => Error::unavailable("the source ended by itself"),
+        };
         if heard_at(&intake, &channel) > before {
             pause = BACKOFF_FIRST;
         }

@@ -54,7 +54,16 @@ impl Intake {
         channel: &Channel,
         events: Vec<InboundEvent>,
     ) -> Result<(), BusError> {
-        self.hear(&channel.id);
+        // A placeholder for what the server did not hand out is no sign of life.
+        let unread = |event: &InboundEvent| {
+            event
+                .defects
+                .iter()
+                .any(|defect| defect.code == "unreadable_on_server")
+        };
+        if !events.iter().all(unread) || events.is_empty() {
+            self.hear(&channel.id);
+        }
         let mut records = Vec::with_capacity(events.len());
         for event in events {
             records.push(self.record(channel, event).await?);

@@ -7,7 +7,7 @@ pub mod clean;
 pub mod html;
 pub mod split;
 
-use connector_api::{Defect, Event, InboundEvent, InboundMessage};
+use connector_api::{Defect, Event, InboundEvent, InboundMessage, ThreadHints};
 use serde_json::{Map, Value};
 
 use clean::{Lines, Removed, clean};
@@ -17,7 +17,7 @@ use split::Split;
 pub const TEXT_CHARS_MAX: usize = 256 * 1024;
 pub const HTML_CHARS_MAX: usize = html::HTML_BYTES_MAX;
 pub const SUBJECT_CHARS_MAX: usize = 1_000;
-/// Names of people and files, reactions, ids.
+/// Names of people and files, reactions.
 pub const NAME_CHARS_MAX: usize = 1_000;
 /// How deep unknown provider fields may nest; serde_json reads 128 levels.
 const EXTRA_DEPTH_MAX: usize = 64;
@@ -38,6 +38,7 @@ pub struct Normalised {
 pub fn normalise(event: &mut InboundEvent) -> Normalised {
     let mut removed = Removed::default();
     let mut cards = Cards::default();
+    clean_compared(&mut event.event, &mut removed);
     match &mut event.event {
         Event::Message(message) | Event::Echo(message) => {
             clean_message(message, &mut removed, &mut cards);
@@ -136,22 +137,46 @@ fn clean_message(message: &mut InboundMessage, removed: &mut Removed, cards: &mu
     for name in names {
         clean_field(name, Lines::Joined, removed, cards);
     }
-    // Addresses and ids are compared, so they are only rid of what no store takes.
-    let addresses = message
-        .from
-        .identities
-        .iter_mut()
-        .map(|one| &mut one.address);
-    let addresses = addresses.chain(message.participants.iter_mut().map(|one| &mut one.address));
-    let thread = &mut message.thread;
-    let ids = thread
-        .native
-        .iter_mut()
-        .chain(&mut thread.message_id)
-        .chain(&mut thread.references);
-    for text in addresses.chain(ids) {
-        clean(text, Lines::Joined, NAME_CHARS_MAX, "id", removed);
+}
+
+/// Addresses, ids and tokens: evidence, digest and record key were made from them before, and they
+/// are compared. Anything taken from them could make two people one; only what no store takes goes.
+fn clean_compared(event: &mut Event, removed: &mut Removed) {
+    let mut bare = |text: &mut String| {
+        if text.contains('\0') {
+            removed.control += text.matches('\0').count();
+            text.retain(|c| c != '\0');
+        }
+    };
+    match event {
+        Event::Message(message) | Event::Echo(message) => {
+            let authors = message.from.identities.iter_mut();
+            authors.for_each(|one| bare(&mut one.address));
+            let others = message.participants.iter_mut();
+            others.for_each(|one| bare(&mut one.address));
+            compared_in_thread(&mut message.thread, &mut bare);
+        }
+        Event::System { thread, .. } => compared_in_thread(thread, &mut bare),
+        Event::Edit { target, .. } | Event::Delete { target } => bare(target),
+        Event::Reaction { target, from, .. } => {
+            bare(target);
+            from.iter_mut().for_each(|one| bare(&mut one.address));
+        }
+        Event::Receipt {
+            target, recipient, ..
+        } => {
+            bare(target);
+            recipient.iter_mut().for_each(bare);
+        }
+        _ => {}
     }
+}
+
+fn compared_in_thread(thread: &mut ThreadHints, bare: &mut impl FnMut(&mut String)) {
+    let ids = thread.native.iter_mut().chain(&mut thread.message_id);
+    ids.chain(&mut thread.references)
+        .chain(&mut thread.reply_tokens)
+        .for_each(bare);
 }
 
 fn clean_body(

@@ -41,7 +41,7 @@ pub struct Lane {
 
 impl Lane {
     /// Sends until `stop`; then finishes what is under way.
-    pub async fn run(self, stop: CancellationToken) {
+    pub async fn run(&self, stop: CancellationToken) {
         let Some(sender) = self.channel.connector.sender() else {
             return;
         };

@@ -32,7 +32,7 @@ pub use effects::{Effects, Verdict};
 pub use facts::Facts;
 pub use policy::Policy;
 
-use effects::NewSeen;
+use effects::{DeadLetter, NewSeen};
 use facts::{Conversation, IdentityKey, Key16, Seen};
 use triage::{Keywords, Labels, TriageInput};
 
@@ -188,15 +188,24 @@ fn route_one(
         return Verdict::Duplicate;
     }
     let other_content = seen.first().map(|seen| seen.message);
-    remember(record, facts, policy, effects);
-
-    match &record.envelope.event.event {
+    let verdict = match &record.envelope.event.event {
         Event::Message(message) | Event::Echo(message) => {
             file::file(record, message, other_content, facts, policy, ids, effects)
         }
-        Event::System { thread, text } => file::file_system(record, thread, text, facts, effects),
+        Event::System { thread, .. } => file::file_system(record, thread, facts, effects),
         event => change::apply(record, event, facts, policy, effects),
+    };
+    // A dead letter is not known: filing it again must not be taken for a redelivery.
+    match verdict {
+        Verdict::Dead => effects.dead.push(DeadLetter {
+            record: record.offset,
+            reason: "it belongs to nothing that is known".to_owned(),
+            attempts: 1,
+            at: record.arrived_at(),
+        }),
+        _ => remember(record, facts, policy, effects),
     }
+    verdict
 }
 
 fn remember(record: &Prepared, facts: &mut Facts, policy: &Policy, effects: &mut Effects) {

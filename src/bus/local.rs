@@ -19,6 +19,8 @@ use crate::store::sqlite::writer::Tx;
 /// Undecided records above which intake refuses: a router that cannot keep up must not hide
 /// behind a growing log. About a minute of work.
 pub const LAG_RECORDS_MAX: i64 = 200_000;
+/// Bytes of bodies read from the log at once, give or take one body.
+const READ_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Records and text bytes kept in memory for the router.
 const TAIL_RECORDS_MAX: usize = 4_096;
 const TAIL_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -159,20 +161,23 @@ impl LocalBus {
                 "SELECT log.record, body.content FROM log LEFT JOIN body ON body.id = log.record
                  WHERE log.record > ?1 ORDER BY log.record LIMIT ?2",
             )?;
-            let rows = statement.query_map(params![position, records_max as i64], |row| {
+            let mut rows = statement.query(params![position, records_max as i64])?;
+            let (mut records, mut bytes) = (Vec::new(), 0);
+            // A backlog of large mails is read in small pieces.
+            while bytes < READ_BYTES_MAX
+                && let Some(row) = rows.next()?
+            {
                 let body: Option<Vec<u8>> = row.get(1)?;
-                let content = body.map_or_else(
-                    || Content::Unreadable {
-                        reason: "its body is missing".to_owned(),
-                    },
-                    |body| decode(&body),
-                );
-                Ok(Record {
+                bytes += body.as_ref().map_or(0, Vec::len);
+                let missing = || Content::Unreadable {
+                    reason: "its body is missing".to_owned(),
+                };
+                records.push(Record {
                     offset: row.get(0)?,
-                    content,
-                })
-            })?;
-            Ok(rows.collect::<rusqlite::Result<Vec<_>>>()?)
+                    content: body.map_or_else(missing, |body| decode(&body)),
+                });
+            }
+            Ok(records)
         });
         read.await
             .map_err(|error| BusError::Unavailable(error.to_string()))

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use connector_api::{Clock, HttpClient, Registration};
 use tokio::signal::unix::{SignalKind, signal};
@@ -15,6 +16,8 @@ use crate::http::Reqwest;
 
 use super::{CommandResult, Common, Failure, logs, runtime};
 
+const BLOCKING_FINISH_MAX: Duration = Duration::from_millis(500);
+
 /// Runs the daemon until SIGTERM or SIGINT.
 pub fn run(
     common: &Common,
@@ -27,7 +30,9 @@ pub fn run(
         .collect();
     let config = common.load(flags, registrations)?;
     logs(&config);
-    runtime()?.block_on(async {
+    hide_panic_messages();
+    let runtime = runtime()?;
+    let result = runtime.block_on(async {
         let daemon = Daemon::start(config, registrations)
             .await
             .map_err(start_failure)?;
@@ -42,7 +47,21 @@ pub fn run(
             ));
         }
         Ok(ExitCode::SUCCESS)
-    })
+    });
+    // Blocking work that hangs (a name lookup) does not hold the process up.
+    runtime.shutdown_timeout(BLOCKING_FINISH_MAX);
+    result
+}
+
+/// A panic's message may quote a customer's words: the log gets only where it happened.
+fn hide_panic_messages() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic
+            .location()
+            .map(ToString::to_string)
+            .unwrap_or_default();
+        tracing::error!(place, "a part of switchboard panicked at {place}");
+    }));
 }
 
 pub fn start_failure(error: StartError) -> Failure {

@@ -1,6 +1,7 @@
 //! The router's loop: reads micro-batches, has them decided and committed, and lets no message
 //! that cannot be decided stop the others.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,7 +44,7 @@ enum Step {
 
 impl RouterLoop {
     /// Decides until `stop`. Returns early only when another router owns the partition.
-    pub async fn run(self, stop: CancellationToken) {
+    pub async fn run(&self, stop: CancellationToken) {
         let Some(mut ownership) = self.own(&stop).await else {
             return;
         };
@@ -107,7 +108,16 @@ impl RouterLoop {
             if unknown {
                 break;
             }
-            batch.push(Prepared::new(record.offset, envelope.clone()));
+            // Triage reads a stranger's words: a panic in it is that record's failure alone.
+            let (offset, shared) = (record.offset, envelope.clone());
+            match catch_unwind(AssertUnwindSafe(|| Prepared::new(offset, shared))) {
+                Ok(prepared) => batch.push(prepared),
+                Err(_) if batch.is_empty() => {
+                    let reason = "preparing it panicked".to_owned();
+                    return self.bury(ownership, offset, reason, 1).await;
+                }
+                Err(_) => break,
+            }
         }
         self.commit(ownership, batch).await
     }

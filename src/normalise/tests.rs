@@ -187,6 +187,76 @@ fn too_long_and_too_deep_is_cut_and_flagged() {
     assert!(!event.extra["deep"].to_string().contains("leaf"));
 }
 
+#[test]
+fn what_is_compared_stays_as_different_as_it_came() {
+    // Composed or not, with and without invisible, bidi and control characters, long or cut.
+    let values = [
+        "ada\u{e9}".to_owned(),
+        "adae\u{301}".to_owned(),
+        "a\u{200b}da".to_owned(),
+        "\u{202e}ada".to_owned(),
+        "\u{ad}ada".to_owned(),
+        "ada\u{7}".to_owned(),
+        "ada\r\n".to_owned(),
+        "x".repeat(NAME_CHARS_MAX + 1),
+    ];
+    for value in values {
+        let stored = |value: &str| {
+            let value = || value.to_owned();
+            let thread = ThreadHints {
+                native: Some(value()),
+                message_id: Some(value()),
+                references: vec![value()],
+                reply_tokens: vec![value()],
+                forward: false,
+            };
+            let mut said = message("hi", None);
+            said.from.identities[0].address = value();
+            said.participants.push(Participant {
+                namespace: Namespace::email(),
+                address: value(),
+                name: None,
+                role: ParticipantRole::Cc,
+            });
+            said.thread = thread.clone();
+            let from = said.from.identities.first().cloned();
+            [
+                Event::Message(Box::new(said)),
+                Event::System {
+                    thread,
+                    text: "hi".to_owned(),
+                },
+                Event::Edit {
+                    target: value(),
+                    text: "hi".to_owned(),
+                    html: None,
+                },
+                Event::Delete { target: value() },
+                Event::Reaction {
+                    target: value(),
+                    emoji: "+".to_owned(),
+                    removed: false,
+                    from,
+                },
+                Event::Receipt {
+                    target: value(),
+                    stage: connector_api::DeliveryStage::Read,
+                    reason: None,
+                    recipient: Some(value()),
+                },
+            ]
+        };
+        let with_nul = stored(&format!("{value}\0"));
+        for (kept, with_nul) in stored(&value).into_iter().zip(with_nul) {
+            for sent in [kept.clone(), with_nul] {
+                let mut event = InboundEvent::new(DedupeKey::new("e-1"), sent);
+                normalise(&mut event);
+                assert_eq!(event.event, kept, "{value:?}");
+            }
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 

@@ -13,7 +13,8 @@ use super::effects::{
 };
 use super::explain::{AcknowledgeWhy, DedupeWhy, Explanation, JoinReason, JoinWhy, QueueWhy};
 use super::facts::{
-    Conversation, Detail, Facts, Link, Message, Participant, RecentText, Reference, Role,
+    Conversation, Detail, Facts, Link, LinkReason, Message, Participant, RecentText, Reference,
+    Role,
 };
 use super::identify::{Writer, identify};
 use super::join::join;
@@ -69,7 +70,7 @@ pub fn file(
     let (seq, prev) = (conversation.last_seq, conversation.last_message);
     conversation.last_message = Some(record.message_id());
     if !echo && !record.envelope.event.history {
-        conversation.last_inbound_at = record.arrived_at();
+        conversation.last_inbound_at = conversation.last_inbound_at.max(record.arrived_at());
     }
     let duplicate_of = near_duplicate(conversation, record, message, policy);
     touch(conversation, effects);
@@ -115,12 +116,11 @@ pub fn file(
     Verdict::Filed
 }
 
-/// Files something nobody wrote into the conversation of its thread; without one it says nothing
-/// to anybody, and waits for the thread's first message.
+/// Files something nobody wrote into the conversation of its thread; without one there is nobody
+/// to show it to, and it is a dead letter.
 pub fn file_system(
     record: &Prepared,
     thread: &ThreadHints,
-    _text: &str,
     facts: &mut Facts,
     effects: &mut Effects,
 ) -> Verdict {
@@ -131,10 +131,10 @@ pub fn file_system(
             .get(&keys::thread(&envelope.brand, &envelope.channel, native))
     });
     let Some(id) = known.map(|reference| reference.conversation) else {
-        return Verdict::Pending;
+        return Verdict::Dead;
     };
     let Some(conversation) = facts.conversations.get_mut(&id) else {
-        return Verdict::Pending;
+        return Verdict::Dead;
     };
     conversation.last_seq += 1;
     let (seq, prev) = (conversation.last_seq, conversation.last_message);
@@ -271,7 +271,11 @@ fn open(
     let matter =
         (status.is_open() && has_open(writer.contact, None, facts)).then_some(record.message_id());
     let why = (status == Status::Queued).then(|| routing.why(record, status, policy));
-    for link in &links {
+    // A stranger's hint shows in the stranger's conversation only.
+    let mutual = links
+        .iter()
+        .filter(|link| link.reason != LinkReason::NotAParticipant);
+    for link in mutual {
         if let Some(other) = facts.conversations.get_mut(&link.conversation)
             && other.detail.links.len() < LINKS_MAX
         {

@@ -5,7 +5,7 @@ use connector_api::{Evidence, IdentityClaim, MessageSender};
 use crate::ids::{ContactId, ConversationId, IdSource, IdentityId};
 
 use super::Prepared;
-use super::effects::{Effects, EventType, Merge, NewEvent, NewIdentity, Suggestion};
+use super::effects::{Effects, Merge, NewIdentity, Suggestion};
 use super::explain::{Found, IdentityWhy};
 use super::facts::{Contact, Facts, Identity, IdentityKey, Link, LinkReason};
 
@@ -196,13 +196,6 @@ fn link(from: ContactId, into: ContactId, at: i64, facts: &mut Facts, effects: &
         contact.version += 1;
     }
     effects.merges.push(Merge { from, into, at });
-    effects.events.push(NewEvent {
-        kind: EventType::ContactMerged,
-        conversation: None,
-        message: None,
-        at,
-        detail: Some(serde_json::json!({ "from": from.0, "into": into.0, "by": "evidence" })),
-    });
     settle(into, facts, effects);
 }
 

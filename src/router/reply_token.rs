@@ -99,7 +99,7 @@ mod tests {
             let tokens = ReplyTokens::new(b"key");
             let token = tokens.mint(ConversationId(number));
             let found = connector_api::reply_token_candidates(&format!("Support+{}@Shop.Example", token.to_uppercase()));
-            prop_assert_eq!(&found, &[token.clone()]);
+            prop_assert_eq!(&found, std::slice::from_ref(&token));
             prop_assert_eq!(tokens.verify(&token), Some(ConversationId(number)));
         }
 

@@ -3,13 +3,13 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use connector_api::{ChannelId, Cursor, QueueId};
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::warn;
 
 use crate::dispatch::{Action, Actor};
@@ -42,6 +42,8 @@ const SCHEMA: &str = include_str!("sqlite/schema.sql");
 /// Reader connections: short queries on two cores.
 const READERS: usize = 3;
 const READER_WAIT_MS: u64 = 5_000;
+/// Pages that may be left to copy when the writer starts the log anew: some milliseconds.
+const RESTART_PAGES_MAX: i64 = 2_000;
 /// When the checkpointer starts copying the log, and where the log stands when intake refuses.
 const WAL_CHECKPOINT_BYTES: u64 = 32 * 1024 * 1024;
 pub const WAL_BYTES_MAX: u64 = 1024 * 1024 * 1024;
@@ -58,13 +60,54 @@ pub struct SqliteStore {
     names: Arc<Names>,
     state: Arc<WriterState>,
     queues: Vec<QueueId>,
+    /// Channels that can send, once the daemon has built them.
+    senders: OnceLock<Arc<[ChannelId]>>,
     key: Vec<u8>,
     checkpointing: Arc<AtomicBool>,
 }
 
 struct Readers {
     idle: Mutex<Vec<Connection>>,
-    free: Semaphore,
+    free: Arc<Semaphore>,
+}
+
+/// One reader, lent; dropping gives it back.
+struct Reader {
+    conn: Option<Connection>,
+    readers: Arc<Readers>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Reader {
+    fn take(readers: &Arc<Readers>, permit: OwnedSemaphorePermit) -> Result<Self> {
+        let conn = readers
+            .idle
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop();
+        Ok(Self {
+            conn,
+            readers: readers.clone(),
+            _permit: permit,
+        })
+    }
+
+    fn conn(&self) -> Result<&Connection> {
+        self.conn
+            .as_ref()
+            .ok_or_else(|| StoreError::Unavailable("no reader is free".to_owned()))
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        let mut idle = self
+            .readers
+            .idle
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        idle.extend(self.conn.take());
+    }
 }
 
 impl SqliteStore {
@@ -91,7 +134,7 @@ impl SqliteStore {
             .collect::<Result<Vec<_>>>()?;
         let readers = Arc::new(Readers {
             idle: Mutex::new(idle),
-            free: Semaphore::new(READERS),
+            free: Arc::new(Semaphore::new(READERS)),
         });
         let checkpointing = Arc::new(AtomicBool::new(true));
         start_checkpointer(path, state.clone(), Arc::downgrade(&checkpointing))?;
@@ -101,9 +144,19 @@ impl SqliteStore {
             names: known,
             state,
             queues: queues.to_vec(),
+            senders: OnceLock::new(),
             key,
             checkpointing,
         })
+    }
+
+    /// Says which channels can send: replies on others are refused, those that wait are settled.
+    pub async fn set_senders(&self, senders: Vec<ChannelId>, now: i64) -> Result<()> {
+        let senders: Arc<[ChannelId]> = senders.into();
+        let known = self.senders.get_or_init(|| senders).clone();
+        self.writer
+            .run(0, move |tx| outbox::refuse_unsendable(tx, &known, now))
+            .await
     }
 
     /// Random bytes of this installation: every other key is derived from them.
@@ -129,30 +182,12 @@ impl SqliteStore {
         &self,
         query: impl FnOnce(&Connection, &Names) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let readers = self.readers.clone();
         let names = self.names.clone();
-        let _permit = self
-            .readers
-            .free
-            .acquire()
-            .await
-            .map_err(|_| StoreError::Closed)?;
-        let done = tokio::task::spawn_blocking(move || {
-            let taken = readers
-                .idle
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .pop();
-            let conn =
-                taken.ok_or_else(|| StoreError::Unavailable("no reader is free".to_owned()))?;
-            let result = query(&conn, &names);
-            readers
-                .idle
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(conn);
-            result
-        });
+        let free = self.readers.free.clone().acquire_owned().await;
+        let reader = Reader::take(&self.readers, free.map_err(|_| StoreError::Closed)?)?;
+        // The reader goes with the work: a caller that leaves, or a query that panics, gives it
+        // back all the same.
+        let done = tokio::task::spawn_blocking(move || query(reader.conn()?, &names));
         done.await
             .map_err(|error| StoreError::Unavailable(format!("reading: {error}")))?
     }
@@ -163,7 +198,11 @@ impl StoreError {
         use rusqlite::ErrorCode as Code;
         match error.sqlite_error_code() {
             Some(
-                Code::DiskFull
+                Code::DatabaseCorrupt
+                | Code::NotADatabase
+                | Code::PermissionDenied
+                | Code::FileLockingProtocolFailed
+                | Code::DiskFull
                 | Code::DatabaseBusy
                 | Code::DatabaseLocked
                 | Code::CannotOpen
@@ -190,7 +229,7 @@ fn open_writing(path: &Path) -> Result<Connection> {
     conn.execute_batch(
         "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA secure_delete = FAST;
          PRAGMA wal_autocheckpoint = 0; PRAGMA cache_size = -32768; PRAGMA temp_store = MEMORY;
-         PRAGMA busy_timeout = 5000;",
+         PRAGMA busy_timeout = 5000; PRAGMA journal_size_limit = 33554432;",
     )?;
     conn.set_prepared_statement_cache_capacity(256);
     Ok(conn)
@@ -254,11 +293,11 @@ fn start_checkpointer(
 ) -> Result<()> {
     let conn = Connection::open(&path)?;
     conn.busy_timeout(Duration::ZERO)?;
-    let wal = path.with_extension("db-wal");
     let work = move || {
         while alive.strong_count() > 0 {
             std::thread::sleep(Duration::from_millis(200));
-            let bytes = std::fs::metadata(&wal).map_or(0, |file| file.len());
+            // What the log holds now; its file keeps its size when it is started anew.
+            let bytes = state.wal_bytes.load(Ordering::Acquire);
             metrics::gauge!("switchboard_wal_bytes").set(bytes as f64);
             state
                 .wal_full
@@ -270,11 +309,15 @@ fn start_checkpointer(
                 false => continue,
             };
             match copied {
-                Ok((in_log, copied)) if in_log > 0 && copied > 0 => {
+                // Little is left for the writer to copy when it starts the log anew.
+                Ok((in_log, copied)) if in_log - copied <= RESTART_PAGES_MAX => {
                     state.restart_wal.store(true, Ordering::Release);
                 }
                 Ok(_) => {}
-                Err(error) => warn!(%error, "checkpointing failed, trying again"),
+                Err(error) => {
+                    writer::end_on_failed_fsync(&error);
+                    warn!(%error, "checkpointing failed, trying again");
+                }
             }
         }
     };
@@ -393,9 +436,10 @@ impl Store for SqliteStore {
     }
 
     async fn reply(&self, reply: NewReply) -> Result<(StoredMessage, Conversation)> {
+        let senders = self.senders.get().cloned();
         self.writer
             .run(1, move |tx| {
-                let id = desk::reply(tx, &reply)?;
+                let id = desk::reply(tx, &reply, senders.as_deref())?;
                 written(tx, id)
             })
             .await

@@ -51,7 +51,9 @@ impl Routed {
             health: health.clone(),
         };
         let stop = CancellationToken::new();
-        (tokio::spawn(router.run(stop.clone())), stop, health)
+        let stopped = stop.clone();
+        let running = tokio::spawn(async move { router.run(stopped).await });
+        (running, stop, health)
     }
 
     /// Runs the loop until everything accepted was dealt with.

@@ -169,7 +169,11 @@ mod tests {
             format!("<{token}.msg_0190@shop.example>"),
             format!("SUPPORT+{upper}@SHOP.EXAMPLE"),
         ] {
-            assert_eq!(reply_token_candidates(&text), [token.clone()], "{text}");
+            assert_eq!(
+                reply_token_candidates(&text),
+                std::slice::from_ref(&token),
+                "{text}"
+            );
         }
         for text in [
             "",

@@ -5,6 +5,7 @@ mod cursor;
 mod link;
 mod session;
 mod sync;
+mod troubles;
 
 use std::sync::{Arc, Mutex};
 
@@ -12,7 +13,8 @@ use connector_api::{CancellationToken, Clock, Cursor, Intake, Result, StreamSour
 
 use crate::config::Settings;
 use crate::imap::session::Session;
-use crate::imap::sync::{Follower, Troubles};
+use crate::imap::sync::Follower;
+use crate::imap::troubles::Troubles;
 
 /// The stream source of one channel.
 pub(crate) struct Mailbox {
@@ -59,6 +61,7 @@ impl StreamSource for Mailbox {
             troubles: &self.troubles,
             intake: intake.as_ref(),
             session: &mut session,
+            has_given_up: false,
         };
         let followed = tokio::select! {
             biased;

@@ -91,7 +91,7 @@ fn read(raw: Bytes, bodiless: Option<Defect>, settings: &ParseSettings) -> Inbou
     let mut defects = walk.defects;
     defects.extend(people.defects.iter().cloned());
     defects.truncate(DEFECTS_MAX);
-    let event = event(&headers, &root, people, content, automatic);
+    let event = event(&headers, &root, people, content, automatic, &settings.own);
     InboundEvent {
         sent_at,
         automatic,
@@ -108,9 +108,10 @@ fn event(
     people: People,
     content: Content,
     automatic: Option<Automatic>,
+    own: &OwnAddresses,
 ) -> Event {
     let receipt = match automatic {
-        Some(Automatic::Bounce) => dsn::receipt(root, &content.text),
+        Some(Automatic::Bounce) => dsn::receipt(root, &content.text, own),
         Some(Automatic::ReadReceipt) => mdn::receipt(root),
         _ => None,
     };

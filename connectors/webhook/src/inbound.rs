@@ -94,7 +94,7 @@ fn parse_event(namespace: &Namespace, place: String, text: &str) -> Result<Inbou
         })?;
     let mut fields = Fields::new(place, map);
     let kind = fields.required_word("type")?;
-    let id = fields.required_word("id")?;
+    let id = fields.required_id("id")?;
     let dedupe_key = format!("{kind}:{id}");
     let mut defects = Vec::new();
     let mut extra = Map::new();
@@ -127,7 +127,7 @@ fn parse_event(namespace: &Namespace, place: String, text: &str) -> Result<Inbou
         },
         "receipt" => Event::Receipt {
             // A message we sent: our id, or the id that the receiver answered with.
-            target: fields.required_word("target")?,
+            target: fields.required_id("target")?,
             stage: stage(&mut fields)?,
             reason: fields.text("reason")?,
             recipient: None,
@@ -172,7 +172,7 @@ fn message(
         text: text.unwrap_or_default(),
         html,
         thread: ThreadHints {
-            native: fields.word("thread")?,
+            native: fields.id("thread")?,
             message_id: Some(dedupe_key.to_owned()),
             references: reply_to
                 .map(|id| format!("message:{id}"))
@@ -196,7 +196,7 @@ fn sender(
         address,
         evidence,
     };
-    let id = from.required_word("id")?;
+    let id = from.required_id("id")?;
     let mut identities = vec![claim(
         namespace.clone(),
         id,
@@ -305,7 +305,7 @@ fn attachment(item: &mut Fields, room: &mut usize) -> Result<Attachment> {
 
 /// The sending side names a message by its own id; events name it by its key.
 fn target_message(fields: &mut Fields) -> Result<String> {
-    Ok(format!("message:{}", fields.required_word("target")?))
+    Ok(format!("message:{}", fields.required_id("target")?))
 }
 
 fn stage(fields: &mut Fields) -> Result<DeliveryStage> {

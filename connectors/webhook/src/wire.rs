@@ -56,6 +56,22 @@ impl Fields {
         self.word(key)?.ok_or_else(|| self.error(key, "missing"))
     }
 
+    /// A word that is compared: two that look the same must be the same, so it has no format
+    /// characters (joiners, direction marks, soft hyphens) either.
+    pub fn id(&mut self, key: &str) -> Result<Option<String>> {
+        let id = self.word(key)?;
+        match id {
+            Some(id) if id.chars().any(is_format) => {
+                Err(self.error(key, "contains invisible format characters"))
+            }
+            id => Ok(id),
+        }
+    }
+
+    pub fn required_id(&mut self, key: &str) -> Result<String> {
+        self.id(key)?.ok_or_else(|| self.error(key, "missing"))
+    }
+
     pub fn flag(&mut self, key: &str) -> Result<bool> {
         match self.take(key) {
             None => Ok(false),
@@ -145,6 +161,17 @@ pub(crate) fn is_too_deep(body: &[u8]) -> bool {
         }
     }
     false
+}
+
+/// The general category Cf of Unicode 16, with the one unassigned character between (U+2065).
+fn is_format(c: char) -> bool {
+    matches!(c,
+        '\u{ad}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}'
+        | '\u{890}'..='\u{891}' | '\u{8e2}' | '\u{180e}' | '\u{200b}'..='\u{200f}'
+        | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
+        | '\u{fff9}'..='\u{fffb}' | '\u{110bd}' | '\u{110cd}' | '\u{13430}'..='\u{1343f}'
+        | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0001}'
+        | '\u{e0020}'..='\u{e007f}')
 }
 
 /// The kind of a JSON value. Errors name kinds, never values: a value may be a customer's text.

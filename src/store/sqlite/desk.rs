@@ -2,7 +2,7 @@
 
 use rusqlite::{OptionalExtension, params};
 
-use connector_api::{ChannelId, Namespace, QueueId};
+use connector_api::{Automatic, ChannelId, Namespace, QueueId};
 
 use crate::bus::{Content, decode};
 use crate::conversation::Status;
@@ -19,6 +19,8 @@ use super::writer::Tx;
 
 /// How many waiting rows are looked at for one that the actor may take.
 const CLAIM_LOOKAHEAD: i64 = 100;
+/// Messages back that are looked at for the one to answer.
+const ANSWERED_BACK_MAX: usize = 1_000;
 
 /// Gives the first of the queue to the actor, in the transaction that read it: two agents never
 /// get one conversation.
@@ -32,17 +34,29 @@ pub fn claim(
         return Err(Refusal::NotFound { what: "queue" }.into());
     }
     let number = tx.memory.names.id(queue.as_str());
-    let mut statement = tx.conn.prepare_cached(
-        "SELECT id FROM waiting WHERE queue = ?1 ORDER BY fit_class, rank, id LIMIT ?2",
-    )?;
+    let brands: Vec<String> = actor
+        .brands
+        .iter()
+        .map(|brand| tx.memory.names.id(brand.as_str()).to_string())
+        .collect();
+    let sql = match brands.is_empty() {
+        true => "SELECT id FROM waiting WHERE queue = ?1 ORDER BY fit_class, rank, id LIMIT ?2"
+            .to_owned(),
+        false => format!(
+            "SELECT waiting.id FROM waiting JOIN conversation ON conversation.id = waiting.id
+             WHERE waiting.queue = ?1 AND conversation.brand IN ({})
+             ORDER BY waiting.fit_class, waiting.rank, waiting.id LIMIT ?2",
+            brands.join(",")
+        ),
+    };
+    let mut statement = tx.conn.prepare_cached(&sql)?;
     let mut waiting = statement.query([number, CLAIM_LOOKAHEAD])?;
     while let Some(row) = waiting.next()? {
         let id = ConversationId(row.get(0)?);
         let Some(mut found) = conversation(tx.conn, &tx.memory.names, id)? else {
             continue;
         };
-        let own_brand = actor.brands.is_empty() || actor.brands.contains(&found.brand);
-        if found.status != Status::Queued || !own_brand {
+        if found.status != Status::Queued {
             continue;
         }
         let event = dispatch::claim(&mut found, actor)?;
@@ -88,7 +102,7 @@ pub fn act(
     Ok(found)
 }
 
-fn has_other_open(tx: &Tx<'_>, conversation: &Conversation) -> Result<bool, StoreError> {
+pub fn has_other_open(tx: &Tx<'_>, conversation: &Conversation) -> Result<bool, StoreError> {
     let mut statement = tx.conn.prepare_cached(
         "SELECT 1 FROM conversation WHERE contact = ?1 AND matter = 0 AND status < 8 AND id <> ?2",
     )?;
@@ -119,13 +133,22 @@ fn visible(
 }
 
 /// Accepts a reply: message, outbox row and the kept answer of its `Idempotency-Key`, at once.
-pub fn reply(tx: &mut Tx<'_>, reply: &NewReply) -> Result<MessageId, StoreError> {
+/// `senders` are the channels that can send; `None` where that is not known.
+pub fn reply(
+    tx: &mut Tx<'_>,
+    reply: &NewReply,
+    senders: Option<&[ChannelId]>,
+) -> Result<MessageId, StoreError> {
     if let Some(known) = kept_answer(tx, reply)? {
         return Ok(known);
     }
     let mut found = visible(tx, reply.conversation, &reply.actor, reply.version)?;
     dispatch::act(&mut found, &reply.actor, Action::Reply, reply.at)?;
     let (channel, to) = destination(tx, &found)?;
+    if senders.is_some_and(|senders| !senders.contains(&channel)) {
+        let reason = format!("the channel {channel} cannot send");
+        return Err(Refusal::NotAnswerable { reason }.into());
+    }
     let draft = Draft {
         text: reply.text.clone(),
         to: Some(to),
@@ -216,7 +239,10 @@ fn kept_answer(tx: &Tx<'_>, reply: &NewReply) -> Result<Option<MessageId>, Store
 /// Where an answer goes: to whoever wrote last, on the channel they wrote on.
 fn destination(tx: &Tx<'_>, found: &Conversation) -> Result<(ChannelId, Destination), StoreError> {
     let mut next = found.last_message;
-    while let Some(id) = next {
+    // What a machine wrote is answered only where no person wrote anything.
+    let mut machine = None;
+    for _ in 0..ANSWERED_BACK_MAX {
+        let Some(id) = next else { break };
         let row = tx
             .conn
             .prepare_cached(
@@ -240,13 +266,15 @@ fn destination(tx: &Tx<'_>, found: &Conversation) -> Result<(ChannelId, Destinat
         let Some((prev, author, channel, namespace, address, name, body)) = row else {
             break;
         };
+        let automatic = automatic_kind(body.as_deref());
         if let (Author::Customer, Some(namespace), Some(address)) = (author, namespace, address)
-            && is_answerable(body.as_deref())
+            && automatic != Some(Automatic::Bounce)
+            && (automatic.is_none() || machine.is_none())
         {
             let (references, thread) = outbox::thread_of(tx.conn, Some(id), channel)?;
             let (all, _) = outbox::thread_of(tx.conn, found.last_message, channel)?;
             let references = if all.is_empty() { references } else { all };
-            return Ok((
+            let found = (
                 named(&tx.memory.names, channel)?,
                 Destination {
                     namespace: Namespace::named(namespace),
@@ -256,9 +284,16 @@ fn destination(tx: &Tx<'_>, found: &Conversation) -> Result<(ChannelId, Destinat
                     subject: found.detail.subject.clone(),
                     references,
                 },
-            ));
+            );
+            if automatic.is_none() {
+                return Ok(found);
+            }
+            machine = Some(found);
         }
         next = prev.map(MessageId);
+    }
+    if let Some(found) = machine {
+        return Ok(found);
     }
     Err(Refusal::NotAnswerable {
         reason: "no customer's message to answer".to_owned(),
@@ -266,14 +301,11 @@ fn destination(tx: &Tx<'_>, found: &Conversation) -> Result<(ChannelId, Destinat
     .into())
 }
 
-/// A bounce or another machine's mail is not what an agent answers.
-fn is_answerable(body: Option<&[u8]>) -> bool {
+/// What kind of machine wrote a message, if one did.
+fn automatic_kind(body: Option<&[u8]>) -> Option<Automatic> {
     match body.map(decode) {
-        Some(Content::Envelope(envelope)) => !matches!(
-            envelope.event.automatic,
-            Some(connector_api::Automatic::Bounce)
-        ),
-        _ => true,
+        Some(Content::Envelope(envelope)) => envelope.event.automatic,
+        _ => None,
     }
 }
 

@@ -5,7 +5,8 @@ use rusqlite::{Connection, params};
 use crate::conversation::{Delivery, Status, rank};
 use crate::ids::ConversationId;
 use crate::router::effects::{
-    Acknowledgement, Author, Effects, Merge, NewChange, NewEvent, NewMessage, NewReference,
+    Acknowledgement, Author, Effects, EventType, Merge, NewChange, NewEvent, NewMessage,
+    NewReference,
 };
 use crate::router::facts::{Change, Conversation, Facts};
 use crate::store::{Destination, Draft, StoreError};
@@ -13,7 +14,7 @@ use crate::store::{Destination, Draft, StoreError};
 use super::facts::scope;
 use super::names::Names;
 use super::writer::{Memory, Tx};
-use super::{outbox, seen};
+use super::{operating, outbox, seen};
 
 /// Bits of `message.flags`.
 pub const FLAG_AUTOMATIC: i64 = 1;
@@ -31,7 +32,7 @@ pub fn write(
     let names = tx.memory.names.clone();
     write_contacts(conn, &names, facts, effects)?;
     for merge in &effects.merges {
-        write_merge(conn, *merge)?;
+        write_merge(tx, *merge)?;
     }
     let touched = effects
         .touched_conversations
@@ -73,6 +74,15 @@ pub fn write(
     }
     for acknowledgement in &effects.acknowledgements {
         write_acknowledgement(conn, &names, facts, acknowledgement)?;
+    }
+    for letter in &effects.dead {
+        operating::bury(
+            tx,
+            letter.record,
+            &letter.reason,
+            letter.attempts,
+            letter.at,
+        )?;
     }
     write_events(conn, tx.memory, &effects.events)
 }
@@ -131,8 +141,29 @@ fn write_contacts(
 }
 
 /// Everything of `from` becomes `into`'s. The conversations the router settled are written after.
-fn write_merge(conn: &Connection, merge: Merge) -> Result<(), StoreError> {
+/// The event keeps what moved and what it was, so that a merge can be undone.
+fn write_merge(tx: &mut Tx<'_>, merge: Merge) -> Result<(), StoreError> {
+    let conn = tx.conn;
     let pair = [merge.into.0, merge.from.0];
+    let moved = |sql: &str| -> Result<Vec<(i64, i64)>, StoreError> {
+        let mut statement = conn.prepare_cached(sql)?;
+        let rows = statement.query_map([merge.from.0], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    };
+    let identities = moved("SELECT id, contact FROM identity WHERE contact = ?1")?;
+    let conversations = moved("SELECT id, matter FROM conversation WHERE contact = ?1")?;
+    let event = NewEvent {
+        kind: EventType::ContactMerged,
+        conversation: None,
+        message: None,
+        at: merge.at,
+        detail: Some(serde_json::json!({
+            "from": merge.from.0, "into": merge.into.0, "by": "evidence",
+            "identities": identities.iter().map(|(id, _)| id).collect::<Vec<_>>(),
+            "conversations": conversations,
+        })),
+    };
+    write_events(conn, tx.memory, &[event])?;
     conn.prepare_cached("UPDATE identity SET contact = ?1 WHERE contact = ?2")?
         .execute(pair)?;
     // Of two open conversations without a matter one is about to get its own: until its row is

@@ -232,7 +232,12 @@ fn load_contact(
         return Ok(());
     };
     let mut known: HashMap<ConversationId, Conversation> = HashMap::new();
-    for (filter, rows_max) in [("status < 8", OPEN_MAX), ("status = 8", RESOLVED_MAX)] {
+    // The one without a matter is always among them: no second one may come to be.
+    for (filter, rows_max) in [
+        ("status < 8", OPEN_MAX),
+        ("status < 8 AND matter = 0", 1),
+        ("status = 8", RESOLVED_MAX),
+    ] {
         let sql = format!(
             "SELECT {CONVERSATION_COLUMNS} FROM conversation WHERE contact = ?1 AND {filter} ORDER BY id DESC LIMIT ?2"
         );

@@ -20,7 +20,7 @@ type Result<T> = std::result::Result<T, StoreError>;
 const PARKED: i64 = 0;
 const FILED: i64 = 1;
 /// Rows one sweep removes of each kind: a short transaction, the rest at the next sweep.
-const SWEEP_ROWS_MAX: i64 = 10_000;
+const SWEEP_ROWS_MAX: i64 = 2_000;
 
 pub fn cursor(conn: &Connection, channel: i64) -> Result<Option<Cursor>> {
     let text: Option<String> = conn
@@ -174,6 +174,10 @@ pub fn redrive(tx: &mut Tx<'_>, record: i64, policy: &Arc<Policy>, now: i64) -> 
         }
         None => return Err(StoreError::Poisoned("its bytes are gone".to_owned())),
     };
+    if !policy.channels.contains_key(&envelope.channel) {
+        let reason = format!("channel {} is not configured", envelope.channel);
+        return Err(StoreError::Poisoned(reason));
+    }
     let batch = [Prepared::new(record, envelope)];
     decide(tx, &batch, policy, now)?;
     Ok(true)
@@ -205,31 +209,22 @@ pub fn sweep(tx: &mut Tx<'_>, keep: &Retention, now: i64) -> Result<()> {
         [],
         |row| row.get(0),
     )?;
-    // Attachments go with the body that no message refers to: a redelivery brings its own.
-    for (table, column) in [("blob", "body"), ("body", "id")] {
-        conn.prepare_cached(&format!(
-            "DELETE FROM {table} WHERE {column} IN (
-                 SELECT log.record FROM log WHERE log.arrived_at < ?1 AND log.record <= ?2
-                 AND NOT EXISTS (SELECT 1 FROM message WHERE message.id = log.record)
-                 AND NOT EXISTS (SELECT 1 FROM change WHERE change.record = log.record)
-                 AND NOT EXISTS (SELECT 1 FROM dead_letter WHERE dead_letter.record = log.record AND state = 0)
-                 ORDER BY log.record LIMIT ?3)"
-        ))?
-        .execute([before(keep.bus), position, SWEEP_ROWS_MAX])?;
+    for record in due_log(conn, before(keep.bus), position)? {
+        let kept = "EXISTS (SELECT 1 FROM message WHERE id = ?1) OR EXISTS (SELECT 1 FROM change WHERE record = ?1)
+             OR EXISTS (SELECT 1 FROM dead_letter WHERE record = ?1 AND state = 0)
+             OR EXISTS (SELECT 1 FROM pending WHERE record = ?1)";
+        // Attachments go with the body that nothing refers to: a redelivery brings its own.
+        for (table, column) in [("blob", "body"), ("body", "id"), ("raw", "id")] {
+            let sql = format!("DELETE FROM {table} WHERE {column} = ?1 AND NOT ({kept})");
+            conn.prepare_cached(&sql)?.execute([record])?;
+        }
+        conn.prepare_cached("DELETE FROM log WHERE record = ?1")?
+            .execute([record])?;
     }
-    conn.prepare_cached(
-        "DELETE FROM log WHERE record IN (
-             SELECT record FROM log WHERE arrived_at < ?1 AND record <= ?2 ORDER BY record LIMIT ?3)",
-    )?
-    .execute([before(keep.bus), position, SWEEP_ROWS_MAX])?;
-    conn.prepare_cached(
-        "DELETE FROM raw WHERE id IN (
-             SELECT raw.id FROM raw LEFT JOIN message ON message.id = raw.id
-             WHERE coalesce(message.arrived_at, 0) < ?1 AND raw.id <= ?2 AND raw.sha256 IS NULL
-             AND NOT EXISTS (SELECT 1 FROM log WHERE log.record = raw.id AND log.arrived_at >= ?1)
-             ORDER BY raw.id LIMIT ?3)",
-    )?
-    .execute([before(keep.raw), position, SWEEP_ROWS_MAX])?;
+    for record in due_raw(conn, before(keep.raw))? {
+        conn.prepare_cached("DELETE FROM raw WHERE id = ?1")?
+            .execute([record])?;
+    }
     conn.prepare_cached(
         "DELETE FROM idempotency WHERE key IN (SELECT key FROM idempotency WHERE at < ?1 LIMIT ?2)",
     )?
@@ -237,4 +232,39 @@ pub fn sweep(tx: &mut Tx<'_>, keep: &Retention, now: i64) -> Result<()> {
     conn.prepare_cached("DELETE FROM acknowledged WHERE at < ?1")?
         .execute([before(crate::store::ACKNOWLEDGE_WINDOW)])?;
     Ok(())
+}
+
+/// Log entries past their time and decided. Arrival rises with the number, so looking stops at
+/// the first that is not due: nothing due costs one row.
+fn due_log(conn: &Connection, before: i64, position: i64) -> Result<Vec<i64>> {
+    let mut statement =
+        conn.prepare_cached("SELECT record, arrived_at FROM log ORDER BY record LIMIT ?1")?;
+    let mut rows = statement.query([SWEEP_ROWS_MAX])?;
+    let mut due = Vec::new();
+    while let Some(row) = rows.next()? {
+        let (record, arrived_at): (i64, i64) = (row.get(0)?, row.get(1)?);
+        if arrived_at >= before || record > position {
+            break;
+        }
+        due.push(record);
+    }
+    Ok(due)
+}
+
+/// Captured bytes past their time, by the arrival of their message; those without one go with
+/// their log entry.
+fn due_raw(conn: &Connection, before: i64) -> Result<Vec<i64>> {
+    let mut statement = conn.prepare_cached(
+        "SELECT raw.id, message.arrived_at FROM raw LEFT JOIN message ON message.id = raw.id ORDER BY raw.id LIMIT ?1",
+    )?;
+    let mut rows = statement.query([SWEEP_ROWS_MAX])?;
+    let mut due = Vec::new();
+    while let Some(row) = rows.next()? {
+        match row.get::<_, Option<i64>>(1)? {
+            Some(arrived_at) if arrived_at >= before => break,
+            Some(_) => due.push(row.get(0)?),
+            None => {}
+        }
+    }
+    Ok(due)
 }

@@ -131,6 +131,29 @@ pub fn deliver(
     Ok(())
 }
 
+/// Refuses what waits on a channel that cannot send (any more): it would wait for ever.
+pub fn refuse_unsendable(
+    tx: &mut Tx<'_>,
+    senders: &[ChannelId],
+    now: i64,
+) -> Result<(), StoreError> {
+    let mut statement = tx
+        .conn
+        .prepare_cached("SELECT id, channel FROM outbox WHERE state = ?1 ORDER BY id")?;
+    let rows = statement.query_map([OutboxState::Queued.code()], |row| {
+        Ok((MessageId(row.get(0)?), row.get::<_, i64>(1)?))
+    })?;
+    let queued: Vec<(MessageId, i64)> = rows.collect::<rusqlite::Result<_>>()?;
+    for (id, channel) in queued {
+        let name = tx.memory.names.name(channel);
+        if !senders.iter().any(|known| known.as_str() == name) {
+            let reason = format!("the channel {name} cannot send");
+            settle(tx, id, &Settlement::Refused { reason }, now)?;
+        }
+    }
+    Ok(())
+}
+
 /// Takes due rows and writes the attempt down, before the first byte leaves.
 pub fn lease(
     tx: &mut Tx<'_>,
@@ -146,6 +169,8 @@ pub fn lease(
          FROM outbox JOIN message ON message.id = outbox.id JOIN body ON body.id = outbox.id
          JOIN conversation ON conversation.id = outbox.conversation
          WHERE outbox.channel = ?1 AND outbox.state = ?2 AND outbox.next_at <= ?3
+         AND NOT EXISTS (SELECT 1 FROM outbox AS earlier WHERE earlier.conversation = outbox.conversation
+                         AND earlier.id < outbox.id AND earlier.state < 2)
          ORDER BY outbox.next_at, outbox.id LIMIT ?4",
     )?;
     let rows = statement.query_map(
@@ -218,14 +243,10 @@ pub fn settle(
                 deliver(conn, id, Delivery::Sent, None)?;
             }
             let channel: ChannelId = named(&tx.memory.names, channel)?;
-            name_sent(
-                tx,
-                id,
-                conversation_id,
-                &channel,
-                provider_ids,
-                namespace.as_ref(),
-            )?;
+            let namespace = namespace.as_ref();
+            if name_sent(tx, id, conversation_id, &channel, provider_ids, namespace)? {
+                return_to_person(tx, conversation_id, now)?;
+            }
         }
         Settlement::Refused { reason } if open => {
             deliver(conn, id, Delivery::Refused, Some(reason))?
@@ -270,10 +291,11 @@ fn name_sent(
     channel: &ChannelId,
     provider_ids: &[String],
     namespace: Option<&connector_api::Namespace>,
-) -> Result<(), StoreError> {
+) -> Result<Refused, StoreError> {
     let conn = tx.conn;
+    let mut refused = false;
     let Some(conversation) = conversation(conn, &tx.memory.names, conversation_id)? else {
-        return Ok(());
+        return Ok(refused);
     };
     let brand = &conversation.brand;
     for provider_id in provider_ids {
@@ -297,7 +319,7 @@ fn name_sent(
         for row in early {
             let (record, change) = row?;
             if let Change::Receipt { stage, reason } = &change {
-                receive(conn, id, *stage, reason.as_deref())?;
+                refused |= receive(conn, id, *stage, reason.as_deref())?;
             }
             conn.prepare_cached("INSERT OR IGNORE INTO change (record, message, change, at) VALUES (?1, ?2, ?3, ?4)")?
                 .execute(params![record, id.0, json(&change)?, conversation.last_inbound_at])?;
@@ -305,25 +327,28 @@ fn name_sent(
         conn.prepare_cached("DELETE FROM pending WHERE target = ?1")?
             .execute([sent.as_slice()])?;
     }
-    Ok(())
+    Ok(refused)
 }
+
+/// Whether a receipt said that the message was refused after all.
+type Refused = bool;
 
 fn receive(
     conn: &Connection,
     id: MessageId,
     stage: DeliveryStage,
     reason: Option<&str>,
-) -> Result<(), StoreError> {
+) -> Result<Refused, StoreError> {
     let now: Option<i64> = conn
         .prepare_cached("SELECT delivery FROM message WHERE id = ?1")?
         .query_row([id.0], |row| row.get(0))?;
-    if let Some(next) = now
+    let next = now
         .and_then(Delivery::from_code)
-        .and_then(|now| now.after_receipt(stage))
-    {
+        .and_then(|now| now.after_receipt(stage));
+    if let Some(next) = next {
         deliver(conn, id, next, reason)?;
     }
-    Ok(())
+    Ok(next == Some(Delivery::Refused))
 }
 
 /// An answer that did not certainly leave comes back to whoever wrote it.
@@ -332,15 +357,27 @@ fn return_to_person(tx: &mut Tx<'_>, id: ConversationId, now: i64) -> Result<(),
     let Some(mut conversation) = conversation(tx.conn, &tx.memory.names, id)? else {
         return Ok(());
     };
-    if conversation.status != Status::Pending {
-        return Ok(());
-    }
-    match conversation.assignee {
-        Some(_) => conversation.status = Status::Assigned,
-        None => {
+    match (conversation.status, &conversation.assignee) {
+        (Status::Pending, Some(_)) => conversation.status = Status::Assigned,
+        // Answered and resolved at once, as desks do: the customer still has no answer.
+        (Status::Pending | Status::Resolved, _) => {
+            if conversation.matter.is_none() && super::desk::has_other_open(tx, &conversation)? {
+                conversation.matter = Some(conversation.founding_message());
+            }
             conversation.status = Status::Queued;
+            conversation.assignee = None;
+            conversation.resolved_at = None;
             conversation.enqueued_at = now;
+            let event = NewEvent {
+                kind: EventType::ConversationQueued,
+                conversation: Some(id),
+                message: None,
+                at: now,
+                detail: None,
+            };
+            write_events(tx.conn, tx.memory, &[event])?;
         }
+        _ => return Ok(()),
     }
     conversation.version += 1;
     super::effects::write_conversation(tx.conn, &tx.memory.names, &conversation, false)

@@ -76,6 +76,7 @@ CREATE TABLE pending (
     target BLOB NOT NULL, record INTEGER NOT NULL, change TEXT NOT NULL, at INTEGER NOT NULL,
     PRIMARY KEY (target, record)
 ) WITHOUT ROWID;
+CREATE INDEX pending_record ON pending (record);
 CREATE TABLE reference (
     key BLOB PRIMARY KEY, conversation INTEGER NOT NULL, message INTEGER NOT NULL
 ) WITHOUT ROWID;
@@ -88,6 +89,7 @@ CREATE TABLE outbox (
     id INTEGER PRIMARY KEY, channel INTEGER NOT NULL, conversation INTEGER NOT NULL,
     state INTEGER NOT NULL, attempts INTEGER NOT NULL, next_at INTEGER NOT NULL, error TEXT
 );
+CREATE INDEX outbox_conversation ON outbox (conversation, id);
 CREATE INDEX outbox_due ON outbox (channel, state, next_at);
 CREATE TABLE acknowledged (key BLOB PRIMARY KEY, at INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE idempotency (

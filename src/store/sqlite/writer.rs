@@ -4,7 +4,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use rusqlite::Connection;
@@ -26,6 +26,8 @@ pub const COMMIT_GATHER_MAX: Duration = Duration::from_millis(20);
 pub const JOBS_WAITING_MAX: usize = 8192;
 /// A page of 4 KiB and its header in the log (SQLite file format, section 4.1).
 const WAL_FRAME_BYTES: u64 = 4096 + 24;
+/// How long the writer waits for a lock that only a foreign process can hold.
+const BUSY_WAIT: Duration = Duration::from_secs(5);
 /// Ids reserved at once: one small write per this many.
 const IDS_RESERVED: i64 = 10_000;
 
@@ -114,6 +116,8 @@ pub struct WriterState {
     pub restart_wal: AtomicBool,
     /// The log is at its cap: intake refuses until it is checkpointed.
     pub wal_full: AtomicBool,
+    /// What the log holds since it was last started anew.
+    pub wal_bytes: AtomicU64,
 }
 
 impl Writer {
@@ -208,7 +212,7 @@ struct WriterThread {
 
 impl WriterThread {
     fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
-        if let Err(error) = self.conn.wal_hook(Some(count_wal())) {
+        if let Err(error) = self.conn.wal_hook(Some(count_wal(self.state.clone()))) {
             warn!(%error, "counting what is written to the log is not possible");
         }
         while let Some(first) = jobs.blocking_recv() {
@@ -308,17 +312,8 @@ impl WriterThread {
         finish
     }
 
-    /// A failed fsync ends the process: the kernel may have dropped the pages, and the next fsync
-    /// would "succeed" without them (PostgreSQL's lesson of 2018).
     fn fail(&self, failure: &rusqlite::Error) -> StoreError {
-        let code = failure.sqlite_error().map(|error| error.extended_code);
-        if matches!(
-            code,
-            Some(ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC)
-        ) {
-            error!(error = %failure, "fsync failed, ending the process so that nothing unsafe is acknowledged");
-            std::process::abort();
-        }
+        end_on_failed_fsync(failure);
         StoreError::from_sqlite(failure)
     }
 
@@ -344,20 +339,42 @@ impl WriterThread {
         if !self.state.restart_wal.swap(false, Ordering::AcqRel) {
             return;
         }
-        // Busy readers make it return without effect; the checkpointer asks again.
-        let restarted = self
-            .conn
-            .query_row("PRAGMA wal_checkpoint(RESTART)", [], |row| {
-                row.get::<_, i64>(0)
-            });
-        if let Err(error) = restarted {
-            warn!(%error, "restarting the write-ahead log failed");
+        // A busy reader makes it return without effect at once; the checkpointer asks again.
+        let restarted = self.conn.busy_timeout(Duration::ZERO).and_then(|()| {
+            self.conn
+                .query_row("PRAGMA wal_checkpoint(RESTART)", [], |row| {
+                    row.get::<_, i64>(0)
+                })
+        });
+        match restarted {
+            Ok(0) => self.state.wal_bytes.store(0, Ordering::Release),
+            Ok(_) => {}
+            Err(error) => {
+                end_on_failed_fsync(&error);
+                warn!(%error, "restarting the write-ahead log failed");
+            }
+        }
+        if let Err(error) = self.conn.busy_timeout(BUSY_WAIT) {
+            warn!(%error, "setting the busy time-out failed");
         }
     }
 }
 
+/// A failed fsync ends the process, wherever it happens: the kernel may have dropped the pages,
+/// and the next fsync would "succeed" without them (PostgreSQL's lesson of 2018).
+pub fn end_on_failed_fsync(failure: &rusqlite::Error) {
+    let code = failure.sqlite_error().map(|error| error.extended_code);
+    if matches!(
+        code,
+        Some(ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC)
+    ) {
+        error!(error = %failure, "fsync failed, ending the process so that nothing unsafe is acknowledged");
+        std::process::abort();
+    }
+}
+
 /// Adds up what each commit wrote to the log; it starts anew when the log does.
-fn count_wal() -> impl FnMut(&mut Wal, i32) -> rusqlite::Result<()> {
+fn count_wal(state: Arc<WriterState>) -> impl FnMut(&mut Wal, i32) -> rusqlite::Result<()> {
     let mut before = 0;
     move |_, pages| {
         let written = if pages >= before {
@@ -366,6 +383,8 @@ fn count_wal() -> impl FnMut(&mut Wal, i32) -> rusqlite::Result<()> {
             pages
         };
         before = pages;
+        let held = u64::try_from(pages).unwrap_or(0) * WAL_FRAME_BYTES;
+        state.wal_bytes.store(held, Ordering::Release);
         let bytes = u64::try_from(written).unwrap_or(0) * WAL_FRAME_BYTES;
         metrics::counter!("switchboard_wal_bytes_total").increment(bytes);
         Ok(())

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::process::{Installation, chat, chat_config, json_of, sign};
+use super::process::{Installation, chat, chat_config, json_of, now, sign};
 use super::shop::Shop;
 use crate::peers::wait_until;
 
@@ -65,7 +65,7 @@ fn what_is_not_authentic_or_not_readable_is_refused_and_nothing_is_stored() {
     let daemon = Installation::start(&chat_config("http://127.0.0.1:9/none"));
     let token = daemon.token("ada");
     let body = chat("m-1", "cust-7", "Hello").to_string();
-    let now = jiff::Timestamp::now().as_second();
+    let now = now();
     let send = |channel: &str, timestamp: i64, signature: &str, body: &str| {
         let request = daemon.http.post(daemon.url(&format!("/hooks/{channel}")));
         let request = request

@@ -34,12 +34,17 @@ async fn a_stolen_token_joins_nothing_from_another_address() {
     check(
         [
             mail("ada@example.com", "Where is my order?").into(),
-            mail("eve@evil.example", "Send it to me instead.").token("#1").into(),
-            mail("mallory@evil.example", "And to me.").claimed().token("#1").into(),
+            mail("eve@evil.example", "Send it to me instead.")
+                .token("#1")
+                .into(),
+            mail("mallory@evil.example", "And to me.")
+                .claimed()
+                .token("#1")
+                .into(),
             chat("eve-7", "And here.").token("#1").into(),
         ],
         expect![[r#"
-            #1 queued frontline normal [ada@example.com dmarc] -> #2 not_a_participant -> #3 not_a_participant -> #4 not_a_participant
+            #1 queued frontline normal [ada@example.com dmarc]
               m1 ada@example.com: Where is my order? | 6 first_of_contact
             #2 queued frontline normal [eve@evil.example dmarc] -> #1 not_a_participant
               m2 eve@evil.example: Send it to me instead. | 6 not_a_participant, not by reply_token
@@ -53,20 +58,24 @@ async fn a_stolen_token_joins_nothing_from_another_address() {
 }
 
 #[tokio::test]
-async fn a_token_that_was_changed_or_made_elsewhere_names_nothing() {
+async fn a_token_without_our_mac_names_nothing_even_for_a_participants_address() {
     check(
         [
             mail("ada@example.com", "Where is my order?").into(),
-            HoursLater(200),
-            mail("ada@example.com", "Hello?")
-                .token("sbaaaaaaaaaaaaaaaaaaaaaaaaaa")
+            mail("ada@example.com", "A forged From with a forged token.")
+                .claimed()
+                .token("forged #1")
                 .into(),
+            HoursLater(200),
+            mail("ada@example.com", "Hello?").token("forged #1").into(),
         ],
         expect![[r#"
             #1 queued frontline normal [ada@example.com dmarc]
               m1 ada@example.com: Where is my order? | 6 first_of_contact
-            #2 queued own-matter frontline normal [ada@example.com dmarc]
-              m2 ada@example.com: Hello? | 6 nothing_within_window
+            #2 queued frontline normal [ada@example.com claimed]
+              m2 ada@example.com: A forged From with a forged token. | 6 first_of_contact
+            #3 queued own-matter frontline normal [ada@example.com dmarc]
+              m3 ada@example.com: Hello? | 6 nothing_within_window
         "#]],
     )
     .await;
@@ -145,13 +154,23 @@ async fn a_reference_to_our_answer_joins() {
 async fn a_bare_reference_joins_nothing_for_anybody_else() {
     check(
         [
-            mail("ada@example.com", "Where is my order?").message_id("a-1@x").into(),
-            mail("eve@evil.example", "A verified stranger.").refers_to("a-1@x").into(),
-            mail("mallory@evil.example", "A claimed stranger.").claimed().refers_to("a-1@x").into(),
-            mail("ada@example.com", "A forged From.").claimed().refers_to("a-1@x").into(),
+            mail("ada@example.com", "Where is my order?")
+                .message_id("a-1@x")
+                .into(),
+            mail("eve@evil.example", "A verified stranger.")
+                .refers_to("a-1@x")
+                .into(),
+            mail("mallory@evil.example", "A claimed stranger.")
+                .claimed()
+                .refers_to("a-1@x")
+                .into(),
+            mail("ada@example.com", "A forged From.")
+                .claimed()
+                .refers_to("a-1@x")
+                .into(),
         ],
         expect![[r#"
-            #1 queued frontline normal [ada@example.com dmarc] -> #2 not_a_participant -> #3 not_a_participant -> #4 not_a_participant
+            #1 queued frontline normal [ada@example.com dmarc]
               m1 ada@example.com: Where is my order? | 6 first_of_contact
             #2 queued frontline normal [eve@evil.example dmarc] -> #1 not_a_participant
               m2 eve@evil.example: A verified stranger. | 6 not_a_participant, not by reference
@@ -183,7 +202,7 @@ async fn a_claimed_sender_joins_its_own_conversation_by_reference() {
                 .into(),
         ],
         expect![[r#"
-            #1 queued frontline normal [ada@old-server.example claimed] -> #2 not_a_participant
+            #1 queued frontline normal [ada@old-server.example claimed]
               m1 ada@old-server.example: Where is my order? | 6 first_of_contact
               m2 ada@old-server.example: Any news? | 2 own_reference
             #2 queued frontline normal [mallory@evil.example claimed] -> #1 not_a_participant
@@ -280,7 +299,7 @@ async fn an_unverified_stranger_neither_joins_a_native_thread_nor_takes_it_over(
             chat("cust-7", "Are you there?").thread("t-1").into(),
         ],
         expect![[r#"
-            #1 queued frontline normal [cust-7 signed] -> #2 not_a_participant
+            #1 queued frontline normal [cust-7 signed]
               m1 cust-7: Hello, I have a question. | 6 first_of_contact
               m3 cust-7: Are you there? | 3 native_thread
             #2 queued frontline normal [eve-7 claimed] -> #1 not_a_participant

@@ -66,7 +66,13 @@ async fn a_refused_answer_comes_back_also_beside_a_newer_open_conversation() {
             mail("ada@example.com", "Something else.").into(),
             receipt("a-1@shop", Failed).into(),
         ],
-        expect![[""]],
+        expect![[r#"
+            #1 queued own-matter frontline normal [ada@example.com dmarc] -> #2 continues
+              m1 ada@example.com: Where is my order? | 6 first_of_contact
+              - @sue: to ada@example.com: On its way. | refused (mailbox full)
+            #2 queued frontline normal [ada@example.com dmarc] -> #1 continues
+              m2 ada@example.com: Something else. | 5 continues
+        "#]],
     )
     .await;
 }

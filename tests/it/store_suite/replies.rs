@@ -5,7 +5,7 @@ use std::sync::Arc;
 use connector_api::Automatic;
 use expect_test::expect;
 use switchboard::dispatch::Refusal;
-use switchboard::store::{NewReply, StoreError};
+use switchboard::store::{NewReply, Settlement, StoreError};
 
 use crate::support::{Backend, Desk, chat, echo, mail, supervisor};
 
@@ -30,26 +30,29 @@ pub async fn a_reply_goes_to_whoever_wrote_last_on_the_channel_they_wrote_on(
     desk.deliver([mail("ada@example.com", "Undeliverable.").automatic(Automatic::Bounce)])
         .await;
     desk.reply(1, "Not to the bounce's words.").await;
+    // One at a time: within a conversation, answers leave in the order they were written.
     let mut table = String::new();
-    for channel in ["support-mail", "shop-chat"] {
-        for leased in desk.lease(channel).await {
-            let to = leased.draft.to.unwrap();
-            let (thread, subject) = (
-                to.thread.as_deref().unwrap_or("-"),
-                to.subject.as_deref().unwrap_or("-"),
-            );
-            table += &format!(
-                "{channel} to {}: {} | thread {thread} | subject {subject} | references {}\n",
-                to.address,
-                leased.draft.text,
-                to.references.join(" ")
-            );
-        }
+    for channel in ["shop-chat", "support-mail", "support-mail"] {
+        let [leased] = &desk.lease(channel).await[..] else {
+            panic!("one reply is due on {channel}");
+        };
+        let to = leased.draft.to.as_ref().unwrap();
+        let thread = to.thread.as_deref().unwrap_or("-");
+        let subject = to.subject.as_deref().unwrap_or("-");
+        let references = to.references.join(" ");
+        table += &format!(
+            "{channel} to {}: {} | thread {thread} | subject {subject} | references {references}\n",
+            to.address, leased.draft.text
+        );
+        let refused = Settlement::Refused {
+            reason: "it does not matter here".to_owned(),
+        };
+        desk.settle(leased, refused).await;
     }
     expect![[r#"
+        shop-chat to cust-7: By chat. | thread t-1 | subject Order 17 | references 
         support-mail to ada@example.com: By mail again. | thread - | subject Order 17 | references a-1@x answer-1@shop a-2@x
         support-mail to ada@example.com: Not to the bounce's words. | thread - | subject Order 17 | references a-1@x answer-1@shop a-2@x
-        shop-chat to cust-7: By chat. | thread t-1 | subject Order 17 | references 
     "#]].assert_eq(&table);
 }
 

@@ -12,6 +12,7 @@ use switchboard::dispatch::{Action, Actor};
 use switchboard::ids::ConversationId;
 use switchboard::intake::Intake;
 use switchboard::router::facts::Conversation;
+use switchboard::router::reply_token::ReplyTokens;
 use switchboard::router::{Policy, Prepared, Verdict};
 use switchboard::store::{
     Leased, NewReply, Ownership, RouteCommit, Settlement, Store, StoreError, StoredMessage,
@@ -164,16 +165,21 @@ impl Desk {
         Ok(())
     }
 
-    /// Puts the token of conversation 1 where `#1` stands.
+    /// Puts the token of conversation 1 where `#1` stands, and for `forged #1` one that names it
+    /// under another installation's key.
     async fn mint_tokens(&self, said: &mut Said) {
         let Event::Message(message) = &mut said.event.event else {
             return;
         };
+        let elsewhere = ReplyTokens::new(b"another installation");
         for token in &mut message.thread.reply_tokens {
-            if let Some(number) = token.strip_prefix('#') {
-                *token = self
-                    .token(number.parse().expect("a conversation's number"))
-                    .await;
+            let (key, number) = match token.strip_prefix("forged ") {
+                Some(number) => (&elsewhere, number),
+                None => (&self.keys.reply_tokens, token.as_str()),
+            };
+            if let Some(number) = number.strip_prefix('#') {
+                let number = number.parse().expect("a conversation's number");
+                *token = key.mint(self.conversation(number).await.id);
             }
         }
     }
@@ -256,13 +262,6 @@ impl Desk {
     /// Some other hand decided everything.
     pub fn decided_elsewhere(&mut self) {
         self.undecided = 0;
-    }
-
-    /// The reply token that our answers in the `number`th conversation carry.
-    pub async fn token(&self, number: usize) -> String {
-        self.keys
-            .reply_tokens
-            .mint(self.conversation(number).await.id)
     }
 
     /// The `number`th conversation, counted from 1 in the order of opening.

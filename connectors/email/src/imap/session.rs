@@ -157,6 +157,16 @@ impl Session {
         Ok(listed)
     }
 
+    /// Mails in the mailbox, as last announced.
+    pub(crate) fn exists(&self) -> u32 {
+        self.exists
+    }
+
+    /// The server sent what cannot be read: nothing more comes over this connection.
+    pub(crate) fn is_confused(&self) -> bool {
+        self.is_confused
+    }
+
     /// Lists the last mails of the mailbox, at most `count`.
     pub(crate) async fn newest(&mut self, exists: u32, count: u32) -> Result<Vec<Listed>> {
         if exists == 0 {

@@ -1,15 +1,18 @@
 //! Following a mailbox: find the position, catch up in bounded batches, wait for news, repeat.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use connector_api::{Clock, Cursor, Defect, Error, InboundBatch, InboundEvent, Intake, Result};
+use connector_api::{
+    Bytes, Clock, Cursor, Defect, Error, InboundBatch, InboundEvent, Intake, Result,
+};
 use jiff::Timestamp;
 
 use crate::config::Settings;
 use crate::imap::cursor::{Backfill, Listed, Position, Verdict};
-use crate::imap::session::{LISTED_MAX, Selected, Session, Woken};
+use crate::imap::session::{Body, LISTED_MAX, Selected, Session, Woken};
+use crate::imap::troubles::{LOST_WEIGHT, REFUSED_WEIGHT, Trouble, Troubles, Witness};
 use crate::parse;
 
 /// Most mails in one batch.
@@ -28,6 +31,10 @@ const HEADERS_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// (RFC 2177 says 29).
 const IDLE_MAX: Duration = Duration::from_secs(9 * 60);
 
+/// Of how many of the newest mails some are asked for while another is refused.
+const WITNESSES_LISTED: u32 = 10;
+const WITNESSES_ASKED: usize = 3;
+
 /// One mail's event, by UID.
 type Fetched = (u32, InboundEvent);
 
@@ -37,6 +44,8 @@ pub(crate) struct Follower<'a> {
     pub(crate) troubles: &'a Mutex<Troubles>,
     pub(crate) intake: &'a dyn Intake,
     pub(crate) session: &'a mut Session,
+    /// A mail was filed without its body since the provider was last said to be heard.
+    pub(crate) has_given_up: bool,
 }
 
 impl Follower<'_> {
@@ -47,7 +56,10 @@ impl Follower<'_> {
         let mut uid_next = selected.uid_next;
         loop {
             self.catch_up(&mut position, uid_next.take()).await?;
-            self.intake.heard();
+            // Giving up is no news from the provider, and must not shorten the next pause.
+            if !std::mem::take(&mut self.has_given_up) {
+                self.intake.heard();
+            }
             self.wait().await?;
             // Without it a server need not show what is new (RFC 3501, section 6.1.2).
             self.session.noop().await?;
@@ -58,8 +70,7 @@ impl Follower<'_> {
         if let Some(cursor) = resume {
             let mut position = Position::read(&cursor)?;
             if position.follow_server(selected.uidvalidity, selected.uid_next) {
-                let mut troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
-                troubles.0.clear();
+                self.troubles().clear();
                 tracing::info!(
                     uidvalidity = selected.uidvalidity,
                     "the mailbox was renumbered, reading it again from the start"
@@ -153,11 +164,11 @@ impl Follower<'_> {
 
     /// How many of the next mails go together.
     fn batch_length(&self, wanted: &[(Listed, bool)]) -> usize {
-        let troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
+        let troubles = self.troubles();
         let mut bytes = 0u64;
         let mut length = 0;
         for (mail, _) in wanted.iter().take(BATCH_MAILS_MAX) {
-            let is_alone = self.is_too_large(mail) || troubles.of(mail.uid) > 0;
+            let is_alone = self.is_too_large(mail) || troubles.weight(mail.uid) > 0;
             bytes = bytes.saturating_add(mail.size_bytes);
             if length > 0 && (is_alone || bytes > BATCH_BYTES_MAX) {
                 break;
@@ -177,7 +188,10 @@ impl Follower<'_> {
     ) -> Result<Vec<InboundEvent>> {
         let mut events = match batch {
             [(mail, _)] => self.fetch_one(mail, uidvalidity).await?,
-            _ => self.fetch_whole(batch, uidvalidity).await?,
+            _ => {
+                let mails: Vec<Listed> = batch.iter().map(|(mail, _)| *mail).collect();
+                self.fetch_whole(&mails, uidvalidity).await?
+            }
         };
         for (uid, event) in &mut events {
             event.history = batch.iter().any(|(mail, old)| mail.uid == *uid && *old);
@@ -188,90 +202,141 @@ impl Follower<'_> {
     /// Fetches as much of one mail as its size and its past allow.
     async fn fetch_one(&mut self, mail: &Listed, uidvalidity: u32) -> Result<Vec<Fetched>> {
         let max = self.settings.parse.mail_bytes_max;
-        let defect = match self.trouble(mail.uid) {
-            Trouble::All => return Ok(vec![(mail.uid, unreadable(mail, uidvalidity))]),
+        let trouble = self.troubles().of(mail.uid);
+        let defect = match trouble {
+            Trouble::All => {
+                self.has_given_up = true;
+                return Ok(vec![(mail.uid, unreadable(mail, uidvalidity))]);
+            }
             Trouble::Bodies => Defect::new("unreadable_on_server", "only the headers can be had"),
             Trouble::None if mail.size_bytes > max => Defect::new(
                 "too_large",
                 format!("{} bytes, limit {max}", mail.size_bytes),
             ),
-            Trouble::None => return self.fetch_whole(&[(*mail, false)], uidvalidity).await,
+            Trouble::None => return self.fetch_whole(&[*mail], uidvalidity).await,
         };
+        let before = self.witness_before(&[*mail]).await;
         let answer = self.session.headers(mail.uid, HEADERS_BYTES_MAX).await;
-        let bodies = self.note(&[mail.uid], answer)?;
-        let read = |(uid, body)| match body {
-            Some(raw) => {
-                let settings = &self.settings.parse;
-                (
-                    uid,
-                    parse::parse_headers_only(raw, defect.clone(), settings),
-                )
-            }
-            None => (uid, unreadable(mail, uidvalidity)),
+        let bodies = self.note(&[*mail], answer, before).await?;
+        self.has_given_up |= trouble == Trouble::Bodies;
+        let read = |(uid, raw)| {
+            let settings = &self.settings.parse;
+            let parse = |raw| parse::parse_headers_only(raw, defect.clone(), settings);
+            (uid, parsed(mail, uidvalidity, raw, parse))
         };
         Ok(bodies.into_iter().map(read).collect())
     }
 
-    async fn fetch_whole(
-        &mut self,
-        batch: &[(Listed, bool)],
-        uidvalidity: u32,
-    ) -> Result<Vec<Fetched>> {
-        let uids: Vec<u32> = batch.iter().map(|(mail, _)| mail.uid).collect();
-        let sizes: u64 = batch.iter().map(|(mail, _)| mail.size_bytes).sum();
-        let budget = sizes
-            .saturating_add(self.settings.parse.mail_bytes_max)
-            .saturating_add(SIZE_SLACK_BYTES);
-        let answer = self.session.bodies(&uids, budget).await;
-        let bodies = self.note(&uids, answer)?;
+    async fn fetch_whole(&mut self, batch: &[Listed], uidvalidity: u32) -> Result<Vec<Fetched>> {
+        let uids: Vec<u32> = batch.iter().map(|mail| mail.uid).collect();
+        let sizes: u64 = batch.iter().map(|mail| mail.size_bytes).sum();
+        let before = self.witness_before(batch).await;
+        let answer = self.session.bodies(&uids, self.budget(sizes)).await;
+        let bodies = self.note(batch, answer, before).await?;
         let mut events = Vec::with_capacity(bodies.len());
-        for (mail, _) in batch {
-            // A mail deleted since it was listed is simply not answered; one answered without a
-            // body is there and cannot be read.
-            let Some((_, body)) = bodies.iter().find(|(uid, _)| *uid == mail.uid) else {
-                continue;
-            };
-            let event = match body {
-                Some(raw) => parse::parse(raw.clone(), &self.settings.parse),
-                None => unreadable(mail, uidvalidity),
-            };
-            events.push((mail.uid, event));
+        for mail in batch {
+            // A mail deleted since it was listed is simply not answered.
+            if let Some((_, raw)) = bodies.iter().find(|(uid, _)| *uid == mail.uid) {
+                let parse = |raw| parse::parse(raw, &self.settings.parse);
+                events.push((mail.uid, parsed(mail, uidvalidity, raw.clone(), parse)));
+            }
         }
         Ok(events)
     }
 
-    /// Counts a failed fetch against its mails, so that one that always fails stops nobody.
-    fn note<T>(&self, uids: &[u32], answer: Result<Option<T>>) -> Result<T> {
-        let mut troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
-        match answer {
-            Ok(Some(fetched)) => Ok(fetched),
-            Ok(None) => {
-                troubles.add(uids, REFUSED_WEIGHT);
-                Err(Error::unavailable(
-                    "the server refused to hand out a mail that it lists",
-                ))
+    /// The bytes that came for each mail, or an error that is counted against those which did not
+    /// come, so that one that always fails stops nobody.
+    async fn note(
+        &mut self,
+        asked: &[Listed],
+        answer: Result<Option<Vec<Body>>>,
+        before: Witness,
+    ) -> Result<Vec<(u32, Bytes)>> {
+        let (failed, weight, error) = match answer {
+            Ok(Some(bodies)) => {
+                let (read, failed) = split_read(asked, bodies);
+                if failed.is_empty() {
+                    return Ok(read);
+                }
+                (failed, REFUSED_WEIGHT, refused())
             }
-            Err(error) => {
-                troubles.add(uids, LOST_WEIGHT);
-                Err(error)
-            }
+            Ok(None) => (uids(asked), REFUSED_WEIGHT, refused()),
+            Err(error) => (uids(asked), LOST_WEIGHT, error),
+        };
+        let is_broken = weight == LOST_WEIGHT || self.session.is_confused();
+        let witness = match asked {
+            [mail] if !is_broken => self.witness(mail).await,
+            _ => before,
+        };
+        let now = self.clock.now().as_second();
+        let mut troubles = self.troubles();
+        for uid in failed {
+            troubles.add(uid, weight, witness, now);
         }
+        if let [mail] = asked
+            && is_broken
+        {
+            troubles.note_broken_link(mail.uid);
+        }
+        Err(error)
+    }
+
+    /// After a mail that breaks the connection nobody can be asked, so somebody is asked before.
+    async fn witness_before(&mut self, asked: &[Listed]) -> Witness {
+        match asked {
+            [mail] if self.troubles().breaks_link(mail.uid) => self.witness(mail).await,
+            _ => Witness::Silent,
+        }
+    }
+
+    /// Whether this connection hands out any mail but the refused one: only then is it the mail, and
+    /// not a server that hands out none.
+    async fn witness(&mut self, refused: &Listed) -> Witness {
+        let exists = self.session.exists();
+        let Ok(mut others) = self.session.newest(exists, WITNESSES_LISTED).await else {
+            return Witness::Silent;
+        };
+        others.retain(|other| other.uid != refused.uid && !self.is_too_large(other));
+        if others.is_empty() {
+            return Witness::Nobody;
+        }
+        others.sort_by_key(|other| (self.troubles().weight(other.uid), other.size_bytes));
+        for other in others.iter().take(WITNESSES_ASKED) {
+            let budget = self.budget(other.size_bytes);
+            let answer = self.session.bodies(&[other.uid], budget).await;
+            if let Ok(Some(bodies)) = answer {
+                let (read, failed) = split_read(&[*other], bodies);
+                match (read.is_empty(), failed.is_empty()) {
+                    (false, _) => return Witness::Read,
+                    // Deleted meanwhile.
+                    (true, true) => continue,
+                    (true, false) => {}
+                }
+            }
+            // Another one is asked first the next time.
+            let now = self.clock.now().as_second();
+            self.troubles()
+                .add(other.uid, LOST_WEIGHT, Witness::Silent, now);
+        }
+        Witness::Silent
     }
 
     fn forgive(&self, batch: &[(Listed, bool)]) {
-        let mut troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut troubles = self.troubles();
         for (mail, _) in batch {
-            troubles.0.remove(&mail.uid);
+            troubles.forgive(mail.uid);
         }
     }
 
-    fn trouble(&self, uid: u32) -> Trouble {
-        let troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
-        match troubles.of(uid) {
-            weight if weight >= GIVE_UP_WEIGHT => Trouble::All,
-            weight if weight >= HEADERS_WEIGHT => Trouble::Bodies,
-            _ => Trouble::None,
-        }
+    fn troubles(&self) -> MutexGuard<'_, Troubles> {
+        self.troubles.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the answer to a fetch of mails of so many bytes may take.
+    fn budget(&self, size_bytes: u64) -> u64 {
+        size_bytes
+            .saturating_add(self.settings.parse.mail_bytes_max)
+            .saturating_add(SIZE_SLACK_BYTES)
     }
 
     fn is_too_large(&self, mail: &Listed) -> bool {
@@ -305,45 +370,96 @@ impl Follower<'_> {
     }
 }
 
-/// A refusal says something about the mail; a lost link says little, unless it happens again and
-/// again with the same mail (a server that crashes on it).
-const REFUSED_WEIGHT: u32 = 5;
-const LOST_WEIGHT: u32 = 1;
-const HEADERS_WEIGHT: u32 = 10;
-const GIVE_UP_WEIGHT: u32 = 20;
-/// Most mails remembered as troublesome.
-const TROUBLES_MAX: usize = 1_000;
-
-/// How often fetching a mail failed since it last went well, by UID.
-#[derive(Debug, Default)]
-pub(crate) struct Troubles(HashMap<u32, u32>);
-
-#[derive(Debug, PartialEq, Eq)]
-enum Trouble {
-    None,
-    /// The body cannot be had; the headers may.
-    Bodies,
-    All,
-}
-
-impl Troubles {
-    fn of(&self, uid: u32) -> u32 {
-        self.0.get(&uid).copied().unwrap_or_default()
-    }
-
-    fn add(&mut self, uids: &[u32], weight: u32) {
-        for uid in uids {
-            if self.0.len() < TROUBLES_MAX || self.0.contains_key(uid) {
-                *self.0.entry(*uid).or_default() += weight;
-            }
-        }
-    }
-}
-
 /// A mail that is known to exist and nothing more.
 fn unreadable(mail: &Listed, uidvalidity: u32) -> InboundEvent {
     let key = format!("imap:{uidvalidity}:{}", mail.uid);
     let mut event = parse::unreadable(key, "the server lists the mail and does not hand it out");
     event.sent_at = mail.date.and_then(|date| Timestamp::from_second(date).ok());
     event
+}
+
+/// One mail's event. Its bytes are a stranger's: what no parser may do must not end the channel.
+fn parsed(
+    mail: &Listed,
+    uidvalidity: u32,
+    raw: Bytes,
+    parse: impl FnOnce(Bytes) -> InboundEvent,
+) -> InboundEvent {
+    let bytes = raw.clone();
+    catch_unwind(AssertUnwindSafe(|| parse(bytes))).unwrap_or_else(|_| {
+        tracing::error!(uidvalidity, uid = mail.uid, "the parser failed on a mail");
+        let mut event = unreadable(mail, uidvalidity);
+        event.defects = vec![Defect::new("parser_failed", "only the bytes are kept")];
+        event.raw = Some(raw);
+        event
+    })
+}
+
+/// What came with its bytes, and the UIDs that were answered without. An empty answer for a mail
+/// that has a size is none: the server could not read it.
+fn split_read(asked: &[Listed], bodies: Vec<Body>) -> (Vec<(u32, Bytes)>, Vec<u32>) {
+    let mut read = Vec::with_capacity(bodies.len());
+    let mut failed = Vec::new();
+    for (uid, body) in bodies {
+        let has_size = asked
+            .iter()
+            .any(|mail| mail.uid == uid && mail.size_bytes > 0);
+        match body {
+            Some(raw) if !(raw.is_empty() && has_size) => read.push((uid, raw)),
+            _ => failed.push(uid),
+        }
+    }
+    (read, failed)
+}
+
+fn refused() -> Error {
+    Error::unavailable("the server refused to hand out a mail that it lists")
+}
+
+fn uids(mails: &[Listed]) -> Vec<u32> {
+    mails.iter().map(|mail| mail.uid).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAIL: Listed = Listed {
+        uid: 4,
+        size_bytes: 12,
+        date: Some(1_700_000_000),
+    };
+
+    #[test]
+    fn a_parser_that_panics_leaves_an_event_with_the_bytes() {
+        let raw = Bytes::from_static(b"From: a@b\n\n");
+        let event = parsed(&MAIL, 7, raw.clone(), |_| panic!("a bug in the parser"));
+        assert_eq!(event.dedupe_key.as_str(), "imap:7:4");
+        assert_eq!(event.raw, Some(raw));
+        let codes: Vec<&str> = event.defects.iter().map(|one| one.code.as_str()).collect();
+        assert_eq!(codes, ["parser_failed"]);
+        assert_eq!(event.sent_at.map(Timestamp::as_second), MAIL.date);
+    }
+
+    #[test]
+    fn a_mail_answered_without_its_bytes_was_not_read() {
+        let empty = Listed {
+            uid: 5,
+            size_bytes: 0,
+            date: None,
+        };
+        for (body, is_read) in [
+            ((4, None), false),
+            ((4, Some(Bytes::new())), false),
+            ((4, Some(Bytes::from_static(b"x"))), true),
+            ((5, Some(Bytes::new())), true),
+        ] {
+            let (read, failed) = split_read(&[MAIL, empty], vec![body.clone()]);
+            assert_eq!(
+                (read.len(), failed.is_empty()),
+                (usize::from(is_read), is_read),
+                "{body:?}"
+            );
+        }
+    }
 }

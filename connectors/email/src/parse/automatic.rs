@@ -32,7 +32,8 @@ pub(crate) fn classify(root: &Part<'_>, author: &str, author_is_us: bool) -> Opt
     if is_bulk(headers) {
         return Some(Automatic::Bulk);
     }
-    (signs.null_sender || signs.role_sender).then_some(Automatic::Generated)
+    let is_machine = signs.null_sender || signs.role_sender || signs.may_be_auto_reply(headers);
+    is_machine.then_some(Automatic::Generated)
 }
 
 /// Whether the sender asks for no automatic answer. Ordinary Exchange mail says so, too: it is
@@ -177,7 +178,15 @@ impl Signs {
                 .as_deref()
                 .is_some_and(|keyword| keyword == "auto-replied")
             || matches!(self.precedence.as_str(), "auto_reply" | "auto-reply")
-            || (self.has_vacation_subject() && self.has_second_sign(headers))
+            || (self.null_sender && self.has_vacation_subject())
+    }
+
+    /// The subject of an auto-reply under an answer. People write such subjects, too, and Exchange
+    /// asks for no answer in the mail of everybody: this much only spares the acknowledgement, the
+    /// mail is queued like any other.
+    fn may_be_auto_reply(&self, headers: &Headers<'_>) -> bool {
+        let is_answer = headers.has("in-reply-to") || headers.has("references");
+        self.has_vacation_subject() && (is_answer || suppresses_answers(headers))
     }
 
     /// A hint only: people write about being out of office, too.
@@ -206,14 +215,6 @@ impl Signs {
             "自动回复",
         ];
         SUBJECTS.iter().any(|words| self.subject.starts_with(words))
-    }
-
-    fn has_second_sign(&self, headers: &Headers<'_>) -> bool {
-        self.null_sender
-            || self.role_sender
-            || suppresses_answers(headers)
-            || headers.has("in-reply-to")
-            || headers.has("references")
     }
 }
 
@@ -255,10 +256,24 @@ mod tests {
             ("List-Id: <list.example.org>", Bulk),
             ("Return-Path: <>", Generated),
             ("Return-Path: <>\nSubject: Out of office: Re: x", AutoReply),
-            ("Subject: Automatic reply: x\nIn-Reply-To: <a@b>", AutoReply),
+            (
+                "Subject: Automatic reply: x\nPrecedence: auto_reply",
+                AutoReply,
+            ),
+            // A subject is only words: enough for no acknowledgement, not for no queue.
+            ("Subject: Automatic reply: x\nIn-Reply-To: <a@b>", Generated),
+            ("Subject: Vacation rental\nReferences: <a@b>", Generated),
+            (
+                "Subject: Vacation rental\nX-Auto-Response-Suppress: All\nIn-Reply-To: <a@b>",
+                Generated,
+            ),
             (
                 "Subject: \u{81ea}\u{52d5}\u{8fd4}\u{4fe1}: x\nIn-Reply-To: <a@b>",
-                AutoReply,
+                Generated,
+            ),
+            (
+                "From: no-reply@example.org\nSubject: Out of office: x",
+                Generated,
             ),
             ("From: no-reply@example.org", Generated),
             ("From: MAILER-DAEMON@example.org", Bounce),

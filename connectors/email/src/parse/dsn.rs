@@ -4,7 +4,7 @@
 use connector_api::{DeliveryStage, Event, reply_token_candidates};
 
 use crate::parse::headers::Headers;
-use crate::parse::identity::normalise;
+use crate::parse::identity::{OwnAddresses, normalise};
 use crate::parse::limits::{BOUNCE_TEXT_BYTES_MAX, DSN_RECIPIENTS_MAX};
 use crate::parse::mime::Part;
 use crate::parse::threading::{message_id, message_ids};
@@ -21,10 +21,11 @@ struct Recipient {
     diagnostic: Option<String>,
 }
 
-/// The receipt that a bounce amounts to: its original Message-ID must have the shape of one of
-/// ours, and its action must settle something. A delay settles nothing: it stays a message.
-pub(crate) fn receipt(root: &Part<'_>, text: &str) -> Option<Event> {
-    let target = original_message_id(root, text)?;
+/// The receipt that a bounce amounts to: its original Message-ID must have a reply token and our
+/// domain, as every one of ours has, and its action must settle something. A delay settles nothing:
+/// it stays a message.
+pub(crate) fn receipt(root: &Part<'_>, text: &str, own: &OwnAddresses) -> Option<Event> {
+    let target = original_message_id(root, text, own)?;
     let recipients = recipients(root);
     let by_action = |action: &str| recipients.iter().find(|one| one.action == action);
     if let Some(failed) = by_action("failed") {
@@ -107,9 +108,10 @@ fn typed_address(fields: &Headers<'_>, name: &'static str) -> Option<String> {
     normalise(address)
 }
 
-/// The id of the mail that bounced, if it looks like one we gave: from the returned mail or its
+/// The id of the mail that bounced, if it is one that we could have given: from the returned mail or its
 /// headers, from the words of the bounce, from what the bounce refers to.
-fn original_message_id(root: &Part<'_>, text: &str) -> Option<String> {
+fn original_message_id(root: &Part<'_>, text: &str, own: &OwnAddresses) -> Option<String> {
+    let is_ours = |id: &str| own.has_domain_of(id) && !reply_token_candidates(id).is_empty();
     let types = [
         "message/rfc822",
         "text/rfc822-headers",
@@ -142,10 +144,6 @@ fn original_message_id(root: &Part<'_>, text: &str) -> Option<String> {
         .find(|id| is_ours(id))
 }
 
-fn is_ours(id: &str) -> bool {
-    !reply_token_candidates(id).is_empty()
-}
-
 fn failed_recipient(headers: &Headers<'_>) -> Option<String> {
     let field = headers.first("x-failed-recipients")?;
     let first = field.addresses().into_iter().next()?;
@@ -174,4 +172,44 @@ fn diagnostic_line(text: &str) -> Option<String> {
         .take(200)
         .find(|line| line.split_whitespace().any(is_code))
         .map(|line| line.trim().chars().take(REASON_CHARS_MAX).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::parse::mime::Walk;
+
+    fn check(id: &str, is_receipt: bool) {
+        let own = OwnAddresses::new(["support@Shop.example", "old@shop-before.example"]);
+        let report = format!(
+            "Content-Type: multipart/report; report-type=delivery-status; boundary=b\n\n--b\nContent-Type: message/delivery-status\n\nReporting-MTA: dns; mx.example.org\n\nFinal-Recipient: rfc822; ada@example.org\nAction: failed\nStatus: 5.1.1\n\n--b\nContent-Type: text/rfc822-headers\n\nMessage-ID: <{id}>\n\n--b--\n"
+        );
+        let in_words = format!("Your mail failed.\n\nMessage-ID: <{id}>\n");
+        let referring = format!("In-Reply-To: <{id}>\n\nYour mail failed.\n");
+        for (mail, text) in [
+            (report.as_str(), ""),
+            ("Subject: failure notice\n\n", in_words.as_str()),
+            (referring.as_str(), ""),
+        ] {
+            let (fields, body) = Headers::split(mail.as_bytes());
+            let root = Walk::default().tree(fields, body);
+            let target = match receipt(&root, text, &own) {
+                Some(Event::Receipt { target, .. }) => Some(target),
+                _ => None,
+            };
+            assert_eq!(target.as_deref(), is_receipt.then_some(id), "{mail}{text}");
+        }
+    }
+
+    #[test]
+    fn a_bounce_is_a_receipt_only_of_an_id_with_our_token_and_our_domain() {
+        let token = format!("sb{}", "k3".repeat(13));
+        check(&format!("{token}.msg_02@shop.example"), true);
+        check(&format!("{token}.msg_02@SHOP.example"), true);
+        check(&format!("{token}.msg_02@shop-before.example"), true);
+        check(&format!("{token}.msg_02@example.org"), false);
+        check(&format!("{token}.msg_02@mail.shop.example"), false);
+        check(&format!("shop.example.{token}@shop.example.org"), false);
+        check("typed-by-hand@shop.example", false);
+    }
 }

@@ -23,6 +23,13 @@ impl OwnAddresses {
         let bare = without_plus(&address.to_lowercase());
         self.0.iter().any(|own| without_plus(own) == bare)
     }
+
+    /// Whether the part after `@` of an address or a Message-ID is the domain of one of ours.
+    pub(crate) fn has_domain_of(&self, id: &str) -> bool {
+        let domain = |text: &str| text.rsplit_once('@').map(|(_, it)| it.to_lowercase());
+        let theirs = domain(id);
+        theirs.is_some() && self.0.iter().any(|own| domain(own) == theirs)
+    }
 }
 
 /// The people of one mail.

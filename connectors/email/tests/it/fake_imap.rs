@@ -56,6 +56,12 @@ pub struct Options {
     pub logins_refused: usize,
     /// Mails whose content is refused.
     pub refused_bodies: BTreeSet<u32>,
+    /// Its storage is down for as many fetches of bodies; it says so in words without a code.
+    pub outage_fetches: usize,
+    /// While it is, header blocks are refused, too; they may also come from an index.
+    pub outage_of_headers: bool,
+    /// As `outage_fetches`, but it says OK and answers empty bodies.
+    pub empty_fetches: usize,
     /// Mails that no listing shows yet.
     pub invisible: BTreeSet<u32>,
     /// Cuts the connection within the answer to as many fetches of content.
@@ -310,6 +316,20 @@ impl Connection {
             .filter(|(_, uid, _)| in_set(&set, *uid, last))
             .collect();
         let wants_content = command.contains("BODY.PEEK[]");
+        let is_down = {
+            let options = &mut self.shared.state().options;
+            let is_down = options.outage_fetches > 0;
+            options.outage_fetches = options.outage_fetches.saturating_sub(wants_content.into());
+            is_down && (wants_content || options.outage_of_headers && command.contains("BODY.PEEK"))
+        };
+        if is_down {
+            return self.say(&format!("{tag} NO Server unavailable")).await;
+        }
+        let mut wanted = wanted;
+        if wants_content && self.shared.state().options.empty_fetches > 0 {
+            self.shared.state().options.empty_fetches -= 1;
+            wanted.iter_mut().for_each(|(_, _, mail)| mail.raw.clear());
+        }
         for (number, uid, mail) in wanted {
             let is_refused = self.shared.state().options.refused_bodies.contains(&uid);
             if is_refused && wants_content {

@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use connector_api::{
-    BrandId, BuildContext, CancellationToken, Connector, Cursor, ErrorKind, Event, InboundEvent,
-    Result,
+    BrandId, BuildContext, CancellationToken, Connector, Cursor, ErrorKind, Event, InboundBatch,
+    InboundEvent, Intake, Result, async_trait,
 };
 use connector_testkit::{FakeProvider, FixedClock, LoopbackHttp, RecordingIntake, StaticSecrets};
 use serde_json::json;
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use crate::fake_imap::Options;
 use crate::fake_mail::FakeMail;
 
 /// A channel at work: run again from its cursor when it breaks, as the daemon does.
@@ -268,6 +270,119 @@ async fn a_mail_that_the_server_refuses_stops_nobody() {
         .collect();
     assert_eq!(codes, ["unreadable_on_server"]);
     channel.stop().await;
+}
+
+/// Its storage is down, then up again: every mail arrives as it is.
+async fn check_outage(change: impl FnOnce(&mut Options)) {
+    let fake = FakeMail::start().await;
+    let channel = Channel::open(&fake).await;
+    let cursor = channel.stop().await;
+    fake.imap.set(change);
+    for text in ["first", "second", "third"] {
+        fake.customer_says(text).await;
+    }
+    let channel = Channel::resume(&fake, cursor, "60s");
+    let events = channel.events(3).await;
+    assert_eq!(texts(&events), ["first", "second", "third"]);
+    for event in events {
+        assert_eq!(event.defects, [], "{:?}", event.event);
+    }
+    channel.stop().await;
+}
+
+#[tokio::test]
+async fn an_outage_of_the_servers_storage_spoils_no_mail() {
+    check_outage(|options| options.outage_fetches = 60).await;
+    check_outage(|options| {
+        options.outage_fetches = 60;
+        options.outage_of_headers = true;
+    })
+    .await;
+    check_outage(|options| options.empty_fetches = 60).await;
+}
+
+#[tokio::test]
+async fn the_only_mail_is_not_given_up_at_once() {
+    let fake = FakeMail::start().await;
+    let channel = Channel::open(&fake).await;
+    fake.imap.set(|options| options.outage_fetches = 60);
+    fake.customer_says("alone").await;
+    assert_eq!(texts(&channel.events(1).await), ["alone"]);
+    channel.stop().await;
+}
+
+/// Says what reaches the intake, and how often the server had been polled by then.
+struct Overheard {
+    inner: RecordingIntake,
+    fake: Arc<FakeMail>,
+    said: mpsc::UnboundedSender<(Option<usize>, usize)>,
+}
+
+impl Overheard {
+    fn say(&self, accepted: Option<usize>) {
+        let commands = self.fake.imap.commands();
+        let polls = commands.iter().filter(|one| one.contains("NOOP")).count();
+        self.said.send((accepted, polls)).unwrap();
+    }
+}
+
+#[async_trait]
+impl Intake for Overheard {
+    async fn accept(&self, batch: InboundBatch) -> Result<()> {
+        self.say(Some(batch.events.len()));
+        self.inner.accept(batch).await
+    }
+
+    fn heard(&self) {
+        self.say(None);
+    }
+}
+
+#[tokio::test]
+async fn a_mail_that_is_given_up_is_no_sign_of_life() {
+    let fake = Arc::new(FakeMail::start().await);
+    let channel = Channel::open(&fake).await;
+    fake.customer_says("fine").await;
+    channel.events(1).await;
+    let cursor = channel.stop().await;
+    fake.imap.set(|options| {
+        options.no_idle = true;
+        options.refused_bodies = [2].into();
+    });
+    fake.customer_says("poisoned").await;
+    let (said, mut overheard) = mpsc::unbounded_channel();
+    let intake = Arc::new(Overheard {
+        inner: RecordingIntake::resuming(cursor),
+        fake: Arc::clone(&fake),
+        said,
+    });
+    let connector = build(&fake, |config| config["poll_interval"] = json!("1s"));
+    let stop = CancellationToken::new();
+    let stopped = stop.clone();
+    let task = tokio::spawn(async move {
+        let source = connector.stream_source().unwrap();
+        loop {
+            let cursor = intake.inner.cursor();
+            let run = source.run(cursor, intake.clone(), stopped.clone());
+            if run.await.is_ok() {
+                return;
+            }
+        }
+    });
+    let given_up_at = loop {
+        match overheard.recv().await.unwrap() {
+            (Some(1), polls) => break polls,
+            (accepted, _) => assert_ne!(accepted, None, "heard although nothing came"),
+        }
+    };
+    let heard_at = loop {
+        if let (None, polls) = overheard.recv().await.unwrap() {
+            break polls;
+        }
+    };
+    assert!(heard_at > given_up_at, "heard before the next poll");
+    stop.cancel();
+    task.await.unwrap();
 }
 
 /// RFC822.SIZE is a guess on some servers; believing it must not cost memory.

@@ -57,6 +57,12 @@ fn every_refusal_names_its_place() {
         r#"{"type":"message","id":"1","from":{},"text":"hi"}"#,
         r#"{"type":"message","id":"1","from":{"id":"c"}}"#,
         r#"{"type":"message","id":"1","from":{"id":"c"},"text":["a secret"]}"#,
+        r#"{"type":"message","id":"a\u200bb"}"#,
+        r#"{"type":"message","id":"1","from":{"id":"ada\u00ad"},"text":"hi"}"#,
+        &message_with(r#""thread":"t\u202e1""#),
+        &message_with(r#""thread":"t\u00851""#),
+        r#"{"events":[{"type":"delete","id":"1","target":"\ufeffm-1"}]}"#,
+        r#"{"type":"receipt","id":"1","target":"m\u20601","stage":"read"}"#,
         &message_with(r#""sent_at":"yesterday""#),
         &message_with(r#""attachments":{}"#),
         &message_with(r#""attachments":["a.txt"]"#),
@@ -94,6 +100,12 @@ fn every_refusal_names_its_place() {
         from.id: missing
         text: missing, and there is no html and no attachment
         text: expected a string, found an array
+        id: contains invisible format characters
+        from.id: contains invisible format characters
+        thread: contains invisible format characters
+        thread: contains control characters
+        events[0].target: contains invisible format characters
+        target: contains invisible format characters
         sent_at: not a time with its offset (RFC 3339)
         attachments: expected an array, found an object
         attachments[0]: expected an object, found a string
