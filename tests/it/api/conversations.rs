@@ -86,125 +86,120 @@ async fn an_explanation_names_facts_and_rules_by_public_ids() {
         [order_mail().message_id("first@customer.example"), reference],
         "/v1/conversations/{id}/explain",
         expect![[r#"
-        {
-          "conversation": {
-            "assignee": null,
-            "brand": "main",
-            "channels": [
-              "support-mail"
-            ],
-            "contact_id": "con_1",
-            "enqueued_at": "2026-01-05T09:00:00.01Z",
-            "id": "cnv_2",
-            "labels": {
-              "intent": "delivery",
-              "language": "en"
-            },
-            "last_inbound_at": "2026-01-05T09:00:00.01Z",
-            "links": [
-              {
-                "conversation_id": "cnv_3",
-                "reason": "not_a_participant"
-              }
-            ],
-            "opened_at": "2026-01-05T09:00:00.01Z",
-            "participants": [
-              {
-                "address": "ada@customer.example",
-                "evidence": "verified",
-                "name": null,
-                "namespace": "email",
-                "role": "customer"
-              },
-              {
-                "address": "friend@customer.example",
-                "evidence": "claimed",
-                "name": null,
-                "namespace": "email",
-                "role": "cc"
-              }
-            ],
-            "priority": "normal",
-            "queue": "frontline",
-            "resolved_at": null,
-            "status": "queued",
-            "subject": "My order",
-            "tags": [],
-            "version": 2
-          },
-          "items": [
             {
-              "arrived_at": "2026-01-05T09:00:00.01Z",
-              "author": "customer",
-              "automatic": false,
-              "duplicate_of": null,
-              "explanation": {
-                "acknowledged": null,
-                "dedupe": {
-                  "decision": "first",
-                  "seen_as": null
+              "conversation": {
+                "assignee": null,
+                "brand": "main",
+                "channels": [
+                  "support-mail"
+                ],
+                "contact_id": "con_1",
+                "enqueued_at": "2026-01-05T09:00:00.01Z",
+                "id": "cnv_2",
+                "labels": {
+                  "intent": "delivery",
+                  "language": "en"
                 },
-                "identity": {
-                  "contact_id": "con_1",
-                  "evidence": "verified",
-                  "found": "new",
-                  "linked_contact_id": null,
-                  "method": "dmarc"
-                },
-                "join": {
-                  "reason": "first_of_contact",
-                  "refused": [],
-                  "rule": 6
-                },
-                "queue": {
-                  "channel": "support-mail",
-                  "priority": "normal",
-                  "queue": "frontline",
-                  "rule": null,
-                  "rules_version": "test",
-                  "status": "queued"
-                }
+                "last_inbound_at": "2026-01-05T09:00:00.01Z",
+                "links": [],
+                "opened_at": "2026-01-05T09:00:00.01Z",
+                "participants": [
+                  {
+                    "address": "ada@customer.example",
+                    "evidence": "verified",
+                    "name": null,
+                    "namespace": "email",
+                    "role": "customer"
+                  },
+                  {
+                    "address": "friend@customer.example",
+                    "evidence": "claimed",
+                    "name": null,
+                    "namespace": "email",
+                    "role": "cc"
+                  }
+                ],
+                "priority": "normal",
+                "queue": "frontline",
+                "resolved_at": null,
+                "status": "queued",
+                "subject": "My order",
+                "tags": [],
+                "version": 1
               },
-              "labels": {
-                "automatic": {
-                  "confidence": 1.0,
-                  "evidence": [],
-                  "value": "no"
-                },
-                "intent": {
-                  "confidence": 0.7,
-                  "evidence": [
-                    "where is my order"
-                  ],
-                  "value": "delivery"
-                },
-                "language": {
-                  "confidence": 0.95,
-                  "evidence": [],
-                  "value": "en"
-                },
-                "sentiment": {
-                  "confidence": 0.0,
-                  "evidence": [],
-                  "value": "unknown"
-                },
-                "spam": {
-                  "confidence": 0.0,
-                  "evidence": [],
-                  "value": "unknown"
-                },
-                "urgency": {
-                  "confidence": 0.0,
-                  "evidence": [],
-                  "value": "unknown"
+              "items": [
+                {
+                  "arrived_at": "2026-01-05T09:00:00.01Z",
+                  "author": "customer",
+                  "automatic": false,
+                  "duplicate_of": null,
+                  "explanation": {
+                    "acknowledged": null,
+                    "dedupe": {
+                      "decision": "first",
+                      "seen_as": null
+                    },
+                    "identity": {
+                      "contact_id": "con_1",
+                      "evidence": "verified",
+                      "found": "new",
+                      "linked_contact_id": null,
+                      "method": "dmarc"
+                    },
+                    "join": {
+                      "reason": "first_of_contact",
+                      "refused": [],
+                      "rule": 6
+                    },
+                    "queue": {
+                      "channel": "support-mail",
+                      "priority": "normal",
+                      "queue": "frontline",
+                      "rule": null,
+                      "rules_version": "test",
+                      "status": "queued"
+                    }
+                  },
+                  "labels": {
+                    "automatic": {
+                      "confidence": 1.0,
+                      "evidence": [],
+                      "value": "no"
+                    },
+                    "intent": {
+                      "confidence": 0.7,
+                      "evidence": [
+                        "where is my order"
+                      ],
+                      "value": "delivery"
+                    },
+                    "language": {
+                      "confidence": 0.95,
+                      "evidence": [],
+                      "value": "en"
+                    },
+                    "sentiment": {
+                      "confidence": 0.0,
+                      "evidence": [],
+                      "value": "unknown"
+                    },
+                    "spam": {
+                      "confidence": 0.0,
+                      "evidence": [],
+                      "value": "unknown"
+                    },
+                    "urgency": {
+                      "confidence": 0.0,
+                      "evidence": [],
+                      "value": "unknown"
+                    }
+                  },
+                  "message_id": "msg_3",
+                  "seq": 1
                 }
-              },
-              "message_id": "msg_4",
-              "seq": 1
-            }
-          ],
-          "next_cursor": null
-        }"#]],
+              ],
+              "next_cursor": null
+            }"#]],
     )
     .await;
 }

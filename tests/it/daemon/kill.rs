@@ -15,7 +15,7 @@ use crate::peers::{wait_for, wait_until};
 const CUSTOMERS: usize = 40;
 const SENDERS: usize = 4;
 
-/// 20 kills over 5,000 messages with `SWITCHBOARD_LONG=1`, as CI runs it.
+/// 20 kills over 5,000 messages with `SWITCHBOARD_LONG=1`.
 fn size() -> (usize, usize) {
     match std::env::var("SWITCHBOARD_LONG").is_ok_and(|value| value == "1") {
         true => (20, 5_000),

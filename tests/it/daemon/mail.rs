@@ -129,7 +129,7 @@ fn a_mail_is_claimed_answered_in_its_thread_and_the_customers_answer_joins() {
         "Re: Order 7",
         "kim-2",
         &headers,
-        "Thank you!\n\nOn Monday support wrote:\n> It leaves today.",
+        "Thank you!\n\nOn Mon, 5 Jan 2026 at 10:00, Support <support@shop.example> wrote:\n> It leaves today.",
     );
     postfix.send("kim@customer.example", &reply_to, &answer);
     wait_until("the answer to join", PATIENCE, || {

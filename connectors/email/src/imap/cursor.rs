@@ -31,6 +31,10 @@ pub(crate) struct Position {
     /// Date of the newest mail that was there before, in seconds; `None`: the mailbox was empty.
     #[serde(default)]
     old_until: Option<i64>,
+    /// Sizes of the old mails of that very second: dates are whole seconds, and a new mail of the
+    /// same second must not pass for an old one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    old_sizes: Vec<u64>,
     /// Old mails from this date on are imported as history.
     #[serde(default)]
     history_since: Option<i64>,
@@ -69,6 +73,7 @@ impl Position {
         backfill: Option<Backfill>,
     ) -> Self {
         let old_until = newest.iter().filter_map(|mail| mail.date).max();
+        let last = newest.iter().filter(|mail| mail.date == old_until);
         let mut position = Self {
             uidvalidity,
             next_uid: uid_next,
@@ -77,6 +82,7 @@ impl Position {
             // A mail dated in the future must not turn later mails into old ones; the server's
             // clock and ours need not agree to the minute.
             old_until: old_until.map(|date| date.min(now.saturating_add(CLOCK_SLACK_SECONDS))),
+            old_sizes: last.map(|mail| mail.size_bytes).collect(),
             history_since: None,
             was_reset: false,
         };
@@ -125,7 +131,8 @@ impl Position {
             return Verdict::Skip;
         }
         let is_old_by_date = || match (mail.date, self.old_until) {
-            (Some(date), Some(until)) => date <= until,
+            (Some(date), Some(until)) if date == until => self.old_sizes.contains(&mail.size_bytes),
+            (Some(date), Some(until)) => date < until,
             _ => false,
         };
         if mail.uid >= self.old_below && !(self.was_reset && is_old_by_date()) {
@@ -229,6 +236,25 @@ mod tests {
         assert_eq!(position.judge(&mail(101, 700)), Verdict::New);
         position.follow_server(8, None);
         assert_eq!(position.judge(&mail(1, 460)), Verdict::History);
+    }
+
+    #[test]
+    fn a_new_mail_of_the_same_second_as_the_newest_old_one_is_news_after_a_reset() {
+        let old = Listed {
+            uid: 1,
+            size_bytes: 500,
+            date: Some(900),
+        };
+        let mut position = Position::first(7, 2, &[old], 1_000, None);
+        assert!(position.follow_server(8, Some(3)));
+        let new = Listed {
+            uid: 1,
+            size_bytes: 501,
+            date: Some(900),
+        };
+        assert_eq!(position.judge(&new), Verdict::New);
+        let moved = Listed { uid: 2, ..old };
+        assert_eq!(position.judge(&moved), Verdict::Skip);
     }
 
     #[test]
