@@ -138,7 +138,9 @@ pub fn open_store(config: &Config, data_dir: &DataDir) -> Result<Arc<SqliteStore
         .map(|channel| channel.as_str().to_owned())
         .chain(brands)
         .collect();
-    let queues: Vec<QueueId> = config.queues.keys().cloned().collect();
+    let mut queues: Vec<QueueId> = config.queues.keys().cloned().collect();
+    // The first one adopts what waits in a queue that is gone.
+    queues.sort_by_key(|queue| queue.as_str() != QUEUE_DEFAULT);
     Ok(Arc::new(SqliteStore::open(
         &data_dir.path,
         &names,

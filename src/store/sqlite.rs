@@ -124,6 +124,7 @@ impl SqliteStore {
             .chain(queues.iter().map(|queue| queue.as_str().to_owned()))
             .collect();
         known.register(&conn, &all)?;
+        adopt_stranded(&conn, &known, queues)?;
         let key = installation_key(&conn)?;
         let memory = Memory::load(&conn, known.clone())?;
         let state = Arc::new(WriterState::default());
@@ -261,6 +262,40 @@ fn migrate(conn: &Connection) -> Result<()> {
             "the database has schema version {newer}, this build knows {SCHEMA_VERSION}: start the newer version"
         ))),
     }
+}
+
+/// Conversations that wait in a queue which is not declared any more wait in the first one: nobody
+/// could claim them otherwise.
+fn adopt_stranded(conn: &Connection, names: &Names, queues: &[QueueId]) -> Result<()> {
+    let declared: Vec<i64> = queues
+        .iter()
+        .map(|queue| names.id(queue.as_str()))
+        .collect();
+    let Some(adopting) = declared.first() else {
+        return Ok(());
+    };
+    let mut statement = conn.prepare(
+        "SELECT id, name FROM name WHERE EXISTS (SELECT 1 FROM waiting WHERE waiting.queue = name.id)",
+    )?;
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let used: Vec<(i64, String)> = rows.collect::<rusqlite::Result<_>>()?;
+    for (id, name) in used.iter().filter(|(id, _)| !declared.contains(id)) {
+        let moved = conn.unchecked_transaction()?;
+        let waiting = moved.execute(
+            "UPDATE waiting SET queue = ?1 WHERE queue = ?2",
+            [adopting, id],
+        )?;
+        moved.execute(
+            "UPDATE conversation SET queue = ?1, version = version + 1 WHERE status = ?2 AND queue = ?3",
+            [*adopting, crate::conversation::Status::Queued.code(), *id],
+        )?;
+        moved.commit()?;
+        let into = names.name(*adopting);
+        warn!(
+            "the queue {name} is not declared any more: {waiting} conversations wait in {into} now"
+        );
+    }
+    Ok(())
 }
 
 fn installation_key(conn: &Connection) -> Result<Vec<u8>> {

@@ -34,8 +34,6 @@ impl Installation {
     /// Writes the configuration; `{dir}` in it stands for the directory.
     pub fn new(config: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let config = config.replace("{dir}", &dir.path().display().to_string());
-        fs::write(dir.path().join("switchboard.toml"), config).unwrap();
         fs::write(dir.path().join("secret"), SECRET).unwrap();
         let http = Client::builder()
             .timeout(Duration::from_secs(70))
@@ -43,12 +41,19 @@ impl Installation {
             .unwrap();
         // One port over all restarts, as clients see it.
         let address = format!("127.0.0.1:{}", free_port());
-        Self {
+        let installation = Self {
             dir,
             child: Mutex::new(None),
             address,
             http,
-        }
+        };
+        installation.write_config(config);
+        installation
+    }
+
+    pub fn write_config(&self, config: &str) {
+        let config = config.replace("{dir}", &self.dir.path().display().to_string());
+        fs::write(self.config(), config).unwrap();
     }
 
     pub fn start(config: &str) -> Self {

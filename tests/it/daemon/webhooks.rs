@@ -152,6 +152,38 @@ fn a_second_daemon_on_the_same_directory_is_refused_and_a_terminated_one_ends_in
     assert_eq!(claimed["messages"][0]["text"], "Before the restart");
 }
 
+#[test]
+fn what_waits_in_a_queue_that_is_removed_from_the_configuration_can_still_be_claimed() {
+    let config = chat_config("http://127.0.0.1:9/none");
+    let with_old = config
+        .replace("[queues.frontline]", "[queues.frontline]\n[queues.old]")
+        .replace("queue = \"frontline\"", "queue = \"old\"");
+    let daemon = Installation::start(&with_old);
+    json_of(
+        daemon
+            .hook("shop-chat", &chat("m-1", "cust-7", "Hello"))
+            .unwrap(),
+    );
+    let token = daemon.token("ada");
+    wait_until(
+        "it to wait in the old queue",
+        super::process::PATIENCE,
+        || {
+            daemon
+                .get(&token, "/v1/queues")
+                .to_string()
+                .contains("\"waiting\":1")
+        },
+    );
+    assert!(daemon.terminate());
+    daemon.write_config(&config);
+    daemon.run();
+    let claimed = daemon
+        .claim(&token, "frontline")
+        .expect("it waits here now");
+    assert_eq!(claimed["queue"], "frontline");
+}
+
 /// The status line for a body that is announced and not sent: refused before it is read.
 fn announce(address: &str, bytes: usize) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
