@@ -27,7 +27,7 @@ use crate::http::Reqwest;
 use crate::ids::IdCodec;
 use crate::inbound::{self, Webhooks};
 use crate::intake::Intake;
-use crate::outbound::Lane;
+use crate::outbound::{self, Lane};
 use crate::router::Policy;
 use crate::router::policy::{ChannelPolicy, Joining, Rule};
 use crate::router::reply_token::ReplyTokens;
@@ -337,7 +337,7 @@ impl Daemon {
                 reply_tokens: keys.reply_tokens.clone(),
             });
             let token = stop.sending.clone();
-            let name = format!("outbound:{}", channel.id);
+            let name = outbound::health_name(&channel.id);
             let run = move |stop| {
                 let lane = lane.clone();
                 async move { lane.run(stop).await }

@@ -5,7 +5,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use connector_api::{CancellationToken, Clock, Error, ErrorKind, OutboundMessage, Recipient};
+use connector_api::{
+    CancellationToken, ChannelId, Clock, Error, ErrorKind, OutboundMessage, Recipient,
+};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use tracing::warn;
@@ -203,11 +205,15 @@ impl Lane {
     }
 
     fn note(&self, outcome: Option<State>) {
-        let name = format!("outbound:{}", self.channel.id);
         if let Some(state) = outcome {
-            self.health.set(&format!("channel:{name}"), state);
+            self.health.set(&health_name(&self.channel.id), state);
         }
     }
+}
+
+/// Under which name a lane's state is kept. A lane that is down does not make the daemon unready.
+pub fn health_name(channel: &ChannelId) -> String {
+    format!("channel:outbound:{channel}")
 }
 
 /// What a failed send says of the channel; `None` where only the message is to blame.

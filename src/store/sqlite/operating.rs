@@ -179,8 +179,11 @@ pub fn redrive(tx: &mut Tx<'_>, record: i64, policy: &Arc<Policy>, now: i64) -> 
         return Err(StoreError::Poisoned(reason));
     }
     let batch = [Prepared::new(record, envelope)];
-    decide(tx, &batch, policy, now)?;
-    Ok(true)
+    let effects = decide(tx, &batch, policy, now)?;
+    match effects.dead.first() {
+        Some(letter) => Err(StoreError::Poisoned(letter.reason.clone())),
+        None => Ok(true),
+    }
 }
 
 /// Loads facts, decides, writes effects: the router's step, inside a transaction.
