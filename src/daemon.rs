@@ -26,9 +26,10 @@ use crate::health::{Health, State};
 use crate::http::Reqwest;
 use crate::ids::IdCodec;
 use crate::inbound::{self, Webhooks};
-use crate::intake::Intake;
+use crate::intake::{Intake, IntakeKeys};
 use crate::outbound::{self, Lane};
 use crate::router::Policy;
+use crate::router::keys::DigestKey;
 use crate::router::policy::{ChannelPolicy, Joining, Rule};
 use crate::router::reply_token::ReplyTokens;
 use crate::store::sqlite::SqliteStore;
@@ -114,7 +115,7 @@ fn restrict(path: &Path) -> std::io::Result<()> {
 pub struct Keys {
     pub ids: IdCodec,
     pub reply_tokens: ReplyTokens,
-    pub record_key: hmac::Key,
+    pub intake: IntakeKeys,
 }
 
 impl Keys {
@@ -124,7 +125,10 @@ impl Keys {
         Self {
             ids: IdCodec::new(derive("public-ids").as_ref()),
             reply_tokens: ReplyTokens::new(derive("reply-tokens").as_ref()),
-            record_key: hmac::Key::new(hmac::HMAC_SHA256, derive("record-keys").as_ref()),
+            intake: IntakeKeys {
+                record: hmac::Key::new(hmac::HMAC_SHA256, derive("record-keys").as_ref()),
+                digest: DigestKey::new(derive("digests").as_ref()),
+            },
         }
     }
 }
@@ -281,7 +285,7 @@ impl Daemon {
             shared.clone(),
             blobs,
             clock.clone(),
-            keys.record_key.clone(),
+            keys.intake.clone(),
         ));
         recover_outbox(&store, &channels, clock.as_ref()).await?;
 

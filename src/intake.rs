@@ -16,7 +16,7 @@ use crate::channels::Channel;
 use crate::clock::micros;
 use crate::config::Vouch;
 use crate::normalise::normalise;
-use crate::router::keys;
+use crate::router::keys::{self, DigestKey};
 use crate::store::Store;
 
 /// Takes events of any channel onto the bus.
@@ -25,9 +25,16 @@ pub struct Intake {
     store: Arc<dyn Store>,
     blobs: Blobs,
     clock: Arc<dyn Clock>,
-    record_key: hmac::Key,
+    keys: IntakeKeys,
     /// When each channel last heard from its provider, in UTC microseconds.
     heard: Mutex<HashMap<ChannelId, i64>>,
+}
+
+/// Keys of the installation that what is taken in is hashed with.
+#[derive(Clone)]
+pub struct IntakeKeys {
+    pub record: hmac::Key,
+    pub digest: DigestKey,
 }
 
 impl Intake {
@@ -36,14 +43,14 @@ impl Intake {
         store: Arc<dyn Store>,
         blobs: Blobs,
         clock: Arc<dyn Clock>,
-        record_key: hmac::Key,
+        keys: IntakeKeys,
     ) -> Self {
         Self {
             bus,
             store,
             blobs,
             clock,
-            record_key,
+            keys,
             heard: Mutex::default(),
         }
     }
@@ -108,8 +115,8 @@ impl Intake {
     ) -> Result<NewRecord, BusError> {
         vouch(channel, &mut event);
         // Before any clean-up of ours, which may change from version to version.
-        let digest = keys::digest(&event);
-        let key = record_key(&self.record_key, &channel.brand, &channel.id, &event);
+        let digest = keys::digest(&self.keys.digest, &event);
+        let key = record_key(&self.keys.record, &channel.brand, &channel.id, &event);
         let normalised = normalise(&mut event);
         let not_kept = |error: std::io::Error| {
             BusError::Unavailable(format!("keeping an attachment: {error}"))

@@ -43,11 +43,17 @@ pub struct Prepared {
     pub envelope: Arc<Envelope>,
     pub key: Key16,
     pub labels: Labels,
+    /// [`keys::fingerprint`] of a message's text.
+    pub fingerprint: Option<u64>,
 }
 
 impl Prepared {
     /// Computes keys and labels; pure, and done outside of any transaction.
     pub fn new(offset: i64, envelope: Arc<Envelope>) -> Self {
+        let fingerprint = match &envelope.event.event {
+            Event::Message(message) | Event::Echo(message) => keys::fingerprint(&message.text),
+            _ => None,
+        };
         let labels = match &envelope.event.event {
             Event::Message(message) => {
                 let input = TriageInput {
@@ -70,6 +76,7 @@ impl Prepared {
             envelope,
             key,
             labels,
+            fingerprint,
         }
     }
 
@@ -87,6 +94,8 @@ impl Prepared {
 #[derive(Debug, Default, Clone)]
 pub struct Needs {
     pub seen: HashSet<Key16>,
+    /// Keys of events that others name: what an edit changes, what a message answers.
+    pub named: HashSet<Key16>,
     pub identities: HashSet<IdentityKey>,
     pub references: HashSet<Key16>,
     pub conversations: HashSet<ConversationId>,
@@ -105,12 +114,8 @@ pub fn needs(batch: &[Prepared], policy: &Policy) -> Needs {
             Event::Message(message) | Event::Echo(message) => {
                 needs_of_message(record, message, policy, &mut needs);
             }
-            Event::Edit { target, .. }
-            | Event::Delete { target }
-            | Event::Reaction { target, .. } => {
-                needs
-                    .seen
-                    .insert(keys::event(&envelope.brand, &envelope.channel, target));
+            Event::Edit { .. } | Event::Delete { .. } | Event::Reaction { .. } => {
+                needs.named.extend(change::target(record));
             }
             Event::Receipt { target, .. } => {
                 needs
@@ -142,13 +147,16 @@ fn needs_of_message(
             .identities
             .insert(identify::identity_key(record, claim));
     }
+    needs.named.extend(join::named_keys(record, message));
     if let Some(claim) = identify::writing_claim(&sender) {
         needs
             .references
             .extend(join::reference_keys(record, message, &claim.namespace));
-        needs
-            .acknowledged
-            .insert(keys::acknowledged(&record.envelope.channel, &claim.address));
+        let channel = policy.channels.get(&record.envelope.channel);
+        if channel.is_some_and(|channel| channel.acknowledge.is_some()) {
+            let key = keys::acknowledged(&record.envelope.channel, &claim.address);
+            needs.acknowledged.insert(key);
+        }
     }
     let tokens = &message.thread.reply_tokens;
     needs.conversations.extend(

@@ -14,7 +14,7 @@ use crate::bus::{Bus, BusError, Content, NewRecord, Record, RecordKey, decode};
 use crate::ids::IdSource;
 use crate::store::StoreError;
 use crate::store::sqlite::SqliteStore;
-use crate::store::sqlite::writer::Tx;
+use crate::store::sqlite::writer::{Fate, Tx};
 
 /// Undecided records above which intake refuses: a router that cannot keep up must not hide
 /// behind a growing log. About a minute of work.
@@ -101,6 +101,7 @@ impl LocalBus {
         let tail = self.tail.clone();
         let appended = self.store.writer().run_then(
             1,
+            Fate::Shared,
             move |tx| {
                 let id = tx.memory.next();
                 insert_body(tx, id, arrived_at, RecordKey(0), &body)?;
@@ -125,6 +126,7 @@ impl Bus for LocalBus {
         let tail = self.tail.clone();
         let appended = self.store.writer().run_then(
             records.len(),
+            Fate::Shared,
             move |tx| insert(tx, &records).map(|first| (first, records)),
             move |(first, records)| tail.push(*first, records),
         );

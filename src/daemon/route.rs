@@ -125,13 +125,13 @@ impl RouterLoop {
     /// Commits a batch; one that fails is halved until the record to blame stands alone.
     /// `ownership` keeps up with what is committed, also where a later part fails.
     async fn commit(&self, ownership: &mut Ownership, batch: Vec<Prepared>) -> Step {
-        let mut parts = vec![batch];
+        let mut parts = vec![Arc::new(batch)];
         while let Some(part) = parts.pop() {
             let alone = part.len() == 1;
             let offset = part.first().map_or(0, |first| first.offset);
             let commit = RouteCommit {
                 ownership: *ownership,
-                batch: Arc::new(part.clone()),
+                batch: part.clone(),
                 policy: self.policy.clone(),
                 now: micros(self.clock.now()),
             };
@@ -142,8 +142,8 @@ impl RouterLoop {
                 }
                 Err(StoreError::Poisoned(_)) if !alone => {
                     let (left, right) = part.split_at(part.len() / 2);
-                    parts.push(right.to_vec());
-                    parts.push(left.to_vec());
+                    parts.push(Arc::new(right.to_vec()));
+                    parts.push(Arc::new(left.to_vec()));
                 }
                 Err(StoreError::Poisoned(reason)) => {
                     warn!(
@@ -167,7 +167,7 @@ impl RouterLoop {
     async fn try_again(
         &self,
         ownership: &mut Ownership,
-        part: Vec<Prepared>,
+        part: Arc<Vec<Prepared>>,
         offset: i64,
         mut reason: String,
     ) -> Step {
@@ -179,7 +179,7 @@ impl RouterLoop {
             };
             let commit = RouteCommit {
                 ownership: *ownership,
-                batch: Arc::new(part.clone()),
+                batch: part.clone(),
                 policy: self.policy.clone(),
                 now: micros(self.clock.now()),
             };

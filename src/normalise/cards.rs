@@ -91,7 +91,8 @@ fn has_enough_digits(text: &str) -> bool {
     if ascii >= DIGITS_MIN {
         return true;
     }
-    if !bytes.iter().any(|&byte| byte >= 0xd9) {
+    // A dash or an apostrophe is no digit, and a text has few of them.
+    if ascii + bytes.iter().filter(|&&byte| byte >= 0xd9).count() < DIGITS_MIN {
         return false;
     }
     text.chars()

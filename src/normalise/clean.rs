@@ -68,20 +68,32 @@ fn is_plain(bytes: &[u8], lines: Lines) -> bool {
         let control = byte < 0x20 && (lines == Lines::Joined || (byte != b'\n' && byte != b'\t'));
         control || byte >= 0x7f
     };
-    let is_ascii = bytes.chunks(64).all(|chunk| {
-        !chunk
-            .iter()
-            .fold(false, |found, &byte| found | unusual(byte))
-    });
-    is_ascii || is_plain_unicode(bytes, lines)
-}
-
-/// The same for letters beyond ASCII, by their UTF-8 bytes; in doubt false.
-fn is_plain_unicode(bytes: &[u8], lines: Lines) -> bool {
     let mut rest = bytes;
     loop {
+        let plain = rest.chunks(32).take_while(|chunk| {
+            !chunk
+                .iter()
+                .fold(false, |found, &byte| found | unusual(byte))
+        });
+        let length: usize = plain.map(<[u8]>::len).sum();
+        let left = rest.split_at(length).1;
+        if left.is_empty() {
+            return true;
+        }
+        let Some(after) = after_plain_unicode(left, lines) else {
+            return false;
+        };
+        rest = after;
+    }
+}
+
+/// What follows the first 32 bytes or more of plain text, with letters beyond ASCII known by their
+/// UTF-8 bytes; in doubt none.
+fn after_plain_unicode(bytes: &[u8], lines: Lines) -> Option<&[u8]> {
+    let mut rest = bytes;
+    while bytes.len() - rest.len() < 32 {
         rest = match rest {
-            [] => return true,
+            [] => return Some(rest),
             [b'\n' | b'\t', rest @ ..] if lines == Lines::Kept => rest,
             [0x20..=0x7e, rest @ ..] => rest,
             // U+00A0 to U+00BF, without the soft hyphen.
@@ -95,9 +107,10 @@ fn is_plain_unicode(bytes: &[u8], lines: Lines) -> bool {
             [0xe4..=0xe9 | 0xeb..=0xec, _, _, rest @ ..] => rest,
             // Most emoji.
             [0xf0, 0x9f, 0x98..=0x99 | 0xa4..=0xa7, _, rest @ ..] => rest,
-            _ => return false,
+            _ => return None,
         };
     }
+    Some(rest)
 }
 
 fn rebuild(text: &str, lines: Lines, removed: &mut Removed) -> String {

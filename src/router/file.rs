@@ -17,7 +17,7 @@ use super::facts::{
     Role,
 };
 use super::identify::{Writer, identify};
-use super::join::join;
+use super::join::{join, names_by_key};
 use super::policy::Policy;
 use super::rules;
 use super::{Prepared, Verdict, change, enqueue, is_quiet, keys, sender_of, touch};
@@ -72,7 +72,7 @@ pub fn file(
     if !echo && !record.envelope.event.history {
         conversation.last_inbound_at = conversation.last_inbound_at.max(record.arrived_at());
     }
-    let duplicate_of = near_duplicate(conversation, record, message, policy);
+    let duplicate_of = near_duplicate(conversation, record, policy);
     touch(conversation, effects);
 
     let opened = joined.conversation.is_none();
@@ -387,14 +387,13 @@ fn take_part(
 fn near_duplicate(
     conversation: &mut Conversation,
     record: &Prepared,
-    message: &InboundMessage,
     policy: &Policy,
 ) -> Option<MessageId> {
     let at = record.arrived_at();
     let window = i64::try_from(policy.joining.duplicate_window.as_micros()).unwrap_or(i64::MAX);
     let recent = &mut conversation.detail.recent;
     recent.retain(|RecentText(_, _, seen_at)| at.saturating_sub(*seen_at) <= window);
-    let fingerprint = keys::fingerprint(&message.text)?;
+    let fingerprint = record.fingerprint?;
     let earlier = recent
         .iter()
         .find(|RecentText(known, _, _)| *known == fingerprint);
@@ -501,7 +500,9 @@ fn refer(
         conversation: id,
         message: record.message_id(),
     };
-    if let Some(name) = &message.thread.message_id {
+    if let Some(name) = &message.thread.message_id
+        && !names_by_key(record, message)
+    {
         let key = keys::message_id(&envelope.brand, &writer.claim.namespace, name);
         if let Entry::Vacant(free) = facts.references.entry(key) {
             free.insert(reference);

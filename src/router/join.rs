@@ -64,16 +64,32 @@ pub fn reference_keys(
     namespace: &Namespace,
 ) -> Vec<[u8; 16]> {
     let envelope = &record.envelope;
-    let mut wanted: Vec<_> = message
-        .thread
-        .references
-        .iter()
-        .map(|id| keys::message_id(&envelope.brand, namespace, id))
-        .collect();
+    let mut wanted = Vec::new();
+    if !names_by_key(record, message) {
+        let ids = message.thread.references.iter();
+        wanted.extend(ids.map(|id| keys::message_id(&envelope.brand, namespace, id)));
+    }
     if let Some(native) = &message.thread.native {
         wanted.push(keys::thread(&envelope.brand, &envelope.channel, native));
     }
     wanted
+}
+
+/// The keys of the events that `message` refers to, where its connector names messages by them.
+pub fn named_keys(record: &Prepared, message: &InboundMessage) -> Vec<[u8; 16]> {
+    let envelope = &record.envelope;
+    let ids = message.thread.references.iter();
+    let keys = ids.map(|id| keys::event(&envelope.brand, &envelope.channel, id));
+    match names_by_key(record, message) {
+        true => keys.collect(),
+        false => Vec::new(),
+    }
+}
+
+/// Whether messages of this kind are named by their dedupe keys: then the table of these finds
+/// them, and nothing more is kept.
+pub fn names_by_key(record: &Prepared, message: &InboundMessage) -> bool {
+    message.thread.message_id.as_deref() == Some(record.envelope.event.dedupe_key.as_str())
 }
 
 struct Scene<'a> {
@@ -152,12 +168,27 @@ impl<'a> Scene<'a> {
     }
 
     fn by_reference(&self) -> impl Iterator<Item = (&'a Conversation, Reference)> {
-        let namespace = &self.writer.claim.namespace;
-        self.message.thread.references.iter().filter_map(move |id| {
-            let key = keys::message_id(&self.record.envelope.brand, namespace, id);
-            let reference = *self.facts.references.get(&key)?;
+        let ids = self.message.thread.references.iter();
+        ids.filter_map(|id| {
+            let reference = self.reference(id)?;
             Some((self.conversation(reference.conversation)?, reference))
         })
+    }
+
+    /// The message that `id` names.
+    fn reference(&self, id: &str) -> Option<Reference> {
+        let envelope = &self.record.envelope;
+        if names_by_key(self.record, self.message) {
+            let key = keys::event(&envelope.brand, &envelope.channel, id);
+            let seen = self.facts.seen.get(&key)?.first()?;
+            let message = self.facts.messages.get(&seen.message)?;
+            return Some(Reference {
+                conversation: message.conversation,
+                message: message.id,
+            });
+        }
+        let key = keys::message_id(&envelope.brand, &self.writer.claim.namespace, id);
+        self.facts.references.get(&key).copied()
     }
 
     fn by_native_thread(&self) -> Option<&'a Conversation> {

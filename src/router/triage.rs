@@ -19,7 +19,7 @@ pub use tables::INTENTS;
 /// What a label says when nothing is clear enough.
 pub const UNKNOWN: &str = "unknown";
 /// Only so much of a text is read; what a message is about stands at its start.
-pub const TEXT_CHARS_MAX: usize = 2_000;
+pub const TEXT_BYTES_MAX: usize = 2_000;
 const EVIDENCE_MAX: usize = 4;
 
 /// What triage reads of a message.

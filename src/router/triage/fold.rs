@@ -1,67 +1,67 @@
 //! Folds text for matching: lower case, without diacritics, white space as single blanks.
 
-use super::TEXT_CHARS_MAX;
+use super::TEXT_BYTES_MAX;
 
 /// Stands between subject and text, so that no phrase spans them.
 const DIVIDER: &str = " | ";
 
 /// Subject and text as one folded line.
 pub fn fold(subject: &str, text: &str) -> String {
-    let mut out =
-        String::with_capacity(subject.len() + DIVIDER.len() + text.len().min(TEXT_CHARS_MAX * 2));
+    let mut out = Vec::with_capacity(subject.len() + DIVIDER.len() + text.len());
     push_folded(&mut out, subject);
-    out.push_str(DIVIDER);
+    out.extend_from_slice(DIVIDER.as_bytes());
     push_folded(&mut out, text);
-    out
+    String::from_utf8(out).unwrap_or_default()
 }
 
 /// One phrase, folded like the text it is looked for in.
 pub fn fold_phrase(phrase: &str) -> String {
-    let mut out = String::with_capacity(phrase.len());
+    let mut out = Vec::with_capacity(phrase.len());
     push_folded(&mut out, phrase);
-    out
+    String::from_utf8(out).unwrap_or_default()
 }
 
-fn push_folded(out: &mut String, text: &str) {
-    if text.is_ascii() {
-        return push_ascii(out, text);
-    }
-    for c in text.chars().take(TEXT_CHARS_MAX) {
-        match c {
-            'a'..='z' | '0'..='9' => out.push(c),
-            'A'..='Z' => out.push(c.to_ascii_lowercase()),
-            _ if c.is_whitespace() => {
-                if !out.ends_with(' ') {
-                    out.push(' ');
-                }
+/// Appends whole characters only, so `out` stays UTF-8.
+fn push_folded(out: &mut Vec<u8>, text: &str) {
+    let mut rest = text.split_at(text.floor_char_boundary(TEXT_BYTES_MAX)).0;
+    while !rest.is_empty() {
+        let beyond = rest.bytes().position(|byte| !byte.is_ascii());
+        let (ascii, after) = rest.split_at(beyond.unwrap_or(rest.len()));
+        push_ascii(out, ascii);
+        let mut chars = after.chars();
+        while let Some(c) = chars.as_str().chars().next().filter(|c| !c.is_ascii()) {
+            chars.next();
+            match c.is_whitespace() {
+                true => push_ascii(out, " "),
+                false => push_unmarked(out, c),
             }
-            _ if c.is_ascii() => out.push(c),
-            _ => push_unmarked(out, c),
         }
+        rest = chars.as_str();
     }
 }
 
-fn push_ascii(out: &mut String, text: &str) {
-    let text = text.get(..TEXT_CHARS_MAX).unwrap_or(text);
-    let mut words = text.split_ascii_whitespace();
-    if text.starts_with(|c: char| c.is_ascii_whitespace()) && !out.ends_with(' ') {
-        out.push(' ');
+/// Almost every text goes through here, so no letter costs a branch.
+fn push_ascii(out: &mut Vec<u8>, text: &str) {
+    let mut end = out.len();
+    let mut after_blank = out.last() == Some(&b' ');
+    out.resize(end + text.len(), 0);
+    for byte in text.bytes() {
+        let is_blank = byte.is_ascii_whitespace();
+        if let Some(place) = out.get_mut(end) {
+            *place = if is_blank {
+                b' '
+            } else {
+                byte.to_ascii_lowercase()
+            };
+        }
+        end += usize::from(!(is_blank && after_blank));
+        after_blank = is_blank;
     }
-    let from = out.len();
-    if let Some(first) = words.next() {
-        out.push_str(first);
-    }
-    for word in words {
-        out.push(' ');
-        out.push_str(word);
-    }
-    if let Some(added) = out.get_mut(from..) {
-        added.make_ascii_lowercase();
-    }
+    out.truncate(end);
 }
 
 /// Latin letters without their marks; text is composed (NFC) when it comes here.
-fn push_unmarked(out: &mut String, c: char) {
+fn push_unmarked(out: &mut Vec<u8>, c: char) {
     for c in c.to_lowercase() {
         let plain = match c {
             'à'..='å' | 'ā' | 'ă' | 'ą' | 'ǎ' => "a",
@@ -86,11 +86,11 @@ fn push_unmarked(out: &mut String, c: char) {
             '\u{2018}' | '\u{2019}' | '\u{2bc}' | '´' => "'",
             '\u{300}'..='\u{36f}' => "",
             _ => {
-                out.push(c);
+                out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
                 continue;
             }
         };
-        out.push_str(plain);
+        out.extend_from_slice(plain.as_bytes());
     }
 }
 

@@ -69,13 +69,8 @@ pub fn detect(subject: &str, text: &str) -> Label {
     static DETECTOR: LazyLock<Detector> = LazyLock::new(|| {
         Detector::with_allowlist(LANGUAGES.iter().map(|(lang, _)| *lang).collect())
     });
-    let words = words_of(text, subject);
-    let weight = |c: char| match c {
-        ' ' => 0,
-        '\u{2e80}'.. => DENSE_LETTER_WEIGHT,
-        _ => 1,
-    };
-    if words.chars().map(weight).sum::<usize>() < LETTERS_MIN {
+    let (words, weight) = words_of(text, subject);
+    if weight < LETTERS_MIN {
         return Label::default();
     }
     let votes = Votes::count(&words);
@@ -106,8 +101,10 @@ struct Votes([u32; COMMON_WORDS.len()]);
 
 impl Votes {
     fn count(words: &str) -> Self {
-        static LANGUAGES_OF: LazyLock<HashMap<&str, Vec<usize>>> = LazyLock::new(|| {
-            let mut languages: HashMap<&str, Vec<usize>> = HashMap::new();
+        // Only words of ours are keys, so the hash need not withstand an attacker's choice.
+        type Languages = HashMap<&'static str, Vec<usize>, foldhash::fast::FixedState>;
+        static LANGUAGES_OF: LazyLock<Languages> = LazyLock::new(|| {
+            let mut languages = Languages::default();
             for (at, (_, words)) in COMMON_WORDS.iter().enumerate() {
                 for word in words.split(' ') {
                     languages.entry(word).or_default().push(at);
@@ -160,13 +157,14 @@ fn percent(share: f64) -> u8 {
         .unwrap_or(0)
 }
 
-/// The words of text and subject in lower case, without those that hold digits, links or addresses.
-fn words_of(text: &str, subject: &str) -> String {
+/// The words of text and subject in lower case, without those that hold digits, links or addresses;
+/// and what their letters weigh together.
+fn words_of(text: &str, subject: &str) -> (String, usize) {
     let mut words = String::with_capacity(BYTES_MAX + 64);
+    let mut weight = 0;
     let is_word = |word: &&str| {
-        !word.contains(['@', '/'])
-            && !word.starts_with("www.")
-            && !word.contains(|c: char| c.is_ascii_digit())
+        let mut bytes = word.bytes();
+        bytes.all(|byte| !matches!(byte, b'@' | b'/' | b'0'..=b'9')) && !word.starts_with("www.")
     };
     for word in text
         .split_whitespace()
@@ -178,12 +176,18 @@ fn words_of(text: &str, subject: &str) -> String {
         }
         for c in word.chars().take(BYTES_MAX) {
             match c {
+                'a'..='z' | '\'' => words.push(c),
+                'A'..='Z' => words.push(c.to_ascii_lowercase()),
                 '\u{2019}' => words.push('\''),
-                _ if c.is_alphabetic() || c == '\'' => words.extend(c.to_lowercase()),
-                _ => {}
+                _ if c.is_alphabetic() => words.extend(c.to_lowercase()),
+                _ => continue,
             }
+            weight += match c {
+                '\u{2e80}'.. => DENSE_LETTER_WEIGHT,
+                _ => 1,
+            };
         }
         words.push(' ');
     }
-    words
+    (words, weight)
 }

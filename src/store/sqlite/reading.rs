@@ -18,7 +18,7 @@ use crate::store::{
 };
 
 use super::effects::{FLAG_AUTOMATIC, FLAG_CONFLICTING};
-use super::facts::{CONVERSATION_COLUMNS, conversation as find, conversation_of, from_json, named};
+use super::facts::{conversation as find, conversation_of, from_json, named, select_conversations};
 use super::names::Names;
 
 type Result<T> = std::result::Result<T, StoreError>;
@@ -54,7 +54,7 @@ pub fn conversations(
     if !actor.role.reads_messages() {
         return Ok(Vec::new());
     }
-    let mut sql = format!("SELECT {CONVERSATION_COLUMNS} FROM conversation WHERE id < ?");
+    let mut sql = select_conversations!("WHERE id < ?").to_owned();
     let mut values: Vec<rusqlite::types::Value> =
         vec![filter.before.map_or(i64::MAX, |before| before.0).into()];
     let mut and = |condition: &str, value: rusqlite::types::Value| {

@@ -13,6 +13,9 @@ const DAY_MICROS: i64 = 24 * 60 * 60 * 1_000_000;
 /// Days a pushed event is remembered: providers retry for up to seven (Meta), and a whole day of
 /// margin for the generation that is being written.
 pub const HORIZON_DAYS: i64 = 9;
+/// Days for which an edit, a deletion or an answer finds the message it names. Generations past
+/// the horizon are only looked into for these, which are few.
+pub const NAMED_DAYS: i64 = 90;
 
 /// The live generations, oldest first.
 pub fn generations(conn: &Connection) -> rusqlite::Result<Vec<i64>> {
@@ -32,10 +35,26 @@ pub fn generations(conn: &Connection) -> rusqlite::Result<Vec<i64>> {
     Ok(days)
 }
 
-/// Everything filed under `key`.
+/// Everything filed under `key` within the horizon of redeliveries.
 pub fn find(conn: &Connection, memory: &Memory, key: &Key16) -> rusqlite::Result<Vec<Seen>> {
+    find_within(conn, memory, key, HORIZON_DAYS)
+}
+
+/// Everything filed under `key` that can still be named.
+pub fn find_named(conn: &Connection, memory: &Memory, key: &Key16) -> rusqlite::Result<Vec<Seen>> {
+    find_within(conn, memory, key, NAMED_DAYS)
+}
+
+fn find_within(
+    conn: &Connection,
+    memory: &Memory,
+    key: &Key16,
+    days: i64,
+) -> rusqlite::Result<Vec<Seen>> {
     let mut found = Vec::new();
-    for day in memory.generations.iter().rev() {
+    let newest = memory.generations.last().copied().unwrap_or(0);
+    let live = memory.generations.iter().rev();
+    for day in live.take_while(|day| **day > newest - days) {
         probe(
             conn,
             &format!("SELECT digest, message FROM seen_{day} WHERE key = ?1"),
@@ -94,7 +113,7 @@ pub fn insert(
     Ok(())
 }
 
-/// The generation of `now`: made when its day begins, when also those past the horizon go. Time
+/// The generation of `now`: made when its day begins, when also those that nothing is looked up in any more go. Time
 /// that steps back writes into the newest one.
 fn generation(conn: &Connection, memory: &mut Memory, now: i64) -> rusqlite::Result<i64> {
     let day = now.div_euclid(DAY_MICROS);
@@ -111,7 +130,7 @@ fn generation(conn: &Connection, memory: &mut Memory, now: i64) -> rusqlite::Res
     let expired = memory
         .generations
         .iter()
-        .position(|live| *live > day - HORIZON_DAYS)
+        .position(|live| *live > day - NAMED_DAYS)
         .unwrap_or(0);
     for old in memory.generations.drain(..expired) {
         conn.execute_batch(&format!("DROP TABLE seen_{old}"))?;

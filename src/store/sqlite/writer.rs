@@ -5,7 +5,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 use rusqlite::ffi;
@@ -22,6 +22,9 @@ use super::names::Names;
 pub const COMMIT_MESSAGES_MAX: usize = 1000;
 /// How long a commit gathers at most, counted from its first job.
 pub const COMMIT_GATHER_MAX: Duration = Duration::from_millis(20);
+/// Commits begin at least so far apart. A lone job commits at once; under load the jobs of this
+/// long share one fsync, and the pages that all of them touch are written to the log once.
+const COMMIT_INTERVAL: Duration = Duration::from_millis(8);
 /// Jobs waiting for the writer; above this, callers wait, and intake refuses.
 pub const JOBS_WAITING_MAX: usize = 8192;
 /// A page of 4 KiB and its header in the log (SQLite file format, section 4.1).
@@ -95,11 +98,22 @@ type Finish = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
 enum Outcome {
     Keep(Finish),
-    Undo(Finish),
+    Undo(Finish, StoreError),
+}
+
+/// What a job's failure undoes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// Its own changes: it runs in a savepoint.
+    Alone,
+    /// The whole commit. For work that fails only when the database itself does; it is spared the
+    /// copies that a savepoint makes of every page.
+    Shared,
 }
 
 struct Job {
     messages: usize,
+    fate: Fate,
     work: Box<dyn FnOnce(&mut Tx<'_>) -> Outcome + Send>,
 }
 
@@ -148,7 +162,7 @@ impl Writer {
         messages: usize,
         work: impl FnOnce(&mut Tx<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        self.run_then(messages, work, |_| ()).await
+        self.run_then(messages, Fate::Alone, work, |_| ()).await
     }
 
     /// Like [`Self::run`]; `then` is called on the writer's thread right after the commit, in
@@ -156,6 +170,7 @@ impl Writer {
     pub async fn run_then<T: Send + 'static>(
         &self,
         messages: usize,
+        fate: Fate,
         work: impl FnOnce(&mut Tx<'_>) -> Result<T, StoreError> + Send + 'static,
         then: impl FnOnce(&T) + Send + 'static,
     ) -> Result<T, StoreError> {
@@ -167,7 +182,11 @@ impl Writer {
             outcome(work(tx), then, answer)
         });
         self.jobs
-            .send(Job { messages, work })
+            .send(Job {
+                messages,
+                fate,
+                work,
+            })
             .await
             .map_err(|_| StoreError::Closed)?;
         // The answer is dropped by a panic inside `work`, or with work that could not be begun.
@@ -200,7 +219,10 @@ fn outcome<T: Send + 'static>(
             }
             drop(answer.send(committed.map(|()| value)));
         })),
-        Err(error) => Outcome::Undo(Box::new(move |_| drop(answer.send(Err(error))))),
+        Err(error) => {
+            let reason = error.clone();
+            Outcome::Undo(Box::new(move |_| drop(answer.send(Err(error)))), reason)
+        }
     }
 }
 
@@ -211,12 +233,19 @@ struct WriterThread {
 }
 
 impl WriterThread {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "measures how long a commit gathers and takes"
+    )]
     fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
         if let Err(error) = self.conn.wal_hook(Some(count_wal(self.state.clone()))) {
             warn!(%error, "counting what is written to the log is not possible");
         }
+        let mut begun = Instant::now();
         while let Some(first) = jobs.blocking_recv() {
-            let finishes = self.commit(first, &mut jobs);
+            std::thread::sleep(COMMIT_INTERVAL.saturating_sub(begun.elapsed()));
+            begun = Instant::now();
+            let finishes = self.commit(first, begun, &mut jobs);
             for (finish, result) in finishes {
                 finish(result);
             }
@@ -224,18 +253,14 @@ impl WriterThread {
         }
     }
 
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "measures how long a commit gathers and takes"
-    )]
     fn commit(
         &mut self,
         first: Job,
+        started: Instant,
         jobs: &mut mpsc::Receiver<Job>,
     ) -> Vec<(Finish, Result<(), StoreError>)> {
-        let started = std::time::Instant::now();
         let mut finishes = Vec::new();
-        if let Err(error) = self.conn.execute_batch("BEGIN IMMEDIATE") {
+        if let Err(error) = execute(&self.conn, "BEGIN IMMEDIATE") {
             let unavailable = self.fail(&error);
             warn!(error = %unavailable, "beginning a transaction failed");
             drop(first);
@@ -243,9 +268,20 @@ impl WriterThread {
         }
         let mut messages = 0;
         let mut next = Some(first);
+        let mut failed = None;
         while let Some(job) = next {
             messages += job.messages;
-            finishes.push(self.work(job));
+            match job.fate {
+                Fate::Alone => finishes.push(self.work(job)),
+                Fate::Shared => match self.work_bare(job) {
+                    (finish, None) => finishes.push(finish),
+                    (finish, error) => {
+                        finishes.push(finish);
+                        failed = error;
+                        break;
+                    }
+                },
+            }
             let full = messages >= COMMIT_MESSAGES_MAX || started.elapsed() >= COMMIT_GATHER_MAX;
             // A full disk ends the transaction under its jobs: no more of them may run outside of one.
             next = if full || self.conn.is_autocommit() {
@@ -255,15 +291,16 @@ impl WriterThread {
             };
         }
         let gathered = started.elapsed();
-        let committed = match self.conn.is_autocommit() {
-            true => Err(StoreError::Unavailable(
+        let committed = match (failed, self.conn.is_autocommit()) {
+            (Some(error), _) => Err(error),
+            (None, true) => Err(StoreError::Unavailable(
                 "the database undid the transaction".to_owned(),
             )),
-            false => {
+            (None, false) => {
                 let committed = self
                     .memory
                     .reserve_ids(&self.conn)
-                    .and_then(|()| self.conn.execute_batch("COMMIT"));
+                    .and_then(|()| execute(&self.conn, "COMMIT"));
                 committed.map_err(|error| self.fail(&error))
             }
         };
@@ -282,8 +319,11 @@ impl WriterThread {
     /// One job in a savepoint of its own.
     fn work(&mut self, job: Job) -> Finish {
         let conn = &self.conn;
-        let undone = |conn: &Connection| conn.execute_batch("ROLLBACK TO job; RELEASE job");
-        if let Err(error) = conn.execute_batch("SAVEPOINT job") {
+        let undone = |conn: &Connection| {
+            execute(conn, "ROLLBACK TO job")?;
+            execute(conn, "RELEASE job")
+        };
+        if let Err(error) = execute(conn, "SAVEPOINT job") {
             warn!(%error, "opening a savepoint failed");
         }
         let (seq, generations) = (self.memory.next_seq, self.memory.generations.clone());
@@ -293,12 +333,12 @@ impl WriterThread {
         };
         let result = catch_unwind(AssertUnwindSafe(|| (job.work)(&mut tx)));
         let (ended, finish) = match result {
-            Ok(Outcome::Keep(finish)) => (conn.execute_batch("RELEASE job"), finish),
+            Ok(Outcome::Keep(finish)) => (execute(conn, "RELEASE job"), finish),
             undo => {
                 // What mirrors rows goes back with them; ids handed out are merely not used.
                 self.memory.next_seq = seq;
                 self.memory.generations = generations;
-                let finish = if let Ok(Outcome::Undo(finish)) = undo {
+                let finish = if let Ok(Outcome::Undo(finish, _)) = undo {
                     finish
                 } else {
                     Box::new(|_| ())
@@ -312,6 +352,25 @@ impl WriterThread {
         finish
     }
 
+    /// One job without a savepoint; its failure, if any, is the whole commit's.
+    fn work_bare(&mut self, job: Job) -> (Finish, Option<StoreError>) {
+        let mut tx = Tx {
+            conn: &self.conn,
+            memory: &mut self.memory,
+        };
+        match catch_unwind(AssertUnwindSafe(|| (job.work)(&mut tx))) {
+            Ok(Outcome::Keep(finish)) => (finish, None),
+            Ok(Outcome::Undo(finish, error)) => {
+                let reason = format!("another job of the same commit failed: {error}");
+                (finish, Some(StoreError::Unavailable(reason)))
+            }
+            Err(_) => {
+                let reason = "another job of the same commit panicked".to_owned();
+                (Box::new(|_| ()), Some(StoreError::Unavailable(reason)))
+            }
+        }
+    }
+
     fn fail(&self, failure: &rusqlite::Error) -> StoreError {
         end_on_failed_fsync(failure);
         StoreError::from_sqlite(failure)
@@ -319,7 +378,7 @@ impl WriterThread {
 
     fn roll_back(&mut self) {
         if !self.conn.is_autocommit()
-            && let Err(error) = self.conn.execute_batch("ROLLBACK")
+            && let Err(error) = execute(&self.conn, "ROLLBACK")
         {
             warn!(%error, "rolling back failed");
         }
@@ -358,6 +417,11 @@ impl WriterThread {
             warn!(%error, "setting the busy time-out failed");
         }
     }
+}
+
+/// Runs a statement that is prepared once.
+fn execute(conn: &Connection, sql: &str) -> rusqlite::Result<()> {
+    conn.prepare_cached(sql)?.execute([]).map(|_| ())
 }
 
 /// A failed fsync ends the process, wherever it happens: the kernel may have dropped the pages,

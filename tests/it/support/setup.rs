@@ -83,7 +83,7 @@ pub fn intake(opened: &Opened, keys: &Keys, dir: &Path, clock: Arc<ManualClock>)
         opened.store.clone(),
         blobs,
         clock,
-        keys.record_key.clone(),
+        keys.intake.clone(),
     ))
 }
 
