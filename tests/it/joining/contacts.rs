@@ -272,3 +272,37 @@ async fn contacts_that_are_new_in_the_linking_batch_are_linked_just_the_same() {
     )
     .await;
 }
+
+#[tokio::test]
+async fn a_contacts_version_moves_with_each_conversation_and_when_another_turns_out_to_be_the_same_person()
+ {
+    let mut desk = Desk::new().await;
+    let version = async |desk: &Desk| {
+        let contact = desk.conversation(1).await.contact;
+        let found = desk.store().contact(supervisor(), contact).await.unwrap();
+        found.expect("the contact is there").version
+    };
+    desk.deliver([mail("ada@example.com", "Where is my order?")])
+        .await;
+    let first = version(&desk).await;
+    desk.deliver([mail("ada@example.com", "Any news?")]).await;
+    assert_eq!(
+        version(&desk).await,
+        first,
+        "a message changes its conversation"
+    );
+    desk.deliver([mail("ada@example.com", "And this one?").forward()])
+        .await;
+    let second = version(&desk).await;
+    assert!(second > first, "a conversation was opened");
+
+    desk.deliver([chat("cust-7", "Hello?")]).await;
+    let before = desk.conversation(2).await.version;
+    desk.deliver([chat("cust-7", "It is me.").with_email("ada@example.com")])
+        .await;
+    assert!(version(&desk).await > second, "two contacts were linked");
+    assert!(
+        desk.conversation(3).await.version > before,
+        "a conversation with another contact is another version of it"
+    );
+}
