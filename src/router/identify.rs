@@ -103,6 +103,11 @@ pub fn identify(
             facts
                 .identities
                 .insert(key.clone(), Identity { id, contact });
+            if found != Found::New
+                && let Some(known) = facts.contacts.get_mut(&contact)
+            {
+                super::touch_contact(known, effects);
+            }
         }
     }
     if claim.evidence.is_verified() {
