@@ -106,7 +106,8 @@ pub fn record_key(
 /// One record read back: whole, or the bytes that could not be read.
 #[derive(Debug, Clone)]
 pub struct Record {
-    /// Position in its partition; also the id of the message it becomes.
+    /// Its number: rises within the partition, unique in the installation, and also the id of the
+    /// message it becomes. A bus of several partitions makes it of partition and offset.
     pub offset: i64,
     pub content: Content,
 }

@@ -33,7 +33,7 @@ pub use facts::Facts;
 pub use policy::Policy;
 
 use effects::{DeadLetter, NewSeen};
-use facts::{Conversation, IdentityKey, Key16, Seen};
+use facts::{Contact, Conversation, IdentityKey, Key16, Seen};
 use triage::{Keywords, Labels, TriageInput};
 
 /// A record with everything that can be computed from it alone.
@@ -263,6 +263,14 @@ fn touch(conversation: &mut Conversation, effects: &mut Effects) {
     conversation.version += 1;
     if !effects.touched_conversations.contains(&conversation.id) {
         effects.touched_conversations.push(conversation.id);
+    }
+}
+
+/// Marks a contact as changed: it has another set of conversations or identities.
+fn touch_contact(contact: &mut Contact, effects: &mut Effects) {
+    contact.version += 1;
+    if !effects.contacts.contains(&contact.id) && !effects.touched_contacts.contains(&contact.id) {
+        effects.touched_contacts.push(contact.id);
     }
 }
 

@@ -15,7 +15,10 @@ use super::triage::Labels;
 #[derive(Debug, Default, Clone)]
 pub struct Effects {
     pub seen: Vec<NewSeen>,
+    /// New ones.
     pub contacts: Vec<ContactId>,
+    /// Known ones whose conversations or identities became others: their version moved.
+    pub touched_contacts: Vec<ContactId>,
     pub identities: Vec<NewIdentity>,
     pub suggestions: Vec<Suggestion>,
     pub merges: Vec<Merge>,

@@ -20,7 +20,7 @@ use super::identify::{Writer, identify};
 use super::join::{join, names_by_key};
 use super::policy::Policy;
 use super::rules;
-use super::{Prepared, Verdict, change, enqueue, is_quiet, keys, sender_of, touch};
+use super::{Prepared, Verdict, change, enqueue, is_quiet, keys, sender_of, touch, touch_contact};
 
 /// Participants kept per conversation; more are dropped from the list, not from the messages.
 pub const PARTICIPANTS_MAX: usize = 50;
@@ -313,7 +313,7 @@ fn open(
     facts.conversations.insert(id, conversation);
     if let Some(contact) = facts.contacts.get_mut(&writer.contact) {
         contact.conversations.push(id);
-        contact.version += 1;
+        touch_contact(contact, effects);
     }
     effects.new_conversations.push(id);
     effects.touched_conversations.push(id);

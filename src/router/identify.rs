@@ -103,6 +103,11 @@ pub fn identify(
             facts
                 .identities
                 .insert(key.clone(), Identity { id, contact });
+            if found != Found::New
+                && let Some(known) = facts.contacts.get_mut(&contact)
+            {
+                super::touch_contact(known, effects);
+            }
         }
     }
     if claim.evidence.is_verified() {
@@ -183,7 +188,10 @@ fn link(from: ContactId, into: ContactId, at: i64, facts: &mut Facts, effects: &
     let moved: Vec<ConversationId> = facts
         .contacts
         .get_mut(&from)
-        .map(|contact| std::mem::take(&mut contact.conversations))
+        .map(|contact| {
+            super::touch_contact(contact, effects);
+            std::mem::take(&mut contact.conversations)
+        })
         .unwrap_or_default();
     for id in &moved {
         if let Some(conversation) = facts.conversations.get_mut(id) {
@@ -193,7 +201,7 @@ fn link(from: ContactId, into: ContactId, at: i64, facts: &mut Facts, effects: &
     if let Some(contact) = facts.contacts.get_mut(&into) {
         contact.conversations.extend(moved);
         contact.conversations.sort();
-        contact.version += 1;
+        super::touch_contact(contact, effects);
     }
     effects.merges.push(Merge { from, into, at });
     settle(into, facts, effects);

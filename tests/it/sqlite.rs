@@ -179,4 +179,28 @@ async fn the_database_itself_refuses_a_conversation_that_is_held_by_nobody_or_wa
     )
     .await
     .expect("ada holds it");
+    let written_so = sql(
+        &store,
+        "INSERT INTO conversation (id, brand, contact, matter, status, queue, priority, version, last_seq, opened_at,
+         enqueued_at, last_inbound_at, detail) VALUES (900, 1, 900, 0, 3, 1, 1, 0, 0, 0, 0, 0, '{}')",
+    );
+    assert!(matches!(written_so.await, Err(StoreError::Poisoned(_))));
+}
+
+#[tokio::test]
+async fn replies_of_a_conversation_leave_in_its_order_whatever_their_ids_are() {
+    let (mut desk, _, store) = opened().await;
+    desk.deliver([chat("cust-7", "Hello?")]).await;
+    desk.reply(1, "First.").await;
+    desk.reply(1, "Second.").await;
+    // As two processes would write them that draw their ids from blocks of their own.
+    sql(&store, "UPDATE outbox SET seq = 100 - seq")
+        .await
+        .unwrap();
+    let leased = desk.lease("shop-chat").await;
+    let texts: Vec<_> = leased
+        .iter()
+        .map(|leased| leased.draft.text.as_str())
+        .collect();
+    assert_eq!(texts, ["Second."]);
 }

@@ -109,6 +109,10 @@ fn write_contacts(
             effects.identities.iter().find(|new| new.contact == *id).map_or(0, |new| new.at)
         ])?;
     }
+    for contact in (effects.touched_contacts.iter()).filter_map(|id| facts.contacts.get(id)) {
+        conn.prepare_cached("UPDATE contact SET version = ?1 WHERE id = ?2")?
+            .execute([contact.version, contact.id.0])?;
+    }
     for identity in &effects.identities {
         conn.prepare_cached(
             "INSERT INTO identity (id, brand, scope, namespace, address, contact, method, name, at)
@@ -169,8 +173,8 @@ fn write_merge(tx: &mut Tx<'_>, merge: Merge) -> Result<(), StoreError> {
     // Of two open conversations without a matter one is about to get its own: until its row is
     // written both would stand under the same key, so they move with their own numbers first.
     conn.prepare_cached(
-        "UPDATE conversation SET contact = ?1, matter = CASE WHEN matter = 0 AND status < 8 THEN id ELSE matter END
-         WHERE contact = ?2",
+        "UPDATE conversation SET contact = ?1, matter = CASE WHEN matter = 0 AND status < 8 THEN id ELSE matter END,
+         version = version + 1 WHERE contact = ?2",
     )?
     .execute(pair)?;
     conn.prepare_cached(

@@ -54,9 +54,9 @@ pub fn insert(conn: &Connection, new: &NewOutbound<'_>) -> Result<(), StoreError
     ])?;
     if leaves {
         conn.prepare_cached(
-            "INSERT INTO outbox (id, channel, conversation, state, attempts, next_at) VALUES (?1, ?2, ?3, ?4, 0, ?5)",
+            "INSERT INTO outbox (id, channel, conversation, seq, state, attempts, next_at) VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6)",
         )?
-        .execute([new.id.0, new.channel, new.conversation.0, OutboxState::Queued.code(), new.at])?;
+        .execute([new.id.0, new.channel, new.conversation.0, new.seq, OutboxState::Queued.code(), new.at])?;
     }
     Ok(())
 }
@@ -170,7 +170,7 @@ pub fn lease(
          JOIN conversation ON conversation.id = outbox.conversation
          WHERE outbox.channel = ?1 AND outbox.state = ?2 AND outbox.next_at <= ?3
          AND NOT EXISTS (SELECT 1 FROM outbox AS earlier WHERE earlier.conversation = outbox.conversation
-                         AND earlier.id < outbox.id AND earlier.state < 2)
+                         AND earlier.seq < outbox.seq AND earlier.state < 2)
          ORDER BY outbox.next_at, outbox.id LIMIT ?4",
     )?;
     let rows = statement.query_map(

@@ -49,18 +49,17 @@ CREATE TABLE conversation (
     matter INTEGER NOT NULL, status INTEGER NOT NULL, queue INTEGER NOT NULL,
     priority INTEGER NOT NULL, assignee TEXT, version INTEGER NOT NULL, last_seq INTEGER NOT NULL,
     last_message INTEGER, opened_at INTEGER NOT NULL, enqueued_at INTEGER NOT NULL,
-    last_inbound_at INTEGER NOT NULL, resolved_at INTEGER, detail TEXT NOT NULL
+    last_inbound_at INTEGER NOT NULL, resolved_at INTEGER, detail TEXT NOT NULL,
+    -- One holder: an assigned or wrapping conversation has an assignee, a new or queued one has none.
+    CONSTRAINT conversation_holder CHECK (
+        CASE WHEN status IN (3, 4) THEN assignee IS NOT NULL WHEN status IN (0, 1) THEN assignee IS NULL ELSE 1 END
+    )
 );
 -- Statuses 8 and 9 are resolved and closed. One open conversation per contact and matter:
 CREATE UNIQUE INDEX conversation_matter ON conversation (contact, matter) WHERE status < 8;
 CREATE INDEX conversation_contact ON conversation (contact, id);
 CREATE INDEX conversation_status ON conversation (status, id);
 CREATE INDEX conversation_assignee ON conversation (assignee, id) WHERE assignee IS NOT NULL;
--- One holder: an assigned or wrapping conversation has an assignee, a waiting one has none.
-CREATE TRIGGER conversation_holder BEFORE UPDATE OF status, assignee ON conversation
-WHEN (NEW.status IN (3, 4) AND NEW.assignee IS NULL) OR (NEW.status IN (0, 1) AND NEW.assignee IS NOT NULL)
-BEGIN SELECT RAISE(ABORT, 'conversation state and assignee disagree'); END;
-
 CREATE TABLE message (
     id INTEGER PRIMARY KEY, conversation INTEGER NOT NULL, seq INTEGER NOT NULL, prev INTEGER,
     author INTEGER NOT NULL, channel INTEGER NOT NULL, identity INTEGER, agent TEXT,
@@ -86,10 +85,11 @@ CREATE TABLE waiting (
     enqueued_at INTEGER NOT NULL, PRIMARY KEY (queue, fit_class, rank, id)
 ) WITHOUT ROWID;
 CREATE TABLE outbox (
-    id INTEGER PRIMARY KEY, channel INTEGER NOT NULL, conversation INTEGER NOT NULL,
+    id INTEGER PRIMARY KEY, channel INTEGER NOT NULL, conversation INTEGER NOT NULL, seq INTEGER NOT NULL,
     state INTEGER NOT NULL, attempts INTEGER NOT NULL, next_at INTEGER NOT NULL, error TEXT
 );
-CREATE INDEX outbox_conversation ON outbox (conversation, id);
+-- Replies of one conversation leave by `seq`: ids are drawn in blocks where several processes write.
+CREATE INDEX outbox_conversation ON outbox (conversation, seq);
 CREATE INDEX outbox_due ON outbox (channel, state, next_at);
 CREATE TABLE acknowledged (key BLOB PRIMARY KEY, at INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE idempotency (

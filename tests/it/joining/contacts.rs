@@ -272,3 +272,45 @@ async fn contacts_that_are_new_in_the_linking_batch_are_linked_just_the_same() {
     )
     .await;
 }
+
+async fn version(desk: &Desk) -> i64 {
+    let contact = desk.conversation(1).await.contact;
+    let found = desk.store().contact(supervisor(), contact).await.unwrap();
+    found.expect("the contact is there").version
+}
+
+#[tokio::test]
+async fn a_contacts_version_moves_with_its_conversations_and_identities_and_not_with_messages() {
+    let mut desk = Desk::new().await;
+    desk.deliver([mail("ada@example.com", "Where is my order?")])
+        .await;
+    let first = version(&desk).await;
+    desk.deliver([mail("ada@example.com", "Any news?")]).await;
+    assert_eq!(version(&desk).await, first);
+    desk.deliver([mail("ada@example.com", "And this one?").forward()])
+        .await;
+    let second = version(&desk).await;
+    assert!(second > first, "a conversation was opened");
+    desk.deliver([chat("cust-7", "It is me.").with_email("ada@example.com")])
+        .await;
+    assert!(version(&desk).await > second, "an identity came to it");
+}
+
+#[tokio::test]
+async fn linking_moves_the_versions_of_the_contact_and_of_every_conversation_that_comes_to_it() {
+    let mut desk = Desk::new().await;
+    desk.deliver([
+        mail("ada@example.com", "Where is my order?"),
+        chat("cust-7", "Hello?"),
+    ])
+    .await;
+    desk.resolve(2).await;
+    let (contact, resolved) = (version(&desk).await, desk.conversation(2).await.version);
+    desk.deliver([chat("cust-7", "It is me.").with_email("ada@example.com")])
+        .await;
+    assert!(
+        desk.conversation(2).await.version > resolved,
+        "its contact is another one"
+    );
+    assert!(version(&desk).await > contact);
+}
