@@ -29,6 +29,7 @@ macro_rules! store_suite {
             }
             dedupe {
                 a_pushed_event_is_remembered_for_at_least_eight_days_and_then_forgotten
+                an_edit_and_an_answer_find_their_message_long_after_its_redeliveries_are_forgotten
                 what_a_source_can_show_again_is_never_forgotten
                 one_event_delivered_by_many_batches_is_filed_once
             }

@@ -24,7 +24,7 @@ CREATE TABLE dead_letter (
 CREATE TABLE cursor (channel INTEGER PRIMARY KEY, value TEXT NOT NULL);
 
 -- Dedupe keys of sources that can show an item again for ever. Pushed events have generations of
--- one day each, `seen_<day>`, dropped whole.
+-- three days each, `seen_<number>`, dropped whole.
 CREATE TABLE seen_lasting (
     key BLOB NOT NULL, digest INTEGER NOT NULL, message INTEGER NOT NULL, PRIMARY KEY (key, digest)
 ) WITHOUT ROWID;

@@ -1,5 +1,6 @@
-//! Dedupe keys. Pushed events: one table a day by arrival, dropped whole after the horizon, all
-//! live ones probed. Sources that can show an item again for ever: one table that is never dropped.
+//! Dedupe keys. Pushed events: one table for three days of arrivals, dropped whole when nothing is
+//! looked up in it any more; a key costs one search in each that is live. Sources that can show an
+//! item again for ever: one table that is never dropped.
 
 use rusqlite::{Connection, params};
 
@@ -9,55 +10,56 @@ use crate::router::facts::{Key16, Seen};
 
 use super::writer::Memory;
 
-const DAY_MICROS: i64 = 24 * 60 * 60 * 1_000_000;
-/// Days a pushed event is remembered: providers retry for up to seven (Meta), and a whole day of
-/// margin for the generation that is being written.
-pub const HORIZON_DAYS: i64 = 9;
-/// Days for which an edit, a deletion or an answer finds the message it names. Generations past
-/// the horizon are only looked into for these, which are few.
-pub const NAMED_DAYS: i64 = 90;
+/// What one generation covers: three days.
+const GENERATION_MICROS: i64 = 3 * 24 * 60 * 60 * 1_000_000;
+/// Generations a pushed event is remembered for: nine days and the one that is being written.
+/// Providers retry for up to seven (Meta).
+const LIVE: i64 = 4;
+/// Generations, of 90 days, in which an edit, a deletion or an answer finds the message it names.
+/// Those that are not live are looked into for these only, which are few.
+const NAMED: i64 = 30;
 
-/// The live generations, oldest first.
+/// All generations that are kept, oldest first.
 pub fn generations(conn: &Connection) -> rusqlite::Result<Vec<i64>> {
     let mut statement = conn.prepare(
         "SELECT name FROM sqlite_master WHERE type = 'table' AND name GLOB 'seen_[0-9]*' ORDER BY name",
     )?;
     let names = statement.query_map([], |row| row.get::<_, String>(0))?;
-    let mut days = Vec::new();
+    let mut generations = Vec::new();
     for name in names {
-        days.extend(
+        generations.extend(
             name?
                 .strip_prefix("seen_")
-                .and_then(|day| day.parse::<i64>().ok()),
+                .and_then(|number| number.parse::<i64>().ok()),
         );
     }
-    days.sort_unstable();
-    Ok(days)
+    generations.sort_unstable();
+    Ok(generations)
 }
 
 /// Everything filed under `key` within the horizon of redeliveries.
 pub fn find(conn: &Connection, memory: &Memory, key: &Key16) -> rusqlite::Result<Vec<Seen>> {
-    find_within(conn, memory, key, HORIZON_DAYS)
+    find_within(conn, memory, key, LIVE)
 }
 
 /// Everything filed under `key` that can still be named.
 pub fn find_named(conn: &Connection, memory: &Memory, key: &Key16) -> rusqlite::Result<Vec<Seen>> {
-    find_within(conn, memory, key, NAMED_DAYS)
+    find_within(conn, memory, key, NAMED)
 }
 
 fn find_within(
     conn: &Connection,
     memory: &Memory,
     key: &Key16,
-    days: i64,
+    back: i64,
 ) -> rusqlite::Result<Vec<Seen>> {
     let mut found = Vec::new();
     let newest = memory.generations.last().copied().unwrap_or(0);
-    let live = memory.generations.iter().rev();
-    for day in live.take_while(|day| **day > newest - days) {
+    let kept = memory.generations.iter().rev();
+    for generation in kept.take_while(|generation| **generation > newest - back) {
         probe(
             conn,
-            &format!("SELECT digest, message FROM seen_{day} WHERE key = ?1"),
+            &format!("SELECT digest, message FROM seen_{generation} WHERE key = ?1"),
             key,
             &mut found,
         )?;
@@ -95,9 +97,10 @@ pub fn insert(
     if seen.is_empty() {
         return Ok(());
     }
-    let day = generation(conn, memory, now)?;
-    let pushed =
-        format!("INSERT OR IGNORE INTO seen_{day} (key, digest, message) VALUES (?1, ?2, ?3)");
+    let generation = generation(conn, memory, now)?;
+    let pushed = format!(
+        "INSERT OR IGNORE INTO seen_{generation} (key, digest, message) VALUES (?1, ?2, ?3)"
+    );
     for new in seen {
         let sql = if new.lasting {
             "INSERT OR IGNORE INTO seen_lasting (key, digest, message) VALUES (?1, ?2, ?3)"
@@ -113,27 +116,27 @@ pub fn insert(
     Ok(())
 }
 
-/// The generation of `now`: made when its day begins, when also those that nothing is looked up in any more go. Time
-/// that steps back writes into the newest one.
+/// The generation of `now`: made when it begins, when also those that nothing is looked up in any
+/// more go. Time that steps back writes into the newest one.
 fn generation(conn: &Connection, memory: &mut Memory, now: i64) -> rusqlite::Result<i64> {
-    let day = now.div_euclid(DAY_MICROS);
+    let current = now.div_euclid(GENERATION_MICROS);
     if let Some(newest) = memory.generations.last().copied()
-        && newest >= day
+        && newest >= current
     {
         return Ok(newest);
     }
     conn.execute_batch(&format!(
-        "CREATE TABLE seen_{day} (key BLOB NOT NULL, digest INTEGER NOT NULL, message INTEGER NOT NULL,
+        "CREATE TABLE seen_{current} (key BLOB NOT NULL, digest INTEGER NOT NULL, message INTEGER NOT NULL,
          PRIMARY KEY (key, digest)) WITHOUT ROWID"
     ))?;
-    memory.generations.push(day);
+    memory.generations.push(current);
     let expired = memory
         .generations
         .iter()
-        .position(|live| *live > day - NAMED_DAYS)
+        .position(|kept| *kept > current - NAMED)
         .unwrap_or(0);
     for old in memory.generations.drain(..expired) {
         conn.execute_batch(&format!("DROP TABLE seen_{old}"))?;
     }
-    Ok(day)
+    Ok(current)
 }

@@ -46,7 +46,7 @@ pub struct Memory {
     next_id: i64,
     reserved_until: i64,
     pub next_seq: i64,
-    /// Days whose dedupe generations are live, oldest first.
+    /// Dedupe generations that are kept, oldest first.
     pub generations: Vec<i64>,
 }
 
