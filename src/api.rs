@@ -35,6 +35,7 @@ mod problem;
 mod queues;
 mod request;
 mod serve;
+mod settle;
 pub mod token;
 mod views;
 
@@ -140,6 +141,7 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(messages::list_messages, messages::send_message))
         .routes(routes!(messages::add_note))
         .routes(routes!(messages::get_message))
+        .routes(routes!(settle::settle_message))
         .routes(routes!(contacts::get_contact))
         // Providers.
         .routes(routes!(hooks::deliver_webhook))

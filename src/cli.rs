@@ -14,6 +14,7 @@ use crate::{channels, telemetry};
 
 mod control;
 mod demo;
+mod outbox;
 mod parse;
 mod run;
 mod send;
@@ -57,6 +58,10 @@ enum Command {
         /// IP address and port; overrides `server.listen`
         #[arg(long, value_name = "ADDRESS:PORT")]
         listen: Option<String>,
+        /// This data directory was restored from a backup: hold every unsent reply for a person.
+        /// For one start only; needed where the whole directory was set back, which cannot be noticed
+        #[arg(long)]
+        restored: bool,
     },
     /// Play a sample day through a daemon of its own, and stay up
     Demo(demo::Demo),
@@ -78,6 +83,9 @@ enum Command {
     /// Look at messages that could not be filed, and file them again
     #[command(subcommand)]
     DeadLetters(control::DeadLetters),
+    /// Look at replies that have not left, and settle those that are held
+    #[command(subcommand)]
+    Outbox(outbox::Outbox),
 }
 
 /// Runs the command line with the built-in connectors and `extra` ones of other crates.
@@ -88,7 +96,9 @@ pub fn run_with(extra: &[Registration]) -> ExitCode {
         .chain(extra.iter().copied())
         .collect();
     let result = match cli.command {
-        Command::Run { listen } => run::run(&cli.common, listen, &registrations),
+        Command::Run { listen, restored } => {
+            run::run(&cli.common, listen, restored, &registrations)
+        }
         Command::Demo(demo) => demo.run(&cli.common, &registrations),
         Command::CheckConfig { print } => run::check(&cli.common, print, &registrations),
         Command::Schema => print_schema(&registrations),
@@ -96,6 +106,7 @@ pub fn run_with(extra: &[Registration]) -> ExitCode {
         Command::Send(send) => send.run(&cli.common, &registrations),
         Command::Token(token) => token.run(&cli.common, &registrations),
         Command::DeadLetters(letters) => letters.run(&cli.common, &registrations),
+        Command::Outbox(outbox) => outbox.run(&cli.common, &registrations),
     };
     result.unwrap_or_else(|failure| {
         eprintln!("{}", failure.text);

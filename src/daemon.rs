@@ -4,14 +4,12 @@
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File, TryLockError};
 use std::net::SocketAddr;
-use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::hmac;
 use connector_api::{CancellationToken, Clock, HttpClient, QueueId, Registration};
-use futures::FutureExt;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
@@ -38,17 +36,18 @@ use crate::telemetry;
 use crate::wake::Wakes;
 
 pub mod control;
+mod outbox;
 pub mod route;
+mod supervise;
 
 use route::RouterLoop;
+use supervise::supervised;
 
 /// All of a shutdown, from the signal to the closed store.
 pub const SHUTDOWN_MAX: Duration = Duration::from_secs(9);
 /// How long sends under way may still take.
 const SENDS_FINISH_MAX: Duration = Duration::from_secs(5);
 const REQUESTS_FINISH_MAX: Duration = Duration::from_secs(2);
-/// How long a part that broke waits before it starts again.
-const RESTART_AFTER: Duration = Duration::from_secs(1);
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 const GAUGES_EVERY: Duration = Duration::from_secs(5);
 
@@ -259,7 +258,12 @@ struct Tasks {
 impl Daemon {
     /// Starts every part. Returns once the API listens and the router owns its partition's log;
     /// channels connect by themselves.
-    pub async fn start(config: Config, registrations: &[Registration]) -> Result<Self, StartError> {
+    /// `restored`: the data directory was set back, so nothing unsent in it leaves by itself.
+    pub async fn start(
+        config: Config,
+        registrations: &[Registration],
+        restored: bool,
+    ) -> Result<Self, StartError> {
         // A second call in one process finds it installed.
         drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
         let metrics = telemetry::metrics().map_err(StartError::Other)?;
@@ -287,9 +291,12 @@ impl Daemon {
             clock.clone(),
             keys.intake.clone(),
         ));
-        recover_outbox(&store, &channels, clock.as_ref()).await?;
-
         let health = Arc::new(Health::default());
+        let now = micros(clock.now());
+        outbox::hold_what_was_restored(&store, &data_dir.path, restored, now).await?;
+        outbox::recover(store.as_ref(), &channels, now).await?;
+        outbox::tell(&health, &store.counts().await?);
+
         let (queues, outbox) = (Arc::new(Wakes::default()), Arc::new(Wakes::default()));
         let stop = Stop {
             accepting: CancellationToken::new(),
@@ -336,6 +343,7 @@ impl Daemon {
                 store: shared.clone(),
                 clock: clock.clone(),
                 wakes: outbox.clone(),
+                queues: queues.clone(),
                 health: health.clone(),
                 ids: keys.ids.clone(),
                 reply_tokens: keys.reply_tokens.clone(),
@@ -383,6 +391,9 @@ impl Daemon {
             policy: policy.clone(),
             ids: keys.ids.clone(),
             clock: clock.clone(),
+            queues: queues.clone(),
+            outbox: outbox.clone(),
+            sending: true,
         };
         tasks.accepting.push(control::serve(
             &data_dir.path,
@@ -395,6 +406,7 @@ impl Daemon {
             intake.clone(),
             metrics,
             clock,
+            health.clone(),
             config.retention.clone(),
             stop.sending.clone(),
         )));
@@ -437,65 +449,15 @@ async fn finish(what: &str, tasks: Vec<JoinHandle<()>>, within: Duration) {
     }
 }
 
-/// Runs a part until `stop`. One that ends by itself, or panics, is a state and starts again.
-async fn supervised<F, R>(name: String, health: Arc<Health>, stop: CancellationToken, run: F)
-where
-    F: Fn(CancellationToken) -> R,
-    R: Future<Output = ()>,
-{
-    while !stop.is_cancelled() {
-        let ended = AssertUnwindSafe(run(stop.clone())).catch_unwind().await;
-        if stop.is_cancelled() {
-            return;
-        }
-        let how = if ended.is_err() {
-            "panicked"
-        } else {
-            "ended by itself"
-        };
-        let reason = format!("it {how}, starting again");
-        health.set(&name, State::Unreachable { reason });
-        tokio::select! {
-            () = tokio::time::sleep(RESTART_AFTER) => {}
-            () = stop.cancelled() => {}
-        }
-    }
-}
-
-async fn recover_outbox(
-    store: &SqliteStore,
-    channels: &Channels,
-    clock: &dyn Clock,
-) -> Result<(), StoreError> {
-    let idempotent: Vec<_> = channels
-        .values()
-        .filter(|channel| channel.capabilities.send_idempotent)
-        .map(|channel| channel.id.clone())
-        .collect();
-    let now = micros(clock.now());
-    let recovered = store.recover_outbox(idempotent, now).await?;
-    let senders = channels
-        .values()
-        .filter(|channel| channel.connector.sender().is_some());
-    store
-        .set_senders(senders.map(|channel| channel.id.clone()).collect(), now)
-        .await?;
-    if recovered > 0 {
-        warn!(
-            recovered,
-            "{recovered} replies were being sent when the process ended"
-        );
-    }
-    Ok(())
-}
-
 /// Gauges and retention, now and then.
+#[expect(clippy::too_many_arguments, reason = "it looks at every part")]
 async fn housekeeping(
     store: Arc<dyn Store>,
     bus: Arc<LocalBus>,
     intake: Arc<Intake>,
     metrics: metrics_exporter_prometheus::PrometheusHandle,
     clock: Arc<dyn Clock>,
+    health: Arc<Health>,
     retention: crate::config::Retention,
     stop: CancellationToken,
 ) {
@@ -512,7 +474,7 @@ async fn housekeeping(
             () = stop.cancelled() => return,
             _ = gauges.tick() => {
                 metrics.run_upkeep();
-                gauge(store.as_ref(), &bus, &intake, micros(clock.now())).await;
+                gauge(store.as_ref(), &bus, &intake, &health, micros(clock.now())).await;
             }
             _ = sweep.tick() => {
                 if let Err(error) = store.sweep(keep, micros(clock.now())).await {
@@ -523,7 +485,13 @@ async fn housekeeping(
     }
 }
 
-async fn gauge(store: &dyn Store, bus: &LocalBus, intake: &Intake, now: i64) {
+async fn gauge(
+    store: &dyn Store,
+    bus: &LocalBus,
+    intake: &Intake,
+    health: &Health,
+    now: i64,
+) {
     let seconds = |since: i64| (now - since).max(0) as f64 / 1e6;
     metrics::gauge!("switchboard_router_lag_records").set(bus.lag() as f64);
     for (channel, heard) in intake.last_heard() {
@@ -533,6 +501,7 @@ async fn gauge(store: &dyn Store, bus: &LocalBus, intake: &Intake, now: i64) {
     let Ok(counts) = store.counts().await else {
         return;
     };
+    outbox::tell(health, &counts);
     for queue in counts.queues {
         let name = queue.id.as_str().to_owned();
         metrics::gauge!("switchboard_queue_waiting", "queue" => name.clone())

@@ -1,14 +1,18 @@
 //! Dispatch: who may take, hold and end a conversation. Pure decisions over one conversation; the
 //! store applies them in the transaction that read it.
 
-use connector_api::{BrandId, QueueId};
+use connector_api::{BrandId, ChannelId, QueueId};
 
-use crate::conversation::Status;
+use crate::conversation::{Delivery, Status};
 use crate::router::effects::EventType;
 use crate::router::facts::Conversation;
 
+pub mod fit;
+
 /// What a token's holder may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
     Agent,
@@ -88,6 +92,8 @@ pub enum Action {
     /// An answer was written: now the customer is waited for.
     Reply,
     Note,
+    /// Says what became of a held reply.
+    Settle,
 }
 
 impl Action {
@@ -98,6 +104,7 @@ impl Action {
             Self::Reopen => "reopen",
             Self::Reply => "reply to",
             Self::Note => "note on",
+            Self::Settle => "settle a message of",
         }
     }
 }
@@ -127,6 +134,22 @@ pub enum Refusal {
     NotAnswerable { reason: String },
     #[error("this Idempotency-Key was used for another request")]
     KeyReused,
+    #[error("only a held message can be settled: this one is {}", .delivery.map_or("not one that was sent", Delivery::as_str))]
+    NotHeld { delivery: Option<Delivery> },
+    #[error("the text has {length} {unit}; the channel {channel} takes {max}")]
+    TooLong {
+        channel: ChannelId,
+        length: u64,
+        max: u32,
+        unit: &'static str,
+    },
+    #[error(
+        "the channel {channel} takes answers for {window_seconds} seconds after the customer's last message; that time is over"
+    )]
+    WindowClosed {
+        channel: ChannelId,
+        window_seconds: u64,
+    },
 }
 
 /// Takes a queued conversation for the actor.
@@ -168,6 +191,11 @@ pub fn act(
     };
     let event = match action {
         Action::Note => return Ok(None),
+        // What became of a message is known or not in any state of its conversation.
+        Action::Settle => {
+            held()?;
+            return Ok(None);
+        }
         Action::Release => {
             if !matches!(
                 status,

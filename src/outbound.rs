@@ -2,22 +2,23 @@
 //! refused, unknown: there is no fourth outcome, and unknown is sent again only where the provider
 //! takes one message once.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use connector_api::{
     CancellationToken, ChannelId, Clock, Error, ErrorKind, OutboundMessage, Recipient,
 };
-use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use tracing::warn;
+use futures::{FutureExt, StreamExt};
+use tracing::{error, warn};
 
 use crate::channels::Channel;
 use crate::clock::{micros, timestamp};
 use crate::health::{Health, State};
 use crate::ids::{IdCodec, IdKind};
 use crate::router::reply_token::ReplyTokens;
-use crate::store::{Leased, Settlement, Store, StoreError};
+use crate::store::{Leased, Rings, Settlement, Store, StoreError};
 use crate::wake::Wakes;
 
 /// First and longest pause between attempts of one reply.
@@ -27,6 +28,8 @@ const RETRY_MAX: Duration = Duration::from_secs(60 * 60);
 const GIVE_UP_AFTER: Duration = Duration::from_secs(5 * 24 * 60 * 60);
 /// How long a lane rests when the credentials are refused or the store is away.
 const REST: Duration = Duration::from_secs(30);
+/// Between tries to write an outcome down while the store is away.
+const FILE_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// Looks at the outbox even when nobody rang.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 
@@ -35,7 +38,10 @@ pub struct Lane {
     pub channel: Arc<Channel>,
     pub store: Arc<dyn Store>,
     pub clock: Arc<dyn Clock>,
+    /// Rung under a channel's id when its outbox has something.
     pub wakes: Arc<Wakes>,
+    /// Rung under a queue's id when it has more waiting.
+    pub queues: Arc<Wakes>,
     pub health: Arc<Health>,
     pub ids: IdCodec,
     pub reply_tokens: ReplyTokens,
@@ -50,6 +56,9 @@ impl Lane {
         let bell = self.wakes.bell(self.channel.id.as_str());
         let places = usize::from(self.channel.capabilities.sends_inflight_max.max(1));
         let mut sending = FuturesUnordered::new();
+        self.recover().await;
+        // Nothing is known against it (any more); the first send that fails says more.
+        self.note(Some(State::Ready));
         loop {
             let rung = bell.notified();
             let mut rest = LOOK_EVERY;
@@ -82,13 +91,36 @@ impl Lane {
         }
     }
 
+    /// What this lane was sending when it broke: it starts with nothing under way.
+    async fn recover(&self) {
+        let (channel, now) = (&self.channel.id, micros(self.clock.now()));
+        let idempotent = self.channel.capabilities.send_idempotent;
+        match self.store.recover_lane(channel, idempotent, now).await {
+            Ok(rings) => self.ring(&rings),
+            Err(error) => {
+                warn!(channel.id = %channel, error = %error, "settling what was being sent failed; it waits for the next start");
+            }
+        }
+    }
+
+    fn ring(&self, rings: &Rings) {
+        for queue in &rings.queues {
+            self.queues.ring(queue.as_str());
+        }
+        for channel in &rings.channels {
+            self.wakes.ring(channel.as_str());
+        }
+    }
+
     async fn lease(&self, places: usize) -> Result<Vec<Leased>, StoreError> {
         // Looking costs a read; taking costs a commit.
         let now = micros(self.clock.now());
         match self.store.next_due(&self.channel.id).await? {
             Some(due) if due <= now => {
                 let places = u32::try_from(places).unwrap_or(u32::MAX);
-                self.store.lease(&self.channel.id, places, now).await
+                let taken = self.store.lease(&self.channel.id, places, now).await?;
+                self.ring(&taken.rings);
+                Ok(taken.leased)
             }
             _ => Ok(Vec::new()),
         }
@@ -111,7 +143,16 @@ impl Lane {
             self.settle(&leased, Settlement::Refused { reason }).await;
             return None;
         };
-        let result = sender.send(&message).await;
+        // A connector that panics over one message sends the others all the same.
+        let sent = AssertUnwindSafe(sender.send(&message)).catch_unwind().await;
+        let Ok(result) = sent else {
+            let reason = "the connector panicked while sending".to_owned();
+            let settlement = Settlement::Unknown {
+                reason: reason.clone(),
+            };
+            self.settle(&leased, settlement).await;
+            return Some(State::Degraded { reason });
+        };
         let state = match &result {
             Ok(_) => State::Ready,
             Err(error) => state_of(error)?,
@@ -165,7 +206,7 @@ impl Lane {
     /// Exponential with a spread that is the reply's own, so that an outage's end is no stampede.
     fn retry(&self, leased: &Leased, after: Option<Duration>, reason: String) -> Settlement {
         let now = micros(self.clock.now());
-        let age = Duration::from_micros(u64::try_from(now - leased.accepted_at).unwrap_or(0));
+        let age = Duration::from_micros(u64::try_from(now - leased.tried_since).unwrap_or(0));
         if age >= GIVE_UP_AFTER {
             return Settlement::Refused {
                 reason: format!("given up after five days of tries: {reason}"),
@@ -190,17 +231,29 @@ impl Lane {
             ("outcome", outcome.to_owned()),
         ];
         metrics::counter!("switchboard_sends_total", &labels).increment(1);
-        // The row stays `sending` when this fails: after a restart its outcome is unknown.
-        while let Err(error) = self
-            .store
-            .settle(leased.id, settlement.clone(), micros(self.clock.now()))
-            .await
-        {
-            warn!(channel.id = %self.channel.id, error = %error, "filing the outcome of a send failed, trying again");
-            if error == StoreError::Closed {
-                return;
+        let mut settlement = settlement;
+        loop {
+            let now = micros(self.clock.now());
+            let failed = match self.store.settle(leased.id, settlement.clone(), now).await {
+                Ok(rings) => return self.ring(&rings),
+                Err(error) => error,
+            };
+            warn!(channel.id = %self.channel.id, error = %failed, "filing the outcome of a send failed");
+            match failed {
+                // The row stays `sending`: after a restart its outcome is unknown.
+                StoreError::Closed => return,
+                StoreError::Poisoned(_) if matches!(settlement, Settlement::Unknown { .. }) => {
+                    error!(channel.id = %self.channel.id, "the outcome of a send cannot be filed at all; it is unknown from the next start on");
+                    return;
+                }
+                // It would fail the same way for ever, and keep its place in the lane.
+                StoreError::Poisoned(_) => {
+                    settlement = Settlement::Unknown {
+                        reason: format!("its outcome ({outcome}) could not be written down"),
+                    };
+                }
+                _ => tokio::time::sleep(FILE_AGAIN_AFTER).await,
             }
-            tokio::time::sleep(Duration::from_secs(1)).await;
         }
     }
 

@@ -1,10 +1,11 @@
 //! What is kept: one trait, one conformance suite. Nothing above knows which store it has.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use connector_api::{BrandId, ChannelId, Cursor, Namespace, QueueId};
+use connector_api::{BrandId, Capabilities, ChannelId, Cursor, Namespace, QueueId};
 use serde::{Deserialize, Serialize};
 
 use crate::bus::Envelope;
@@ -15,7 +16,13 @@ use crate::router::effects::Author;
 use crate::router::facts::{Conversation, Participant};
 use crate::router::{Policy, Prepared, Verdict};
 
+mod outbox;
 pub mod sqlite;
+
+pub use outbox::{
+    Leased, OutboxFilter, OutboxState, Rings, SettleAs, Settled, SettledWhy, Settlement, Settling,
+    Taken, UnsentReply,
+};
 
 /// Why the store did not do it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -179,57 +186,6 @@ pub struct ConversationFilter {
     pub limit: u32,
 }
 
-/// Where an outbox row stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OutboxState {
-    Queued,
-    Sending,
-    /// The outcome of an attempt is unknown: held for a person.
-    Held,
-}
-
-impl OutboxState {
-    pub fn code(self) -> i64 {
-        match self {
-            Self::Queued => 0,
-            Self::Sending => 1,
-            Self::Held => 2,
-        }
-    }
-}
-
-/// A leased reply: the attempt is on disk before the first byte leaves.
-#[derive(Debug, Clone)]
-pub struct Leased {
-    pub id: MessageId,
-    pub conversation: ConversationId,
-    pub conversation_opened_at: i64,
-    pub channel: ChannelId,
-    pub draft: Draft,
-    pub accepted_at: i64,
-    pub attempts: u32,
-}
-
-/// What an attempt came to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Settlement {
-    Sent {
-        provider_ids: Vec<String>,
-        namespace: Option<Namespace>,
-    },
-    Refused {
-        reason: String,
-    },
-    Unknown {
-        reason: String,
-    },
-    /// Certainly not sent: again at this time (UTC microseconds).
-    Retry {
-        at: i64,
-        reason: String,
-    },
-}
-
 /// A dead letter as listed.
 #[derive(Debug, Clone)]
 pub struct StoredDeadLetter {
@@ -280,7 +236,10 @@ pub struct NewReply {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Counts {
     pub queues: Vec<QueueDepth>,
+    /// Queued, sending, held.
     pub outbox: [i64; 3],
+    /// Of the held ones, those that a restored backup left unsent.
+    pub restored: i64,
     pub dead_letters: i64,
 }
 
@@ -348,12 +307,38 @@ pub trait Store: Send + Sync {
     }
 
     // Sending.
+    /// Says which channels can send, and what they take: replies that a channel cannot carry are
+    /// refused, and so are those that wait on one that cannot send.
+    async fn set_senders(&self, senders: HashMap<ChannelId, Capabilities>, now: i64) -> Result<()>;
     /// What was being sent when the process ended: unknown, unless the channel is idempotent.
     async fn recover_outbox(&self, idempotent: Vec<ChannelId>, now: i64) -> Result<u64>;
-    async fn lease(&self, channel: &ChannelId, limit: u32, now: i64) -> Result<Vec<Leased>>;
+    /// The same for one channel, whose lane broke while the process went on.
+    async fn recover_lane(
+        &self,
+        channel: &ChannelId,
+        idempotent: bool,
+        now: i64,
+    ) -> Result<Rings>;
+    /// Takes due replies; what cannot be sent is refused on the way, so that it stops nobody.
+    async fn lease(&self, channel: &ChannelId, limit: u32, now: i64) -> Result<Taken>;
     /// When the channel's next reply is due; `None` when none waits.
     async fn next_due(&self, channel: &ChannelId) -> Result<Option<i64>>;
-    async fn settle(&self, id: MessageId, settlement: Settlement, now: i64) -> Result<()>;
+    async fn settle(&self, id: MessageId, settlement: Settlement, now: i64) -> Result<Rings>;
+    /// Settles a held reply as a person says.
+    async fn settle_held(&self, settling: Settling) -> Result<(StoredMessage, Rings)>;
+    /// Settles those that a restored backup left unsent, at most `limit`; how many there were.
+    async fn settle_restored(
+        &self,
+        outcome: SettleAs,
+        channel: Option<ChannelId>,
+        limit: u32,
+        now: i64,
+    ) -> Result<(u64, Rings)>;
+    /// Holds everything unsent for a person: what a backup left may have been sent since. With
+    /// `sending` also what was under way, which only a store without lanes may ask.
+    async fn hold_unsent(&self, sending: bool, now: i64) -> Result<(u64, Rings)>;
+    /// What is in the outbox, oldest first.
+    async fn unsent(&self, filter: OutboxFilter) -> Result<Vec<UnsentReply>>;
 
     // Operating.
     async fn create_token(&self, hash: Vec<u8>, token: Token) -> Result<Token>;
@@ -362,8 +347,8 @@ pub trait Store: Send + Sync {
     async fn revoke_token(&self, id: i64, now: i64) -> Result<bool>;
     async fn dead_letters(&self, limit: u32) -> Result<Vec<StoredDeadLetter>>;
     async fn dead_letter(&self, record: i64) -> Result<Option<StoredDeadLetter>>;
-    /// Marks a parked letter for filing; `false` when it is not parked (any more).
-    async fn redrive(&self, record: i64, policy: Arc<Policy>, now: i64) -> Result<bool>;
+    /// Files a parked letter; `None` when it is not parked (any more).
+    async fn redrive(&self, record: i64, policy: Arc<Policy>, now: i64) -> Result<Option<Rings>>;
     async fn counts(&self) -> Result<Counts>;
     /// Drops what is past its retention.
     async fn sweep(&self, keep: Retention, now: i64) -> Result<()>;

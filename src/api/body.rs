@@ -139,7 +139,7 @@ pub fn text_of(object: &Map<String, Value>, reserved: &[&str]) -> ApiResult<Stri
     }
 }
 
-fn unknown_field(name: &str, allowed: &[&str]) -> ApiError {
+pub fn unknown_field(name: &str, allowed: &[&str]) -> ApiError {
     let detail = match allowed {
         [] => format!("there is no field \"{name}\": this takes no body"),
         allowed => format!("there is no field \"{name}\": use {}", allowed.join(", ")),

@@ -111,6 +111,11 @@ problems! {
         (409, "The conversation's `state` does not allow this; `holder` has it"),
         (412, "The conversation is not at the version of If-Match any more"),
     ];
+    /// Of settling a message.
+    Unsettled = [
+        (403, "The token's role may not do this, or the conversation is another agent's"),
+        (409, "The message is not held: `delivery` says how it stands; or its channel cannot send any more"),
+    ];
     /// Of operations that take a JSON body.
     BadBody = [
         (400, "The body or a header cannot be read; a required Idempotency-Key is missing"),

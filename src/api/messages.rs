@@ -142,7 +142,8 @@ pub async fn get_message(
 /// The answer goes to whoever wrote last, on the channel they wrote on; 202 means that it is on
 /// disk and will be sent. With the same Idempotency-Key a repeated request within 72 hours sends
 /// nothing more and is answered with the message as it stands. Only the assignee or a supervisor
-/// may answer.
+/// may answer. A text that is longer than the channel takes is refused with 422, an answer after
+/// the channel's reply window with 409; `limit` names what was exceeded.
 #[utoipa::path(
     post,
     path = "/v1/conversations/{id}/messages",
@@ -243,7 +244,7 @@ fn created(app: &App, status: StatusCode, message: &StoredMessage) -> Response {
 }
 
 /// The hash of who asks under which key, and the hash of what is asked.
-fn idempotency_of(
+pub fn idempotency_of(
     caller: &Caller,
     key: &str,
     operation: &str,

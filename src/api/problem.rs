@@ -6,7 +6,7 @@ use serde::Serialize;
 use tracing::error;
 use utoipa::ToSchema;
 
-use crate::conversation::Status;
+use crate::conversation::{Delivery, Status};
 use crate::dispatch::{Refusal, Role};
 use crate::store::StoreError;
 
@@ -27,10 +27,13 @@ pub enum Kind {
     RequestTimeout,
     WrongState,
     NotAnswerable,
+    NotHeld,
+    WindowClosed,
     Stale,
     TooLarge,
     UnsupportedMediaType,
     Unprocessable,
+    TextTooLong,
     ReservedField,
     IdempotencyKeyReused,
     Internal,
@@ -40,7 +43,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 23] = [
         Self::BadRequest,
         Self::IdempotencyKeyRequired,
         Self::Unauthorized,
@@ -51,10 +54,13 @@ impl Kind {
         Self::RequestTimeout,
         Self::WrongState,
         Self::NotAnswerable,
+        Self::NotHeld,
+        Self::WindowClosed,
         Self::Stale,
         Self::TooLarge,
         Self::UnsupportedMediaType,
         Self::Unprocessable,
+        Self::TextTooLong,
         Self::ReservedField,
         Self::IdempotencyKeyReused,
         Self::Internal,
@@ -92,10 +98,21 @@ impl Kind {
                 "not-answerable",
                 "There is nowhere to send an answer to",
             ),
+            Self::NotHeld => (409, "not-held", "The message is not held"),
+            Self::WindowClosed => (
+                409,
+                "reply-window-closed",
+                "The channel takes no answer any more",
+            ),
             Self::Stale => (412, "stale-version", "The conversation has changed"),
             Self::TooLarge => (413, "too-large", "The body is too large"),
             Self::UnsupportedMediaType => (415, "unsupported-media-type", "The body must be JSON"),
             Self::Unprocessable => (422, "unprocessable", "The body says something unusable"),
+            Self::TextTooLong => (
+                422,
+                "text-too-long",
+                "The text is longer than the channel takes",
+            ),
             Self::ReservedField => (422, "reserved-field", "Reserved, not yet supported"),
             Self::IdempotencyKeyReused => (
                 422,
@@ -148,6 +165,12 @@ pub struct Problem {
     /// Who holds the conversation, where that is the reason.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub holder: Option<String>,
+    /// How the message stands, where that is the reason; null for one that is never sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delivery: Option<Option<Delivery>>,
+    /// The channel's limit, where that is the reason.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<Limit>,
     /// The conversation's version, where another one was expected.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub current_version: Option<i64>,
@@ -160,6 +183,16 @@ pub struct Problem {
     /// The states of the daemon's parts, where it is not ready.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub states: Option<std::collections::BTreeMap<String, crate::health::State>>,
+}
+
+/// What a channel's provider takes at most.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub struct Limit {
+    #[schema(example = "text_max")]
+    pub name: &'static str,
+    pub max: u64,
+    #[schema(example = "characters")]
+    pub unit: &'static str,
 }
 
 /// The one error of every handler.
@@ -182,6 +215,8 @@ impl ApiError {
             detail: detail.into(),
             state: None,
             holder: None,
+            delivery: None,
+            limit: None,
             current_version: None,
             field: None,
             allowed: None,
@@ -225,6 +260,11 @@ impl ApiError {
         self
     }
 
+    fn limit(mut self, name: &'static str, max: u64, unit: &'static str) -> Self {
+        self.problem.limit = Some(Limit { name, max, unit });
+        self
+    }
+
     pub fn retry_after(mut self, seconds: u32) -> Self {
         self.retry_after_seconds = Some(seconds);
         self
@@ -241,6 +281,9 @@ impl From<Refusal> for ApiError {
             Refusal::Stale { .. } => Kind::Stale,
             Refusal::NotAnswerable { .. } => Kind::NotAnswerable,
             Refusal::KeyReused => Kind::IdempotencyKeyReused,
+            Refusal::NotHeld { .. } => Kind::NotHeld,
+            Refusal::TooLong { .. } => Kind::TextTooLong,
+            Refusal::WindowClosed { .. } => Kind::WindowClosed,
         };
         let mut answer = Self::new(kind, refusal.to_string());
         match refusal {
@@ -250,6 +293,13 @@ impl From<Refusal> for ApiError {
                 answer.problem.holder = holder;
             }
             Refusal::Stale { current, .. } => answer.problem.current_version = Some(current),
+            Refusal::NotHeld { delivery } => answer.problem.delivery = Some(delivery),
+            Refusal::TooLong { max, unit, .. } => {
+                answer = answer.field("text").limit("text_max", u64::from(max), unit);
+            }
+            Refusal::WindowClosed { window_seconds, .. } => {
+                answer = answer.limit("reply_window", window_seconds, "seconds");
+            }
             Refusal::NotFound { .. }
             | Refusal::Role { .. }
             | Refusal::NotAnswerable { .. }
@@ -315,7 +365,7 @@ mod tests {
     #[test]
     fn what_the_store_refuses_and_what_it_cannot_do_have_their_answers() {
         let (action, status, holder) = (Action::Reply, Status::Assigned, Some("ada".to_owned()));
-        let cases: [(StoreError, u16, bool); 11] = [
+        let cases: [(StoreError, u16, bool); 14] = [
             (Refusal::NotFound { what: "queue" }.into(), 404, false),
             (
                 Refusal::WrongState {
@@ -356,6 +406,34 @@ mod tests {
                 false,
             ),
             (Refusal::KeyReused.into(), 422, false),
+            (
+                Refusal::NotHeld {
+                    delivery: Some(Delivery::Sent),
+                }
+                .into(),
+                409,
+                false,
+            ),
+            (
+                Refusal::TooLong {
+                    channel: "sms-us".parse().unwrap(),
+                    length: 3,
+                    max: 2,
+                    unit: "characters",
+                }
+                .into(),
+                422,
+                false,
+            ),
+            (
+                Refusal::WindowClosed {
+                    channel: "sms-us".parse().unwrap(),
+                    window_seconds: 60,
+                }
+                .into(),
+                409,
+                false,
+            ),
             (
                 StoreError::Unavailable("/data/x.db is locked".to_owned()),
                 503,

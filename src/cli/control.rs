@@ -152,7 +152,7 @@ fn check_reach(config: &Config, queues: &[String], brands: &[String]) -> Result<
 }
 
 /// One line per element of a list, else one pretty document.
-fn print_value(value: &Value) -> Result<(), Failure> {
+pub fn print_value(value: &Value) -> Result<(), Failure> {
     match value {
         Value::Array(items) => items.iter().try_for_each(|item| print(&item.to_string())),
         other => print(&serde_json::to_string_pretty(other).unwrap_or_default()),
@@ -167,7 +167,7 @@ fn print(line: &str) -> Result<(), Failure> {
     }
 }
 
-fn carry_out(
+pub fn carry_out(
     config: &Config,
     registrations: &[Registration],
     request: &Request,
@@ -206,5 +206,8 @@ fn offline(
         policy,
         ids: keys.ids,
         clock,
+        queues: Arc::default(),
+        outbox: Arc::default(),
+        sending: false,
     })
 }

@@ -92,7 +92,7 @@ impl Demo {
             .find(|(id, _)| id.as_str() == "shop-chat")
             .map(|(_, chat)| chat.clone());
         let chat = chat.ok_or_else(|| Failure::new("the demo has no chat"))?;
-        let daemon = Daemon::start(config, &registrations)
+        let daemon = Daemon::start(config, &registrations, false)
             .await
             .map_err(start_failure)?;
         let address = daemon.address;

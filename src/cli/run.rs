@@ -22,6 +22,7 @@ const BLOCKING_FINISH_MAX: Duration = Duration::from_millis(500);
 pub fn run(
     common: &Common,
     listen: Option<String>,
+    restored: bool,
     registrations: &[Registration],
 ) -> CommandResult {
     let flags = listen
@@ -33,7 +34,7 @@ pub fn run(
     hide_panic_messages();
     let runtime = runtime()?;
     let result = runtime.block_on(async {
-        let daemon = Daemon::start(config, registrations)
+        let daemon = Daemon::start(config, registrations, restored)
             .await
             .map_err(start_failure)?;
         let name = wait_for_signal().await?;

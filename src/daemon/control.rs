@@ -15,9 +15,12 @@ use crate::api::token;
 use crate::clock::{micros, timestamp};
 use crate::ids::{IdCodec, IdKind};
 use crate::router::Policy;
-use crate::store::{Store, StoreError, StoredDeadLetter, Token};
+use crate::store::{OutboxState, Rings, SettleAs, Store, StoreError, StoredDeadLetter, Token};
+use crate::wake::Wakes;
 
 use super::StartError;
+
+mod outbox;
 
 const REQUEST_BYTES_MAX: u64 = 64 * 1024;
 const DEAD_LETTERS_LISTED: u32 = 1000;
@@ -45,6 +48,20 @@ pub enum Request {
     DeadLetterRedrive {
         id: String,
     },
+    OutboxList {
+        /// Empty: all.
+        states: Vec<OutboxState>,
+        channel: Option<String>,
+    },
+    OutboxSettle {
+        id: String,
+        outcome: SettleAs,
+    },
+    OutboxSettleRestored {
+        outcome: SettleAs,
+        channel: Option<String>,
+    },
+    OutboxHold,
 }
 
 /// `result`, or `error` for a person.
@@ -61,6 +78,12 @@ pub struct Control {
     pub policy: Arc<Policy>,
     pub ids: IdCodec,
     pub clock: Arc<dyn Clock>,
+    /// Rung under a queue's id when it has more waiting.
+    pub queues: Arc<Wakes>,
+    /// Rung under a channel's id when its outbox has something.
+    pub outbox: Arc<Wakes>,
+    /// Whether lanes run on this store.
+    pub sending: bool,
 }
 
 impl Control {
@@ -139,10 +162,28 @@ impl Control {
                     .await
                     .map_err(text)?
                 {
-                    true => Ok(serde_json::json!({ "id": id, "state": "filed" })),
-                    false => Err(format!("{id} is not a parked dead letter")),
+                    Some(rings) => {
+                        self.ring(&rings);
+                        Ok(serde_json::json!({ "id": id, "state": "filed" }))
+                    }
+                    None => Err(format!("{id} is not a parked dead letter")),
                 }
             }
+            Request::OutboxList { states, channel } => self.unsent(states, channel).await,
+            Request::OutboxSettle { id, outcome } => self.settle(&id, outcome).await,
+            Request::OutboxSettleRestored { outcome, channel } => {
+                self.settle_restored(outcome, channel).await
+            }
+            Request::OutboxHold => self.hold().await,
+        }
+    }
+
+    fn ring(&self, rings: &Rings) {
+        for queue in &rings.queues {
+            self.queues.ring(queue.as_str());
+        }
+        for channel in &rings.channels {
+            self.outbox.ring(channel.as_str());
         }
     }
 

@@ -1,13 +1,14 @@
 //! The embedded store: one SQLite file, one writer, a few readers. WAL with `synchronous=FULL`:
 //! a commit is on disk when it returns.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use connector_api::{ChannelId, Cursor, QueueId};
+use connector_api::{Capabilities, ChannelId, Cursor, QueueId};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -18,14 +19,15 @@ use crate::ids::{ContactId, ConversationId, MessageId};
 use crate::router::facts::Conversation;
 use crate::router::{Policy, Verdict};
 use crate::store::{
-    ConversationFilter, Counts, Leased, NewReply, OutboxState, Ownership, QueueDepth, Result,
-    Retention, RouteCommit, Routed, Settlement, Store, StoreError, StoredContact, StoredDeadLetter,
-    StoredMessage, Token,
+    ConversationFilter, Counts, NewReply, OutboxFilter, Ownership, QueueDepth, Result, Retention,
+    Rings, RouteCommit, Routed, SettleAs, Settlement, Settling, Store, StoreError, StoredContact,
+    StoredDeadLetter, StoredMessage, Taken, Token, UnsentReply,
 };
 
 mod desk;
 mod effects;
 mod facts;
+mod lineage;
 pub mod names;
 mod operating;
 mod outbox;
@@ -33,6 +35,7 @@ mod reading;
 mod seen;
 pub mod writer;
 
+use lineage::Lineage;
 use names::Names;
 use writer::{Memory, Writer, WriterState};
 
@@ -61,8 +64,10 @@ pub struct SqliteStore {
     names: Arc<Names>,
     state: Arc<WriterState>,
     queues: Vec<QueueId>,
-    /// Channels that can send, once the daemon has built them.
-    senders: OnceLock<Arc<[ChannelId]>>,
+    /// Channels that can send, with their limits, once the daemon has built them.
+    senders: OnceLock<Arc<HashMap<ChannelId, Capabilities>>>,
+    /// What left, counted beside the database, once the daemon follows it.
+    lineage: OnceLock<Arc<Lineage>>,
     key: Vec<u8>,
     checkpointing: Arc<AtomicBool>,
 }
@@ -147,18 +152,43 @@ impl SqliteStore {
             state,
             queues: queues.to_vec(),
             senders: OnceLock::new(),
+            lineage: OnceLock::new(),
             key,
             checkpointing,
         })
     }
 
-    /// Says which channels can send: replies on others are refused, those that wait are settled.
-    pub async fn set_senders(&self, senders: Vec<ChannelId>, now: i64) -> Result<()> {
-        let senders: Arc<[ChannelId]> = senders.into();
-        let known = self.senders.get_or_init(|| senders).clone();
-        self.writer
-            .run(0, move |tx| outbox::refuse_unsendable(tx, &known, now))
-            .await
+    /// Finds out whether this database ran here last. One that did not was restored from a backup
+    /// (so it is `given` where somebody says so): everything unsent in it is held, and how much that
+    /// is, is returned. From here on what leaves is counted beside the database, too.
+    pub async fn follow_lineage(
+        &self,
+        data_dir: &Path,
+        given: bool,
+        now: i64,
+    ) -> Result<Option<u64>> {
+        let trouble = |error: std::io::Error| {
+            StoreError::Unavailable(format!("the lineage in {}: {error}", data_dir.display()))
+        };
+        let installation = lineage::name_of(&self.key);
+        let beside = lineage::read(data_dir).map_err(trouble)?;
+        let (held, count) = self
+            .writer
+            .run(0, move |tx| {
+                let counted = lineage::counted(tx.conn)?;
+                let restored = given || lineage::is_restored(counted, &beside, &installation);
+                let held = match restored {
+                    true => Some(outbox::held::hold(tx, true, now)?.0),
+                    false => None,
+                };
+                let count = lineage::above(counted, &beside, restored);
+                lineage::set(tx.conn, count)?;
+                Ok((held, count))
+            })
+            .await?;
+        let lineage = Lineage::begin(data_dir, &self.key, count).map_err(trouble)?;
+        self.lineage.get_or_init(|| Arc::new(lineage));
+        Ok(held)
     }
 
     /// Random bytes of this installation: every other key is derived from them.
@@ -407,15 +437,9 @@ impl Store for SqliteStore {
                     .map_or(commit.ownership.position, |last| last.offset);
                 move_position(tx, &commit.ownership, position)?;
                 let effects = operating::decide(tx, &commit.batch, &commit.policy, commit.now)?;
-                let queued =
-                    effects.touched_conversations.len() + effects.new_conversations.len() > 0;
                 Ok(Routed {
                     position,
-                    queues: if queued {
-                        queues_of(&effects)
-                    } else {
-                        Vec::new()
-                    },
+                    queues: rings_of(tx, &effects)?.queues,
                     sends: !effects.acknowledgements.is_empty(),
                     verdicts: effects.verdicts,
                 })
@@ -547,35 +571,107 @@ impl Store for SqliteStore {
             .await
     }
 
-    async fn recover_outbox(&self, idempotent: Vec<ChannelId>, now: i64) -> Result<u64> {
+    async fn set_senders(&self, senders: HashMap<ChannelId, Capabilities>, now: i64) -> Result<()> {
+        let known = self.senders.get_or_init(|| Arc::new(senders)).clone();
         self.writer
-            .run(0, move |tx| outbox::recover(tx, &idempotent, now))
+            .run(0, move |tx| {
+                outbox::held::refuse_unsendable(tx, |name| can_send(Some(&known), name), now)
+            })
             .await
     }
 
-    async fn lease(&self, channel: &ChannelId, limit: u32, now: i64) -> Result<Vec<Leased>> {
+    async fn recover_outbox(&self, idempotent: Vec<ChannelId>, now: i64) -> Result<u64> {
+        self.writer
+            .run(0, move |tx| {
+                Ok(outbox::held::recover(tx, None, &idempotent, now)?.0)
+            })
+            .await
+    }
+
+    async fn recover_lane(&self, channel: &ChannelId, idempotent: bool, now: i64) -> Result<Rings> {
         let channel = channel.clone();
         self.writer
-            .run(1, move |tx| outbox::lease(tx, &channel, limit, now))
+            .run(0, move |tx| {
+                let own = [channel];
+                let sent_once: &[ChannelId] = if idempotent { &own } else { &[] };
+                Ok(outbox::held::recover(tx, own.first(), sent_once, now)?.1)
+            })
             .await
+    }
+
+    async fn lease(&self, channel: &ChannelId, limit: u32, now: i64) -> Result<Taken> {
+        let channel = channel.clone();
+        let senders = self.senders.get().cloned();
+        let lineage = self.lineage.get().cloned();
+        let work = move |tx: &mut writer::Tx<'_>| {
+            let can = senders.as_ref().and_then(|senders| senders.get(&channel));
+            let taken = outbox::lease(tx, &channel, can, limit, now)?;
+            let count = match taken.leased.is_empty() {
+                true => None,
+                false => Some(lineage::count(tx.conn)?),
+            };
+            Ok((taken, count))
+        };
+        let then = move |(_, count): &(Taken, Option<i64>)| {
+            if let (Some(lineage), Some(count)) = (&lineage, count) {
+                lineage.note(*count);
+            }
+        };
+        let (taken, _) = self
+            .writer
+            .run_then(1, writer::Fate::Alone, work, then)
+            .await?;
+        Ok(taken)
     }
 
     async fn next_due(&self, channel: &ChannelId) -> Result<Option<i64>> {
         let number = self.names.id(channel.as_str());
-        self.read(move |conn, _| {
-            let due = conn
-                .prepare_cached(
-                    "SELECT min(next_at) FROM outbox WHERE channel = ?1 AND state = ?2",
-                )?
-                .query_row([number, OutboxState::Queued.code()], |row| row.get(0))?;
-            Ok(due)
-        })
-        .await
+        self.read(move |conn, _| outbox::next_due(conn, number))
+            .await
     }
 
-    async fn settle(&self, id: MessageId, settlement: Settlement, now: i64) -> Result<()> {
+    async fn settle(&self, id: MessageId, settlement: Settlement, now: i64) -> Result<Rings> {
         self.writer
             .run(1, move |tx| outbox::settle(tx, id, &settlement, now))
+            .await
+    }
+
+    async fn settle_held(&self, settling: Settling) -> Result<(StoredMessage, Rings)> {
+        let senders = self.senders.get().cloned();
+        self.writer
+            .run(1, move |tx| {
+                let can_send = |name: &str| can_send(senders.as_deref(), name);
+                let rings = outbox::held::settle_held(tx, &settling, can_send)?;
+                Ok((written(tx, settling.message)?.0, rings))
+            })
+            .await
+    }
+
+    async fn settle_restored(
+        &self,
+        outcome: SettleAs,
+        channel: Option<ChannelId>,
+        limit: u32,
+        now: i64,
+    ) -> Result<(u64, Rings)> {
+        let senders = self.senders.get().cloned();
+        self.writer
+            .run(1, move |tx| {
+                let can_send = |name: &str| can_send(senders.as_deref(), name);
+                let channel = channel.as_ref();
+                outbox::held::settle_restored(tx, outcome, channel, limit, can_send, now)
+            })
+            .await
+    }
+
+    async fn hold_unsent(&self, sending: bool, now: i64) -> Result<(u64, Rings)> {
+        self.writer
+            .run(1, move |tx| outbox::held::hold(tx, sending, now))
+            .await
+    }
+
+    async fn unsent(&self, filter: OutboxFilter) -> Result<Vec<UnsentReply>> {
+        self.read(move |conn, names| outbox::held::list(conn, names, &filter))
             .await
     }
 
@@ -610,7 +706,7 @@ impl Store for SqliteStore {
             .await
     }
 
-    async fn redrive(&self, record: i64, policy: Arc<Policy>, now: i64) -> Result<bool> {
+    async fn redrive(&self, record: i64, policy: Arc<Policy>, now: i64) -> Result<Option<Rings>> {
         self.writer
             .run(1, move |tx| operating::redrive(tx, record, &policy, now))
             .await
@@ -629,6 +725,11 @@ impl Store for SqliteStore {
     }
 }
 
+/// Whether a channel can send, as far as that is known.
+fn can_send(senders: Option<&HashMap<ChannelId, Capabilities>>, name: &str) -> bool {
+    senders.is_none_or(|senders| senders.keys().any(|known| known.as_str() == name))
+}
+
 /// Moves the position, if this router still owns the partition and nobody moved it.
 fn move_position(tx: &writer::Tx<'_>, ownership: &Ownership, position: i64) -> Result<()> {
     let moved = tx
@@ -644,17 +745,22 @@ fn move_position(tx: &writer::Tx<'_>, ownership: &Ownership, position: i64) -> R
     )))
 }
 
-/// Queues whose waiting rows a batch added to.
-fn queues_of(effects: &crate::router::Effects) -> Vec<QueueId> {
-    let mut queues: Vec<QueueId> = effects
+/// Queues whose waiting rows a batch added to, by messages or by refused answers, and channels
+/// that have an acknowledgement to send.
+fn rings_of(tx: &writer::Tx<'_>, effects: &crate::router::Effects) -> Result<Rings> {
+    let mut queues = outbox::back_in_queue(tx, &effects.deliveries)?;
+    let chosen = effects
         .messages
         .iter()
-        .filter_map(|message| message.explanation.queue.as_ref())
-        .map(|why| why.queue.clone())
-        .collect();
+        .filter_map(|message| message.explanation.queue.as_ref());
+    queues.extend(chosen.map(|why| why.queue.clone()));
     queues.sort();
     queues.dedup();
-    queues
+    let answering = effects.acknowledgements.iter();
+    let mut channels: Vec<ChannelId> = answering.map(|new| new.channel.clone()).collect();
+    channels.sort();
+    channels.dedup();
+    Ok(Rings { queues, channels })
 }
 
 fn written(tx: &writer::Tx<'_>, id: MessageId) -> Result<(StoredMessage, Conversation)> {

@@ -10,3 +10,4 @@ mod messages;
 mod operations;
 mod rights;
 mod served;
+mod settling;

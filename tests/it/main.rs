@@ -11,6 +11,7 @@ mod bus_suite;
 mod config;
 mod daemon;
 mod joining;
+mod lanes;
 mod properties;
 mod routing;
 mod sqlite;

@@ -10,6 +10,8 @@
 
 mod claims;
 mod dedupe;
+mod held;
+mod limits;
 mod operating;
 mod outbox;
 mod permissions;
@@ -33,6 +35,23 @@ macro_rules! store_suite {
                 what_a_source_can_show_again_is_never_forgotten
                 one_event_delivered_by_many_batches_is_filed_once
             }
+            held {
+                a_held_reply_is_settled_by_its_assignee_or_a_supervisor_and_nobody_else
+                each_settlement_does_what_it_says_and_is_written_down
+                only_a_held_reply_is_settled_and_only_once
+                a_repeated_key_settles_once_and_another_request_under_it_is_refused
+                a_reply_sent_again_has_its_full_time_again
+                what_is_held_as_restored_leaves_only_when_it_is_settled
+                what_was_under_way_is_held_with_the_rest_where_nothing_runs
+                a_receipt_settles_what_is_held_as_restored
+                what_cannot_be_sent_again_is_not_queued_again
+            }
+            limits {
+                a_text_that_is_too_long_is_refused_where_it_is_written
+                an_answer_after_the_reply_window_is_refused
+                a_message_anywhere_on_the_channel_opens_the_window_again
+                what_does_not_fit_any_more_is_refused_before_it_leaves_and_stops_nobody
+            }
             operating {
                 a_dead_letter_is_listed_with_its_bytes_and_filed_once_when_redriven
                 a_letter_that_still_cannot_be_filed_stays_parked
@@ -49,6 +68,13 @@ macro_rules! store_suite {
                 what_was_being_sent_in_a_crash_is_sent_again_where_that_delivers_once
                 an_unknown_or_refused_answer_comes_back_to_its_agent
                 a_receipt_that_came_first_is_not_undone_by_the_settlement
+                an_answer_that_did_not_leave_brings_a_resolved_conversation_back_to_its_queue
+                a_failed_receipt_that_overtakes_the_answer_brings_the_conversation_back
+                a_refused_receipt_rings_the_queue_that_waits_again
+                an_acknowledgement_that_did_not_leave_brings_nobody_back
+                replies_on_a_channel_that_cannot_send_are_refused
+                a_reply_behind_another_is_due_when_that_one_is_settled
+                what_a_broken_lane_was_sending_is_settled_and_the_others_lanes_are_left_alone
             }
             permissions {
                 what_an_actor_may_not_see_does_not_exist_for_it

@@ -6,13 +6,14 @@ use utoipa::ToSchema;
 
 use crate::clock::timestamp;
 use crate::conversation::{Priority, Status};
+use crate::dispatch::Role;
 use crate::ids::IdCodec;
 use crate::router::effects::Author;
 use crate::router::explain::{
     AcknowledgeWhy, DedupeWhy, Explanation, Found, Hint, IdentityWhy, JoinReason, JoinWhy,
     QueueWhy, RefusedHint,
 };
-use crate::store::StoredMessage;
+use crate::store::{SettleAs, Settled, SettledWhy, StoredMessage};
 
 use super::message::LabelsView;
 use super::{ConversationView, EvidenceView, PublicIds, evidence_of};
@@ -41,11 +42,40 @@ pub struct ExplainedMessage {
     /// Null where nothing was to be decided: an answer, a note.
     #[schema(required)]
     pub explanation: Option<ExplanationView>,
+    /// What persons said of an answer of which nobody knew whether it had left, oldest first.
+    pub settled: Vec<SettledView>,
+}
+
+/// Who settled a held answer, how and when.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct SettledView {
+    /// `retry`: it was sent again, and may have arrived twice.
+    #[serde(rename = "as")]
+    pub outcome: SettleAs,
+    /// Null for an operator of the machine, who settled it by command.
+    #[schema(required)]
+    pub role: Option<Role>,
+    #[schema(required, example = "ada")]
+    pub agent: Option<String>,
+    pub at: Timestamp,
+}
+
+impl SettledView {
+    fn of(settled: Settled) -> Self {
+        Self {
+            outcome: settled.outcome,
+            role: settled.role,
+            agent: settled.agent,
+            at: timestamp(settled.at),
+        }
+    }
 }
 
 impl ExplainedMessage {
     pub fn of(message: &StoredMessage, ids: &IdCodec) -> Self {
         let stored = serde_json::from_value::<Explanation>(message.explanation.clone());
+        let settled = serde_json::from_value::<SettledWhy>(message.explanation.clone());
+        let settled = settled.unwrap_or_default().settled;
         Self {
             message_id: ids.message(message.id),
             seq: message.seq,
@@ -55,6 +85,7 @@ impl ExplainedMessage {
             duplicate_of: message.duplicate_of.map(|id| ids.message(id)),
             labels: LabelsView::of(&message.labels),
             explanation: stored.ok().map(|stored| ExplanationView::of(&stored, ids)),
+            settled: settled.into_iter().map(SettledView::of).collect(),
         }
     }
 }

@@ -1,11 +1,14 @@
 //! What agents do: claims, replies, notes, ends. One transaction each; the decision is `dispatch`'s.
 
+use std::collections::HashMap;
+
 use rusqlite::{OptionalExtension, params};
 
-use connector_api::{Automatic, ChannelId, Namespace, QueueId};
+use connector_api::{Automatic, Capabilities, ChannelId, Namespace, QueueId};
 
 use crate::bus::{Content, decode};
 use crate::conversation::Status;
+use crate::dispatch::fit::fit;
 use crate::dispatch::{self, Action, Actor, Refusal};
 use crate::ids::{ConversationId, IdSource, MessageId};
 use crate::router::effects::{Author, EventType, NewEvent};
@@ -137,17 +140,24 @@ fn visible(
 pub fn reply(
     tx: &mut Tx<'_>,
     reply: &NewReply,
-    senders: Option<&[ChannelId]>,
+    senders: Option<&HashMap<ChannelId, Capabilities>>,
 ) -> Result<MessageId, StoreError> {
-    if let Some(known) = kept_answer(tx, reply)? {
+    if let Some(known) = kept_answer(tx, reply.idempotency.as_ref(), reply.at)? {
         return Ok(known);
     }
     let mut found = visible(tx, reply.conversation, &reply.actor, reply.version)?;
     dispatch::act(&mut found, &reply.actor, Action::Reply, reply.at)?;
     let (channel, to) = destination(tx, &found)?;
-    if senders.is_some_and(|senders| !senders.contains(&channel)) {
-        let reason = format!("the channel {channel} cannot send");
-        return Err(Refusal::NotAnswerable { reason }.into());
+    if let Some(senders) = senders {
+        let Some(can) = senders.get(&channel) else {
+            let reason = format!("the channel {channel} cannot send");
+            return Err(Refusal::NotAnswerable { reason }.into());
+        };
+        let heard_at = match can.reply_window {
+            Some(window) => outbox::heard::heard_at(tx, found.id, &channel, &to, window, reply.at)?,
+            None => None,
+        };
+        fit(&channel, can, &reply.text, heard_at, reply.at)?;
     }
     let draft = Draft {
         text: reply.text.clone(),
@@ -160,7 +170,7 @@ pub fn reply(
 
 /// Files an agent's note; it never leaves.
 pub fn note(tx: &mut Tx<'_>, note: &NewReply) -> Result<MessageId, StoreError> {
-    if let Some(known) = kept_answer(tx, note)? {
+    if let Some(known) = kept_answer(tx, note.idempotency.as_ref(), note.at)? {
         return Ok(known);
     }
     let mut found = visible(tx, note.conversation, &note.actor, note.version)?;
@@ -198,29 +208,44 @@ fn append(
     };
     outbox::insert(tx.conn, &new)?;
     write_conversation(tx.conn, &tx.memory.names, found, false)?;
-    if let Some((key, fingerprint)) = &reply.idempotency {
-        tx.conn
-            .prepare_cached(
-                "INSERT OR REPLACE INTO idempotency (key, fingerprint, status, answer, at) VALUES (?1, ?2, 202, ?3, ?4)",
-            )?
-            .execute(params![key, fingerprint, id.0.to_be_bytes().as_slice(), reply.at])?;
-    }
+    keep_answer(tx, reply.idempotency.as_ref(), id, reply.at)?;
     let mut event = event_of(EventType::MessageCreated, found.id, reply.at, None);
     event.message = Some(id);
     write_events(tx.conn, tx.memory, &[event])?;
     Ok(id)
 }
 
-/// The message an earlier request with this key made; another request under it is refused.
-fn kept_answer(tx: &Tx<'_>, reply: &NewReply) -> Result<Option<MessageId>, StoreError> {
-    let Some((key, fingerprint)) = &reply.idempotency else {
+/// Remembers the message that a request with this key was about.
+pub fn keep_answer(
+    tx: &Tx<'_>,
+    idempotency: Option<&(Vec<u8>, Vec<u8>)>,
+    id: MessageId,
+    at: i64,
+) -> Result<(), StoreError> {
+    if let Some((key, fingerprint)) = idempotency {
+        tx.conn
+            .prepare_cached(
+                "INSERT OR REPLACE INTO idempotency (key, fingerprint, status, answer, at) VALUES (?1, ?2, 202, ?3, ?4)",
+            )?
+            .execute(params![key, fingerprint, id.0.to_be_bytes().as_slice(), at])?;
+    }
+    Ok(())
+}
+
+/// The message an earlier request with this key was about; another request under it is refused.
+pub fn kept_answer(
+    tx: &Tx<'_>,
+    idempotency: Option<&(Vec<u8>, Vec<u8>)>,
+    at: i64,
+) -> Result<Option<MessageId>, StoreError> {
+    let Some((key, fingerprint)) = idempotency else {
         return Ok(None);
     };
     let kept = i64::try_from(crate::store::IDEMPOTENCY_KEPT.as_micros()).unwrap_or(i64::MAX);
     let row = tx
         .conn
         .prepare_cached("SELECT fingerprint, answer FROM idempotency WHERE key = ?1 AND at > ?2")?
-        .query_row(params![key, reply.at - kept], |row| {
+        .query_row(params![key, at - kept], |row| {
             Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, Vec<u8>>(1)?))
         })
         .optional()?;

@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use crate::bus::{Content, decode};
 use crate::ids::IdSource;
 use crate::router::{self, Policy, Prepared};
-use crate::store::{Retention, StoreError, StoredDeadLetter, Token};
+use crate::store::{Retention, Rings, StoreError, StoredDeadLetter, Token};
 
 use super::effects::json;
 use super::facts::from_json;
@@ -151,13 +151,18 @@ fn letter_of(row: &Row<'_>) -> rusqlite::Result<StoredDeadLetter> {
 
 /// Files a parked letter now: decided and written in one transaction with its change from parked
 /// to filed, so redriving twice files once. A letter that still cannot be filed stays parked.
-pub fn redrive(tx: &mut Tx<'_>, record: i64, policy: &Arc<Policy>, now: i64) -> Result<bool> {
+pub fn redrive(
+    tx: &mut Tx<'_>,
+    record: i64,
+    policy: &Arc<Policy>,
+    now: i64,
+) -> Result<Option<Rings>> {
     let changed = tx
         .conn
         .prepare_cached("UPDATE dead_letter SET state = ?1 WHERE record = ?2 AND state = ?3")?
         .execute([FILED, record, PARKED])?;
     if changed == 0 {
-        return Ok(false);
+        return Ok(None);
     }
     let body: Option<Vec<u8>> = tx
         .conn
@@ -182,7 +187,7 @@ pub fn redrive(tx: &mut Tx<'_>, record: i64, policy: &Arc<Policy>, now: i64) -> 
     let effects = decide(tx, &batch, policy, now)?;
     match effects.dead.first() {
         Some(letter) => Err(StoreError::Poisoned(letter.reason.clone())),
-        None => Ok(true),
+        None => Ok(Some(super::rings_of(tx, &effects)?)),
     }
 }
 

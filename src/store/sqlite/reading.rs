@@ -13,7 +13,7 @@ use crate::ids::{ContactId, ConversationId, MessageId};
 use crate::router::effects::Author;
 use crate::router::facts::{Change, Conversation};
 use crate::store::{
-    ConversationFilter, Counts, QueueDepth, StoreError, StoredContact, StoredContent,
+    ConversationFilter, Counts, OutboxState, QueueDepth, StoreError, StoredContact, StoredContent,
     StoredIdentity, StoredMessage,
 };
 
@@ -355,11 +355,17 @@ pub fn counts(
     let mut statement = conn.prepare_cached("SELECT state, count(*) FROM outbox GROUP BY state")?;
     for row in statement.query_map([], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))? {
         let (state, count) = row?;
-        if let Some(place) = usize::try_from(state)
-            .ok()
-            .and_then(|state| counts.outbox.get_mut(state))
-        {
-            *place = count;
+        // Whatever the reason, a held one waits for a person.
+        let [queued, sending, held] = &mut counts.outbox;
+        match OutboxState::from_code(state) {
+            Some(OutboxState::Queued) => *queued = count,
+            Some(OutboxState::Sending) => *sending = count,
+            Some(OutboxState::Held) => *held += count,
+            Some(OutboxState::Restored) => {
+                *held += count;
+                counts.restored = count;
+            }
+            None => {}
         }
     }
     counts.dead_letters = conn.query_row(

@@ -73,6 +73,7 @@ async fn each_role_may_do_what_it_is_for_and_nothing_else() {
         post(&format!("/v1/conversations/{conversation}/release")),
         post(&format!("/v1/conversations/{conversation}/resolve")),
         post(&format!("/v1/conversations/{conversation}/reopen")),
+        post(&format!("/v1/messages/{message}/settle")),
     ];
     // Whether the role sees the queues, reads and works.
     let roles = [

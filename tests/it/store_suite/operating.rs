@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use connector_api::Cursor;
-use switchboard::store::{IDEMPOTENCY_KEPT, Retention, StoreError, Token};
+use switchboard::store::{IDEMPOTENCY_KEPT, Retention, Rings, StoreError, Token};
 
 use crate::support::{Backend, Desk, chat, edit, mail};
 
@@ -60,13 +60,17 @@ pub async fn a_dead_letter_is_listed_with_its_bytes_and_filed_once_when_redriven
         desk.store().redrive(record, policy.clone(), now),
         desk.store().redrive(record, policy, now)
     );
+    let filed: Vec<Rings> = [once.unwrap(), again.unwrap()]
+        .into_iter()
+        .flatten()
+        .collect();
+    let [rings] = &filed[..] else {
+        panic!("one redrive files: {filed:?}")
+    };
     assert_eq!(
-        [once.unwrap(), again.unwrap()]
-            .iter()
-            .filter(|filed| **filed)
-            .count(),
-        1,
-        "one redrive files"
+        rings.queues,
+        ["frontline".parse().unwrap()],
+        "whoever waits for the queue is told"
     );
     assert_eq!(desk.conversations().await.len(), 2);
     assert_eq!(desk.store().counts().await.unwrap().dead_letters, 0);
@@ -79,12 +83,12 @@ pub async fn a_dead_letter_is_listed_with_its_bytes_and_filed_once_when_redriven
             .state,
         "filed"
     );
-    assert!(
-        !desk
-            .store()
+    assert_eq!(
+        desk.store()
             .redrive(record + 1, desk.policy.clone(), now)
             .await
             .unwrap(),
+        None,
         "there is no such letter"
     );
 }
@@ -267,6 +271,7 @@ pub async fn retention_drops_the_log_and_keeps_what_messages_say(backend: Arc<dy
             .redrive(letter, desk.policy.clone(), desk.now())
             .await
             .unwrap()
+            .is_some()
     );
     assert_eq!(desk.conversations().await.len(), 3);
 }

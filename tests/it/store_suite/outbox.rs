@@ -1,14 +1,17 @@
 //! Replies on their way out: three outcomes, and none of them twice.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use connector_api::DeliveryStage;
+use connector_api::{Capabilities, ChannelId, DeliveryStage, QueueId};
 use switchboard::conversation::Delivery;
+use switchboard::dispatch::{Action, Refusal};
 use switchboard::ids::IdKind;
-use switchboard::store::{Leased, Settlement};
+use switchboard::router::Policy;
+use switchboard::store::{Leased, Rings, Settlement, StoreError};
 
-use crate::support::{Backend, Desk, Said, agent, chat, mail, receipt};
+use crate::support::{Backend, Desk, Said, agent, chat, mail, receipt, supervisor};
 
 /// A conversation of ada's, answered; the reply is leased.
 async fn sending(backend: Arc<dyn Backend>, said: Said) -> (Desk, Leased) {
@@ -215,4 +218,199 @@ pub async fn a_receipt_that_came_first_is_not_undone_by_the_settlement(backend: 
             "{settlement:?}"
         );
     }
+}
+
+fn refused() -> Settlement {
+    Settlement::Refused {
+        reason: "no such mailbox".to_owned(),
+    }
+}
+
+fn unknown() -> Settlement {
+    Settlement::Unknown {
+        reason: "no answer came".to_owned(),
+    }
+}
+
+fn frontline() -> Vec<QueueId> {
+    vec!["frontline".parse().unwrap()]
+}
+
+async fn status_and_assignee(desk: &Desk, number: usize) -> (String, Option<String>) {
+    let conversation = desk.conversation(number).await;
+    (
+        conversation.status.as_str().to_owned(),
+        conversation.assignee,
+    )
+}
+
+pub async fn an_answer_that_did_not_leave_brings_a_resolved_conversation_back_to_its_queue(
+    backend: Arc<dyn Backend>,
+) {
+    let mut desk = Desk::on(backend).await;
+    for (number, settlement) in (1..).zip([refused(), unknown()]) {
+        let customer = format!("customer-{number}@example.com");
+        desk.deliver([mail(&customer, "Where is my order?")]).await;
+        desk.claim("frontline", agent("ada")).await.unwrap();
+        let id = desk.conversation(number).await.id;
+        let reply = desk.reply_to(id, agent("ada"), "On its way.");
+        desk.store().reply(reply).await.unwrap();
+        // Answered and resolved at once, as desks do.
+        desk.act(number, agent("ada"), Action::Resolve)
+            .await
+            .unwrap();
+        let leased = desk.lease("support-mail").await.pop().unwrap();
+        let rings = desk.settled(&leased, settlement.clone()).await;
+        assert_eq!(rings.queues, frontline(), "{settlement:?}");
+        assert_eq!(
+            status_and_assignee(&desk, number).await,
+            ("queued".to_owned(), None),
+            "{settlement:?}"
+        );
+        let claimed = desk.claim("frontline", agent("bob")).await;
+        assert_eq!(
+            claimed.map(|claimed| claimed.id),
+            Some(id),
+            "it waits again"
+        );
+    }
+}
+
+pub async fn a_failed_receipt_that_overtakes_the_answer_brings_the_conversation_back(
+    backend: Arc<dyn Backend>,
+) {
+    let (mut desk, leased) = sending(backend, mail("ada@example.com", "Where is my order?")).await;
+    desk.act(1, agent("ada"), Action::Resolve).await.unwrap();
+    // The bounce comes before the answer that names the message.
+    desk.deliver([receipt("a-1@shop", DeliveryStage::Failed)])
+        .await;
+    assert_eq!(delivery(&desk).await, Delivery::Sending);
+    let rings = desk.settled(&leased, sent("a-1@shop")).await;
+    assert_eq!(rings.queues, frontline());
+    assert_eq!(delivery(&desk).await, Delivery::Refused);
+    assert_eq!(
+        status_and_assignee(&desk, 1).await,
+        ("queued".to_owned(), None)
+    );
+}
+
+pub async fn a_refused_receipt_rings_the_queue_that_waits_again(backend: Arc<dyn Backend>) {
+    let mut desk = Desk::on(backend).await;
+    desk.deliver([mail("ada@example.com", "Where is my order?")])
+        .await;
+    desk.answer(1, "On its way.", "a-1@shop").await;
+    desk.resolve(1).await;
+    desk.accept([receipt("a-1@shop", DeliveryStage::Failed)])
+        .await
+        .unwrap();
+    let commit = desk.next_commit(1).await;
+    let routed = desk.store().route(commit).await.unwrap();
+    assert_eq!(routed.queues, frontline());
+}
+
+pub async fn an_acknowledgement_that_did_not_leave_brings_nobody_back(backend: Arc<dyn Backend>) {
+    let mut desk = Desk::on(backend).await;
+    desk.configure(|policy: &mut Policy| {
+        let channel: ChannelId = "support-mail".parse().unwrap();
+        policy.channels.get_mut(&channel).unwrap().acknowledge = Some("We have it.".to_owned());
+    });
+    desk.deliver([mail("ada@example.com", "Where is my order?")])
+        .await;
+    desk.resolve(1).await;
+    let leased = desk.lease("support-mail").await.pop().unwrap();
+    assert!(leased.draft.automatic);
+    let rings = desk.settled(&leased, unknown()).await;
+    assert_eq!(rings, Rings::default());
+    assert_eq!(desk.conversation(1).await.status.as_str(), "resolved");
+}
+
+pub async fn replies_on_a_channel_that_cannot_send_are_refused(backend: Arc<dyn Backend>) {
+    let mut desk = Desk::on(backend).await;
+    desk.deliver([
+        mail("ada@example.com", "Where is my order?"),
+        chat("cust-7", "Hello?"),
+    ])
+    .await;
+    let waiting = desk.reply(1, "On its way.").await;
+    let can = Capabilities::default();
+    let senders = HashMap::from([("shop-chat".parse().unwrap(), can)]);
+    desk.store().set_senders(senders, desk.now()).await.unwrap();
+    let waited = desk
+        .store()
+        .message(supervisor(), waiting.id)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        (waited.delivery, waited.reason.as_deref()),
+        (
+            Some(Delivery::Refused),
+            Some("the channel support-mail cannot send")
+        ),
+        "what waits for it would wait for ever"
+    );
+    let reply = desk.reply_to(desk.conversation(1).await.id, supervisor(), "Hello?");
+    let answer = desk.store().reply(reply).await;
+    let Err(StoreError::Refused(Refusal::NotAnswerable { reason })) = answer else {
+        panic!("{answer:?}")
+    };
+    assert_eq!(reason, "the channel support-mail cannot send");
+    desk.reply(2, "Hello.").await;
+    assert_eq!(desk.lease("shop-chat").await.len(), 1, "others can");
+}
+
+pub async fn a_reply_behind_another_is_due_when_that_one_is_settled(backend: Arc<dyn Backend>) {
+    let mut desk = Desk::on(backend).await;
+    desk.deliver([mail("ada@example.com", "Where is my order?")])
+        .await;
+    desk.reply(1, "By mail.").await;
+    desk.deliver([chat("cust-7", "Hello?").with_email("ada@example.com")])
+        .await;
+    desk.reply(1, "By chat.").await;
+    let next_due = async |channel: &str| {
+        let channel = channel.parse().unwrap();
+        desk.store().next_due(&channel).await.unwrap()
+    };
+    assert_eq!(next_due("shop-chat").await, None, "the mail goes first");
+    let leased = desk.lease("support-mail").await.pop().unwrap();
+    let rings = desk.settled(&leased, sent("a-1@shop")).await;
+    assert_eq!(
+        rings.channels,
+        ["shop-chat".parse().unwrap()],
+        "its lane is told"
+    );
+    assert!(next_due("shop-chat").await.is_some());
+    assert_eq!(desk.lease("shop-chat").await.len(), 1);
+}
+
+pub async fn what_a_broken_lane_was_sending_is_settled_and_the_others_lanes_are_left_alone(
+    backend: Arc<dyn Backend>,
+) {
+    let mut desk = Desk::on(backend).await;
+    desk.deliver([
+        mail("ada@example.com", "Where is my order?"),
+        chat("cust-7", "Hello?"),
+    ])
+    .await;
+    desk.reply(1, "On its way.").await;
+    desk.reply(2, "Hello.").await;
+    for channel in ["support-mail", "shop-chat"] {
+        assert_eq!(desk.lease(channel).await.len(), 1);
+    }
+    let mail_lane = "support-mail".parse().unwrap();
+    desk.store()
+        .recover_lane(&mail_lane, false, desk.now())
+        .await
+        .unwrap();
+    assert_eq!(held(&desk).await, [0, 1, 1]);
+    let chat_lane = "shop-chat".parse().unwrap();
+    desk.store()
+        .recover_lane(&chat_lane, true, desk.now())
+        .await
+        .unwrap();
+    assert_eq!(
+        held(&desk).await,
+        [1, 0, 1],
+        "sent again where that is safe"
+    );
 }

@@ -15,7 +15,7 @@ use switchboard::router::facts::Conversation;
 use switchboard::router::reply_token::ReplyTokens;
 use switchboard::router::{Policy, Prepared, Verdict};
 use switchboard::store::{
-    Leased, NewReply, Ownership, RouteCommit, Settlement, Store, StoreError, StoredMessage,
+    Leased, NewReply, Ownership, Rings, RouteCommit, Settlement, Store, StoreError, StoredMessage,
 };
 
 use super::setup::{channel_id, channels, intake, names, policy, queue_id, queues};
@@ -344,15 +344,21 @@ impl Desk {
             .store
             .lease(&channel_id(channel), 100, self.now())
             .await;
-        leased.expect("leasing works")
+        leased.expect("leasing works").leased
     }
 
     pub async fn settle(&self, leased: &Leased, settlement: Settlement) {
-        self.opened
+        self.settled(leased, settlement).await;
+    }
+
+    /// The bells that a settlement rings.
+    pub async fn settled(&self, leased: &Leased, settlement: Settlement) -> Rings {
+        let settled = self
+            .opened
             .store
             .settle(leased.id, settlement, self.now())
-            .await
-            .expect("settling works");
+            .await;
+        settled.expect("settling works")
     }
 
     /// Answers and sends: the provider names the message `provider_id`.

@@ -1,0 +1,62 @@
+//! The outbox at start: what a restored backup left unsent is held, what was under way is settled,
+//! and health says for as long as something restored waits for a person.
+
+use std::path::Path;
+
+use tracing::warn;
+
+use crate::channels::Channels;
+use crate::health::{Health, State};
+use crate::store::sqlite::SqliteStore;
+use crate::store::{Counts, Store, StoreError};
+
+/// Holds everything unsent of a database that did not run here last, or that is said to be restored.
+pub async fn hold_what_was_restored(
+    store: &SqliteStore,
+    data_dir: &Path,
+    restored: bool,
+    now: i64,
+) -> Result<(), StoreError> {
+    if let Some(held) = store.follow_lineage(data_dir, restored, now).await? {
+        warn!(
+            held,
+            "this database was restored from a backup: {held} unsent replies are held, see switchboard outbox list"
+        );
+    }
+    Ok(())
+}
+
+/// Settles what was being sent when the process ended, and what can never be sent.
+pub async fn recover(store: &dyn Store, channels: &Channels, now: i64) -> Result<(), StoreError> {
+    let idempotent: Vec<_> = channels
+        .values()
+        .filter(|channel| channel.capabilities.send_idempotent)
+        .map(|channel| channel.id.clone())
+        .collect();
+    let recovered = store.recover_outbox(idempotent, now).await?;
+    let senders = channels
+        .values()
+        .filter(|channel| channel.connector.sender().is_some());
+    let senders = senders.map(|channel| (channel.id.clone(), channel.capabilities.clone()));
+    store.set_senders(senders.collect(), now).await?;
+    if recovered > 0 {
+        warn!(
+            recovered,
+            "{recovered} replies were being sent when the process ended"
+        );
+    }
+    Ok(())
+}
+
+/// Degraded while replies of a restored backup wait for a person; everything else goes on.
+pub fn tell(health: &Health, counts: &Counts) {
+    let state = match counts.restored {
+        0 => State::Ready,
+        held => State::Degraded {
+            reason: format!(
+                "a backup was restored: {held} unsent replies are held until a person settles them"
+            ),
+        },
+    };
+    health.set("outbox", state);
+}
