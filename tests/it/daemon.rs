@@ -2,8 +2,10 @@
 
 mod corpus;
 mod external;
+mod fsync;
 mod kill;
 mod mail;
 mod process;
+mod restored;
 mod shop;
 mod webhooks;

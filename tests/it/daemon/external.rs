@@ -46,4 +46,23 @@ fn a_connector_of_another_workspace_runs_in_the_daemon() {
     json_of(request.json(&page).send().unwrap());
     let claimed = daemon.claim(&token, "frontline").expect("the page");
     assert_eq!(claimed["messages"][0]["text"], "the gate is stuck");
+
+    // The limits it claims are kept where answers are written.
+    let path = format!(
+        "/v1/conversations/{}/messages",
+        claimed["id"].as_str().unwrap()
+    );
+    let answer = daemon
+        .http
+        .post(daemon.url(&path))
+        .bearer_auth(token)
+        .header("Idempotency-Key", "k-1")
+        .json(&serde_json::json!({ "text": "x".repeat(81) }))
+        .send()
+        .unwrap();
+    assert_eq!(answer.status(), 422);
+    let problem: serde_json::Value = answer.json().unwrap();
+    assert_eq!(problem["type"], "/docs#problem-text-too-long");
+    let limit = serde_json::json!({ "name": "text_max", "max": 80, "unit": "characters" });
+    assert_eq!(problem["limit"], limit);
 }

@@ -75,7 +75,16 @@ impl Installation {
         self.run_binary(Path::new(binary()));
     }
 
+    /// The same with more arguments.
+    pub fn run_with(&self, args: &[&str]) {
+        self.run_binary_with(Path::new(binary()), args);
+    }
+
     pub fn run_binary(&self, binary: &Path) {
+        self.run_binary_with(binary, &[]);
+    }
+
+    fn run_binary_with(&self, binary: &Path, args: &[&str]) {
         let log = fs::File::options()
             .create(true)
             .append(true)
@@ -83,6 +92,7 @@ impl Installation {
             .unwrap();
         let child = Command::new(binary)
             .args(["run", "--listen", &self.address])
+            .args(args)
             .arg("--config")
             .arg(self.config())
             .arg("--data-dir")

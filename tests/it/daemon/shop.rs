@@ -2,12 +2,14 @@
 //! contract asks of an idempotent receiver.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::IntoResponse;
 use axum::routing::post;
 use serde_json::{Value, json};
 
@@ -20,6 +22,10 @@ pub struct Received(Arc<Mutex<BTreeMap<String, (Value, usize)>>>);
 pub struct Shop {
     pub url: String,
     pub received: Received,
+    /// Whether it takes nothing now.
+    pub closed: Arc<AtomicBool>,
+    /// Deliveries that it did not take.
+    pub refused: Arc<AtomicUsize>,
     _runtime: tokio::runtime::Runtime,
 }
 
@@ -35,6 +41,16 @@ impl Shop {
             .unwrap();
         let url = format!("http://{}/deliver", listener.local_addr().unwrap());
         let received = Received::default();
+        let (closed, refused) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
+        let door = (closed.clone(), refused.clone());
+        let deliver = move |state, headers, body| async move {
+            let (closed, refused) = door;
+            if closed.load(Ordering::SeqCst) {
+                refused.fetch_add(1, Ordering::SeqCst);
+                return (StatusCode::SERVICE_UNAVAILABLE, [("retry-after", "1")]).into_response();
+            }
+            deliver(state, headers, body).await.into_response()
+        };
         let app = Router::new()
             .route("/deliver", post(deliver))
             .with_state(received.clone());
@@ -42,8 +58,16 @@ impl Shop {
         Self {
             url,
             received,
+            closed,
+            refused,
             _runtime: runtime,
         }
+    }
+
+    /// How many deliveries it took, repeated ones counted.
+    pub fn deliveries(&self) -> usize {
+        let received = self.received.0.lock().unwrap();
+        received.values().map(|(_, times)| times).sum()
     }
 
     /// Texts delivered to each customer, once each.
