@@ -15,8 +15,9 @@ use crate::store::{
 
 use super::super::desk;
 use super::super::effects::{json, write_events};
-use super::super::facts::{conversation, message, named};
+use super::super::facts::{conversation, named};
 use super::super::names::Names;
+use super::super::reading::message_row;
 use super::super::writer::Tx;
 use super::settle::return_to_person;
 use super::{deliver, settle};
@@ -101,7 +102,7 @@ pub fn settle_held(
         return Ok(Rings::default());
     }
     let missing = Refusal::NotFound { what: "message" };
-    let found = message(tx.conn, &tx.memory.names, settling.message)?.ok_or(missing.clone())?;
+    let found = message_row(tx.conn, &tx.memory.names, settling.message)?.ok_or(missing.clone())?;
     let mut of = conversation(tx.conn, &tx.memory.names, found.conversation)?
         .filter(|of| settling.by.as_ref().is_none_or(|actor| actor.may_see(of)))
         .ok_or(missing)?;
