@@ -485,13 +485,7 @@ async fn housekeeping(
     }
 }
 
-async fn gauge(
-    store: &dyn Store,
-    bus: &LocalBus,
-    intake: &Intake,
-    health: &Health,
-    now: i64,
-) {
+async fn gauge(store: &dyn Store, bus: &LocalBus, intake: &Intake, health: &Health, now: i64) {
     let seconds = |since: i64| (now - since).max(0) as f64 / 1e6;
     metrics::gauge!("switchboard_router_lag_records").set(bus.lag() as f64);
     for (channel, heard) in intake.last_heard() {

@@ -313,12 +313,7 @@ pub trait Store: Send + Sync {
     /// What was being sent when the process ended: unknown, unless the channel is idempotent.
     async fn recover_outbox(&self, idempotent: Vec<ChannelId>, now: i64) -> Result<u64>;
     /// The same for one channel, whose lane broke while the process went on.
-    async fn recover_lane(
-        &self,
-        channel: &ChannelId,
-        idempotent: bool,
-        now: i64,
-    ) -> Result<Rings>;
+    async fn recover_lane(&self, channel: &ChannelId, idempotent: bool, now: i64) -> Result<Rings>;
     /// Takes due replies; what cannot be sent is refused on the way, so that it stops nobody.
     async fn lease(&self, channel: &ChannelId, limit: u32, now: i64) -> Result<Taken>;
     /// When the channel's next reply is due; `None` when none waits.

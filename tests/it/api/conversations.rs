@@ -195,7 +195,8 @@ async fn an_explanation_names_facts_and_rules_by_public_ids() {
                     }
                   },
                   "message_id": "msg_3",
-                  "seq": 1
+                  "seq": 1,
+                  "settled": []
                 }
               ],
               "next_cursor": null

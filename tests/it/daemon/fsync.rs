@@ -47,7 +47,7 @@ int fdatasync(int fd) {
 const WRITTEN_BYTES: usize = 40 * 1024 * 1024;
 const SIGABRT: i32 = 6;
 /// How long the other process waits for its end.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 #[test]
 fn a_failed_fsync_of_a_checkpoint_ends_the_process() {
