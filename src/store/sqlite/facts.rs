@@ -141,17 +141,19 @@ pub fn message(
     names: &Names,
     id: MessageId,
 ) -> rusqlite::Result<Option<Message>> {
-    conn.prepare_cached("SELECT conversation, channel, delivery FROM message WHERE id = ?1")?
-        .query_row([id.0], |row| {
-            let delivery: Option<i64> = row.get(2)?;
-            Ok(Message {
-                id,
-                conversation: ConversationId(row.get(0)?),
-                channel: named(names, row.get(1)?)?,
-                delivery: delivery.and_then(Delivery::from_code),
-            })
+    conn.prepare_cached(
+        "SELECT conversation, channel, delivery FROM message WHERE id = ?1 AND channel > 0",
+    )?
+    .query_row([id.0], |row| {
+        let delivery: Option<i64> = row.get(2)?;
+        Ok(Message {
+            id,
+            conversation: ConversationId(row.get(0)?),
+            channel: named(names, row.get(1)?)?,
+            delivery: delivery.and_then(Delivery::from_code),
         })
-        .optional()
+    })
+    .optional()
 }
 
 /// A query of conversations, with the columns that [`conversation_of`] reads.
