@@ -4,6 +4,18 @@ mod corpus;
 mod external;
 mod kill;
 mod mail;
+mod post_office;
 mod process;
 mod shop;
 mod webhooks;
+
+// A mailbox and a mail server in this process, and mails written by others: the email connector's
+// own tests use them, too.
+#[allow(dead_code, reason = "each user needs its own part of it")]
+#[path = "../../connectors/email/tests/it/fake_imap.rs"]
+mod fake_imap;
+#[allow(dead_code, reason = "each user needs its own part of it")]
+#[path = "../../connectors/email/tests/it/fake_smtp.rs"]
+mod fake_smtp;
+#[path = "../../connectors/email/tests/it/shared_mails.rs"]
+mod shared_mails;

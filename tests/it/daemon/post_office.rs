@@ -1,0 +1,63 @@
+//! Where a daemon's mail comes from and goes to, in this process: no server is needed.
+
+use super::fake_imap::{FakeImap, USER};
+use super::fake_smtp::{FakeSmtp, Taken};
+use super::process::SECRET;
+
+/// A mailbox and a mail server, for the channel `support-mail`.
+pub struct PostOffice {
+    imap: FakeImap,
+    smtp: FakeSmtp,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl PostOffice {
+    pub fn open() -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        Self {
+            imap: runtime.block_on(FakeImap::start(SECRET)),
+            smtp: runtime.block_on(FakeSmtp::start(USER, SECRET)),
+            runtime,
+        }
+    }
+
+    /// The mail channel's part of a configuration; `{dir}/secret` holds the password.
+    pub fn config(&self) -> String {
+        mail_channel(self.imap.address.port(), self.smtp.address.port(), USER)
+    }
+
+    /// Returns once somebody reads the mailbox: what lay in it before is history.
+    pub fn wait_for_reader(&self) {
+        let listening = self.imap.listening();
+        let within = async { tokio::time::timeout(super::process::PATIENCE, listening).await };
+        self.runtime
+            .block_on(within)
+            .expect("a reader of the mailbox");
+    }
+
+    pub fn deliver(&self, mail: Vec<u8>) {
+        self.imap.deliver(mail);
+    }
+
+    /// The mails that left, as they were handed over.
+    pub fn sent(&self) -> Vec<Taken> {
+        self.smtp.taken()
+    }
+}
+
+/// The channel `support-mail` with servers on loopback.
+pub fn mail_channel(imap_port: u16, smtp_port: u16, user: &str) -> String {
+    format!(
+        "[channels.support-mail]\nconnector = \"email\"\nqueue = \"frontline\"\n\
+         address = \"support@shop.example\"\nauthserv_id = \"{AUTHSERV_ID}\"\npoll_interval = \"5s\"\n\
+         imap = {{ host = \"127.0.0.1\", port = {imap_port}, tls = \"none\", user = \"{user}\", password = {{ file = \"{{dir}}/secret\" }} }}\n\
+         smtp = {{ host = \"127.0.0.1\", port = {smtp_port}, tls = \"none\" }}\n"
+    )
+}
+
+/// Whose `Authentication-Results` the channel believes.
+pub const AUTHSERV_ID: &str = "mx.shop.example";
