@@ -1,13 +1,16 @@
 //! The daemon as its users meet it: the real binary, its files, its HTTP.
 
 mod corpus;
+mod dump;
 mod external;
 mod kill;
 mod mail;
 mod post_office;
 mod process;
 mod shop;
+mod shuffled;
 mod webhooks;
+mod wire;
 
 // A mailbox and a mail server in this process, and mails written by others: the email connector's
 // own tests use them, too.
