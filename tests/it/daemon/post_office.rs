@@ -1,8 +1,8 @@
 //! Where a daemon's mail comes from and goes to, in this process: no server is needed.
 
 use super::fake_imap::{FakeImap, USER};
-use super::fake_smtp::{FakeSmtp, Taken};
-use super::process::SECRET;
+use super::fake_smtp::{FakeSmtp, Fault, Taken};
+use super::process::MAIL_PASSWORD;
 
 /// A mailbox and a mail server, for the channel `support-mail`.
 pub struct PostOffice {
@@ -19,13 +19,13 @@ impl PostOffice {
             .build()
             .unwrap();
         Self {
-            imap: runtime.block_on(FakeImap::start(SECRET)),
-            smtp: runtime.block_on(FakeSmtp::start(USER, SECRET)),
+            imap: runtime.block_on(FakeImap::start(MAIL_PASSWORD)),
+            smtp: runtime.block_on(FakeSmtp::start(USER, MAIL_PASSWORD)),
             runtime,
         }
     }
 
-    /// The mail channel's part of a configuration; `{dir}/secret` holds the password.
+    /// The mail channel's part of a configuration.
     pub fn config(&self) -> String {
         mail_channel(self.imap.address.port(), self.smtp.address.port(), USER)
     }
@@ -47,6 +47,11 @@ impl PostOffice {
     pub fn sent(&self) -> Vec<Taken> {
         self.smtp.taken()
     }
+
+    /// The next mail arrives, and nobody is told.
+    pub fn lose_next_answer(&self) {
+        self.smtp.fail_next(Fault::HangUp("."));
+    }
 }
 
 /// The channel `support-mail` with servers on loopback.
@@ -54,7 +59,7 @@ pub fn mail_channel(imap_port: u16, smtp_port: u16, user: &str) -> String {
     format!(
         "[channels.support-mail]\nconnector = \"email\"\nqueue = \"frontline\"\n\
          address = \"support@shop.example\"\nauthserv_id = \"{AUTHSERV_ID}\"\npoll_interval = \"5s\"\n\
-         imap = {{ host = \"127.0.0.1\", port = {imap_port}, tls = \"none\", user = \"{user}\", password = {{ file = \"{{dir}}/secret\" }} }}\n\
+         imap = {{ host = \"127.0.0.1\", port = {imap_port}, tls = \"none\", user = \"{user}\", password = {{ file = \"{{dir}}/mail-password\" }} }}\n\
          smtp = {{ host = \"127.0.0.1\", port = {smtp_port}, tls = \"none\" }}\n"
     )
 }
