@@ -41,6 +41,11 @@ trait Post: Sync {
     fn lose_next_answer(&self);
     /// The mails that customers have got so far.
     fn received(&self) -> Vec<Vec<u8>>;
+    /// The numbers of the mails in the order of the mailbox, where that is not how they were
+    /// delivered.
+    fn order(&self) -> Option<Vec<usize>> {
+        None
+    }
 }
 
 impl Post for PostOffice {
@@ -89,6 +94,20 @@ impl Post for RealPost {
 
     fn deliver(&self, mail: Vec<u8>) {
         self.dovecot.deliver("support", &mail);
+    }
+
+    // A mail that is delivered while the mailbox is read may be numbered after later ones.
+    fn order(&self) -> Option<Vec<usize>> {
+        let subjects: BTreeMap<u32, String> = self
+            .dovecot
+            .subjects_by_uid("support")
+            .into_iter()
+            .collect();
+        let numbers = subjects.values().map(|subject| {
+            let number = subject.rsplit(' ').next().unwrap();
+            number.parse().unwrap()
+        });
+        Some(numbers.collect())
     }
 
     fn lose_next_answer(&self) {
@@ -154,17 +173,22 @@ fn check(post: &dyn Post, (kills, messages): (usize, usize)) {
         senders
             .into_iter()
             .for_each(|sender| sender.join().unwrap());
+        wait_until("everybody to be answered", PATIENCE * 2, || {
+            daemon.get(&token, "/v1/queues")["items"][0]["waiting"] == 0
+        });
     });
 
     let stored = wait_for("everything to be decided", PATIENCE * 2, || {
         let stored = texts_by_customer(&daemon, &token);
         (stored.values().map(Vec::len).sum::<usize>() >= messages).then_some(stored)
     });
+    let order = post.order();
     for customer in 0..CUSTOMERS {
-        let expected: Vec<String> = (0..messages)
-            .filter(|n| n % CUSTOMERS == customer)
-            .map(text_of)
-            .collect();
+        let mut numbers: Vec<usize> = (customer..messages).step_by(CUSTOMERS).collect();
+        if let Some(order) = order.as_ref().filter(|_| writes_mail(customer)) {
+            numbers.sort_by_key(|number| order.iter().position(|other| other == number));
+        }
+        let expected: Vec<String> = numbers.into_iter().map(text_of).collect();
         let address = address_of(customer);
         let found = stored.get(&address).cloned().unwrap_or_default();
         assert_eq!(
@@ -217,7 +241,13 @@ fn send_all(
         let customer = number % CUSTOMERS;
         let (id, address, text) = (format!("m-{number}"), address_of(customer), text_of(number));
         if writes_mail(customer) {
-            post.deliver(proven(&address, "Stream", &id, "", &text));
+            post.deliver(proven(
+                &address,
+                &format!("Stream {number}"),
+                &id,
+                "",
+                &text,
+            ));
         } else {
             let body = chat(&id, &address, &text);
             persist("a message to be acknowledged", || {
@@ -377,12 +407,16 @@ fn check_replies(
     }
     let unknown = by_mail.keys().filter(|text| is(text, "unknown")).count();
     assert_eq!(sent.len() + unknown, by_mail.len(), "{by_mail:?}");
-    assert!(!in_chat.is_empty() && !sent.is_empty() && unknown > 0);
-    println!(
+    let counts = format!(
         "{} replies in the chat, {} by mail: {} sent, {unknown} unknown",
         in_chat.len(),
         by_mail.len(),
         sent.len()
+    );
+    println!("{counts}");
+    assert!(
+        in_chat.len() >= CUSTOMERS / 2 && sent.len() >= CUSTOMERS / 2 && unknown > 0,
+        "{counts}"
     );
 }
 
