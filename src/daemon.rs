@@ -4,19 +4,17 @@
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File, TryLockError};
 use std::net::SocketAddr;
-use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::hmac;
 use connector_api::{CancellationToken, Clock, HttpClient, QueueId, Registration};
-use futures::FutureExt;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
-use crate::api::{self, ApiState};
+use crate::api::{self, ApiState, Deadlines};
 use crate::blobs::Blobs;
 use crate::bus::local::LocalBus;
 use crate::channels::{self, Channels};
@@ -28,10 +26,10 @@ use crate::ids::IdCodec;
 use crate::inbound::{self, Webhooks};
 use crate::intake::{Intake, IntakeKeys};
 use crate::outbound::{self, Lane};
-use crate::router::Policy;
 use crate::router::keys::DigestKey;
 use crate::router::policy::{ChannelPolicy, Joining, Rule};
 use crate::router::reply_token::ReplyTokens;
+use crate::router::{Policy, Prepared};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{IDEMPOTENCY_KEPT, Retention, Store, StoreError};
 use crate::telemetry;
@@ -39,16 +37,16 @@ use crate::wake::Wakes;
 
 pub mod control;
 pub mod route;
+mod supervise;
 
 use route::RouterLoop;
+use supervise::supervised;
 
 /// All of a shutdown, from the signal to the closed store.
 pub const SHUTDOWN_MAX: Duration = Duration::from_secs(9);
 /// How long sends under way may still take.
 const SENDS_FINISH_MAX: Duration = Duration::from_secs(5);
 const REQUESTS_FINISH_MAX: Duration = Duration::from_secs(2);
-/// How long a part that broke waits before it starts again.
-const RESTART_AFTER: Duration = Duration::from_secs(1);
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 const GAUGES_EVERY: Duration = Duration::from_secs(5);
 
@@ -307,6 +305,7 @@ impl Daemon {
             queues: queues.clone(),
             outbox: outbox.clone(),
             health: health.clone(),
+            prepare: Prepared::new,
         });
         let token = stop.routing.clone();
         let run = move |stop| {
@@ -374,6 +373,7 @@ impl Daemon {
             known_queues: Arc::new(config.queues.keys().cloned().collect()),
             schema_version: crate::store::sqlite::SCHEMA_VERSION,
             stop: stop.accepting.clone(),
+            deadlines: Deadlines::default(),
         };
         tasks
             .accepting
@@ -433,31 +433,6 @@ async fn finish(what: &str, tasks: Vec<JoinHandle<()>>, within: Duration) {
         warn!("{what} did not end within {within:?}, cut off");
         for task in aborts {
             task.abort();
-        }
-    }
-}
-
-/// Runs a part until `stop`. One that ends by itself, or panics, is a state and starts again.
-async fn supervised<F, R>(name: String, health: Arc<Health>, stop: CancellationToken, run: F)
-where
-    F: Fn(CancellationToken) -> R,
-    R: Future<Output = ()>,
-{
-    while !stop.is_cancelled() {
-        let ended = AssertUnwindSafe(run(stop.clone())).catch_unwind().await;
-        if stop.is_cancelled() {
-            return;
-        }
-        let how = if ended.is_err() {
-            "panicked"
-        } else {
-            "ended by itself"
-        };
-        let reason = format!("it {how}, starting again");
-        health.set(&name, State::Unreachable { reason });
-        tokio::select! {
-            () = tokio::time::sleep(RESTART_AFTER) => {}
-            () = stop.cancelled() => {}
         }
     }
 }

@@ -2,14 +2,15 @@
 //! refused, unknown: there is no fourth outcome, and unknown is sent again only where the provider
 //! takes one message once.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use connector_api::{
     CancellationToken, ChannelId, Clock, Error, ErrorKind, OutboundMessage, Recipient,
 };
-use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
 use tracing::warn;
 
 use crate::channels::Channel;
@@ -111,7 +112,9 @@ impl Lane {
             self.settle(&leased, Settlement::Refused { reason }).await;
             return None;
         };
-        let result = sender.send(&message).await;
+        // A panic tells nothing about what left before it.
+        let sent = AssertUnwindSafe(sender.send(&message)).catch_unwind().await;
+        let result = sent.unwrap_or_else(|_| Err(Error::outcome_unknown("sending it panicked")));
         let state = match &result {
             Ok(_) => State::Ready,
             Err(error) => state_of(error)?,

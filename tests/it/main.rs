@@ -13,6 +13,7 @@ mod daemon;
 mod joining;
 mod properties;
 mod routing;
+mod sending;
 mod sqlite;
 mod store_suite;
 mod support;
