@@ -26,10 +26,13 @@ enum Writer {
     Machine,
 }
 
+/// A file, and what shows that it is not as the others of its folder.
+type Exception = (&'static str, &'static str);
+
 /// Who wrote the mails of each folder, and which of its files somebody else wrote, with what shows
 /// it. Advertising and notices that carry no sign of a machine count as a person's: a person taken
 /// for a machine waits in vain for a word, and a word to an advertiser does no harm.
-const WRITERS: [(&str, Writer, &[(&str, &str)]); 9] = [
+const WRITERS: [(&str, Writer, &[Exception]); 9] = [
     ("email_arf", Writer::Machine, &[]),
     (
         "email_auth",

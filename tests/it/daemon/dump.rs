@@ -52,11 +52,7 @@ pub fn dump(database: &Path) -> Vec<String> {
 
 fn lines_of(conn: &Connection, table: &str, names: &Names) -> Vec<String> {
     let mut statement = conn.prepare(&format!("SELECT * FROM {table}")).unwrap();
-    let columns: Vec<String> = statement
-        .column_names()
-        .into_iter()
-        .map(str::to_owned)
-        .collect();
+    let columns: Vec<String> = statement.column_names().map(str::to_owned).collect();
     let mut rows = statement.query([]).unwrap();
     let mut lines = Vec::new();
     while let Some(row) = rows.next().unwrap() {

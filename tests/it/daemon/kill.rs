@@ -39,6 +39,10 @@ trait Post: Sync {
     fn deliver(&self, mail: Vec<u8>);
     /// The next mail out arrives, and the daemon is not told.
     fn lose_next_answer(&self);
+    /// Leaves the daemon in the middle of a send, where that can be seen.
+    fn wait_for_unanswered(&self) {
+        self.lose_next_answer();
+    }
     /// The mails that customers have got so far.
     fn received(&self) -> Vec<Vec<u8>>;
     /// The numbers of the mails in the order of the mailbox, where that is not how they were
@@ -59,6 +63,10 @@ impl Post for PostOffice {
 
     fn lose_next_answer(&self) {
         self.lose_next_answer();
+    }
+
+    fn wait_for_unanswered(&self) {
+        self.wait_for_unanswered();
     }
 
     fn received(&self) -> Vec<Vec<u8>> {
@@ -162,7 +170,7 @@ fn check(post: &dyn Post, (kills, messages): (usize, usize)) {
             wait_until("messages to stream in", PATIENCE * 2, || {
                 sent.load(Ordering::Acquire) >= due
             });
-            post.lose_next_answer();
+            post.wait_for_unanswered();
             daemon.kill_9();
             daemon.run();
         }
@@ -238,6 +246,10 @@ fn send_all(
     sent: &AtomicUsize,
 ) {
     for number in (0..messages).filter(|number| number % CUSTOMERS % SENDERS == sender) {
+        // A mailbox takes mails faster than a shop's queue is read: neither runs ahead.
+        wait_until("the others to keep up", PATIENCE * 2, || {
+            sent.load(Ordering::Acquire) + CUSTOMERS >= number
+        });
         let customer = number % CUSTOMERS;
         let (id, address, text) = (format!("m-{number}"), address_of(customer), text_of(number));
         if writes_mail(customer) {

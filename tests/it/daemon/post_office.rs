@@ -2,7 +2,8 @@
 
 use super::fake_imap::{FakeImap, USER};
 use super::fake_smtp::{FakeSmtp, Fault, Taken};
-use super::process::MAIL_PASSWORD;
+use super::process::{MAIL_PASSWORD, PATIENCE};
+use crate::peers::wait_until;
 
 /// A mailbox and a mail server, for the channel `support-mail`.
 pub struct PostOffice {
@@ -33,7 +34,7 @@ impl PostOffice {
     /// Returns once somebody reads the mailbox: what lay in it before is history.
     pub fn wait_for_reader(&self) {
         let listening = self.imap.listening();
-        let within = async { tokio::time::timeout(super::process::PATIENCE, listening).await };
+        let within = async { tokio::time::timeout(PATIENCE, listening).await };
         self.runtime
             .block_on(within)
             .expect("a reader of the mailbox");
@@ -51,6 +52,14 @@ impl PostOffice {
     /// The next mail arrives, and nobody is told.
     pub fn lose_next_answer(&self) {
         self.smtp.fail_next(Fault::HangUp("."));
+    }
+
+    /// Returns once a mail arrived whose sender waits in vain for the answer.
+    pub fn wait_for_unanswered(&self) {
+        let before = self.smtp.silences();
+        self.smtp.fail_next(Fault::Silence);
+        let is_silent = || self.smtp.silences() > before;
+        wait_until("a mail to be sent", PATIENCE, is_silent);
     }
 }
 
