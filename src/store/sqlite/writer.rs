@@ -227,7 +227,8 @@ impl WeakWriter {
         };
         let nothing = Job {
             messages: 0,
-            work: Box::new(|_| Outcome::Undo(Box::new(|_| ()))),
+            fate: Fate::Alone,
+            work: Box::new(|_| Outcome::Keep(Box::new(|_| ()))),
         };
         // A full queue wakes it as well.
         drop(jobs.try_send(nothing));

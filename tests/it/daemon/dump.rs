@@ -7,6 +7,7 @@ use std::path::Path;
 use rusqlite::Connection;
 use rusqlite::types::ValueRef;
 use serde_json::Value;
+use switchboard::blobs::{hex, sha256};
 use switchboard::bus::{Content, decode};
 
 /// Tables of what was accepted (every delivery is), of the installation, and of its users.
@@ -23,7 +24,8 @@ const LEFT_OUT: [&str; 11] = [
     "token",
     "idempotency",
 ];
-/// Integers from here on are times, and digests, which the names of rows have in them.
+/// Integers from here on are times, and digests under the installation's key; the names of rows
+/// say what they are digests of.
 const LARGE: i64 = 1_000_000_000_000;
 /// Smaller ones are counts and codes. Ids are reserved in thousands at every start, so those of a
 /// daemon that was started twice are above this.
@@ -74,7 +76,7 @@ fn shown(value: ValueRef<'_>, names: &Names) -> String {
         ValueRef::Null => "-".to_owned(),
         ValueRef::Integer(number) => number_shown(number, names),
         ValueRef::Real(number) => number.to_string(),
-        ValueRef::Blob(bytes) => switchboard::blobs::hex(bytes),
+        ValueRef::Blob(bytes) => hex(bytes),
         ValueRef::Text(text) => {
             let text = std::str::from_utf8(text).unwrap();
             match serde_json::from_str(text) {
@@ -121,10 +123,9 @@ fn names(conn: &Connection) -> Names {
         let content: Vec<u8> = row.get(1).unwrap();
         let name = match decode(&content) {
             Content::Envelope(record) => {
-                format!(
-                    "{} {} {:x}",
-                    record.channel, record.event.dedupe_key, record.digest
-                )
+                let said = serde_json::to_vec(&record.event).unwrap();
+                let said: String = hex(&sha256(&said)).chars().take(12).collect();
+                format!("{} {} {said}", record.channel, record.event.dedupe_key)
             }
             // What we wrote ourselves.
             _ => String::from_utf8(content).unwrap(),
