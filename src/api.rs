@@ -4,6 +4,7 @@
 //! documentation are one thing: [`openapi`] is what [`router`] serves.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::Request;
 use axum::http::{HeaderName, HeaderValue, header};
@@ -63,6 +64,25 @@ pub struct ApiState {
     pub schema_version: i64,
     /// Ends the requests that wait.
     pub stop: CancellationToken,
+    pub deadlines: Deadlines,
+}
+
+/// How long a client may take to send a request: slow ones hold nothing for long.
+#[derive(Debug, Clone, Copy)]
+pub struct Deadlines {
+    /// For the head of a request, and for the pause between two requests of a connection.
+    pub head: Duration,
+    /// For the whole of a body.
+    pub body: Duration,
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Self {
+            head: Duration::from_secs(60),
+            body: Duration::from_secs(30),
+        }
+    }
 }
 
 /// Where webhook requests go: `inbound`, behind the channel's connector.

@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
-use crate::api::{self, ApiState};
+use crate::api::{self, ApiState, Deadlines};
 use crate::blobs::Blobs;
 use crate::bus::local::LocalBus;
 use crate::channels::{self, Channels};
@@ -26,10 +26,10 @@ use crate::ids::IdCodec;
 use crate::inbound::{self, Webhooks};
 use crate::intake::{Intake, IntakeKeys};
 use crate::outbound::{self, Lane};
-use crate::router::Policy;
 use crate::router::keys::DigestKey;
 use crate::router::policy::{ChannelPolicy, Joining, Rule};
 use crate::router::reply_token::ReplyTokens;
+use crate::router::{Policy, Prepared};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{IDEMPOTENCY_KEPT, Retention, Store, StoreError};
 use crate::telemetry;
@@ -314,6 +314,7 @@ impl Daemon {
             queues: queues.clone(),
             outbox: outbox.clone(),
             health: health.clone(),
+            prepare: Prepared::new,
         });
         let token = stop.routing.clone();
         let run = move |stop| {
@@ -382,6 +383,7 @@ impl Daemon {
             known_queues: Arc::new(config.queues.keys().cloned().collect()),
             schema_version: crate::store::sqlite::SCHEMA_VERSION,
             stop: stop.accepting.clone(),
+            deadlines: Deadlines::default(),
         };
         tasks
             .accepting

@@ -14,12 +14,11 @@ use super::problem::{ApiError, ApiResult, Kind};
 
 /// The largest body of an API call: a text of the longest length, escaped, fits.
 pub const BODY_BYTES_MAX: usize = 1024 * 1024;
-/// All of a body must be there within this time, so that slow senders hold nothing for long.
-pub const BODY_READ_MAX: Duration = Duration::from_secs(30);
 pub const TEXT_CHARS_MAX: usize = 100_000;
 
-/// The whole body; refused by its declared length before a byte is read, and while it is read.
-pub async fn read_body(request: Request, bytes_max: usize) -> ApiResult<Bytes> {
+/// The whole body, within `deadline`; refused by its declared length before a byte is read, and
+/// while it is read.
+pub async fn read_body(request: Request, bytes_max: usize, deadline: Duration) -> ApiResult<Bytes> {
     let too_large = || {
         ApiError::new(
             Kind::TooLarge,
@@ -44,13 +43,13 @@ pub async fn read_body(request: Request, bytes_max: usize) -> ApiResult<Bytes> {
         }
         Ok(body.freeze())
     };
-    match tokio::time::timeout(BODY_READ_MAX, reading).await {
+    match tokio::time::timeout(deadline, reading).await {
         Ok(read) => read,
         Err(_) => Err(ApiError::new(
             Kind::RequestTimeout,
             format!(
                 "the body did not arrive within {} s",
-                BODY_READ_MAX.as_secs()
+                deadline.as_secs_f64()
             ),
         )),
     }
@@ -65,14 +64,14 @@ pub struct ObjectBody {
 impl FromRequest<Arc<App>> for ObjectBody {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, _app: &Arc<App>) -> ApiResult<Self> {
+    async fn from_request(request: Request, app: &Arc<App>) -> ApiResult<Self> {
         if !is_json(request.headers()) {
             return Err(ApiError::new(
                 Kind::UnsupportedMediaType,
                 "send the body as Content-Type: application/json",
             ));
         }
-        let bytes = read_body(request, BODY_BYTES_MAX).await?;
+        let bytes = read_body(request, BODY_BYTES_MAX, app.state.deadlines.body).await?;
         let object = object_of(&bytes)?;
         Ok(Self { bytes, object })
     }
@@ -84,8 +83,8 @@ pub struct NoBody;
 impl FromRequest<Arc<App>> for NoBody {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, _app: &Arc<App>) -> ApiResult<Self> {
-        let bytes = read_body(request, BODY_BYTES_MAX).await?;
+    async fn from_request(request: Request, app: &Arc<App>) -> ApiResult<Self> {
+        let bytes = read_body(request, BODY_BYTES_MAX, app.state.deadlines.body).await?;
         if bytes.is_empty() {
             return Ok(Self);
         }

@@ -42,7 +42,7 @@ pub async fn deliver_webhook(
     let method = request.method().as_str().to_owned();
     let query = request.uri().query().unwrap_or_default().to_owned();
     let headers = headers_of(request.headers());
-    let body = read_body(request, app.state.body_bytes_max).await?;
+    let body = read_body(request, app.state.body_bytes_max, app.state.deadlines.body).await?;
     let request = WebhookRequest {
         method,
         query,

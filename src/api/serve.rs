@@ -18,8 +18,6 @@ use super::{ApiState, router};
 /// Open connections: the claims that may wait, and room for everybody else. One more waits in the
 /// listener's backlog.
 const CONNECTIONS_MAX: usize = 12_000;
-/// For the head of a request, and for the pause between two requests of a connection.
-const HEAD_READ_MAX: Duration = Duration::from_secs(60);
 /// A request's head fits into this, or is answered 431.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// After a failure to accept (no more file descriptors), before the next try.
@@ -27,7 +25,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves the API until `state.stop`; returns once every request under way has its answer.
 pub async fn serve(listener: TcpListener, state: ApiState) {
-    let stop = state.stop.clone();
+    let (stop, head_read_max) = (state.stop.clone(), state.deadlines.head);
     let service = TowerToHyperService::new(router(state));
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let connections = TaskTracker::new();
@@ -43,7 +41,7 @@ pub async fn serve(listener: TcpListener, state: ApiState) {
         };
         let (service, stop) = (service.clone(), stop.clone());
         connections.spawn(async move {
-            serve_connection(accepted, service, stop).await;
+            serve_connection(accepted, service, head_read_max, stop).await;
             drop(place);
         });
     }
@@ -59,6 +57,7 @@ async fn or_stopped<T>(stop: &CancellationToken, work: impl Future<Output = T>) 
 async fn serve_connection(
     stream: TcpStream,
     service: TowerToHyperService<axum::Router>,
+    head_read_max: Duration,
     stop: CancellationToken,
 ) {
     // An answer is written whole: waiting for more to send only delays it.
@@ -67,7 +66,7 @@ async fn serve_connection(
     }
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_READ_MAX)
+        .header_read_timeout(head_read_max)
         .max_buf_size(HEAD_BYTES_MAX)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);

@@ -9,7 +9,7 @@ use connector_api::{CancellationToken, Clock};
 use tracing::{error, warn};
 
 use crate::bus::local::LocalBus;
-use crate::bus::{Bus, Content, Record};
+use crate::bus::{Bus, Content, Envelope, Record};
 use crate::clock::micros;
 use crate::health::{Health, State};
 use crate::router::{Policy, Prepared};
@@ -32,6 +32,8 @@ pub struct RouterLoop {
     pub queues: Arc<Wakes>,
     pub outbox: Arc<Wakes>,
     pub health: Arc<Health>,
+    /// [`Prepared::new`]; tests put one in its place that fails.
+    pub prepare: fn(i64, Arc<Envelope>) -> Prepared,
 }
 
 /// Why the loop goes on or ends.
@@ -110,7 +112,7 @@ impl RouterLoop {
             }
             // Triage reads a stranger's words: a panic in it is that record's failure alone.
             let (offset, shared) = (record.offset, envelope.clone());
-            match catch_unwind(AssertUnwindSafe(|| Prepared::new(offset, shared))) {
+            match catch_unwind(AssertUnwindSafe(|| (self.prepare)(offset, shared))) {
                 Ok(prepared) => batch.push(prepared),
                 Err(_) if batch.is_empty() => {
                     let reason = "preparing it panicked".to_owned();

@@ -1,4 +1,4 @@
-//! Keeps a part running: one that breaks is a state that health tells, and starts again.
+//! A part that breaks is a state and starts again: the others go on, and operators see it.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -13,8 +13,12 @@ use crate::health::{Health, State};
 const RESTART_AFTER: Duration = Duration::from_secs(1);
 
 /// Runs a part until `stop`. One that ends by itself, or panics, is a state and starts again.
-pub async fn supervised<F, R>(name: String, health: Arc<Health>, stop: CancellationToken, run: F)
-where
+pub(super) async fn supervised<F, R>(
+    name: String,
+    health: Arc<Health>,
+    stop: CancellationToken,
+    run: F,
+) where
     F: Fn(CancellationToken) -> R,
     R: Future<Output = ()>,
 {
@@ -41,44 +45,55 @@ where
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use tokio::sync::Notify;
-
     use super::*;
 
-    #[tokio::test]
-    async fn a_part_that_panics_or_ends_is_a_state_and_starts_again() {
+    /// Runs a part that breaks at its first start, and gives its name's state while it is down and
+    /// once it runs again.
+    async fn states(breaks: fn()) -> [Option<State>; 2] {
         let (health, stop) = (Arc::new(Health::default()), CancellationToken::new());
-        let (starts, runs) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
-        let run = {
-            let (health, starts, runs) = (health.clone(), starts.clone(), runs.clone());
-            move |stop: CancellationToken| {
-                let (health, starts, runs) = (health.clone(), starts.clone(), runs.clone());
+        let (starts, running) = (Arc::new(AtomicUsize::new(0)), CancellationToken::new());
+        let state = |health: &Health| health.snapshot().get("lane").cloned();
+        let (inner, begun) = (health.clone(), running.clone());
+        let part = supervised(
+            "lane".to_owned(),
+            health.clone(),
+            stop.clone(),
+            move |stop| {
+                let (health, starts, begun) = (inner.clone(), starts.clone(), begun.clone());
                 async move {
-                    let told = |how: &str| format!("{:?}", health.snapshot()).contains(how);
-                    match starts.fetch_add(1, Ordering::SeqCst) {
-                        0 => panic!("a bug"),
-                        1 => assert!(told("panicked"), "the panic is told"),
-                        _ => {
-                            assert!(told("ended by itself"), "and the end");
-                            health.set("lane", State::Ready);
-                            runs.notify_one();
-                            stop.cancelled().await;
-                        }
+                    if starts.fetch_add(1, Ordering::SeqCst) == 0 {
+                        return breaks();
                     }
+                    let down = state(&health);
+                    health.set("lane", State::Ready);
+                    health.set("before", down.unwrap_or(State::Starting));
+                    begun.cancel();
+                    stop.cancelled().await;
                 }
-            }
-        };
-        let part = supervised("lane".to_owned(), health.clone(), stop.clone(), run);
-        let part = tokio::spawn(part);
-        let started = tokio::time::timeout(Duration::from_secs(30), runs.notified()).await;
-        assert!(started.is_ok(), "it starts again");
-        stop.cancel();
-        part.await.unwrap();
-        assert_eq!(
-            starts.load(Ordering::SeqCst),
-            3,
-            "and ends when it is told to"
+            },
         );
-        assert_eq!(health.snapshot()["lane"], State::Ready);
+        let part = tokio::spawn(part);
+        let patience = RESTART_AFTER * 10;
+        tokio::time::timeout(patience, running.cancelled())
+            .await
+            .expect("it starts again");
+        stop.cancel();
+        tokio::time::timeout(patience, part)
+            .await
+            .expect("it ends when told to")
+            .expect("what breaks in a part breaks nothing else");
+        [health.snapshot().get("before").cloned(), state(&health)]
+    }
+
+    #[tokio::test]
+    async fn a_part_that_panics_or_ends_is_unreachable_until_it_runs_again() {
+        for (breaks, how) in [
+            ((|| panic!("a bug")) as fn(), "panicked"),
+            (|| (), "ended by itself"),
+        ] {
+            let reason = format!("it {how}, starting again");
+            let expected = [Some(State::Unreachable { reason }), Some(State::Ready)];
+            assert_eq!(states(breaks).await, expected);
+        }
     }
 }

@@ -37,7 +37,7 @@ pub mod writer;
 
 use lineage::Lineage;
 use names::Names;
-use writer::{Memory, Writer, WriterState};
+use writer::{Memory, WeakWriter, Writer, WriterState};
 
 /// The schema this build writes; a newer one is refused.
 pub const SCHEMA_VERSION: i64 = 1;
@@ -48,9 +48,24 @@ const READERS: usize = 3;
 const READER_WAIT_MS: u64 = 5_000;
 /// Pages that may be left to copy when the writer starts the log anew: some milliseconds.
 const RESTART_PAGES_MAX: i64 = 2_000;
-/// When the checkpointer starts copying the log, and where the log stands when intake refuses.
-const WAL_CHECKPOINT_BYTES: u64 = 32 * 1024 * 1024;
-pub const WAL_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+
+/// Limits of the write-ahead log.
+#[derive(Debug, Clone, Copy)]
+pub struct WalLimits {
+    /// From here on the checkpointer copies the log into the database.
+    pub checkpoint_bytes: u64,
+    /// From here on intake refuses: something keeps the log from being copied.
+    pub bytes_max: u64,
+}
+
+impl Default for WalLimits {
+    fn default() -> Self {
+        Self {
+            checkpoint_bytes: 32 * 1024 * 1024,
+            bytes_max: 1024 * 1024 * 1024,
+        }
+    }
+}
 
 /// Where the files of a data directory are.
 pub fn database_path(data_dir: &Path) -> PathBuf {
@@ -120,6 +135,16 @@ impl SqliteStore {
     /// Opens (or makes) the store of a data directory. `names` are the configured brands and
     /// channels, `queues` the configured queues.
     pub fn open(data_dir: &Path, names: &[String], queues: &[QueueId]) -> Result<Self> {
+        Self::open_with(data_dir, names, queues, WalLimits::default())
+    }
+
+    /// Like [`Self::open`], with other limits of the write-ahead log.
+    pub fn open_with(
+        data_dir: &Path,
+        names: &[String],
+        queues: &[QueueId],
+        wal: WalLimits,
+    ) -> Result<Self> {
         let path = database_path(data_dir);
         let conn = open_writing(&path)?;
         migrate(&conn)?;
@@ -144,7 +169,13 @@ impl SqliteStore {
             free: Arc::new(Semaphore::new(READERS)),
         });
         let checkpointing = Arc::new(AtomicBool::new(true));
-        start_checkpointer(path, state.clone(), Arc::downgrade(&checkpointing))?;
+        start_checkpointer(
+            path,
+            wal,
+            state.clone(),
+            writer.downgrade(),
+            Arc::downgrade(&checkpointing),
+        )?;
         Ok(Self {
             writer,
             readers,
@@ -363,7 +394,9 @@ fn installation_key(conn: &Connection) -> Result<Vec<u8>> {
 /// the log anew once little is left to copy.
 fn start_checkpointer(
     path: PathBuf,
+    wal: WalLimits,
     state: Arc<WriterState>,
+    writer: WeakWriter,
     alive: std::sync::Weak<AtomicBool>,
 ) -> Result<()> {
     let conn = Connection::open(&path)?;
@@ -376,8 +409,8 @@ fn start_checkpointer(
             metrics::gauge!("switchboard_wal_bytes").set(bytes as f64);
             state
                 .wal_full
-                .store(bytes >= WAL_BYTES_MAX, Ordering::Release);
-            let copied: rusqlite::Result<(i64, i64)> = match bytes >= WAL_CHECKPOINT_BYTES {
+                .store(bytes >= wal.bytes_max, Ordering::Release);
+            let copied: rusqlite::Result<(i64, i64)> = match bytes >= wal.checkpoint_bytes {
                 true => conn.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| {
                     Ok((row.get(1)?, row.get(2)?))
                 }),
@@ -387,6 +420,7 @@ fn start_checkpointer(
                 // Little is left for the writer to copy when it starts the log anew.
                 Ok((in_log, copied)) if in_log - copied <= RESTART_PAGES_MAX => {
                     state.restart_wal.store(true, Ordering::Release);
+                    writer.wake();
                 }
                 Ok(_) => {}
                 Err(error) => {

@@ -4,6 +4,7 @@
 
 mod claims;
 mod conversations;
+mod deadlines;
 mod document;
 mod hooks;
 mod messages;

@@ -1,11 +1,26 @@
 //! The daemon as its users meet it: the real binary, its files, its HTTP.
 
 mod corpus;
+mod dump;
 mod external;
 mod fsync;
 mod kill;
 mod mail;
+mod post_office;
 mod process;
 mod restored;
 mod shop;
+mod shuffled;
 mod webhooks;
+mod wire;
+
+// A mailbox and a mail server in this process, and mails written by others: the email connector's
+// own tests use them, too.
+#[allow(dead_code, reason = "each user needs its own part of it")]
+#[path = "../../connectors/email/tests/it/fake_imap.rs"]
+mod fake_imap;
+#[allow(dead_code, reason = "each user needs its own part of it")]
+#[path = "../../connectors/email/tests/it/fake_smtp.rs"]
+mod fake_smtp;
+#[path = "../../connectors/email/tests/it/shared_mails.rs"]
+mod shared_mails;

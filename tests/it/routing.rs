@@ -4,11 +4,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use connector_api::CancellationToken;
-use switchboard::bus::BusError;
+use connector_api::{CancellationToken, Event};
 use switchboard::bus::local::LocalBus;
+use switchboard::bus::{BusError, Envelope};
 use switchboard::daemon::route::{ATTEMPTS_MAX, RouterLoop};
 use switchboard::health::Health;
+use switchboard::router::Prepared;
 use switchboard::store::sqlite::SqliteStore;
 use switchboard::store::{Store, StoreError};
 use switchboard::wake::Wakes;
@@ -40,6 +41,13 @@ impl Routed {
 
     /// Starts the loop; it ends with the token.
     fn start(&self) -> (tokio::task::JoinHandle<()>, CancellationToken, Arc<Health>) {
+        self.start_with(Prepared::new)
+    }
+
+    fn start_with(
+        &self,
+        prepare: fn(i64, Arc<Envelope>) -> Prepared,
+    ) -> (tokio::task::JoinHandle<()>, CancellationToken, Arc<Health>) {
         let health = Arc::new(Health::default());
         let router = RouterLoop {
             bus: self.bus(),
@@ -49,6 +57,7 @@ impl Routed {
             queues: Arc::new(Wakes::default()),
             outbox: Arc::new(Wakes::default()),
             health: health.clone(),
+            prepare,
         };
         let stop = CancellationToken::new();
         let stopped = stop.clone();
@@ -58,7 +67,11 @@ impl Routed {
 
     /// Runs the loop until everything accepted was dealt with.
     async fn run(&mut self) {
-        let (running, stop, _) = self.start();
+        self.run_with(Prepared::new).await;
+    }
+
+    async fn run_with(&mut self, prepare: fn(i64, Arc<Envelope>) -> Prepared) {
+        let (running, stop, _) = self.start_with(prepare);
         until("everything is decided", || self.bus().lag() == 0).await;
         stop.cancel();
         within_patience("stopping the router", running)
@@ -115,6 +128,29 @@ fn said(number: usize) -> Said {
         "Hello?"
     };
     chat(&format!("cust-{}", number % 7), text).key(&format!("m-{number}"))
+}
+
+/// Triage that panics where a text says so.
+fn panics_at_poison(offset: i64, envelope: Arc<Envelope>) -> Prepared {
+    if let Event::Message(message) = &envelope.event.event {
+        assert_ne!(message.text, "poison", "a bug in triage");
+    }
+    Prepared::new(offset, envelope)
+}
+
+#[tokio::test]
+async fn a_message_that_triage_panics_at_is_a_dead_letter_and_stops_nobody() {
+    let mut routed = Routed::new().await;
+    routed.desk.accept_at_once((0..120).map(said)).await;
+    routed.run_with(panics_at_poison).await;
+    assert_eq!(routed.number("SELECT count(*) FROM message").await, 117);
+    let letters = routed.store().dead_letters(10).await.unwrap();
+    let told: Vec<_> = letters
+        .iter()
+        .map(|letter| (letter.state, letter.attempts, letter.reason.as_str()))
+        .collect();
+    // It would panic every time: nothing is tried again.
+    assert_eq!(told, [("parked", 1, "preparing it panicked"); 3]);
 }
 
 #[tokio::test]

@@ -6,12 +6,16 @@ use std::sync::Arc;
 use switchboard::bus::BusError;
 use switchboard::bus::local::LAG_RECORDS_MAX;
 use switchboard::store::StoreError;
-use switchboard::store::sqlite::SqliteStore;
+use switchboard::store::sqlite::{SqliteStore, WalLimits};
 
-use crate::support::{Desk, Local, chat};
+use crate::support::{Desk, Local, chat, within_patience};
 
 async fn opened() -> (Desk, Arc<Local>, Arc<SqliteStore>) {
-    let local = Arc::new(Local::new());
+    opened_on(Local::new()).await
+}
+
+async fn opened_on(local: Local) -> (Desk, Arc<Local>, Arc<SqliteStore>) {
+    let local = Arc::new(local);
     let desk = Desk::on(local.clone()).await;
     let store = local.store();
     (desk, local, store)
@@ -136,6 +140,53 @@ async fn intake_refuses_when_the_router_is_too_far_behind() {
     desk.accept([chat("cust-7", "Anybody?")])
         .await
         .expect("there is room again");
+}
+
+#[tokio::test]
+async fn intake_refuses_while_the_log_cannot_be_copied_and_accepts_again_once_it_can() {
+    let (mut desk, _, store) = opened_on(Local::with_wal(WalLimits {
+        checkpoint_bytes: 128 * 1024,
+        bytes_max: 512 * 1024,
+    }))
+    .await;
+    let path = store
+        .read(|conn, _| Ok(conn.path().map(str::to_owned)))
+        .await;
+    // A reader that stays keeps the log from being copied past what it sees, as a forgotten shell
+    // or a backup does.
+    let forgotten = rusqlite::Connection::open(path.unwrap().unwrap()).unwrap();
+    forgotten
+        .execute_batch("BEGIN; SELECT count(*) FROM log")
+        .unwrap();
+    let long = "x".repeat(16 * 1024);
+    let refused = within_patience("filling the log up", async {
+        loop {
+            if let Err(refused) = desk.accept([chat("cust-7", &long)]).await {
+                return refused;
+            }
+        }
+    });
+    let refused = refused.await;
+    assert!(
+        matches!(&refused, BusError::Overloaded { reason } if reason.contains("log")),
+        "{refused:?}"
+    );
+    assert!(
+        store.writer().run(0, |_| Ok(())).await.is_ok(),
+        "agents go on"
+    );
+    forgotten.execute_batch("ROLLBACK").unwrap();
+    let accepted = async {
+        while desk.accept([chat("cust-7", "Hello?")]).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    within_patience("accepting again", accepted).await;
+    desk.route(100).await;
+    assert_eq!(
+        desk.messages(1).await.len(),
+        desk.conversation(1).await.last_seq as usize
+    );
 }
 
 #[tokio::test]

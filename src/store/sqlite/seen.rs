@@ -70,6 +70,8 @@ fn find_within(
         key,
         &mut found,
     )?;
+    // The rows are in the order of digests, which is chance; the first one is what was said first.
+    found.sort_by_key(|seen| seen.message);
     Ok(found)
 }
 

@@ -200,9 +200,38 @@ impl Writer {
             })
     }
 
+    /// A hold on the writer that does not keep it alive.
+    pub fn downgrade(&self) -> WeakWriter {
+        WeakWriter {
+            jobs: self.jobs.downgrade(),
+        }
+    }
+
     /// Free places in the queue of jobs; none left means overload.
     pub fn room(&self) -> usize {
         self.jobs.capacity()
+    }
+}
+
+/// What the checkpointer has of the writer.
+pub struct WeakWriter {
+    jobs: mpsc::WeakSender<Job>,
+}
+
+impl WeakWriter {
+    /// Has the writer commit nothing. It starts the log anew after a commit, and while intake is
+    /// refused there may be none.
+    pub fn wake(&self) {
+        let Some(jobs) = self.jobs.upgrade() else {
+            return;
+        };
+        let nothing = Job {
+            messages: 0,
+            fate: Fate::Alone,
+            work: Box::new(|_| Outcome::Keep(Box::new(|_| ()))),
+        };
+        // A full queue wakes it as well.
+        drop(jobs.try_send(nothing));
     }
 }
 

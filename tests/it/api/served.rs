@@ -7,7 +7,7 @@ use metrics_exporter_prometheus::PrometheusBuilder;
 use reqwest::header::HeaderMap;
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
-use switchboard::api::{self, ApiState, HookAnswer, Hooks, token};
+use switchboard::api::{self, ApiState, Deadlines, HookAnswer, Hooks, token};
 use switchboard::health::Health;
 use switchboard::ids::{IdCodec, IdKind};
 use switchboard::store::Token;
@@ -35,6 +35,10 @@ pub struct Served {
 
 impl Served {
     pub async fn new() -> Self {
+        Self::with_deadlines(Deadlines::default()).await
+    }
+
+    pub async fn with_deadlines(deadlines: Deadlines) -> Self {
         let desk = Desk::new().await;
         let hooks = Arc::new(FakeHooks::default());
         let (queues, outbox) = (Arc::new(Wakes::default()), Arc::new(Wakes::default()));
@@ -53,6 +57,7 @@ impl Served {
             known_queues: Arc::new(known.map(|queue| queue.parse().unwrap()).to_vec()),
             schema_version: 1,
             stop: stop.clone(),
+            deadlines,
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

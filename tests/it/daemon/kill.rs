@@ -1,5 +1,6 @@
-//! kill -9 while messages stream in and are answered: every acknowledged one is there exactly
-//! once, in order, in exactly one state, and no answer left twice.
+//! kill -9 while messages stream in by webhook and by mail and are answered: every acknowledged one
+//! is there exactly once, in order, in exactly one state. No answer leaves twice, and one that may
+//! not have arrived says so.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -8,16 +9,21 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::process::{Installation, PATIENCE, chat, chat_config};
+use super::mail::{proven, wait_for_mailbox};
+use super::post_office::{PostOffice, mail_channel};
+use super::process::{Installation, MAIL_PASSWORD, PATIENCE, chat, chat_config};
 use super::shop::Shop;
-use crate::peers::{wait_for, wait_until};
+use crate::peers::{self, Chaos, Dovecot, Postfix, wait_for, wait_until};
 
+/// Every other one writes in the shop's chat, the others by mail.
 const CUSTOMERS: usize = 40;
 const SENDERS: usize = 4;
 
-/// 20 kills over 5,000 messages with `SWITCHBOARD_LONG=1`.
-fn size() -> (usize, usize) {
-    match std::env::var("SWITCHBOARD_LONG").is_ok_and(|value| value == "1") {
+/// 20 kills over 5,000 messages with `SWITCHBOARD_LONG=1`; with real mail servers where there are
+/// some, since one long campaign is enough.
+fn size(is_long_here: bool) -> (usize, usize) {
+    let is_long = std::env::var("SWITCHBOARD_LONG").is_ok_and(|value| value == "1");
+    match is_long && is_long_here {
         true => (20, 5_000),
         false => (4, 600),
     }
@@ -26,11 +32,121 @@ fn size() -> (usize, usize) {
 /// Replies that were accepted: conversation and text.
 type Accepted = Mutex<Vec<(String, String)>>;
 
+/// Where the daemon's mail comes from and goes to.
+trait Post: Sync {
+    /// The channel `support-mail`.
+    fn channel(&self) -> String;
+    fn deliver(&self, mail: Vec<u8>);
+    /// The next mail out arrives, and the daemon is not told.
+    fn lose_next_answer(&self);
+    /// Leaves the daemon in the middle of a send, where that can be seen.
+    fn wait_for_unanswered(&self) {
+        self.lose_next_answer();
+    }
+    /// The mails that customers have got so far.
+    fn received(&self) -> Vec<Vec<u8>>;
+    /// The numbers of the mails in the order of the mailbox, where that is not how they were
+    /// delivered.
+    fn order(&self) -> Option<Vec<usize>> {
+        None
+    }
+}
+
+impl Post for PostOffice {
+    fn channel(&self) -> String {
+        self.config()
+    }
+
+    fn deliver(&self, mail: Vec<u8>) {
+        self.deliver(mail);
+    }
+
+    fn lose_next_answer(&self) {
+        self.lose_next_answer();
+    }
+
+    fn wait_for_unanswered(&self) {
+        self.wait_for_unanswered();
+    }
+
+    fn received(&self) -> Vec<Vec<u8>> {
+        self.sent().into_iter().map(|mail| mail.raw).collect()
+    }
+}
+
+/// Dovecot, and Postfix behind a proxy that can lose its answers.
+struct RealPost {
+    dovecot: Dovecot,
+    _postfix: Postfix,
+    smtp: Chaos,
+}
+
+impl RealPost {
+    fn open() -> Self {
+        let dovecot = Dovecot::start();
+        assert_eq!(dovecot.password, MAIL_PASSWORD);
+        let postfix = Postfix::start(&dovecot);
+        let smtp = Chaos::start(postfix.smtp_port);
+        Self {
+            dovecot,
+            _postfix: postfix,
+            smtp,
+        }
+    }
+}
+
+impl Post for RealPost {
+    fn channel(&self) -> String {
+        mail_channel(self.dovecot.imap_port, self.smtp.port, "support")
+    }
+
+    fn deliver(&self, mail: Vec<u8>) {
+        self.dovecot.deliver("support", &mail);
+    }
+
+    // A mail that is delivered while the mailbox is read may be numbered after later ones.
+    fn order(&self) -> Option<Vec<usize>> {
+        let subjects: BTreeMap<u32, String> = self
+            .dovecot
+            .subjects_by_uid("support")
+            .into_iter()
+            .collect();
+        let numbers = subjects.values().map(|subject| {
+            let number = subject.rsplit(' ').next().unwrap();
+            number.parse().unwrap()
+        });
+        Some(numbers.collect())
+    }
+
+    fn lose_next_answer(&self) {
+        // The dot that ends a mail, alone on its line.
+        self.smtp.lose_answer_to(b"\r\n.\r\n");
+    }
+
+    fn received(&self) -> Vec<Vec<u8>> {
+        let customers = (0..CUSTOMERS).filter(|customer| writes_mail(*customer));
+        customers
+            .flat_map(|customer| self.dovecot.fetch_all(&format!("cust-{customer}")))
+            .collect()
+    }
+}
+
 #[test]
 fn kill_9_loses_nothing_acknowledged_and_doubles_nothing() {
-    let (kills, messages) = size();
+    check(&PostOffice::open(), size(!peers::enabled()));
+}
+
+#[test]
+fn kill_9_loses_nothing_and_doubles_nothing_with_real_mail_servers() {
+    if peers::enabled() {
+        check(&RealPost::open(), size(true));
+    }
+}
+
+fn check(post: &dyn Post, (kills, messages): (usize, usize)) {
     let shop = Shop::open();
-    let daemon = Installation::start(&chat_config(&shop.url));
+    let daemon = Installation::start(&(chat_config(&shop.url) + &post.channel()));
+    wait_for_mailbox(&daemon);
     let token = daemon.token("ada");
     let (sent, done, accepted) = (
         AtomicUsize::new(0),
@@ -39,76 +155,123 @@ fn kill_9_loses_nothing_acknowledged_and_doubles_nothing() {
     );
 
     std::thread::scope(|scope| {
+        let _ends = Ends(&done);
         let senders: Vec<_> = (0..SENDERS)
             .map(|sender| {
                 scope.spawn({
                     let (daemon, sent) = (&daemon, &sent);
-                    move || send_all(daemon, sender, messages, sent)
+                    move || send_all(daemon, post, sender, messages, sent)
                 })
             })
             .collect();
         scope.spawn(|| answer_until(&daemon, &token, &done, &accepted));
         for kill in 1..=kills {
             let due = kill * messages / (kills + 1);
-            wait_until("messages to stream in", PATIENCE, || {
+            wait_until("messages to stream in", PATIENCE * 2, || {
                 sent.load(Ordering::Acquire) >= due
             });
+            post.wait_for_unanswered();
             daemon.kill_9();
             daemon.run();
         }
+        post.lose_next_answer();
+        wait_until("an answer to get lost", PATIENCE, || {
+            daemon.metric(LOST) >= 1.0
+        });
         senders
             .into_iter()
             .for_each(|sender| sender.join().unwrap());
-        done.store(true, Ordering::Release);
+        wait_until("everybody to be answered", PATIENCE * 2, || {
+            daemon.get(&token, "/v1/queues")["items"][0]["waiting"] == 0
+        });
     });
 
-    let stored = wait_for("everything to be decided", PATIENCE, || {
+    let stored = wait_for("everything to be decided", PATIENCE * 2, || {
         let stored = texts_by_customer(&daemon, &token);
         (stored.values().map(Vec::len).sum::<usize>() >= messages).then_some(stored)
     });
+    let order = post.order();
     for customer in 0..CUSTOMERS {
-        let expected: Vec<String> = (0..messages)
-            .filter(|n| n % CUSTOMERS == customer)
-            .map(text_of)
-            .collect();
-        let found = stored
-            .get(&format!("cust-{customer}"))
-            .cloned()
-            .unwrap_or_default();
+        let mut numbers: Vec<usize> = (customer..messages).step_by(CUSTOMERS).collect();
+        if let Some(order) = order.as_ref().filter(|_| writes_mail(customer)) {
+            numbers.sort_by_key(|number| order.iter().position(|other| other == number));
+        }
+        let expected: Vec<String> = numbers.into_iter().map(text_of).collect();
+        let address = address_of(customer);
+        let found = stored.get(&address).cloned().unwrap_or_default();
         assert_eq!(
             found, expected,
-            "messages of cust-{customer}, once each and in order"
+            "messages of {address}, once each and in order"
         );
     }
     check_states(&daemon, &token);
-    check_replies(&daemon, &token, &shop, &accepted.into_inner().unwrap());
+    let accepted = accepted.into_inner().unwrap();
+    check_replies(&daemon, &token, &shop, post, &accepted);
+}
+
+/// Mails whose outcome nobody knows, since the last start.
+const LOST: &str = "switchboard_sends_total{channel=\"support-mail\",outcome=\"unknown\"}";
+
+fn writes_mail(customer: usize) -> bool {
+    customer % 2 == 1
+}
+
+fn address_of(customer: usize) -> String {
+    match writes_mail(customer) {
+        true => format!("cust-{customer}@customer.example"),
+        false => format!("cust-{customer}"),
+    }
+}
+
+/// Ends the answering when the campaign is over, also by a failure.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
 }
 
 fn text_of(number: usize) -> String {
     format!("message number {number} of the stream")
 }
 
-/// Sends every message of this sender's customers until it is acknowledged, as a shop's queue does.
-fn send_all(daemon: &Installation, sender: usize, messages: usize, sent: &AtomicUsize) {
+/// Sends every message of this sender's customers until it is acknowledged, as a shop's queue does;
+/// a mailbox takes them at once.
+fn send_all(
+    daemon: &Installation,
+    post: &dyn Post,
+    sender: usize,
+    messages: usize,
+    sent: &AtomicUsize,
+) {
     for number in (0..messages).filter(|number| number % CUSTOMERS % SENDERS == sender) {
-        let body = chat(
-            &format!("m-{number}"),
-            &format!("cust-{}", number % CUSTOMERS),
-            &text_of(number),
-        );
-        persist("a message to be acknowledged", || {
-            daemon
-                .hook("shop-chat", &body)
-                .ok()?
-                .status()
-                .is_success()
-                .then_some(())
+        // A mailbox takes mails faster than a shop's queue is read: neither runs ahead.
+        wait_until("the others to keep up", PATIENCE * 2, || {
+            sent.load(Ordering::Acquire) + CUSTOMERS >= number
         });
+        let customer = number % CUSTOMERS;
+        let (id, address, text) = (format!("m-{number}"), address_of(customer), text_of(number));
+        if writes_mail(customer) {
+            post.deliver(proven(
+                &address,
+                &format!("Stream {number}"),
+                &id,
+                "",
+                &text,
+            ));
+        } else {
+            let body = chat(&id, &address, &text);
+            persist("a message to be acknowledged", || {
+                let answer = daemon.hook("shop-chat", &body).ok()?;
+                answer.status().is_success().then_some(())
+            });
+        }
         sent.fetch_add(1, Ordering::AcqRel);
     }
 }
 
-/// Claims, answers and releases, whatever happens to the daemon meanwhile.
+/// Claims, answers and resolves, whatever happens to the daemon meanwhile.
 fn answer_until(daemon: &Installation, token: &str, done: &AtomicBool, accepted: &Accepted) {
     let post = |path: &str, key: &str, body: &Value| {
         let request = daemon
@@ -147,8 +310,9 @@ fn answer_until(daemon: &Installation, token: &str, done: &AtomicBool, accepted:
         if answer.0 == 202 {
             accepted.lock().unwrap().push((id.clone(), text));
         }
-        persist("a release to be answered", || {
-            post(&format!("/v1/conversations/{id}/release"), "", &json!({}))
+        // A released one would be the first of the queue again.
+        persist("a resolution to be answered", || {
+            post(&format!("/v1/conversations/{id}/resolve"), "", &json!({}))
         });
     }
 }
@@ -175,7 +339,7 @@ fn texts_by_customer(daemon: &Installation, token: &str) -> BTreeMap<String, Vec
     texts
 }
 
-/// Every conversation is in exactly one place: waiting, or held by the one agent.
+/// Every conversation is in exactly one place: waiting, held by the one agent, or resolved.
 fn check_states(daemon: &Installation, token: &str) {
     let conversations = daemon.conversations(token);
     assert_eq!(
@@ -193,36 +357,100 @@ fn check_states(daemon: &Installation, token: &str) {
         "the queue holds what is queued"
     );
     for found in &conversations {
-        let held = matches!(found["status"].as_str(), Some("assigned" | "pending"));
-        assert_eq!(found["assignee"] == "ada", held, "{found}");
+        let is_right = match found["status"].as_str().unwrap() {
+            "queued" => found["assignee"].is_null(),
+            "assigned" | "pending" => found["assignee"] == "ada",
+            status => status == "resolved",
+        };
+        assert!(is_right, "{found}");
     }
 }
 
-/// Each accepted reply is one message, and reached the shop once under its own id.
-fn check_replies(daemon: &Installation, token: &str, shop: &Shop, accepted: &[(String, String)]) {
-    assert!(!accepted.is_empty(), "something was answered");
+/// Each accepted reply is one message. One in the chat reached the shop once under its own id. One
+/// by mail reached the customer once, or nobody knows and it says so: none arrived twice.
+fn check_replies(
+    daemon: &Installation,
+    token: &str,
+    shop: &Shop,
+    post: &dyn Post,
+    accepted: &[(String, String)],
+) {
     let mut stored: Vec<(String, String)> = Vec::new();
+    let mut in_chat = Vec::new();
+    let mut by_mail: BTreeMap<String, Value> = BTreeMap::new();
     for conversation in daemon.conversations(token) {
         let id = conversation["id"].as_str().unwrap();
-        for message in daemon
-            .messages(token, id)
-            .iter()
-            .filter(|message| message["author"] == "agent")
-        {
-            daemon.wait_for_delivery(token, message["id"].as_str().unwrap(), "sent");
-            stored.push((id.to_owned(), message["text"].as_str().unwrap().to_owned()));
+        let messages = daemon.messages(token, id);
+        for message in messages.iter().filter(|found| found["author"] == "agent") {
+            let text = message["text"].as_str().unwrap().to_owned();
+            stored.push((id.to_owned(), text.clone()));
+            if message["channel"] == "support-mail" {
+                by_mail.insert(text, settled(daemon, token, message));
+            } else {
+                daemon.wait_for_delivery(token, message["id"].as_str().unwrap(), "sent");
+                in_chat.push(text);
+            }
         }
     }
     let mut expected = accepted.to_vec();
     expected.sort();
     stored.sort();
     assert_eq!(stored, expected, "every accepted reply is stored once");
+    in_chat.sort();
     let mut delivered: Vec<String> = shop.texts().into_iter().map(|(_, text)| text).collect();
     delivered.sort();
-    let mut written: Vec<String> = expected.into_iter().map(|(_, text)| text).collect();
-    written.sort();
     assert_eq!(
-        delivered, written,
+        delivered, in_chat,
         "every reply reached the shop under one id"
     );
+
+    let is = |text: &String, outcome: &str| by_mail[text]["delivery"] == outcome;
+    let sent: Vec<&String> = by_mail.keys().filter(|text| is(text, "sent")).collect();
+    let received = wait_for("every mail sent to arrive", PATIENCE, || {
+        let received = arrivals(post);
+        let all = sent.iter().all(|text| received.contains_key(*text));
+        all.then_some(received)
+    });
+    let twice: Vec<_> = received.iter().filter(|(_, times)| **times > 1).collect();
+    assert!(twice.is_empty(), "mails that came twice: {twice:?}");
+    for text in received.keys() {
+        let known = is(text, "sent") || is(text, "unknown");
+        assert!(known, "{text} arrived: {}", by_mail[text]);
+    }
+    let unknown = by_mail.keys().filter(|text| is(text, "unknown")).count();
+    assert_eq!(sent.len() + unknown, by_mail.len(), "{by_mail:?}");
+    let counts = format!(
+        "{} replies in the chat, {} by mail: {} sent, {unknown} unknown",
+        in_chat.len(),
+        by_mail.len(),
+        sent.len()
+    );
+    println!("{counts}");
+    assert!(
+        in_chat.len() >= CUSTOMERS / 2 && sent.len() >= CUSTOMERS / 2 && unknown > 0,
+        "{counts}"
+    );
+}
+
+/// A reply once its lane is done with it.
+fn settled(daemon: &Installation, token: &str, message: &Value) -> Value {
+    let path = format!("/v1/messages/{}", message["id"].as_str().unwrap());
+    let mut known = Some(message.clone());
+    wait_for("a reply by mail to be settled", PATIENCE * 2, || {
+        let view = known.take().unwrap_or_else(|| daemon.get(token, &path));
+        let open = matches!(view["delivery"].as_str(), Some("queued" | "sending"));
+        (!open).then_some(view)
+    })
+}
+
+/// How many times each answer came to a customer by mail.
+fn arrivals(post: &dyn Post) -> BTreeMap<String, usize> {
+    let mut arrivals = BTreeMap::new();
+    for mail in post.received() {
+        let mail = String::from_utf8_lossy(&mail).into_owned();
+        let answer = mail.lines().find(|line| line.starts_with("answer "));
+        let answer = answer.unwrap_or_else(|| panic!("a mail without an answer: {mail}"));
+        *arrivals.entry(answer.trim_end().to_owned()).or_default() += 1;
+    }
+    arrivals
 }

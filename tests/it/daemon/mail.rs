@@ -1,15 +1,12 @@
 //! The line by mail, with real Dovecot and Postfix.
 
-use std::fs;
-
 use serde_json::Value;
 
+use super::post_office::{AUTHSERV_ID, mail_channel};
 use super::process::{Installation, PATIENCE, json_of};
 use super::shop::Shop;
 use crate::peers::mail::header;
 use crate::peers::{self, Chaos, Dovecot, Postfix, wait_for, wait_until, with_auth_results};
-
-const AUTHSERV_ID: &str = "mx.shop.example";
 
 /// A mail from `from` (address only) with CRLF line ends.
 fn mail(from: &str, subject: &str, id: &str, headers: &str, text: &str) -> Vec<u8> {
@@ -22,7 +19,7 @@ fn mail(from: &str, subject: &str, id: &str, headers: &str, text: &str) -> Vec<u
 }
 
 /// The same, stamped by our own server as proven.
-fn proven(from: &str, subject: &str, id: &str, headers: &str, text: &str) -> Vec<u8> {
+pub fn proven(from: &str, subject: &str, id: &str, headers: &str, text: &str) -> Vec<u8> {
     let (_, domain) = from.split_once('@').unwrap();
     with_auth_results(
         &mail(from, subject, id, headers, text),
@@ -33,25 +30,26 @@ fn proven(from: &str, subject: &str, id: &str, headers: &str, text: &str) -> Vec
 }
 
 fn config(imap_port: u16, smtp_port: u16, deliver_url: &str) -> String {
+    let mail = mail_channel(imap_port, smtp_port, "support");
     format!(
-        "[queues.frontline]\n[channels.support-mail]\nconnector = \"email\"\nqueue = \"frontline\"\n\
-         address = \"support@shop.example\"\nauthserv_id = \"{AUTHSERV_ID}\"\npoll_interval = \"5s\"\n\
-         imap = {{ host = \"127.0.0.1\", port = {imap_port}, tls = \"none\", user = \"support\", password = {{ file = \"{{dir}}/mail-password\" }} }}\n\
-         smtp = {{ host = \"127.0.0.1\", port = {smtp_port}, tls = \"none\" }}\n\
+        "[queues.frontline]\n{mail}\
          [channels.shop-chat]\nconnector = \"webhook\"\nqueue = \"frontline\"\nvouches = [\"email\"]\n\
          secrets = [{{ file = \"{{dir}}/secret\" }}]\ndeliver_url = \"{deliver_url}\"\n"
     )
 }
 
-fn start(dovecot: &Dovecot, config: &str) -> Installation {
-    let daemon = Installation::new(config);
-    fs::write(daemon.dir.path().join("mail-password"), dovecot.password).unwrap();
-    daemon.run();
+fn start(config: &str) -> Installation {
+    let daemon = Installation::start(config);
+    wait_for_mailbox(&daemon);
+    daemon
+}
+
+/// Returns once the mailbox was read: what lay in it before is history.
+pub fn wait_for_mailbox(daemon: &Installation) {
     wait_until("the mailbox to be ready", PATIENCE, || {
         daemon.metric("switchboard_channel_heard_age_seconds{channel=\"support-mail\"}") >= 0.0
-            && ready(&daemon)
+            && ready(daemon)
     });
-    daemon
 }
 
 /// `/readyz` tells the state of each channel.
@@ -77,10 +75,7 @@ fn a_mail_is_claimed_answered_in_its_thread_and_the_customers_answer_joins() {
     let dovecot = Dovecot::start();
     let postfix = Postfix::start(&dovecot);
     let shop = Shop::open();
-    let daemon = start(
-        &dovecot,
-        &config(dovecot.imap_port, postfix.smtp_port, &shop.url),
-    );
+    let daemon = start(&config(dovecot.imap_port, postfix.smtp_port, &shop.url));
     let token = daemon.token("ada");
 
     postfix.send(
@@ -185,7 +180,7 @@ fn a_mailbox_that_is_reset_or_cut_off_again_and_again_loses_and_doubles_nothing(
             "From before the channel was connected",
         ),
     );
-    let daemon = start(&dovecot, &config(chaos.port, 9, &shop.url));
+    let daemon = start(&config(chaos.port, 9, &shop.url));
     let token = daemon.token("ada");
     for number in 0..reconnects {
         let from = format!("c{number}@customer.example");
@@ -236,10 +231,7 @@ fn a_bounce_of_an_answer_turns_it_refused_and_brings_the_conversation_back() {
     let dovecot = Dovecot::start();
     let postfix = Postfix::start(&dovecot);
     let shop = Shop::open();
-    let daemon = start(
-        &dovecot,
-        &config(dovecot.imap_port, postfix.smtp_port, &shop.url),
-    );
+    let daemon = start(&config(dovecot.imap_port, postfix.smtp_port, &shop.url));
     let token = daemon.token("ada");
     dovecot.deliver(
         "support",

@@ -15,6 +15,8 @@ use serde_json::{Value, json};
 use crate::peers::{wait_for, wait_until};
 
 pub const PATIENCE: Duration = Duration::from_secs(30);
+/// Of the mailbox; Dovecot's users have it, too.
+pub const MAIL_PASSWORD: &str = "secret";
 pub const SECRET: &str = "whsec_dGVzdC1zZWNyZXQtb2YtdGhlLXdlYmhvb2stY2hhbm5lbA==";
 
 /// A directory with a configuration, and the daemon that runs on it now.
@@ -35,6 +37,7 @@ impl Installation {
     pub fn new(config: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("secret"), SECRET).unwrap();
+        fs::write(dir.path().join("mail-password"), MAIL_PASSWORD).unwrap();
         let http = Client::builder()
             .timeout(Duration::from_secs(70))
             .build()

@@ -4,7 +4,7 @@
 use expect_test::expect;
 
 use super::{Crash, check, together};
-use crate::support::{chat, delete, edit, mail, reaction};
+use crate::support::{Desk, chat, delete, edit, mail, reaction};
 
 #[tokio::test]
 async fn changes_after_their_message_are_applied() {
@@ -209,4 +209,23 @@ async fn what_a_transport_changes_on_the_way_is_not_other_content() {
         "#]],
     )
     .await;
+}
+
+#[tokio::test]
+async fn a_change_of_a_key_that_was_used_twice_changes_what_was_said_first() {
+    let mut desk = Desk::new().await;
+    // Which of two digests is the smaller one is chance: over so many keys both happen.
+    for number in 0..16 {
+        let key = format!("k-{number}");
+        for said in [
+            chat("cust-7", &format!("First {number}.")).key(&key),
+            chat("cust-7", &format!("Other words {number}.")).key(&key),
+            reaction(&key, "+").key(&format!("r-{number}")),
+        ] {
+            desk.deliver([said]).await;
+        }
+    }
+    for message in desk.messages(1).await {
+        assert_eq!(message.reactions.is_empty(), message.conflicting);
+    }
 }

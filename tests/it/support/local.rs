@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use connector_api::{QueueId, async_trait};
 use switchboard::bus::local::LocalBus;
-use switchboard::store::sqlite::{SqliteStore, database_path};
+use switchboard::store::sqlite::{SqliteStore, WalLimits, database_path};
 
 use super::{Backend, Opened};
 
@@ -15,15 +15,22 @@ use super::{Backend, Opened};
 pub struct Local {
     dir: tempfile::TempDir,
     openings: AtomicU32,
+    wal: WalLimits,
     store: Mutex<Option<Arc<SqliteStore>>>,
     bus: Mutex<Option<Arc<LocalBus>>>,
 }
 
 impl Local {
     pub fn new() -> Self {
+        Self::with_wal(WalLimits::default())
+    }
+
+    /// With other limits of the write-ahead log.
+    pub fn with_wal(wal: WalLimits) -> Self {
         Self {
             dir: tempfile::tempdir().expect("a temporary directory"),
             openings: AtomicU32::new(0),
+            wal,
             store: Mutex::default(),
             bus: Mutex::default(),
         }
@@ -69,7 +76,9 @@ impl Local {
 impl Backend for Local {
     async fn open(&self, names: &[String], queues: &[QueueId]) -> Opened {
         let dir = self.next_dir();
-        let store = Arc::new(SqliteStore::open(&dir, names, queues).expect("opening the store"));
+        let store = Arc::new(
+            SqliteStore::open_with(&dir, names, queues, self.wal).expect("opening the store"),
+        );
         let bus = Arc::new(
             LocalBus::open(store.clone())
                 .await

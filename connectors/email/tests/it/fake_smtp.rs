@@ -19,6 +19,7 @@ struct State {
     login: String,
     taken: Vec<Taken>,
     data_commands: usize,
+    silences: usize,
     faults: VecDeque<Fault>,
 }
 
@@ -41,6 +42,9 @@ pub enum Fault {
     HangUpWithin(usize),
     /// Keeps the mail and says something that is no SMTP.
     Garbage,
+    /// Keeps the mail and never answers.
+    #[allow(dead_code, reason = "only the daemon's tests wait for it")]
+    Silence,
 }
 
 impl FakeSmtp {
@@ -72,6 +76,12 @@ impl FakeSmtp {
     /// How often somebody got as far as `DATA`.
     pub fn data_commands(&self) -> usize {
         self.state().data_commands
+    }
+
+    /// How many mails it took without ever answering.
+    #[allow(dead_code, reason = "only the daemon's tests wait for it")]
+    pub fn silences(&self) -> usize {
+        self.state().silences
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -177,6 +187,11 @@ impl Connection {
             Some(Fault::HangUp(".")) => {
                 lock(&self.state).taken.push(taken);
                 return None;
+            }
+            Some(Fault::Silence) => {
+                lock(&self.state).taken.push(taken);
+                lock(&self.state).silences += 1;
+                return std::future::pending().await;
             }
             Some(Fault::Garbage) => {
                 lock(&self.state).taken.push(taken);

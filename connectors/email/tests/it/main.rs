@@ -10,3 +10,4 @@ mod hostile;
 mod mailbox;
 mod sending;
 mod shared_fixtures;
+mod shared_mails;
