@@ -22,6 +22,17 @@ pub struct InboundEvent {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub defects: Vec<Defect>,
     pub event: Event,
+    /// Where the sender of a message wants answers instead, in the namespace of the identity that
+    /// wrote. It counts only where that identity is verified.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reply_to: Option<String>,
+    /// The sender asks for no automatic answer, although a person may have written.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub answers_suppressed: bool,
+    /// By what the provider's own filter calls it spam: `x-spam-flag`. A label comes of it and no
+    /// acknowledgement, never a loss.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider_spam: Option<String>,
     /// The captured bytes, where the event cannot be made again from its own fields (a mail).
     /// JSON providers leave this empty: their unknown fields are in `extra`.
     #[serde(skip)]
@@ -40,6 +51,9 @@ impl InboundEvent {
             history: false,
             defects: Vec::new(),
             event,
+            reply_to: None,
+            answers_suppressed: false,
+            provider_spam: None,
             raw: None,
             extra: serde_json::Map::new(),
         }

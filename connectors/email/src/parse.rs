@@ -13,6 +13,7 @@ mod key;
 mod limits;
 mod mdn;
 mod mime;
+mod spam;
 mod threading;
 
 use connector_api::{Automatic, Bytes, Defect, Event, InboundEvent, InboundMessage};
@@ -81,13 +82,7 @@ fn read(raw: Bytes, bodiless: Option<Defect>, settings: &ParseSettings) -> Inbou
     };
 
     let automatic = automatic::classify(&root, &author_address(&people), people.from_is_us);
-    let mut extra = serde_json::Map::new();
-    if let Some(address) = &people.reply_to {
-        extra.insert("reply_to".to_owned(), address.as_str().into());
-    }
-    if automatic::suppresses_answers(&headers) {
-        extra.insert("auto_response_suppress".to_owned(), true.into());
-    }
+    let reply_to = people.reply_to.clone();
     let mut defects = walk.defects;
     defects.extend(people.defects.iter().cloned());
     defects.truncate(DEFECTS_MAX);
@@ -96,7 +91,9 @@ fn read(raw: Bytes, bodiless: Option<Defect>, settings: &ParseSettings) -> Inbou
         sent_at,
         automatic,
         defects,
-        extra,
+        reply_to,
+        answers_suppressed: automatic::suppresses_answers(&headers),
+        provider_spam: spam::mark(&headers).map(str::to_owned),
         raw: Some(raw.clone()),
         ..InboundEvent::new(dedupe_key, event)
     }
@@ -112,7 +109,7 @@ fn event(
 ) -> Event {
     let receipt = match automatic {
         Some(Automatic::Bounce) => dsn::receipt(root, &content.text, own),
-        Some(Automatic::ReadReceipt) => mdn::receipt(root),
+        Some(Automatic::ReadReceipt) => mdn::receipt(root, own),
         _ => None,
     };
     if let Some(receipt) = receipt {

@@ -18,7 +18,14 @@ use crate::provider::FakeProvider;
 pub(crate) type Verdict<T = ()> = Result<T, String>;
 
 /// Channel keys that the daemon reads itself and takes out before a connector sees its table.
-pub(crate) const DAEMON_KEYS: [&str; 5] = ["connector", "brand", "queue", "vouches", "acknowledge"];
+pub(crate) const DAEMON_KEYS: [&str; 6] = [
+    "connector",
+    "brand",
+    "queue",
+    "vouches",
+    "attachment_hosts",
+    "acknowledge",
+];
 
 pub(crate) struct Kit {
     pub provider: Box<dyn FakeProvider>,

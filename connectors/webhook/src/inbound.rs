@@ -137,6 +137,8 @@ fn parse_event(namespace: &Namespace, place: String, text: &str) -> Result<Inbou
     let mut inbound = InboundEvent::new(DedupeKey::new(dedupe_key), event);
     inbound.sent_at = fields.time("sent_at")?;
     inbound.automatic = fields.flag("automatic")?.then_some(Automatic::Generated);
+    // The sending side's own filter; only a yes says anything.
+    inbound.provider_spam = fields.flag("spam")?.then(|| "sender".to_owned());
     inbound.defects = defects;
     inbound.extra = fields.rest();
     inbound.extra.append(&mut extra);
@@ -174,9 +176,11 @@ fn message(
         thread: ThreadHints {
             native: fields.id("thread")?,
             message_id: Some(dedupe_key.to_owned()),
+            // An earlier message of theirs, by its key; or an answer of ours, by its id or theirs
+            // for it. Ids of theirs bear the prefix, so they cannot be taken for ours.
             references: reply_to
-                .map(|id| format!("message:{id}"))
                 .into_iter()
+                .flat_map(|id| [format!("message:{id}"), id])
                 .collect(),
             ..ThreadHints::default()
         },

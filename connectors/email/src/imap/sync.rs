@@ -27,6 +27,8 @@ const NEWEST_MAX: u32 = 200;
 const SIZE_SLACK_BYTES: u64 = 1024 * 1024;
 /// Largest header block fetched of a mail whose body is not.
 const HEADERS_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// Largest mail that is parsed beside everything else, in bytes: some milliseconds of work.
+const INLINE_PARSE_BYTES_MAX: usize = 256 * 1024;
 /// Longest wait in one IDLE: servers and middleboxes drop silent links after 10 to 30 minutes
 /// (RFC 2177 says 29).
 const IDLE_MAX: Duration = Duration::from_secs(9 * 60);
@@ -237,11 +239,23 @@ impl Follower<'_> {
         for mail in batch {
             // A mail deleted since it was listed is simply not answered.
             if let Some((_, raw)) = bodies.iter().find(|(uid, _)| *uid == mail.uid) {
-                let parse = |raw| parse::parse(raw, &self.settings.parse);
-                events.push((mail.uid, parsed(mail, uidvalidity, raw.clone(), parse)));
+                let event = self.parse(mail, uidvalidity, raw.clone()).await?;
+                events.push((mail.uid, event));
             }
         }
         Ok(events)
+    }
+
+    /// Parses a mail; a large one on a thread for such work, so that it stands in nobody's way.
+    async fn parse(&self, mail: &Listed, uidvalidity: u32, raw: Bytes) -> Result<InboundEvent> {
+        let (mail, settings) = (*mail, self.settings.parse.clone());
+        let large = raw.len() > INLINE_PARSE_BYTES_MAX;
+        let work = move || parsed(&mail, uidvalidity, raw, |raw| parse::parse(raw, &settings));
+        if !large {
+            return Ok(work());
+        }
+        let done = tokio::task::spawn_blocking(work).await;
+        done.map_err(|error| Error::unavailable(format!("parsing a mail: {error}")))
     }
 
     /// The bytes that came for each mail, or an error that is counted against those which did not

@@ -36,15 +36,16 @@ pub(crate) fn classify(root: &Part<'_>, author: &str, author_is_us: bool) -> Opt
     is_machine.then_some(Automatic::Generated)
 }
 
-/// Whether the sender asks for no automatic answer. Ordinary Exchange mail says so, too: it is
-/// no sign of a machine.
+/// Whether the sender asks for no automatic answer (MS-OXCMAIL, section 2.1.3.2.20; `DR` means
+/// delivery reports, which an acknowledgement is one of). Ordinary Exchange mail says so, too: it
+/// is no sign of a machine.
 pub(crate) fn suppresses_answers(headers: &Headers<'_>) -> bool {
     let value = headers
         .lower("x-auto-response-suppress")
         .unwrap_or_default();
     value
         .split([',', ' '])
-        .any(|word| matches!(word, "all" | "autoreply" | "oof"))
+        .any(|word| matches!(word, "all" | "autoreply" | "oof" | "dr"))
 }
 
 /// Our own mail came back as a new one, or a mail goes in circles.

@@ -270,14 +270,16 @@ fn unknown_members_are_kept_wherever_they_are() {
 #[test]
 fn hints_and_flags_arrive_where_the_router_looks() {
     let event = one(
-        r#""thread":"t-1","reply_to":"m-0","automatic":true,"sent_at":"2026-01-05T10:00:00+01:00""#,
+        r#""thread":"t-1","reply_to":"m-0","automatic":true,"spam":true,"sent_at":"2026-01-05T10:00:00+01:00""#,
     );
     assert_eq!(event.automatic, Some(Automatic::Generated));
     assert_eq!(event.sent_at.unwrap().to_string(), "2026-01-05T09:00:00Z");
     let thread = &said(&event).thread;
     assert_eq!(thread.native.as_deref(), Some("t-1"));
     assert_eq!(thread.message_id.as_deref(), Some("message:m-1"));
-    assert_eq!(thread.references, ["message:m-0"]);
+    assert_eq!(thread.references, ["message:m-0", "m-0"]);
+    assert_eq!(event.provider_spam.as_deref(), Some("sender"));
+    assert_eq!(one(r#""spam":false"#).provider_spam, None);
     assert_eq!(one(r#""automatic":false"#).automatic, None);
 }
 
