@@ -1,6 +1,8 @@
 //! The local control socket: other commands of this machine talk to the running daemon through it,
 //! because the data directory has one owner. One JSON request, one JSON answer, a line each.
 
+use std::fs::File;
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -222,17 +224,38 @@ pub fn socket_path(data_dir: &Path) -> PathBuf {
     data_dir.join("control.sock")
 }
 
+/// Longest path of a socket, in bytes: `sun_path` of unix(7) without its closing NUL.
+const SOCKET_PATH_BYTES_MAX: usize = 107;
+
+/// A path to the socket that is short enough to use: the one in the data directory, or the same by
+/// way of the open directory. The file keeps that way open.
+fn usable_path(data_dir: &Path) -> std::io::Result<(PathBuf, Option<File>)> {
+    let path = socket_path(data_dir);
+    if path.as_os_str().len() <= SOCKET_PATH_BYTES_MAX {
+        return Ok((path, None));
+    }
+    let dir = File::open(data_dir)?;
+    let short = PathBuf::from(format!("/proc/self/fd/{}", dir.as_raw_fd()));
+    if !short.is_dir() {
+        return Err(std::io::Error::other(format!(
+            "the path of its control socket is longer than {SOCKET_PATH_BYTES_MAX} bytes, which no \
+             socket may have: choose a data directory with a shorter path"
+        )));
+    }
+    Ok((socket_path(&short), Some(dir)))
+}
+
 /// Listens in the data directory, which only its owner may enter.
 pub fn serve(
     data_dir: &Path,
     control: Control,
     stop: CancellationToken,
 ) -> Result<JoinHandle<()>, StartError> {
-    let path = socket_path(data_dir);
     let failed = |error| StartError::DataDir {
-        path: path.clone(),
+        path: data_dir.to_owned(),
         error,
     };
+    let (path, dir) = usable_path(data_dir).map_err(failed)?;
     // A socket left by a killed daemon; the lock says that none is running.
     if path.exists() {
         std::fs::remove_file(&path).map_err(failed)?;
@@ -253,6 +276,7 @@ pub fn serve(
         if let Err(error) = std::fs::remove_file(&path) {
             warn!(%error, "removing the control socket failed");
         }
+        drop(dir);
     }))
 }
 
@@ -275,7 +299,8 @@ async fn converse(stream: UnixStream, control: Arc<Control>) {
 
 /// Asks the daemon that runs on a data directory; `None` where none does.
 pub async fn ask(data_dir: &Path, request: &Request) -> Option<Answer> {
-    let stream = UnixStream::connect(socket_path(data_dir)).await.ok()?;
+    let (path, _dir) = usable_path(data_dir).ok()?;
+    let stream = UnixStream::connect(path).await.ok()?;
     let (reader, mut writer) = stream.into_split();
     let text = serde_json::to_string(request).ok()?;
     writer
@@ -288,4 +313,24 @@ pub async fn ask(data_dir: &Path, request: &Request) -> Option<Answer> {
         serde_json::from_str(&line)
             .unwrap_or_else(|error| Answer::Error(format!("reading the answer: {error}"))),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_socket_below_a_long_path_is_reached_by_way_of_its_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        for length in [1, 50, 120, 200] {
+            let data_dir = dir.path().join("d".repeat(length));
+            std::fs::create_dir(&data_dir).unwrap();
+            let (path, _open) = usable_path(&data_dir).unwrap();
+            assert!(path.as_os_str().len() <= SOCKET_PATH_BYTES_MAX);
+            let _listener = UnixListener::bind(&path).unwrap();
+            assert!(socket_path(&data_dir).exists(), "{length}");
+            let (path, _open) = usable_path(&data_dir).unwrap();
+            UnixStream::connect(path).await.unwrap();
+        }
+    }
 }
