@@ -13,15 +13,18 @@ use axum::response::Response;
 use bytes::Bytes;
 use connector_api::{CancellationToken, Clock, QueueId, WebhookRequest};
 use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::sync::Semaphore;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::blobs::Blobs;
 use crate::health::Health;
 use crate::ids::IdCodec;
 use crate::store::Store;
 use crate::wake::Wakes;
 
+mod attachments;
 mod auth;
 mod body;
 mod claims;
@@ -58,6 +61,10 @@ pub struct ApiState {
     pub metrics: PrometheusHandle,
     /// The largest body of a webhook request.
     pub body_bytes_max: usize,
+    /// Bytes of webhook requests in memory at once, of all together; more are refused with 503.
+    pub hooks_bytes_max: usize,
+    /// Where the files of messages are.
+    pub blobs: Blobs,
     /// The configured queues.
     pub known_queues: Arc<Vec<QueueId>>,
     /// The version of the store's schema.
@@ -123,14 +130,18 @@ struct App {
     tokens: auth::Tokens,
     claims: claims::Claims,
     document: Bytes,
+    /// Free room among the bytes of webhook requests.
+    hook_room: Arc<Semaphore>,
 }
 
 /// The whole HTTP surface.
 pub fn router(state: ApiState) -> axum::Router {
     let (router, document) = routes().split_for_parts();
     let document = document.to_json().expect("a document of strings is JSON");
+    let hook_room = Arc::new(Semaphore::new(state.hooks_bytes_max));
     let app = App {
         state,
+        hook_room,
         tokens: auth::Tokens::default(),
         claims: claims::Claims::default(),
         document: document.into(),
@@ -162,6 +173,7 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(messages::add_note))
         .routes(routes!(messages::get_message))
         .routes(routes!(settle::settle_message))
+        .routes(routes!(attachments::get_attachment))
         .routes(routes!(contacts::get_contact))
         // Providers.
         .routes(routes!(hooks::deliver_webhook))

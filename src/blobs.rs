@@ -2,51 +2,113 @@
 //! synced before the commit that refers to them. Files are named by content, never by what a
 //! sender calls them.
 
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aws_lc_rs::{digest, rand};
 use bytes::Bytes;
 
 use crate::bus::NewBlob;
 
+mod sweep;
+
+pub use sweep::sweep;
+
 /// Up to this many bytes are kept in the database, larger ones as files.
 pub const INLINE_BYTES_MAX: usize = 64 * 1024;
 
-/// The files of a data directory.
+/// The files of a data directory. Clones share what is held.
 #[derive(Clone)]
 pub struct Blobs {
     dir: PathBuf,
+    held: Arc<Mutex<Held>>,
+}
+
+/// Files that somebody is about to name or to remove. Naming comes first: a file that is held is
+/// not removed, and one that is wanted again while it is looked at stays.
+#[derive(Default)]
+struct Held {
+    /// By how many.
+    named: HashMap<[u8; 32], usize>,
+    doomed: std::collections::HashSet<[u8; 32]>,
+}
+
+/// Keeps a file until its row is committed; let go by being dropped.
+#[derive(Debug)]
+pub struct Hold {
+    sha256: [u8; 32],
+    held: Arc<Mutex<Held>>,
+}
+
+impl std::fmt::Debug for Held {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} files held", self.named.len())
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let mut held = lock(&self.held);
+        if let Some(count) = held.named.get_mut(&self.sha256) {
+            *count -= 1;
+            if *count == 0 {
+                held.named.remove(&self.sha256);
+            }
+        }
+    }
 }
 
 impl Blobs {
     pub fn open(data_dir: &Path) -> std::io::Result<Self> {
         let dir = data_dir.join("blobs");
         fs::create_dir_all(&dir)?;
-        Ok(Self { dir })
+        Ok(Self {
+            dir,
+            held: Arc::default(),
+        })
     }
 
-    /// Makes bytes durable where they are too large for the database; the row comes later.
+    /// Makes bytes durable where they are too large for the database; the row comes later, and the
+    /// file stays at least until the [`NewBlob`] is dropped.
     pub async fn keep(&self, bytes: Bytes) -> std::io::Result<NewBlob> {
-        let sha256 = sha256(&bytes);
         let bytes_len = bytes.len() as u64;
         if bytes.len() <= INLINE_BYTES_MAX {
             return Ok(NewBlob {
-                sha256,
+                sha256: sha256(&bytes),
                 bytes_len,
                 inline: Some(bytes),
+                hold: None,
             });
         }
-        let path = self.path(&sha256);
-        tokio::task::spawn_blocking(move || write_synced(&path, &bytes, sync_dir))
+        let blobs = self.clone();
+        let write = move || {
+            let sha256 = sha256(&bytes);
+            // Before looking whether it is there: from now on it is not removed.
+            let hold = blobs.hold(sha256);
+            write_synced(&blobs.path(&sha256), &bytes, sync_dir).map(|()| (sha256, hold))
+        };
+        let (sha256, hold) = tokio::task::spawn_blocking(write)
             .await
             .map_err(std::io::Error::other)??;
         Ok(NewBlob {
             sha256,
             bytes_len,
             inline: None,
+            hold: Some(Arc::new(hold)),
         })
+    }
+
+    fn hold(&self, sha256: [u8; 32]) -> Hold {
+        let mut held = lock(&self.held);
+        *held.named.entry(sha256).or_default() += 1;
+        held.doomed.remove(&sha256);
+        Hold {
+            sha256,
+            held: self.held.clone(),
+        }
     }
 
     /// Where the file of a digest is.
@@ -55,6 +117,10 @@ impl Blobs {
         let (shelf, _) = name.split_at(2);
         self.dir.join(shelf).join(&name)
     }
+}
+
+fn lock(held: &Mutex<Held>) -> MutexGuard<'_, Held> {
+    held.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Written beside its place, synced, renamed, and the directories synced: it is whole or not
@@ -109,6 +175,17 @@ pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// The digest that [`hex`] wrote.
+pub fn unhex(text: &str) -> Option<[u8; 32]> {
+    let digits: Vec<u8> = text
+        .chars()
+        .map(|c| c.to_digit(16).and_then(|digit| u8::try_from(digit).ok()))
+        .collect::<Option<_>>()?;
+    let (pairs, rest) = digits.as_chunks::<2>();
+    let bytes: Vec<u8> = pairs.iter().map(|[high, low]| high << 4 | low).collect();
+    rest.is_empty().then(|| bytes.try_into().ok()).flatten()
+}
+
 #[cfg(test)]
 mod tests {
     use std::cell::RefCell;
@@ -141,5 +218,14 @@ mod tests {
     #[test]
     fn names_of_unfinished_files_differ_on_one_thread() {
         assert_ne!(unique().unwrap(), unique().unwrap());
+    }
+
+    #[test]
+    fn a_digest_is_read_back_from_its_letters_and_nothing_else_is_one() {
+        let digest = sha256(b"film");
+        assert_eq!(unhex(&hex(&digest)), Some(digest));
+        for text in ["", "0f", &hex(&[7; 31]), &hex(&[7; 33]), &"zz".repeat(32)] {
+            assert_eq!(unhex(text), None, "{text}");
+        }
     }
 }

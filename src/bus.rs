@@ -52,6 +52,8 @@ pub struct NewBlob {
     pub bytes_len: u64,
     /// `None`: already a synced file of the blob store.
     pub inline: Option<bytes::Bytes>,
+    /// Keeps the file from being swept until the row that names it is committed.
+    pub hold: Option<Arc<crate::blobs::Hold>>,
 }
 
 /// Keyed hash of the customer's identity, or of the native thread where the event names nobody: a

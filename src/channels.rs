@@ -27,6 +27,8 @@ pub struct Channel {
     pub id: ChannelId,
     pub brand: BrandId,
     pub vouches: Vec<Vouch>,
+    /// Hosts that attachments may be fetched from although their addresses are private.
+    pub attachment_hosts: Vec<String>,
     pub connector: Box<dyn Connector>,
     pub capabilities: Capabilities,
 }
@@ -70,6 +72,7 @@ pub fn build(
                     id: id.clone(),
                     brand: settings.brand.clone(),
                     vouches: settings.vouches.clone(),
+                    attachment_hosts: settings.attachment_hosts.clone(),
                     connector,
                     capabilities,
                 };

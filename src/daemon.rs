@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 use crate::api::{self, ApiState, Deadlines};
-use crate::blobs::Blobs;
+use crate::blobs::{self, Blobs};
 use crate::bus::local::LocalBus;
 use crate::channels::{self, Channels};
 use crate::clock::{SystemClock, micros};
@@ -23,6 +23,7 @@ use crate::config::{Config, ConfigErrors, QUEUE_DEFAULT};
 use crate::health::{Health, State};
 use crate::http::Reqwest;
 use crate::ids::IdCodec;
+use crate::inbound::attachments::Fetcher;
 use crate::inbound::{self, Webhooks};
 use crate::intake::{Intake, IntakeKeys};
 use crate::outbound::{self, Lane};
@@ -48,6 +49,12 @@ pub const SHUTDOWN_MAX: Duration = Duration::from_secs(9);
 /// How long sends under way may still take.
 const SENDS_FINISH_MAX: Duration = Duration::from_secs(5);
 const REQUESTS_FINISH_MAX: Duration = Duration::from_secs(2);
+/// Bytes of webhook requests in memory at once, of all together.
+const HOOKS_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Under which name the fetcher's state is kept: as a channel's, it makes nothing unready.
+const FETCHER: &str = "channel:#attachments";
+/// How often files that nothing names are looked for.
+const FILES_SWEPT_EVERY: Duration = Duration::from_secs(60 * 60);
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 const GAUGES_EVERY: Duration = Duration::from_secs(5);
 
@@ -287,7 +294,7 @@ impl Daemon {
         let intake = Arc::new(Intake::new(
             bus.clone(),
             shared.clone(),
-            blobs,
+            blobs.clone(),
             clock.clone(),
             keys.intake.clone(),
         ));
@@ -360,6 +367,29 @@ impl Daemon {
                 .push(tokio::spawn(supervised(name, health.clone(), token, run)));
         }
 
+        let fetcher = Arc::new(
+            Fetcher::new(
+                shared.clone(),
+                channels.clone(),
+                blobs.clone(),
+                clock.clone(),
+                outbox.clone(),
+            )
+            .map_err(StartError::Other)?,
+        );
+        let fetching = health.clone();
+        let run = move |stop| {
+            fetching.set(FETCHER, State::Ready);
+            let fetcher = fetcher.clone();
+            async move { fetcher.run(stop).await }
+        };
+        tasks.sending.push(tokio::spawn(supervised(
+            FETCHER.to_owned(),
+            health.clone(),
+            stop.sending.clone(),
+            run,
+        )));
+
         let address = config.server.listen;
         let listener = TcpListener::bind(address)
             .await
@@ -380,6 +410,9 @@ impl Daemon {
             health: health.clone(),
             metrics: metrics.clone(),
             body_bytes_max: usize::try_from(config.server.body_bytes_max).unwrap_or(usize::MAX),
+            hooks_bytes_max: HOOKS_BYTES_MAX
+                .max(usize::try_from(config.server.body_bytes_max).unwrap_or(usize::MAX)),
+            blobs: blobs.clone(),
             known_queues: Arc::new(config.queues.keys().cloned().collect()),
             schema_version: crate::store::sqlite::SCHEMA_VERSION,
             stop: stop.accepting.clone(),
@@ -402,6 +435,11 @@ impl Daemon {
             control,
             stop.accepting.clone(),
         )?);
+        tasks.sending.push(tokio::spawn(sweep_files(
+            shared.clone(),
+            blobs,
+            stop.sending.clone(),
+        )));
         tasks.sending.push(tokio::spawn(housekeeping(
             shared,
             bus.clone(),
@@ -487,6 +525,32 @@ async fn housekeeping(
     }
 }
 
+/// Removes files that no row names, now and then: a walk over all of them, beside everything else.
+async fn sweep_files(store: Arc<dyn Store>, blobs: Blobs, stop: CancellationToken) {
+    let unnamed = |files| {
+        let store = store.clone();
+        async move {
+            let unnamed = store.unnamed_files(files).await;
+            unnamed.map_err(std::io::Error::other)
+        }
+    };
+    let mut due = tokio::time::interval(FILES_SWEPT_EVERY);
+    loop {
+        let swept = tokio::select! {
+            swept = async { due.tick().await; blobs::sweep(&blobs, unnamed).await } => swept,
+            () = stop.cancelled() => return,
+        };
+        match swept {
+            Ok(removed) => {
+                metrics::counter!("switchboard_files_removed_total").increment(removed);
+            }
+            Err(error) => {
+                warn!(%error, "removing files that nothing names failed, trying again later");
+            }
+        }
+    }
+}
+
 async fn gauge(store: &dyn Store, bus: &LocalBus, intake: &Intake, health: &Health, now: i64) {
     let seconds = |since: i64| (now - since).max(0) as f64 / 1e6;
     metrics::gauge!("switchboard_router_lag_records").set(bus.lag() as f64);
@@ -511,5 +575,7 @@ async fn gauge(store: &dyn Store, bus: &LocalBus, intake: &Intake, health: &Heal
     {
         metrics::gauge!("switchboard_outbox", "state" => state).set(count as f64);
     }
+    metrics::gauge!("switchboard_pending_changes").set(counts.pending as f64);
+    metrics::gauge!("switchboard_attachments_pending").set(counts.fetches as f64);
     metrics::gauge!("switchboard_dead_letters").set(counts.dead_letters as f64);
 }

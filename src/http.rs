@@ -7,6 +7,8 @@ use async_trait::async_trait;
 use bytes::BytesMut;
 use connector_api::{Error, ExposeSecret, HttpClient, HttpMethod, HttpRequest, HttpResponse};
 
+pub mod egress;
+
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The daemon's HTTP client.

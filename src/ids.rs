@@ -49,6 +49,8 @@ pub enum IdKind {
     Token,
     /// Where a list goes on: a row as a cursor.
     Page,
+    /// A file of a message: see [`IdCodec::attachment`].
+    Attachment,
 }
 
 impl IdKind {
@@ -60,6 +62,7 @@ impl IdKind {
             Self::Event => "evt",
             Self::Token => "tok",
             Self::Page => "cur",
+            Self::Attachment => "att",
         }
     }
 }
@@ -74,6 +77,8 @@ pub struct IdCodec {
 const NUMBER_BITS: u32 = 62;
 const NUMBER_MASK: u64 = (1 << NUMBER_BITS) - 1;
 const CHECK_BITS: u32 = 60;
+/// Attachments of one message that have an id: more than any connector keeps.
+pub const PLACES_MAX: i64 = 1 << 10;
 
 impl IdCodec {
     pub fn new(key: &[u8]) -> Self {
@@ -108,6 +113,22 @@ impl IdCodec {
         let number = bits as u64 & NUMBER_MASK ^ self.mask(kind, check);
         let shape = (bits >> 76 & 0xf, bits >> NUMBER_BITS & 0b11);
         (shape == (8, 0b10) && check == self.check(kind, number)).then_some(number as i64)
+    }
+
+    /// The public id of the file at `place` among a message's attachments; those beyond
+    /// [`PLACES_MAX`] have none.
+    pub fn attachment(&self, message: MessageId, place: usize) -> Option<String> {
+        let place = i64::try_from(place)
+            .ok()
+            .filter(|place| *place < PLACES_MAX)?;
+        Some(self.encode(IdKind::Attachment, message.0 * PLACES_MAX + place))
+    }
+
+    /// The message and place that the public id of a file names.
+    pub fn decode_attachment(&self, text: &str) -> Option<(MessageId, usize)> {
+        let number = self.decode(IdKind::Attachment, text)?;
+        let place = usize::try_from(number % PLACES_MAX).ok()?;
+        Some((MessageId(number / PLACES_MAX), place))
     }
 
     fn check(&self, kind: IdKind, number: u64) -> u64 {
@@ -146,7 +167,8 @@ mod tests {
 
     use super::*;
 
-    const KINDS: [IdKind; 6] = [
+    const KINDS: [IdKind; 7] = [
+        IdKind::Attachment,
         IdKind::Conversation,
         IdKind::Message,
         IdKind::Contact,
@@ -208,5 +230,19 @@ mod tests {
             .map(|kind| codec.encode(kind, 7).split_off("cnv_".len()));
         assert_ne!(conversation.split_at(16), message.split_at(16));
         assert_ne!(conversation.split_at(16).1, message.split_at(16).1);
+    }
+
+    #[test]
+    fn the_id_of_a_file_names_its_message_and_place() {
+        let ids = IdCodec::new(b"key");
+        let message = MessageId(1 << 50);
+        for place in [0, 1, 1_023] {
+            let id = ids.attachment(message, place).unwrap();
+            assert!(id.starts_with("att_"));
+            assert_eq!(ids.decode_attachment(&id), Some((message, place)));
+        }
+        assert_eq!(ids.attachment(message, 1_024), None);
+        let other = ids.encode(IdKind::Message, 1);
+        assert_eq!(ids.decode_attachment(&other), None);
     }
 }

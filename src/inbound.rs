@@ -16,8 +16,10 @@ use crate::api::{HookAnswer, Hooks};
 use crate::bus::BusError;
 use crate::channels::{Channel, Channels};
 use crate::health::{Health, State};
-use crate::intake::{ChannelIntake, Intake};
+use crate::intake::{ChannelIntake, Intake, apart};
 use crate::store::Store;
+
+pub mod attachments;
 
 /// First and longest pause between tries of a broken source.
 const BACKOFF_FIRST: Duration = Duration::from_millis(500);
@@ -37,13 +39,10 @@ impl Hooks for Webhooks {
         let Some(channel) = channel.parse().ok().and_then(|id| self.channels.get(&id)) else {
             return HookAnswer::UnknownChannel;
         };
-        let Some(source) = channel.connector.webhook_source() else {
+        if channel.connector.webhook_source().is_none() {
             return HookAnswer::UnknownChannel;
-        };
-        let outcome = match verify(source, &request)
-            .await
-            .and_then(|()| source.parse(&request))
-        {
+        }
+        let outcome = match read(channel, request).await {
             Ok(outcome) => outcome,
             Err(error) => return refusal(channel, &error),
         };
@@ -59,17 +58,36 @@ impl Hooks for Webhooks {
     }
 }
 
-async fn verify(source: &dyn WebhookSource, request: &WebhookRequest) -> connector_api::Result<()> {
-    match source.verify(request) {
+/// Verifies a request and reads it; once more with fresh keys where it asks for them.
+async fn read(
+    channel: &Arc<Channel>,
+    request: WebhookRequest,
+) -> connector_api::Result<WebhookOutcome> {
+    let request = Arc::new(request);
+    let once = || {
+        let (channel, request) = (channel.clone(), request.clone());
+        apart(request.body.len(), move || {
+            let source = source_of(&channel)?;
+            source.verify(&request)?;
+            source.parse(&request)
+        })
+    };
+    let panicked = |_| Error::malformed("reading the request panicked");
+    match once().await.map_err(panicked)? {
         Err(Error {
             kind: ErrorKind::KeysStale,
             ..
         }) => {
-            source.refresh().await?;
-            source.verify(request)
+            source_of(channel)?.refresh().await?;
+            once().await.map_err(panicked)?
         }
-        verified => verified,
+        read => read,
     }
+}
+
+fn source_of(channel: &Channel) -> connector_api::Result<&dyn WebhookSource> {
+    let source = channel.connector.webhook_source();
+    source.ok_or_else(|| Error::malformed("the channel takes no webhooks"))
 }
 
 fn refusal(channel: &Channel, error: &Error) -> HookAnswer {

@@ -7,15 +7,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use aws_lc_rs::hmac;
 use connector_api::{
-    AttachmentBody, ChannelId, Clock, Defect, Event, Evidence, InboundBatch, InboundEvent, Method,
+    AttachmentBody, BrandId, ChannelId, Clock, Defect, Event, Evidence, InboundBatch, InboundEvent,
+    Method,
 };
 
 use crate::blobs::{Blobs, hex, sha256};
-use crate::bus::{Bus, BusError, ENVELOPE_MAJOR, Envelope, NewBlob, NewRecord, record_key};
+use crate::bus::{
+    Bus, BusError, ENVELOPE_MAJOR, Envelope, NewBlob, NewRecord, RecordKey, record_key,
+};
 use crate::channels::Channel;
 use crate::clock::micros;
 use crate::config::Vouch;
-use crate::normalise::normalise;
+use crate::normalise::{Normalised, normalise};
 use crate::router::keys::{self, DigestKey};
 use crate::store::Store;
 
@@ -71,9 +74,19 @@ impl Intake {
         if !events.iter().all(unread) || events.is_empty() {
             self.hear(&channel.id);
         }
-        let mut records = Vec::with_capacity(events.len());
-        for event in events {
-            records.push(self.record(channel, event).await?);
+        let (source, keys) = (Source::of(channel), self.keys.clone());
+        let weight = events.iter().map(weight).sum();
+        let prepare = move || {
+            let events = events.into_iter();
+            let prepared = events.map(|event| prepare(&source, &keys, event));
+            prepared.collect::<Vec<_>>()
+        };
+        let prepared = apart(weight, prepare)
+            .await
+            .map_err(|_| BusError::Unavailable("reading an event panicked".to_owned()))?;
+        let mut records = Vec::with_capacity(prepared.len());
+        for prepared in prepared {
+            records.push(self.record(channel, prepared).await?);
         }
         let count = records.len() as u64;
         let label = channel.id.as_str().to_owned();
@@ -107,17 +120,18 @@ impl Intake {
             .clone()
     }
 
-    /// Normalises an event and prepares everything that is written with it.
+    /// Puts what is large into the blob store, and gives everything that is written.
     async fn record(
         &self,
         channel: &Channel,
-        mut event: InboundEvent,
+        prepared: PreparedEvent,
     ) -> Result<NewRecord, BusError> {
-        vouch(channel, &mut event);
-        // Before any clean-up of ours, which may change from version to version.
-        let digest = keys::digest(&self.keys.digest, &event);
-        let key = record_key(&self.keys.record, &channel.brand, &channel.id, &event);
-        let normalised = normalise(&mut event);
+        let PreparedEvent {
+            mut event,
+            digest,
+            key,
+            normalised,
+        } = prepared;
         let not_kept = |error: std::io::Error| {
             BusError::Unavailable(format!("keeping an attachment: {error}"))
         };
@@ -141,10 +155,18 @@ impl Intake {
             event,
             full_text: normalised.full_text,
         };
-        let body = serde_json::to_vec(&envelope)
-            .map_err(|error| BusError::Unavailable(format!("writing an envelope: {error}")))?;
+        let envelope = Arc::new(envelope);
+        let shared = envelope.clone();
+        let write = move || serde_json::to_vec(shared.as_ref());
+        let unwritten = |error: &dyn std::fmt::Display| {
+            BusError::Unavailable(format!("writing an envelope: {error}"))
+        };
+        let body = apart(weight(&envelope.event), write)
+            .await
+            .map_err(|error| unwritten(&error))?
+            .map_err(|error| unwritten(&error))?;
         Ok(NewRecord {
-            envelope: Arc::new(envelope),
+            envelope,
             key,
             body,
             raw,
@@ -173,9 +195,77 @@ impl Intake {
     }
 }
 
+/// Above this many bytes work is done on a thread for such work: a core that reads ten MiB of a
+/// stranger's HTML for half a second would answer nobody else meanwhile.
+const INLINE_WORK_BYTES_MAX: usize = 256 * 1024;
+
+/// Does `work` over that many bytes, where it stands in nobody's way. An error is a panic of it.
+pub async fn apart<T: Send + 'static>(
+    bytes: usize,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, tokio::task::JoinError> {
+    match bytes > INLINE_WORK_BYTES_MAX {
+        true => tokio::task::spawn_blocking(work).await,
+        false => Ok(work()),
+    }
+}
+
+/// Bytes that clean-up reads.
+fn weight(event: &InboundEvent) -> usize {
+    let of_html = |html: &Option<String>| html.as_ref().map_or(0, String::len);
+    match &event.event {
+        Event::Message(message) | Event::Echo(message) => {
+            message.text.len() + of_html(&message.html)
+        }
+        Event::Edit { text, html, .. } => text.len() + of_html(html),
+        Event::System { text, .. } => text.len(),
+        _ => 0,
+    }
+}
+
+/// What preparing an event needs to know of its channel.
+struct Source {
+    channel: ChannelId,
+    brand: BrandId,
+    vouches: Vec<Vouch>,
+}
+
+impl Source {
+    fn of(channel: &Channel) -> Self {
+        Self {
+            channel: channel.id.clone(),
+            brand: channel.brand.clone(),
+            vouches: channel.vouches.clone(),
+        }
+    }
+}
+
+/// An event with what is computed from it alone.
+struct PreparedEvent {
+    event: InboundEvent,
+    digest: u64,
+    key: RecordKey,
+    normalised: Normalised,
+}
+
+fn prepare(source: &Source, keys: &IntakeKeys, mut event: InboundEvent) -> PreparedEvent {
+    vouch(&source.vouches, &mut event);
+    trust_reply_to(&mut event);
+    // Before any clean-up of ours, which may change from version to version.
+    let digest = keys::digest(&keys.digest, &event);
+    let key = record_key(&keys.record, &source.brand, &source.channel, &event);
+    let normalised = normalise(&mut event);
+    PreparedEvent {
+        event,
+        digest,
+        key,
+        normalised,
+    }
+}
+
 /// A channel whose sender proves the customer's mail address or phone number makes them verified,
 /// where the event itself is authenticated.
-fn vouch(channel: &Channel, event: &mut InboundEvent) {
+fn vouch(vouches: &[Vouch], event: &mut InboundEvent) {
     let (Event::Message(message) | Event::Echo(message)) = &mut event.event else {
         return;
     };
@@ -187,7 +277,7 @@ fn vouch(channel: &Channel, event: &mut InboundEvent) {
         return;
     }
     for identity in identities {
-        let vouched = channel.vouches.iter().any(|vouch| match vouch {
+        let vouched = vouches.iter().any(|vouch| match vouch {
             Vouch::Email => identity.namespace.as_str() == "email",
             Vouch::Phone => identity.namespace.as_str() == "phone",
         });
@@ -195,6 +285,22 @@ fn vouch(channel: &Channel, event: &mut InboundEvent) {
             identity.evidence = Evidence::Verified(Method::Vouched);
         }
     }
+}
+
+/// Another address to answer to counts only from an author who is proven: anybody else would have
+/// us write to strangers.
+fn trust_reply_to(event: &mut InboundEvent) {
+    let author = match &event.event {
+        Event::Message(message) => message.from.identities.first(),
+        _ => None,
+    };
+    let proven = author.is_some_and(|author| author.evidence.is_verified());
+    let other = |address: &String| {
+        proven
+            && author.is_some_and(|author| author.address != *address)
+            && !address.contains(char::is_control)
+    };
+    event.reply_to = event.reply_to.take().filter(other);
 }
 
 /// The intake of one channel, as its stream sees it.

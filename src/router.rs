@@ -60,9 +60,15 @@ impl Prepared {
                     subject: message.subject.as_deref(),
                     text: &message.text,
                     automatic: envelope.event.automatic,
-                    provider_spam: None,
+                    provider_spam: envelope.event.provider_spam.as_ref().map(|_| true),
                 };
-                triage::classify(&input, Keywords::builtin())
+                let mut labels = triage::classify(&input, Keywords::builtin());
+                // By which mark of the filter.
+                labels
+                    .spam
+                    .evidence
+                    .extend(envelope.event.provider_spam.clone());
+                labels
             }
             _ => Labels::default(),
         };
@@ -158,6 +164,7 @@ fn needs_of_message(
             needs.acknowledged.insert(key);
         }
     }
+    needs.messages.extend(join::own_ids(message, policy));
     let tokens = &message.thread.reply_tokens;
     needs.conversations.extend(
         tokens

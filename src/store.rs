@@ -16,9 +16,12 @@ use crate::router::effects::Author;
 use crate::router::facts::{Conversation, Participant};
 use crate::router::{Policy, Prepared, Verdict};
 
+pub mod attachments;
 mod outbox;
 pub mod sqlite;
 
+pub use attachments::{AttachmentState, StoredAttachment};
+use attachments::{DueFetch, FetchOutcome, Fetches};
 pub use outbox::{
     Leased, OutboxFilter, OutboxState, Rings, SettleAs, Settled, SettledWhy, Settlement, Settling,
     Taken, UnsentReply,
@@ -78,6 +81,8 @@ pub struct Routed {
     pub queues: Vec<QueueId>,
     /// Whether something waits to be sent.
     pub sends: bool,
+    /// Whether files are to be fetched from their providers.
+    pub fetches: bool,
 }
 
 /// A message with what it says.
@@ -103,6 +108,8 @@ pub struct StoredMessage {
     pub labels: serde_json::Value,
     pub explanation: serde_json::Value,
     pub content: StoredContent,
+    /// Of the files that were still at their provider.
+    pub fetches: Fetches,
     pub reactions: Vec<String>,
 }
 
@@ -241,6 +248,10 @@ pub struct Counts {
     /// Of the held ones, those that a restored backup left unsent.
     pub restored: i64,
     pub dead_letters: i64,
+    /// Changes whose message is not there yet.
+    pub pending: i64,
+    /// Files that are still to be fetched.
+    pub fetches: i64,
 }
 
 /// The store. Methods return once what they did is durable.
@@ -335,6 +346,29 @@ pub trait Store: Send + Sync {
     /// What is in the outbox, oldest first.
     async fn unsent(&self, filter: OutboxFilter) -> Result<Vec<UnsentReply>>;
 
+    // Files of messages.
+    /// Takes files that are due to be fetched, with the try counted and the next one timed.
+    async fn lease_fetches(&self, limit: u32, now: i64) -> Result<Vec<DueFetch>>;
+    /// When the next file is due; `None` when none is.
+    async fn next_fetch(&self) -> Result<Option<i64>>;
+    /// Files the outcome of a try; the message may be gone by now.
+    async fn settle_fetch(
+        &self,
+        message: MessageId,
+        place: usize,
+        outcome: FetchOutcome,
+        now: i64,
+    ) -> Result<()>;
+    /// The file at a place of a message that the actor may see.
+    async fn attachment(
+        &self,
+        actor: Actor,
+        message: MessageId,
+        place: usize,
+    ) -> Result<Option<StoredAttachment>>;
+    /// Those of these files that no row names.
+    async fn unnamed_files(&self, files: Vec<[u8; 32]>) -> Result<Vec<[u8; 32]>>;
+
     // Operating.
     async fn create_token(&self, hash: Vec<u8>, token: Token) -> Result<Token>;
     async fn tokens(&self) -> Result<Vec<Token>>;
@@ -353,6 +387,7 @@ pub trait Store: Send + Sync {
 #[derive(Debug, Clone, Copy)]
 pub struct Retention {
     pub raw: Duration,
+    /// Log entries, and changes whose message has not come.
     pub bus: Duration,
     pub idempotency: Duration,
 }

@@ -8,6 +8,7 @@ use axum::http::{HeaderMap, header};
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use serde_json::{Map, Value};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::App;
 use super::problem::{ApiError, ApiResult, Kind};
@@ -19,6 +20,42 @@ pub const TEXT_CHARS_MAX: usize = 100_000;
 /// The whole body, within `deadline`; refused by its declared length before a byte is read, and
 /// while it is read.
 pub async fn read_body(request: Request, bytes_max: usize, deadline: Duration) -> ApiResult<Bytes> {
+    read(request, bytes_max, deadline, |_| Ok(())).await
+}
+
+/// The whole body, and its place among the bytes of all bodies under way. Only what has arrived
+/// takes a place: announcing much keeps nobody else out.
+pub async fn read_counted(
+    request: Request,
+    bytes_max: usize,
+    deadline: Duration,
+    room: &Arc<Semaphore>,
+) -> ApiResult<(Bytes, Option<OwnedSemaphorePermit>)> {
+    let mut place: Option<OwnedSemaphorePermit> = None;
+    let take = |bytes: usize| {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let more = room.clone().try_acquire_many_owned(bytes).map_err(|_| {
+            ApiError::new(
+                Kind::Overloaded,
+                "too many bytes of webhooks are under way, deliver again",
+            )
+        })?;
+        match &mut place {
+            Some(place) => place.merge(more),
+            None => place = Some(more),
+        }
+        Ok(())
+    };
+    let body = read(request, bytes_max, deadline, take).await?;
+    Ok((body, place))
+}
+
+async fn read(
+    request: Request,
+    bytes_max: usize,
+    deadline: Duration,
+    mut take: impl FnMut(usize) -> ApiResult<()>,
+) -> ApiResult<Bytes> {
     let too_large = || {
         ApiError::new(
             Kind::TooLarge,
@@ -39,6 +76,7 @@ pub async fn read_body(request: Request, bytes_max: usize, deadline: Duration) -
             if body.len() + chunk.len() > bytes_max {
                 return Err(too_large());
             }
+            take(chunk.len())?;
             body.extend_from_slice(&chunk);
         }
         Ok(body.freeze())

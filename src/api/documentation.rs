@@ -21,7 +21,9 @@ use super::problem::{Kind, PROBLEM_JSON, Problem};
             which the next request gives as `cursor`. Lists of messages are newest first. What a \
             token may not see does not exist for it: 404. A conversation's ETag is its version; \
             with If-Match an action is refused with 412 once the conversation has changed. \
-            Errors are RFC 9457 problems; clients branch on `type`."
+            Errors are RFC 9457 problems; clients branch on `type`. Only a request whose head is no \
+            HTTP (400) or is larger than 64 KiB (431) is answered without a body: nothing of this \
+            API has seen it."
     ),
     servers((url = "/", description = "This daemon")),
     components(schemas(Problem)),
@@ -102,6 +104,8 @@ problems! {
         (403, "The token's role may not do this"),
         (503, "Not possible now; see Retry-After"),
     ];
+    /// Of files.
+    NotStored = [(409, "The file is not here (yet)")];
     /// Of operations with parameters.
     BadParameters = [(400, "A parameter or header cannot be read; `field` names it")];
     NoSuchThing = [(404, "There is no such thing, or the token may not see it")];

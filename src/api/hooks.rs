@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use connector_api::{WebhookReply, WebhookRequest};
 
-use super::body::read_body;
+use super::body::read_counted;
 use super::documentation::HookRefused;
 use super::problem::{ApiError, ApiResult, Kind};
 use super::request::Segment;
@@ -42,7 +42,15 @@ pub async fn deliver_webhook(
     let method = request.method().as_str().to_owned();
     let query = request.uri().query().unwrap_or_default().to_owned();
     let headers = headers_of(request.headers());
-    let body = read_body(request, app.state.body_bytes_max, app.state.deadlines.body).await?;
+    // Held until the answer: the events made of it are about as large.
+    let state = &app.state;
+    let (body, _place) = read_counted(
+        request,
+        state.body_bytes_max,
+        state.deadlines.body,
+        &app.hook_room,
+    )
+    .await?;
     let request = WebhookRequest {
         method,
         query,

@@ -29,6 +29,7 @@ pub enum Kind {
     NotAnswerable,
     NotHeld,
     WindowClosed,
+    NotStored,
     Stale,
     TooLarge,
     UnsupportedMediaType,
@@ -43,7 +44,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::BadRequest,
         Self::IdempotencyKeyRequired,
         Self::Unauthorized,
@@ -56,6 +57,7 @@ impl Kind {
         Self::NotAnswerable,
         Self::NotHeld,
         Self::WindowClosed,
+        Self::NotStored,
         Self::Stale,
         Self::TooLarge,
         Self::UnsupportedMediaType,
@@ -104,6 +106,7 @@ impl Kind {
                 "reply-window-closed",
                 "The channel takes no answer any more",
             ),
+            Self::NotStored => (409, "attachment-not-stored", "The attachment is not here"),
             Self::Stale => (412, "stale-version", "The conversation has changed"),
             Self::TooLarge => (413, "too-large", "The body is too large"),
             Self::UnsupportedMediaType => (415, "unsupported-media-type", "The body must be JSON"),

@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use rusqlite::params;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
-use crate::bus::{Bus, BusError, Content, NewRecord, Record, RecordKey, decode};
+use crate::bus::{Bus, BusError, Content, NewBlob, NewRecord, Record, RecordKey, decode};
 use crate::ids::IdSource;
 use crate::store::StoreError;
 use crate::store::sqlite::SqliteStore;
@@ -25,9 +25,14 @@ const READ_BYTES_MAX: usize = 8 * 1024 * 1024;
 const TAIL_RECORDS_MAX: usize = 4_096;
 const TAIL_BYTES_MAX: usize = 16 * 1024 * 1024;
 
+/// Bytes that may wait for the writer; above this intake refuses.
+pub const WAITING_BYTES_MAX: usize = 64 * 1024 * 1024;
+
 /// The log of one data directory.
 pub struct LocalBus {
     store: Arc<SqliteStore>,
+    /// Free room among the bytes that wait for the writer.
+    room: Arc<Semaphore>,
     tail: Arc<Tail>,
 }
 
@@ -67,6 +72,7 @@ impl LocalBus {
         tail.lag.store(undecided, Ordering::Release);
         Ok(Self {
             store,
+            room: Arc::new(Semaphore::new(WAITING_BYTES_MAX)),
             tail: Arc::new(tail),
         })
     }
@@ -74,6 +80,11 @@ impl LocalBus {
     /// Records accepted and not yet decided.
     pub fn lag(&self) -> i64 {
         self.tail.lag.load(Ordering::Acquire)
+    }
+
+    /// Room left for bytes that wait for the writer.
+    pub fn free_bytes(&self) -> usize {
+        self.room.available_permits()
     }
 
     fn refuse_overload(&self) -> Result<(), BusError> {
@@ -96,6 +107,22 @@ impl LocalBus {
 }
 
 impl LocalBus {
+    /// Room for the bytes of some records among those that wait for the writer.
+    fn place(&self, records: &[NewRecord]) -> Result<OwnedSemaphorePermit, BusError> {
+        let inline = |blob: &NewBlob| blob.inline.as_ref().map_or(0, |bytes| bytes.len());
+        let bytes = |record: &NewRecord| {
+            let beside = record.raw.iter().chain(&record.blobs);
+            record.body.len() + beside.map(inline).sum::<usize>()
+        };
+        let bytes = records.iter().map(bytes).sum::<usize>();
+        // A batch larger than all of it waits alone.
+        let bytes = u32::try_from(bytes.min(WAITING_BYTES_MAX)).unwrap_or(u32::MAX);
+        let free = self.room.clone().try_acquire_many_owned(bytes);
+        free.map_err(|_| BusError::Overloaded {
+            reason: "too many bytes are waiting to be written".to_owned(),
+        })
+    }
+
     /// Appends bytes as they are, whatever they are: how a foreign or damaged record comes about.
     pub async fn append_bytes(&self, body: Vec<u8>, arrived_at: i64) -> Result<(), BusError> {
         let tail = self.tail.clone();
@@ -123,11 +150,16 @@ impl Bus for LocalBus {
             return Ok(());
         }
         self.refuse_overload()?;
+        let place = self.place(&records)?;
         let tail = self.tail.clone();
         let appended = self.store.writer().run_then(
             records.len(),
             Fate::Shared,
-            move |tx| insert(tx, &records).map(|first| (first, records)),
+            move |tx| {
+                // Goes with the work: a caller that leaves does not make room.
+                drop(place);
+                insert(tx, &records).map(|first| (first, records))
+            },
             move |(first, records)| tail.push(*first, records),
         );
         match appended.await {

@@ -242,6 +242,11 @@ pub struct Channel {
     #[serde(default)]
     #[schemars(extend("default" = [], "uniqueItems" = true))]
     pub vouches: Vec<Vouch>,
+    /// Hosts on private addresses that attachments may be fetched from, by name or address, exactly
+    /// as their URLs write them. Everything on the public internet may be anyway.
+    #[serde(default)]
+    #[schemars(inner(pattern(r"^[A-Za-z0-9._:-]{1,253}$")), extend("default" = []))]
+    pub attachment_hosts: Vec<String>,
     /// Text of the automatic acknowledgement. Default: none is sent.
     #[serde(default)]
     #[schemars(length(min = 1, max = 10_000))]

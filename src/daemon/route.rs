@@ -234,6 +234,9 @@ impl RouterLoop {
         for queue in &routed.queues {
             self.queues.ring(queue.as_str());
         }
+        if routed.fetches {
+            self.outbox.ring(crate::inbound::attachments::BELL);
+        }
         if routed.sends {
             for channel in self.policy.channels.keys() {
                 self.outbox.ring(channel.as_str());

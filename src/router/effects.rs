@@ -32,6 +32,7 @@ pub struct Effects {
     /// Keys whose pending changes were applied.
     pub settled_pending: Vec<Key16>,
     pub acknowledgements: Vec<Acknowledgement>,
+    pub fetches: Vec<NewFetch>,
     pub events: Vec<NewEvent>,
     /// What became of each record, in order; for metrics and logs.
     pub verdicts: Vec<Verdict>,
@@ -183,6 +184,15 @@ pub struct NewPending {
     pub target: Key16,
     pub record: i64,
     pub change: Change,
+    pub at: i64,
+}
+
+/// A file that is still at its provider, to be fetched now that its message is filed.
+#[derive(Debug, Clone, Copy)]
+pub struct NewFetch {
+    pub message: MessageId,
+    /// Among the message's attachments.
+    pub place: usize,
     pub at: i64,
 }
 

@@ -128,6 +128,8 @@ pub enum AcknowledgeWhy {
     /// Automatic mail is never answered automatically.
     AutomaticMessage,
     Spam,
+    /// The sender asks for no automatic answers.
+    NotWanted,
     /// This address had one on this channel within 24 hours.
     Recently,
 }

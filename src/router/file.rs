@@ -3,13 +3,13 @@
 
 use std::collections::hash_map::Entry;
 
-use connector_api::{Event, InboundMessage, ThreadHints};
+use connector_api::{AttachmentBody, Event, InboundMessage, ThreadHints};
 
 use crate::conversation::Status;
 use crate::ids::{ConversationId, IdSource, IdentityId, MessageId};
 
 use super::effects::{
-    Acknowledgement, Author, Effects, EventType, NewEvent, NewMessage, NewReference,
+    Acknowledgement, Author, Effects, EventType, NewEvent, NewFetch, NewMessage, NewReference,
 };
 use super::explain::{AcknowledgeWhy, DedupeWhy, Explanation, JoinReason, JoinWhy, QueueWhy};
 use super::facts::{
@@ -25,7 +25,8 @@ use super::{Prepared, Verdict, change, enqueue, is_quiet, keys, sender_of, touch
 /// Participants kept per conversation; more are dropped from the list, not from the messages.
 pub const PARTICIPANTS_MAX: usize = 50;
 const RECENT_TEXTS_MAX: usize = 4;
-const LINKS_MAX: usize = 20;
+/// Links kept per conversation; the messages' explanations keep them all.
+pub(super) const LINKS_MAX: usize = 20;
 
 /// Files a customer's message, or an echo of one written on our side elsewhere (whose `from` names
 /// the customer it went to).
@@ -82,6 +83,9 @@ pub fn file(
     };
     let deleted = apply_pending(record, id, facts, effects);
     refer(id, record, message, &writer, facts, effects);
+    if !deleted {
+        fetch(record, message, effects);
+    }
     effects.messages.push(NewMessage {
         id: record.message_id(),
         conversation: id,
@@ -369,6 +373,22 @@ fn take_part(
             });
         }
     }
+    // A verified author asks for answers there: whoever answers from there takes part, as after a Cc.
+    if let Some(address) = &record.envelope.event.reply_to
+        && detail.participants.len() < PARTICIPANTS_MAX
+        && !detail
+            .participants
+            .iter()
+            .any(|known| known.namespace == claim.namespace && known.address == *address)
+    {
+        detail.participants.push(Participant {
+            namespace: claim.namespace.clone(),
+            address: address.clone(),
+            verified: false,
+            role: Role::Cc,
+            name: None,
+        });
+    }
     if !detail.channels.contains(&record.envelope.channel) {
         detail.channels.push(record.envelope.channel.clone());
     }
@@ -428,6 +448,9 @@ fn acknowledge(
     if record.labels.is_spam() {
         return Some(AcknowledgeWhy::Spam);
     }
+    if envelope.event.answers_suppressed {
+        return Some(AcknowledgeWhy::NotWanted);
+    }
     let key = keys::acknowledged(&envelope.channel, &writer.claim.address);
     if !facts.acknowledged.insert(key) {
         return Some(AcknowledgeWhy::Recently);
@@ -484,6 +507,19 @@ fn apply_pending(
         );
     }
     deleted
+}
+
+/// Asks for the files that are still at their provider.
+fn fetch(record: &Prepared, message: &InboundMessage, effects: &mut Effects) {
+    for (place, attachment) in message.attachments.iter().enumerate() {
+        if matches!(attachment.body, AttachmentBody::Reference { .. }) {
+            effects.fetches.push(NewFetch {
+                message: record.message_id(),
+                place,
+                at: record.arrived_at(),
+            });
+        }
+    }
 }
 
 /// Makes the message findable by what later ones will name.

@@ -7,7 +7,8 @@ use crate::ids::{ContactId, ConversationId, IdSource, IdentityId};
 use super::Prepared;
 use super::effects::{Effects, Merge, NewIdentity, Suggestion};
 use super::explain::{Found, IdentityWhy};
-use super::facts::{Contact, Facts, Identity, IdentityKey, Link, LinkReason};
+use super::facts::{Contact, Conversation, Facts, Identity, IdentityKey, Link, LinkReason};
+use super::file::LINKS_MAX;
 
 /// The writer of a message, as far as it is known.
 #[derive(Debug, Clone)]
@@ -225,10 +226,7 @@ fn settle(contact: ContactId, facts: &mut Facts, effects: &mut Effects) {
     for (_, id) in younger {
         if let Some(conversation) = facts.conversations.get_mut(id) {
             conversation.matter = Some(conversation.founding_message());
-            conversation.detail.links.push(Link {
-                conversation: *older,
-                reason: LinkReason::SamePerson,
-            });
+            note_same_person(conversation, *older);
             super::touch(conversation, effects);
         }
     }
@@ -236,11 +234,18 @@ fn settle(contact: ContactId, facts: &mut Facts, effects: &mut Effects) {
         && let Some(conversation) = facts.conversations.get_mut(older)
     {
         for (_, id) in younger {
-            conversation.detail.links.push(Link {
-                conversation: *id,
-                reason: LinkReason::SamePerson,
-            });
+            note_same_person(conversation, *id);
         }
         super::touch(conversation, effects);
+    }
+}
+
+fn note_same_person(conversation: &mut Conversation, other: ConversationId) {
+    let links = &mut conversation.detail.links;
+    if links.len() < LINKS_MAX {
+        links.push(Link {
+            conversation: other,
+            reason: LinkReason::SamePerson,
+        });
     }
 }

@@ -5,7 +5,7 @@
 use connector_api::{InboundMessage, Namespace};
 
 use crate::conversation::Status;
-use crate::ids::ConversationId;
+use crate::ids::{ConversationId, IdKind, MessageId};
 
 use super::Prepared;
 use super::explain::{Hint, JoinReason, JoinWhy, RefusedHint};
@@ -64,11 +64,10 @@ pub fn reference_keys(
     namespace: &Namespace,
 ) -> Vec<[u8; 16]> {
     let envelope = &record.envelope;
-    let mut wanted = Vec::new();
-    if !names_by_key(record, message) {
-        let ids = message.thread.references.iter();
-        wanted.extend(ids.map(|id| keys::message_id(&envelope.brand, namespace, id)));
-    }
+    // Also where messages are named by their keys: an answer of ours is named by its provider's id.
+    let ids = message.thread.references.iter();
+    let ids = ids.map(|id| keys::message_id(&envelope.brand, namespace, id));
+    let mut wanted: Vec<_> = ids.collect();
     if let Some(native) = &message.thread.native {
         wanted.push(keys::thread(&envelope.brand, &envelope.channel, native));
     }
@@ -90,6 +89,16 @@ pub fn named_keys(record: &Prepared, message: &InboundMessage) -> Vec<[u8; 16]> 
 /// them, and nothing more is kept.
 pub fn names_by_key(record: &Prepared, message: &InboundMessage) -> bool {
     message.thread.message_id.as_deref() == Some(record.envelope.event.dedupe_key.as_str())
+}
+
+/// The messages of ours that `message` refers to by our own ids for them.
+pub fn own_ids(message: &InboundMessage, policy: &Policy) -> impl Iterator<Item = MessageId> {
+    let own = |id: &String| own_id(id, policy);
+    message.thread.references.iter().filter_map(own)
+}
+
+fn own_id(id: &str, policy: &Policy) -> Option<MessageId> {
+    policy.ids.decode(IdKind::Message, id).map(MessageId)
 }
 
 struct Scene<'a> {
@@ -175,20 +184,39 @@ impl<'a> Scene<'a> {
         })
     }
 
-    /// The message that `id` names.
+    /// The message that `id` names: theirs by its key, or ours by their id or our own for it.
     fn reference(&self, id: &str) -> Option<Reference> {
         let envelope = &self.record.envelope;
-        if names_by_key(self.record, self.message) {
+        let by_key = || {
             let key = keys::event(&envelope.brand, &envelope.channel, id);
             let seen = self.facts.seen.get(&key)?.first()?;
             let message = self.facts.messages.get(&seen.message)?;
-            return Some(Reference {
+            Some(Reference {
                 conversation: message.conversation,
                 message: message.id,
-            });
-        }
-        let key = keys::message_id(&envelope.brand, &self.writer.claim.namespace, id);
-        self.facts.references.get(&key).copied()
+            })
+        };
+        let by_id = || {
+            let namespace = &self.writer.claim.namespace;
+            let key = keys::message_id(&envelope.brand, namespace, id);
+            self.facts.references.get(&key).copied()
+        };
+        let known = match names_by_key(self.record, self.message) {
+            true => by_key().or_else(by_id),
+            false => by_id(),
+        };
+        known.or_else(|| self.own_answer(id))
+    }
+
+    /// An answer that left by this channel, under our own id for it.
+    fn own_answer(&self, id: &str) -> Option<Reference> {
+        let id = own_id(id, self.policy)?;
+        let sent = self.facts.messages.get(&id)?;
+        let ours = sent.delivery.is_some() && sent.channel == self.record.envelope.channel;
+        ours.then_some(Reference {
+            conversation: sent.conversation,
+            message: id,
+        })
     }
 
     fn by_native_thread(&self) -> Option<&'a Conversation> {

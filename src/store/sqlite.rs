@@ -18,12 +18,14 @@ use crate::dispatch::{Action, Actor};
 use crate::ids::{ContactId, ConversationId, MessageId};
 use crate::router::facts::Conversation;
 use crate::router::{Policy, Verdict};
+use crate::store::attachments::{DueFetch, FetchOutcome};
 use crate::store::{
     ConversationFilter, Counts, NewReply, OutboxFilter, Ownership, QueueDepth, Result, Retention,
-    Rings, RouteCommit, Routed, SettleAs, Settlement, Settling, Store, StoreError, StoredContact,
-    StoredDeadLetter, StoredMessage, Taken, Token, UnsentReply,
+    Rings, RouteCommit, Routed, SettleAs, Settlement, Settling, Store, StoreError,
+    StoredAttachment, StoredContact, StoredDeadLetter, StoredMessage, Taken, Token, UnsentReply,
 };
 
+mod attachments;
 mod desk;
 mod effects;
 mod facts;
@@ -40,8 +42,10 @@ use names::Names;
 use writer::{Memory, WeakWriter, Writer, WriterState};
 
 /// The schema this build writes; a newer one is refused.
-pub const SCHEMA_VERSION: i64 = 1;
+pub const SCHEMA_VERSION: i64 = 2;
 const SCHEMA: &str = include_str!("sqlite/schema.sql");
+/// What leads from each earlier version to the next; they only add.
+const UPGRADES: [(i64, &str); 1] = [(1, include_str!("sqlite/schema_2.sql"))];
 
 /// Reader connections: short queries on two cores.
 const READERS: usize = 3;
@@ -328,7 +332,14 @@ fn migrate(conn: &Connection) -> Result<()> {
             conn.execute_batch(&batch)?;
             Ok(())
         }
-        SCHEMA_VERSION => Ok(()),
+        known @ 1..=SCHEMA_VERSION => {
+            for (from, statements) in UPGRADES.iter().filter(|(from, _)| *from >= known) {
+                let to = from + 1;
+                let batch = format!("BEGIN; {statements} PRAGMA user_version = {to}; COMMIT;");
+                conn.execute_batch(&batch)?;
+            }
+            Ok(())
+        }
         newer => Err(StoreError::Unavailable(format!(
             "the database has schema version {newer}, this build knows {SCHEMA_VERSION}: start the newer version"
         ))),
@@ -475,6 +486,7 @@ impl Store for SqliteStore {
                     position,
                     queues: rings_of(tx, &effects)?.queues,
                     sends: !effects.acknowledgements.is_empty(),
+                    fetches: !effects.fetches.is_empty(),
                     verdicts: effects.verdicts,
                 })
             })
@@ -706,6 +718,45 @@ impl Store for SqliteStore {
 
     async fn unsent(&self, filter: OutboxFilter) -> Result<Vec<UnsentReply>> {
         self.read(move |conn, names| outbox::held::list(conn, names, &filter))
+            .await
+    }
+
+    async fn lease_fetches(&self, limit: u32, now: i64) -> Result<Vec<DueFetch>> {
+        self.writer
+            .run(1, move |tx| attachments::lease(tx, limit, now))
+            .await
+    }
+
+    async fn next_fetch(&self) -> Result<Option<i64>> {
+        self.read(|conn, _| attachments::next(conn)).await
+    }
+
+    async fn settle_fetch(
+        &self,
+        message: MessageId,
+        place: usize,
+        outcome: FetchOutcome,
+        now: i64,
+    ) -> Result<()> {
+        // The outcome goes back with the answer: it holds its file until after the commit.
+        let settled = self.writer.run(1, move |tx| {
+            attachments::settle(tx, message, place, &outcome, now).map(|()| outcome)
+        });
+        settled.await.map(drop)
+    }
+
+    async fn attachment(
+        &self,
+        actor: Actor,
+        message: MessageId,
+        place: usize,
+    ) -> Result<Option<StoredAttachment>> {
+        self.read(move |conn, names| attachments::read(conn, names, &actor, message, place))
+            .await
+    }
+
+    async fn unnamed_files(&self, files: Vec<[u8; 32]>) -> Result<Vec<[u8; 32]>> {
+        self.read(move |conn, _| attachments::unnamed(conn, &files))
             .await
     }
 

@@ -1,5 +1,6 @@
 //! The daemon as its users meet it: the real binary, its files, its HTTP.
 
+mod attachments;
 mod corpus;
 mod dump;
 mod external;

@@ -105,6 +105,7 @@ impl Sent {
                 id: "support-mail".parse().unwrap(),
                 brand: "main".parse().unwrap(),
                 vouches: Vec::new(),
+                attachment_hosts: Vec::new(),
                 capabilities: connector.capabilities(),
                 connector: Box::new(connector),
             }),

@@ -7,9 +7,11 @@ mod peers;
 
 mod api;
 mod architecture;
+mod attachments;
 mod bus_suite;
 mod config;
 mod daemon;
+mod inbound;
 mod joining;
 mod lanes;
 mod properties;

@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use switchboard::bus::BusError;
-use switchboard::bus::local::LAG_RECORDS_MAX;
+use switchboard::bus::local::{LAG_RECORDS_MAX, WAITING_BYTES_MAX};
+use switchboard::bus::{Bus, BusError, ENVELOPE_MAJOR, Envelope, NewRecord, RecordKey};
 use switchboard::store::StoreError;
 use switchboard::store::sqlite::{SqliteStore, WalLimits};
 
@@ -254,4 +254,79 @@ async fn replies_of_a_conversation_leave_in_its_order_whatever_their_ids_are() {
         .map(|leased| leased.draft.text.as_str())
         .collect();
     assert_eq!(texts, ["Second."]);
+}
+
+#[tokio::test]
+async fn intake_refuses_when_too_many_bytes_wait_for_the_writer() {
+    let (desk, local, store) = opened().await;
+    let bus = local.bus();
+    let (begun, begins) = tokio::sync::oneshot::channel();
+    let (go_on, waits) = std::sync::mpsc::channel::<()>();
+    let blocking = tokio::spawn(async move {
+        let busy = store.writer().run(0, move |_| {
+            begun.send(()).unwrap();
+            waits.recv().unwrap();
+            Ok(())
+        });
+        busy.await
+    });
+    begins.await.unwrap();
+    let envelope = Arc::new(Envelope {
+        major: ENVELOPE_MAJOR,
+        brand: "main".parse().unwrap(),
+        channel: "shop-chat".parse().unwrap(),
+        arrived_at: desk.now(),
+        digest: 0,
+        event: chat("cust-7", "Hello?").event,
+        full_text: None,
+    });
+    let record = |bytes: usize| NewRecord {
+        envelope: envelope.clone(),
+        key: RecordKey(0),
+        body: vec![b' '; bytes],
+        raw: None,
+        blobs: Vec::new(),
+    };
+    let half = WAITING_BYTES_MAX / 2;
+    let first = tokio::spawn({
+        let (bus, record) = (bus.clone(), record(half));
+        async move { bus.append(vec![record]).await }
+    });
+    let placed = async {
+        while bus.free_bytes() > half {
+            tokio::task::yield_now().await;
+        }
+    };
+    within_patience("the first to take its place", placed).await;
+    let refused = bus.append(vec![record(half + 1)]).await;
+    assert!(
+        matches!(refused, Err(BusError::Overloaded { .. })),
+        "{refused:?}"
+    );
+    go_on.send(()).unwrap();
+    blocking.await.unwrap().unwrap();
+    first.await.unwrap().unwrap();
+    assert_eq!(
+        bus.free_bytes(),
+        WAITING_BYTES_MAX,
+        "the place is free again"
+    );
+}
+
+#[tokio::test]
+async fn a_store_of_the_first_version_is_upgraded_and_keeps_what_it_has() {
+    let (mut desk, _, store) = opened().await;
+    desk.deliver([chat("cust-7", "Hello?")]).await;
+    sql(
+        &store,
+        "DROP TABLE fetch; DROP INDEX raw_file; DROP INDEX blob_file; PRAGMA user_version = 1",
+    )
+    .await
+    .unwrap();
+    let before = desk.shows().await;
+    desk.crash().await;
+    assert_eq!(desk.shows().await, before);
+    desk.deliver([chat("cust-8", "See this.").file_at("a.png", "https://shop.example/a")])
+        .await;
+    assert_eq!(desk.store().counts().await.unwrap().fetches, 1);
 }

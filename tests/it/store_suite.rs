@@ -60,6 +60,8 @@ macro_rules! store_suite {
                 a_token_is_found_by_its_hash_until_it_is_revoked
                 retention_drops_the_log_and_keeps_what_messages_say
                 raw_bytes_go_before_the_message_does_and_redelivered_ones_with_the_log
+                a_change_whose_message_never_came_is_given_up_after_its_time
+                a_file_is_named_until_its_last_row_is_gone
             }
             outbox {
                 a_reply_is_leased_once_and_a_sent_one_is_done
@@ -89,6 +91,7 @@ macro_rules! store_suite {
             replies {
                 a_reply_goes_to_whoever_wrote_last_on_the_channel_they_wrote_on
                 a_reply_keeps_its_address_when_somebody_else_writes
+                a_reply_goes_where_a_verified_author_wants_it_and_stays_there
                 a_repeated_key_gives_the_same_message_and_another_request_is_refused
                 a_key_is_forgotten_after_three_days
                 the_same_request_twice_at_once_is_one_message

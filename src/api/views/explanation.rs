@@ -332,6 +332,7 @@ pub enum AcknowledgedView {
     Sent,
     AutomaticMessage,
     Spam,
+    NotWanted,
     Recently,
 }
 
@@ -341,6 +342,7 @@ impl AcknowledgedView {
             AcknowledgeWhy::Sent => Self::Sent,
             AcknowledgeWhy::AutomaticMessage => Self::AutomaticMessage,
             AcknowledgeWhy::Spam => Self::Spam,
+            AcknowledgeWhy::NotWanted => Self::NotWanted,
             AcknowledgeWhy::Recently => Self::Recently,
         }
     }

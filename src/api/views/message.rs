@@ -1,6 +1,6 @@
 //! A message as the API shows it: the writer's new words first, the whole text where it differs.
 
-use connector_api::{Attachment, AttachmentBody, Defect, Event, InboundMessage, Timestamp};
+use connector_api::{Defect, Event, InboundMessage, Timestamp};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -10,7 +10,8 @@ use crate::conversation::Delivery;
 use crate::ids::IdCodec;
 use crate::router::effects::Author;
 use crate::router::triage::{Label, Labels};
-use crate::store::{Draft, StoredContent, StoredMessage};
+use crate::store::attachments::Standing;
+use crate::store::{AttachmentState, Draft, StoredContent, StoredMessage};
 
 use super::{IdentityView, PublicIds, evidence_of};
 
@@ -84,6 +85,9 @@ pub struct RecipientView {
 /// A file that came with a message. Name and type are the sender's words.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct AttachmentView {
+    /// For `/v1/attachments/{id}`; null beyond the first 1,024 of a message.
+    #[schema(required, example = "att_2f8a9a7b3c5d4d5e8c6d0e1f2a3b4c5d")]
+    pub id: Option<String>,
     #[schema(required)]
     pub name: Option<String>,
     pub content_type: String,
@@ -94,18 +98,9 @@ pub struct AttachmentView {
     /// Shown inside the text.
     pub inline: bool,
     pub state: AttachmentState,
-    /// Why it is missing.
+    /// Why it failed; of a pending one, why the last try did.
     #[schema(required)]
     pub reason: Option<String>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum AttachmentState {
-    Stored,
-    /// Still at the provider.
-    Remote,
-    Missing,
 }
 
 /// Something that was wrong with a message that was kept all the same.
@@ -205,7 +200,7 @@ impl MessageView {
             full_text: said.full_text,
             html: said.html,
             subject: said.subject,
-            attachments: said.attachments,
+            attachments: attachments_of(message, ids),
             arrived_at: timestamp(message.arrived_at),
             sent_at: message.sent_at.map(timestamp),
             delivery: message.delivery,
@@ -248,7 +243,6 @@ struct Said {
     full_text: Option<String>,
     html: Option<String>,
     subject: Option<String>,
-    attachments: Vec<AttachmentView>,
     defects: Vec<DefectView>,
     to: Option<RecipientView>,
 }
@@ -295,7 +289,6 @@ impl Said {
             full_text: edit.unwrap_or(first).full_text.clone(),
             html,
             subject: said.and_then(|said| said.subject.clone()),
-            attachments: said.map(attachments_of).unwrap_or_default(),
             defects: first.event.defects.iter().map(DefectView::of).collect(),
             to: None,
         }
@@ -309,31 +302,26 @@ fn message_of(envelope: &Envelope) -> Option<&InboundMessage> {
     }
 }
 
-fn attachments_of(said: &InboundMessage) -> Vec<AttachmentView> {
-    said.attachments.iter().map(AttachmentView::of).collect()
-}
-
-impl AttachmentView {
-    fn of(attachment: &Attachment) -> Self {
-        let (state, reason) = match &attachment.body {
-            AttachmentBody::Stored { .. } | AttachmentBody::Bytes(_) => {
-                (AttachmentState::Stored, None)
-            }
-            // The reference itself may carry the provider's credentials: it is not shown.
-            AttachmentBody::Reference { .. } => (AttachmentState::Remote, None),
-            AttachmentBody::Missing { reason } => (AttachmentState::Missing, Some(reason.clone())),
-            _ => (AttachmentState::Missing, None),
-        };
-        Self {
-            name: attachment.name.clone(),
-            content_type: attachment.content_type.clone(),
-            size_bytes: attachment.size_bytes,
-            content_id: attachment.content_id.clone(),
-            inline: attachment.inline,
-            state,
-            reason,
+fn attachments_of(message: &StoredMessage, ids: &IdCodec) -> Vec<AttachmentView> {
+    let said = match &message.content {
+        StoredContent::Inbound { first, .. } if !message.deleted => message_of(first),
+        _ => None,
+    };
+    let files = said.iter().flat_map(|said| &said.attachments);
+    let view = |(place, file): (usize, &connector_api::Attachment)| {
+        let standing = Standing::of(file, message.fetches.get(&place));
+        AttachmentView {
+            id: ids.attachment(message.id, place),
+            name: standing.name,
+            content_type: standing.content_type,
+            size_bytes: standing.size_bytes,
+            content_id: file.content_id.clone(),
+            inline: file.inline,
+            state: standing.state,
+            reason: standing.reason,
         }
-    }
+    };
+    files.enumerate().map(view).collect()
 }
 
 impl DefectView {

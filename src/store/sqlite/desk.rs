@@ -291,7 +291,7 @@ fn destination(tx: &Tx<'_>, found: &Conversation) -> Result<(ChannelId, Destinat
         let Some((prev, author, channel, namespace, address, name, body)) = row else {
             break;
         };
-        let automatic = automatic_kind(body.as_deref());
+        let (automatic, reply_to) = asked_for(body.as_deref());
         if let (Author::Customer, Some(namespace), Some(address)) = (author, namespace, address)
             && automatic != Some(Automatic::Bounce)
             && (automatic.is_none() || machine.is_none())
@@ -303,8 +303,9 @@ fn destination(tx: &Tx<'_>, found: &Conversation) -> Result<(ChannelId, Destinat
                 named(&tx.memory.names, channel)?,
                 Destination {
                     namespace: Namespace::named(namespace),
-                    address,
-                    name,
+                    // The name is the author's, not that of whoever reads there.
+                    name: name.filter(|_| reply_to.is_none()),
+                    address: reply_to.unwrap_or(address),
                     thread,
                     subject: found.detail.subject.clone(),
                     references,
@@ -326,11 +327,14 @@ fn destination(tx: &Tx<'_>, found: &Conversation) -> Result<(ChannelId, Destinat
     .into())
 }
 
-/// What kind of machine wrote a message, if one did.
-fn automatic_kind(body: Option<&[u8]>) -> Option<Automatic> {
+/// What kind of machine wrote a message, if one did; and where its author wants answers instead,
+/// which intake keeps for verified authors only.
+fn asked_for(body: Option<&[u8]>) -> (Option<Automatic>, Option<String>) {
     match body.map(decode) {
-        Some(Content::Envelope(envelope)) => envelope.event.automatic,
-        _ => None,
+        Some(Content::Envelope(envelope)) => {
+            (envelope.event.automatic, envelope.event.reply_to.clone())
+        }
+        _ => (None, None),
     }
 }
 

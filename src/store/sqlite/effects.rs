@@ -14,7 +14,7 @@ use crate::store::{Destination, Draft, StoreError};
 use super::facts::scope;
 use super::names::Names;
 use super::writer::{Memory, Tx};
-use super::{operating, outbox, seen};
+use super::{attachments, operating, outbox, seen};
 
 /// Bits of `message.flags`.
 pub const FLAG_AUTOMATIC: i64 = 1;
@@ -75,6 +75,7 @@ pub fn write(
     for acknowledgement in &effects.acknowledgements {
         write_acknowledgement(conn, &names, facts, acknowledgement)?;
     }
+    attachments::ask_for(conn, &effects.fetches)?;
     for letter in &effects.dead {
         operating::bury(
             tx,

@@ -217,15 +217,9 @@ pub fn sweep(tx: &mut Tx<'_>, keep: &Retention, now: i64) -> Result<()> {
         [],
         |row| row.get(0),
     )?;
+    expire_pending(conn, before(keep.bus))?;
     for record in due_log(conn, before(keep.bus), position)? {
-        let kept = "EXISTS (SELECT 1 FROM message WHERE id = ?1) OR EXISTS (SELECT 1 FROM change WHERE record = ?1)
-             OR EXISTS (SELECT 1 FROM dead_letter WHERE record = ?1 AND state = 0)
-             OR EXISTS (SELECT 1 FROM pending WHERE record = ?1)";
-        // Attachments go with the body that nothing refers to: a redelivery brings its own.
-        for (table, column) in [("blob", "body"), ("body", "id"), ("raw", "id")] {
-            let sql = format!("DELETE FROM {table} WHERE {column} = ?1 AND NOT ({kept})");
-            conn.prepare_cached(&sql)?.execute([record])?;
-        }
+        drop_unused(conn, record)?;
         conn.prepare_cached("DELETE FROM log WHERE record = ?1")?
             .execute([record])?;
     }
@@ -239,6 +233,43 @@ pub fn sweep(tx: &mut Tx<'_>, keep: &Retention, now: i64) -> Result<()> {
     .execute([before(keep.idempotency), SWEEP_ROWS_MAX])?;
     conn.prepare_cached("DELETE FROM acknowledged WHERE at < ?1")?
         .execute([before(crate::store::ACKNOWLEDGE_WINDOW)])?;
+    Ok(())
+}
+
+/// Drops what came with a record, unless something still refers to it. Attachments go with the body
+/// that nothing refers to: a redelivery brings its own.
+fn drop_unused(conn: &Connection, record: i64) -> Result<()> {
+    let kept = "EXISTS (SELECT 1 FROM message WHERE id = ?1) OR EXISTS (SELECT 1 FROM change WHERE record = ?1)
+         OR EXISTS (SELECT 1 FROM dead_letter WHERE record = ?1 AND state = 0)
+         OR EXISTS (SELECT 1 FROM pending WHERE record = ?1)";
+    for (table, column) in [("blob", "body"), ("body", "id"), ("raw", "id")] {
+        let sql = format!("DELETE FROM {table} WHERE {column} = ?1 AND NOT ({kept})");
+        conn.prepare_cached(&sql)?.execute([record])?;
+    }
+    Ok(())
+}
+
+/// Gives up on messages that never came: what was to change them goes, with its words. Arrival
+/// rises with the number, so looking stops at the first that is not due.
+fn expire_pending(conn: &Connection, before: i64) -> Result<()> {
+    let mut statement =
+        conn.prepare_cached("SELECT record, target, at FROM pending ORDER BY record LIMIT ?1")?;
+    let mut rows = statement.query([SWEEP_ROWS_MAX])?;
+    let mut due: Vec<(i64, Vec<u8>)> = Vec::new();
+    while let Some(row) = rows.next()? {
+        if row.get::<_, i64>(2)? >= before {
+            break;
+        }
+        due.push((row.get(0)?, row.get(1)?));
+    }
+    for (record, target) in &due {
+        conn.prepare_cached("DELETE FROM pending WHERE target = ?1 AND record = ?2")?
+            .execute(params![target, record])?;
+        drop_unused(conn, *record)?;
+    }
+    if !due.is_empty() {
+        metrics::counter!("switchboard_pending_expired_total").increment(due.len() as u64);
+    }
     Ok(())
 }
 

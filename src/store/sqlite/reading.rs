@@ -12,6 +12,7 @@ use crate::dispatch::Actor;
 use crate::ids::{ContactId, ConversationId, MessageId};
 use crate::router::effects::Author;
 use crate::router::facts::{Change, Conversation};
+use crate::store::attachments::Fetches;
 use crate::store::{
     ConversationFilter, Counts, OutboxState, QueueDepth, StoreError, StoredContact, StoredContent,
     StoredIdentity, StoredMessage,
@@ -176,6 +177,7 @@ pub fn message_row(
     let Some(mut message) = found else {
         return Ok(None);
     };
+    message.fetches = super::attachments::fetches(conn, &message.content, id)?;
     let mut statement =
         conn.prepare_cached("SELECT change FROM change WHERE message = ?1 ORDER BY record")?;
     for change in statement.query_map([id.0], |row| {
@@ -246,6 +248,7 @@ fn message_of(row: &Row<'_>, names: &Names) -> rusqlite::Result<StoredMessage> {
         labels: json_column(row, 15)?,
         explanation: json_column(row, 16)?,
         content: content(author, first.as_deref(), edit.as_deref()),
+        fetches: Fetches::new(),
         reactions: Vec::new(),
     })
 }
@@ -373,5 +376,8 @@ pub fn counts(
         params![],
         |row| row.get(0),
     )?;
+    counts.pending = conn.query_row("SELECT count(*) FROM pending", [], |row| row.get(0))?;
+    let waiting = "SELECT count(*) FROM fetch WHERE state = 0";
+    counts.fetches = conn.query_row(waiting, [], |row| row.get(0))?;
     Ok(counts)
 }

@@ -5,7 +5,11 @@ use std::sync::PoisonError;
 use connector_api::{Bytes, Clock, WebhookReply};
 use switchboard::api::HookAnswer;
 
-use super::served::{HOOK_BYTES_MAX, Served};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
+use super::served::{HOOK_BYTES_MAX, HOOKS_BYTES_MAX, Served};
+use crate::support::within_patience;
 
 async fn answered(answer: HookAnswer) -> super::served::Answer {
     let served = Served::new().await;
@@ -130,4 +134,48 @@ async fn a_body_that_grows_over_the_cap_is_refused_while_it_is_read() {
         .send()
         .await
         .ok();
+}
+
+#[tokio::test]
+async fn all_bodies_under_way_together_are_bounded_and_only_what_has_arrived_counts() {
+    let served = Served::new().await;
+    // Announced in full and half sent, then nothing more.
+    let half = HOOK_BYTES_MAX / 2;
+    let head = format!(
+        "POST /hooks/shop-chat HTTP/1.1\r\nHost: desk\r\nContent-Length: {HOOK_BYTES_MAX}\r\n\r\n"
+    );
+    let mut open = Vec::new();
+    for _ in 0..HOOKS_BYTES_MAX / half {
+        let answer = served
+            .post("", "/hooks/shop-chat")
+            .body(vec![b'x'; half])
+            .send()
+            .await;
+        assert_eq!(answer.status, 200, "there is room for half a body");
+        let mut stream = TcpStream::connect(served.address).await.unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.write_all(&vec![b'x'; half]).await.unwrap();
+        open.push(stream);
+    }
+    let next = async || {
+        served
+            .post("", "/hooks/shop-chat")
+            .body(vec![b'x'; half])
+            .send()
+            .await
+    };
+    let refused = async {
+        loop {
+            let answer = next().await;
+            if answer.status != 200 {
+                return answer;
+            }
+        }
+    };
+    let refused = within_patience("the room to be taken", refused).await;
+    assert_eq!(refused.header("retry-after"), "5");
+    refused.problem(503, "overloaded");
+    drop(open);
+    let taken = async { while next().await.status != 200 {} };
+    within_patience("room to be made by those who left", taken).await;
 }

@@ -20,6 +20,9 @@ use crate::support::{Desk, Said, within_patience};
 /// The cap of webhook bodies here; small, so that exceeding it is quick.
 pub const HOOK_BYTES_MAX: usize = 4 * 1024;
 
+/// The cap of all webhook bodies together here.
+pub const HOOKS_BYTES_MAX: usize = 2 * HOOK_BYTES_MAX;
+
 /// A desk and its API.
 pub struct Served {
     pub desk: Desk,
@@ -54,6 +57,8 @@ impl Served {
             health: health.clone(),
             metrics: PrometheusBuilder::new().build_recorder().handle(),
             body_bytes_max: HOOK_BYTES_MAX,
+            hooks_bytes_max: HOOKS_BYTES_MAX,
+            blobs: desk.blobs.clone(),
             known_queues: Arc::new(known.map(|queue| queue.parse().unwrap()).to_vec()),
             schema_version: 1,
             stop: stop.clone(),
@@ -349,7 +354,7 @@ impl Hooks for FakeHooks {
 
 /// Text with its public ids numbered as they first occur, for snapshots.
 pub fn numbered(value: &Value) -> String {
-    const KINDS: [&str; 4] = ["cnv_", "msg_", "con_", "cur_"];
+    const KINDS: [&str; 5] = ["cnv_", "msg_", "con_", "cur_", "att_"];
     let mut known: Vec<String> = Vec::new();
     let text = serde_json::to_string_pretty(value).unwrap();
     let pieces =

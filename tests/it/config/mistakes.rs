@@ -24,8 +24,8 @@ windows = "1h"
 "#,
         expect![[r#"
             :3: server.listn: unknown key; did you mean "listen"? (keys here: body_bytes_max, cors_origins, data_dir, listen, public_url, trusted_proxies)
-            :8: channels.loft.quue: unknown key; did you mean "queue"? (keys here: acknowledge, brand, connector, host, idle, login, port, queue, secret, secrets, tls, vouches)
-            :9: channels.loft.prot: unknown key; did you mean "port"? (keys here: acknowledge, brand, connector, host, idle, login, port, queue, secret, secrets, tls, vouches)
+            :8: channels.loft.quue: unknown key; did you mean "queue"? (keys here: acknowledge, attachment_hosts, brand, connector, host, idle, login, port, queue, secret, secrets, tls, vouches)
+            :9: channels.loft.prot: unknown key; did you mean "port"? (keys here: acknowledge, attachment_hosts, brand, connector, host, idle, login, port, queue, secret, secrets, tls, vouches)
             :12: joining.windows: unknown key (keys here: across, apart, duplicate_window, reopen_window, unify_window)"#]],
     );
 }
@@ -172,7 +172,7 @@ passwrd = "hunter2"
             :7: channels.loft.login.password: a secret never stands in the configuration itself; write { env = "NAME" } or { file = "/path" }
             :11: channels.barn.secrets: expected a list, found text; write [{ env = "NAME" }]
             :12: channels.barn.secret: this is to be a reference to a secret; write { env = "NAME" } or { file = "/path" }
-            :13: channels.barn.passwrd: unknown key (keys here: acknowledge, brand, connector, host, idle, login, port, queue, secret, secrets, tls, vouches)"#]],
+            :13: channels.barn.passwrd: unknown key (keys here: acknowledge, attachment_hosts, brand, connector, host, idle, login, port, queue, secret, secrets, tls, vouches)"#]],
     );
 }
 

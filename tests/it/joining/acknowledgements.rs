@@ -165,3 +165,47 @@ async fn an_acknowledgement_goes_to_the_writer_and_its_answer_comes_back() {
     "#]]
     .assert_debug_eq(&(&leased.draft.text, leased.draft.automatic, to));
 }
+
+#[tokio::test]
+async fn spam_is_labelled_and_queued_and_not_acknowledged() {
+    check_with(
+        acknowledging,
+        [
+            mail("ada@example.com", "You have won an order.")
+                .spam("x-spam-flag")
+                .into(),
+            mail("bob@example.com", "Where is my order?").into(),
+        ],
+        expect![[r#"
+            #1 queued frontline normal [ada@example.com dmarc]
+              m1 ada@example.com: You have won an order. | 6 first_of_contact | acknowledged: spam
+            #2 queued frontline normal [bob@example.com dmarc]
+              m2 bob@example.com: Where is my order? | 6 first_of_contact | acknowledged: sent
+              - automation: to bob@example.com: We got it. | queued
+        "#]],
+    )
+    .await;
+    let mut desk = Desk::new().await;
+    desk.deliver([mail("ada@example.com", "You have won.").spam("x-spam-flag")])
+        .await;
+    let labels = &desk.messages(1).await[0].labels;
+    assert_eq!(
+        labels["spam"],
+        serde_json::json!(["yes", 90, ["provider", "x-spam-flag"]])
+    );
+}
+
+#[tokio::test]
+async fn whoever_asks_for_no_automatic_answers_gets_none_and_is_queued_like_a_human() {
+    check_with(
+        acknowledging,
+        [mail("ada@example.com", "Where is my order?")
+            .suppressing_answers()
+            .into()],
+        expect![[r#"
+            #1 queued frontline normal [ada@example.com dmarc]
+              m1 ada@example.com: Where is my order? | 6 first_of_contact | acknowledged: not_wanted
+        "#]],
+    )
+    .await;
+}

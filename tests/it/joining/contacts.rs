@@ -314,3 +314,19 @@ async fn linking_moves_the_versions_of_the_contact_and_of_every_conversation_tha
     );
     assert!(version(&desk).await > contact);
 }
+
+#[tokio::test]
+async fn links_of_a_person_found_to_be_many_are_bounded() {
+    let mut desk = Desk::new().await;
+    for number in 0..25 {
+        let address = format!("ada-{number}@example.com");
+        desk.deliver([mail(&address, "Where is my order?")]).await;
+    }
+    for number in 0..25 {
+        let address = format!("ada-{number}@example.com");
+        desk.deliver([chat("cust-7", "It is me.").with_email(&address)])
+            .await;
+    }
+    let links = desk.conversation(1).await.detail.links.len();
+    assert_eq!(links, 20);
+}

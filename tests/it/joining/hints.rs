@@ -3,8 +3,10 @@
 
 use expect_test::expect;
 
+use switchboard::ids::{IdCodec, IdKind};
+
 use super::{Answer, HoursLater, Resolve, check, together};
-use crate::support::{chat, mail};
+use crate::support::{Desk, chat, mail};
 
 #[tokio::test]
 async fn a_reply_token_joins_for_a_participants_address() {
@@ -393,6 +395,75 @@ async fn reopening_what_would_collide_with_an_open_conversation_makes_it_a_matte
               m4 ada@example.com: The first thing again. | 5 reopened
             #2 queued own-matter frontline normal [ada@example.com dmarc]
               m3 ada@example.com: A third thing. | 6 nothing_within_window
+        "#]],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn an_answer_is_referred_to_by_our_own_id_for_it() {
+    let mut desk = Desk::new().await;
+    desk.deliver([chat("cust-7", "Where is my order?")]).await;
+    let answer = desk.answer(1, "On its way.", "shop-1").await;
+    let ours = desk.keys.ids.encode(IdKind::Message, answer.id.0);
+    desk.hours_later(200);
+    let elsewhere = IdCodec::new(b"another installation").encode(IdKind::Message, answer.id.0);
+    desk.deliver([
+        chat("cust-7", "By your id.").refers_to(&ours),
+        chat("cust-7", "By the shop's.").refers_to("shop-1"),
+        chat("eve-7", "A stranger.").refers_to(&ours),
+        chat("cust-7", "Nothing is claimed.")
+            .claimed()
+            .refers_to(&ours),
+        chat("cust-8", "A made-up id.").refers_to(&elsewhere),
+        // As the webhook connector names messages.
+        chat("cust-7", "By theirs, and by the shop's.")
+            .key("message:m-7")
+            .message_id("message:m-7")
+            .refers_to("message:shop-1")
+            .refers_to("shop-1"),
+    ])
+    .await;
+    expect![[r#"
+        #1 queued frontline normal [cust-7 signed]
+          m1 cust-7: Where is my order? | 6 first_of_contact
+          - @sue: to cust-7: On its way. | sent
+          m2 cust-7: By your id. | 2 reference
+          m3 cust-7: By the shop's. | 2 reference
+          message:m-7 cust-7: By theirs, and by the shop's. | 2 reference
+        #2 queued frontline normal [eve-7 signed] -> #1 not_a_participant
+          m4 eve-7: A stranger. | 6 not_a_participant, not by reference
+        #3 queued frontline normal [cust-7 claimed] -> #1 not_a_participant
+          m5 cust-7: Nothing is claimed. | 6 not_a_participant, not by reference
+        #4 queued frontline normal [cust-8 signed]
+          m6 cust-8: A made-up id. | 6 first_of_contact
+    "#]]
+    .assert_eq(&desk.shows().await);
+}
+
+#[tokio::test]
+async fn an_answer_from_where_a_verified_author_wants_answers_joins() {
+    check(
+        [
+            mail("ada@example.com", "Where is my order?")
+                .reply_to("ada@work.example")
+                .into(),
+            mail("eve@evil.example", "Answer to her.")
+                .claimed()
+                .reply_to("eve@other.example")
+                .into(),
+            HoursLater(200),
+            mail("ada@work.example", "Thanks.").token("#1").into(),
+            mail("eve@other.example", "Thanks.").token("#2").into(),
+        ],
+        expect![[r#"
+            #1 queued frontline normal [ada@example.com dmarc] with ada@work.example
+              m1 ada@example.com: Where is my order? | 6 first_of_contact
+              m3 ada@work.example: Thanks. | 1 reply_token
+            #2 queued frontline normal [eve@evil.example claimed]
+              m2 eve@evil.example: Answer to her. | 6 first_of_contact
+            #3 queued frontline normal [eve@other.example dmarc] -> #2 not_a_participant
+              m4 eve@other.example: Thanks. | 6 not_a_participant, not by reply_token
         "#]],
     )
     .await;

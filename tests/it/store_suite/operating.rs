@@ -7,7 +7,9 @@ use bytes::Bytes;
 use connector_api::Cursor;
 use switchboard::store::{IDEMPOTENCY_KEPT, Retention, Rings, StoreError, Token};
 
-use crate::support::{Backend, Desk, chat, edit, mail};
+use switchboard::blobs::{INLINE_BYTES_MAX, sha256};
+
+use crate::support::{Backend, Desk, chat, delete, edit, mail};
 
 /// Buries the next record, as the router does with one that cannot be decided.
 async fn bury_next(desk: &mut Desk, reason: &str) -> i64 {
@@ -315,4 +317,50 @@ pub async fn raw_bytes_go_before_the_message_does_and_redelivered_ones_with_the_
         "the message keeps its words and its attachment"
     );
     assert!(desk.shows().await.contains("Where is my order?"));
+}
+
+pub async fn a_change_whose_message_never_came_is_given_up_after_its_time(
+    backend: Arc<dyn Backend>,
+) {
+    let mut desk = Desk::on(backend).await;
+    desk.deliver([delete("c-1"), edit("c-2", "Where is my order?")])
+        .await;
+    let waiting = async |desk: &Desk| {
+        let rows = desk.backend().rows().await;
+        let count = |kind: &str| rows.iter().find(|row| row.0 == kind).map(|row| row.1);
+        let counts = desk.store().counts().await.unwrap();
+        (
+            counts.pending,
+            count("pending"),
+            count("body"),
+            count("log"),
+        )
+    };
+    desk.later(13 * DAY);
+    desk.store().sweep(keep(), desk.now()).await.unwrap();
+    assert_eq!(waiting(&desk).await, (2, Some(2), Some(2), Some(2)));
+    desk.deliver([chat("cust-7", "Something regretted").key("c-1")])
+        .await;
+    assert!(desk.messages(1).await[0].deleted, "it came in time");
+    desk.later(2 * DAY);
+    desk.store().sweep(keep(), desk.now()).await.unwrap();
+    // What is left is the deletion that was applied, and its message.
+    assert_eq!(waiting(&desk).await, (0, Some(0), Some(2), Some(1)));
+}
+
+pub async fn a_file_is_named_until_its_last_row_is_gone(backend: Arc<dyn Backend>) {
+    let mut desk = Desk::on(backend).await;
+    let (film, source): (&'static [u8], &'static [u8]) = (
+        vec![1; INLINE_BYTES_MAX + 1].leak(),
+        vec![2; INLINE_BYTES_MAX + 1].leak(),
+    );
+    let mut said = mail("ada@example.com", "See the film.").attachment("film.mp4", film);
+    said.event.raw = Some(Bytes::from_static(source));
+    desk.deliver([said]).await;
+    let files = [film, source, b"never seen"].map(sha256);
+    let unnamed = async |desk: &Desk| desk.store().unnamed_files(files.to_vec()).await.unwrap();
+    assert_eq!(unnamed(&desk).await, [files[2]]);
+    desk.later(31 * DAY);
+    desk.store().sweep(keep(), desk.now()).await.unwrap();
+    assert_eq!(unnamed(&desk).await, [files[1], files[2]]);
 }

@@ -184,3 +184,30 @@ pub async fn a_conversation_without_a_customers_message_cannot_be_answered(
         "{refused:?}"
     );
 }
+
+pub async fn a_reply_goes_where_a_verified_author_wants_it_and_stays_there(
+    backend: Arc<dyn Backend>,
+) {
+    let mut desk = Desk::on(backend).await;
+    desk.deliver([
+        mail("ada@example.com", "To my work address, please.").reply_to("ada@work.example"),
+        mail("eve@evil.example", "To my friend, please.")
+            .claimed()
+            .reply_to("friend@evil.example"),
+        mail("bob@example.com", "Nowhere else.").reply_to("bob@example.com"),
+    ])
+    .await;
+    let mut to = Vec::new();
+    for number in 1..=3 {
+        desk.reply(number, "Here you are.").await;
+        desk.deliver([mail("ada@example.com", "Back to normal.")])
+            .await;
+        for leased in desk.lease("support-mail").await {
+            to.push(leased.draft.to.unwrap().address);
+        }
+    }
+    assert_eq!(
+        to,
+        ["ada@work.example", "eve@evil.example", "bob@example.com"]
+    );
+}

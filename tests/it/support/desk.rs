@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use connector_api::{DedupeKey, Event, InboundEvent};
+use switchboard::blobs::Blobs;
 use switchboard::bus::{Bus, BusError, Content};
 use switchboard::channels::Channel;
 use switchboard::daemon::Keys;
@@ -28,7 +29,9 @@ const BETWEEN_EVENTS: Duration = Duration::from_millis(10);
 pub struct Desk {
     backend: Arc<dyn Backend>,
     opened: Opened,
-    blobs: tempfile::TempDir,
+    _dir: tempfile::TempDir,
+    /// Where large attachments are.
+    pub blobs: Blobs,
     pub clock: Arc<ManualClock>,
     pub policy: Arc<Policy>,
     pub keys: Keys,
@@ -52,12 +55,14 @@ impl Desk {
         let opened = backend.open(&names, &queues).await;
         let keys = Keys::derive(&opened.installation_key);
         let policy = Arc::new(policy(&keys));
-        let blobs = tempfile::tempdir().expect("a temporary directory");
-        let intake = intake(&opened, &keys, blobs.path(), clock.clone());
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let blobs = Blobs::open(dir.path()).expect("a directory for attachments");
+        let intake = intake(&opened, &keys, blobs.clone(), clock.clone());
         let ownership = opened.store.own(0).await.expect("owning the partition");
         Self {
             backend,
             opened,
+            _dir: dir,
             blobs,
             clock,
             policy,
@@ -101,7 +106,7 @@ impl Desk {
         self.intake = intake(
             &self.opened,
             &self.keys,
-            self.blobs.path(),
+            self.blobs.clone(),
             self.clock.clone(),
         );
         self.ownership = self
@@ -235,6 +240,10 @@ impl Desk {
 
     pub fn ownership(&self) -> Ownership {
         self.ownership
+    }
+
+    pub fn intake(&self) -> &Arc<Intake> {
+        &self.intake
     }
 
     /// For callers that deliver at the same time.

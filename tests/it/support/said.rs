@@ -211,6 +211,33 @@ impl Said {
         self
     }
 
+    /// A file that is still where `url` says.
+    pub fn file_at(mut self, name: &str, url: &str) -> Self {
+        self = self.attachment(name, b"");
+        let file = self.said().attachments.last_mut();
+        file.expect("the file just added").body = AttachmentBody::Reference {
+            reference: url.to_owned(),
+        };
+        self
+    }
+
+    pub fn reply_to(mut self, address: &str) -> Self {
+        self.event.reply_to = Some(address.to_owned());
+        self
+    }
+
+    /// A filter on the way called it spam, by this mark.
+    pub fn spam(mut self, mark: &str) -> Self {
+        self.event.provider_spam = Some(mark.to_owned());
+        self
+    }
+
+    /// The sender asks for no automatic answers.
+    pub fn suppressing_answers(mut self) -> Self {
+        self.event.answers_suppressed = true;
+        self
+    }
+
     /// The id that later messages refer to.
     pub fn message_id(mut self, id: &str) -> Self {
         self.said().thread.message_id = Some(id.to_owned());

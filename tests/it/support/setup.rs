@@ -1,7 +1,6 @@
 //! The made-up configuration of a desk: its channels, queues and policy.
 
 use std::collections::{HashMap, HashSet};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -76,8 +75,7 @@ pub fn policy(keys: &Keys) -> Policy {
     }
 }
 
-pub fn intake(opened: &Opened, keys: &Keys, dir: &Path, clock: Arc<ManualClock>) -> Arc<Intake> {
-    let blobs = Blobs::open(dir).expect("a directory for attachments");
+pub fn intake(opened: &Opened, keys: &Keys, blobs: Blobs, clock: Arc<ManualClock>) -> Arc<Intake> {
     Arc::new(Intake::new(
         opened.bus.clone(),
         opened.store.clone(),
@@ -101,6 +99,7 @@ pub fn channels() -> HashMap<&'static str, Channel> {
             } else {
                 Vec::new()
             },
+            attachment_hosts: vec!["127.0.0.1".to_owned()],
             connector: Box::new(Silent),
             capabilities,
         };

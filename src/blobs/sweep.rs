@@ -1,0 +1,150 @@
+//! Removes the files that no row names any more. A file that a transaction under way is about to
+//! name stays: whoever keeps it holds it, and holding takes it off the list of those to remove.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::{Blobs, lock, unhex};
+
+/// Files looked at in one question to the store.
+const FILES_ASKED_MAX: usize = 500;
+/// What a crash left half written is older than this; what is being written now is not.
+const PART_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Removes files that `unnamed` says no row names, and gives their number. `unnamed` is asked with
+/// some digests at a time and must see everything that was committed before it was asked.
+pub async fn sweep<E, F>(blobs: &Blobs, unnamed: impl Fn(Vec<[u8; 32]>) -> F) -> Result<u64, E>
+where
+    E: From<std::io::Error>,
+    F: Future<Output = Result<Vec<[u8; 32]>, E>>,
+{
+    let mut removed = 0;
+    let dir = blobs.dir.clone();
+    for shelf in apart(move || shelves(&dir)).await? {
+        let files = apart(move || files(&shelf)).await?;
+        for some in files.chunks(FILES_ASKED_MAX) {
+            let looked_at = blobs.doom(some);
+            let gone = unnamed(looked_at.clone()).await;
+            let chosen = gone.as_ref().map(Vec::clone).unwrap_or_default();
+            let blobs = blobs.clone();
+            removed += apart(move || blobs.remove(&looked_at, &chosen)).await?;
+            gone?;
+        }
+    }
+    Ok(removed)
+}
+
+async fn apart<T: Send + 'static>(
+    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+) -> std::io::Result<T> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(std::io::Error::other)?
+}
+
+impl Blobs {
+    /// Marks those of `files` that nobody holds.
+    fn doom(&self, files: &[[u8; 32]]) -> Vec<[u8; 32]> {
+        let mut held = lock(&self.held);
+        let free: Vec<_> = files
+            .iter()
+            .filter(|file| !held.named.contains_key(*file))
+            .copied()
+            .collect();
+        held.doomed.extend(&free);
+        free
+    }
+
+    /// Removes the chosen ones that nobody wanted meanwhile.
+    fn remove(&self, looked_at: &[[u8; 32]], chosen: &[[u8; 32]]) -> std::io::Result<u64> {
+        let mut removed = 0;
+        for file in looked_at {
+            // Under the lock: whoever wants it now waits, finds it gone and writes it again.
+            let mut held = lock(&self.held);
+            if held.doomed.remove(file) && chosen.contains(file) {
+                fs::remove_file(self.path(file))?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    }
+}
+
+fn shelves(dir: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(dir)?.collect::<Result<Vec<_>, _>>()?;
+    let paths = entries.into_iter().map(|entry| entry.path());
+    Ok(paths.filter(|path| path.is_dir()).collect())
+}
+
+/// The digests of a shelf. Half-written files of a crash are removed on the way.
+fn files(shelf: &Path) -> std::io::Result<Vec<[u8; 32]>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(shelf)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if let Some(file) = unhex(&name) {
+            found.push(file);
+        } else if name.ends_with(".part") {
+            // Renamed by its writer meanwhile, or with a time that the system does not know: left.
+            let age = entry.metadata().and_then(|data| data.modified());
+            let age = age.ok().and_then(|written| written.elapsed().ok());
+            if age.is_some_and(|age| age > PART_KEPT) {
+                fs::remove_file(entry.path()).ok();
+            }
+        }
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::super::INLINE_BYTES_MAX;
+    use super::*;
+
+    fn film(seed: u8) -> Bytes {
+        vec![seed; INLINE_BYTES_MAX + 1].into()
+    }
+
+    async fn swept(blobs: &Blobs, named: &[[u8; 32]]) -> u64 {
+        let unnamed = |asked: Vec<[u8; 32]>| async {
+            let gone = asked.into_iter().filter(|file| !named.contains(file));
+            Ok::<_, std::io::Error>(gone.collect())
+        };
+        sweep(blobs, unnamed).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn only_files_that_nobody_names_or_holds_are_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let blobs = Blobs::open(dir.path()).unwrap();
+        let named = blobs.keep(film(1)).await.unwrap().sha256;
+        let left = blobs.keep(film(2)).await.unwrap().sha256;
+        let held = blobs.keep(film(3)).await.unwrap();
+        assert_eq!(swept(&blobs, &[named]).await, 1);
+        let there = [named, left, held.sha256].map(|file| blobs.path(&file).exists());
+        assert_eq!(there, [true, false, true]);
+        let file = blobs.path(&held.sha256);
+        drop(held);
+        assert_eq!(swept(&blobs, &[named]).await, 1, "let go without a row");
+        assert!(!file.exists());
+    }
+
+    #[tokio::test]
+    async fn a_file_wanted_again_while_it_is_looked_at_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let blobs = Blobs::open(dir.path()).unwrap();
+        let file = blobs.path(&blobs.keep(film(1)).await.unwrap().sha256);
+        let meanwhile = |asked: Vec<[u8; 32]>| async {
+            // Kept, committed and let go between the question and its answer.
+            drop(blobs.keep(film(1)).await.unwrap());
+            Ok::<_, std::io::Error>(asked)
+        };
+        assert_eq!(sweep(&blobs, meanwhile).await.unwrap(), 0);
+        assert!(file.exists());
+        assert_eq!(swept(&blobs, &[]).await, 1, "later it goes");
+    }
+}
