@@ -408,8 +408,11 @@ async fn an_answer_is_referred_to_by_our_own_id_for_it() {
     let ours = desk.keys.ids.encode(IdKind::Message, answer.id.0);
     desk.hours_later(200);
     let elsewhere = IdCodec::new(b"another installation").encode(IdKind::Message, answer.id.0);
+    // Alone in its batch: nothing else brings the answer's row along.
+    desk.deliver([chat("cust-7", "By your id.").refers_to(&ours)])
+        .await;
+    desk.hours_later(200);
     desk.deliver([
-        chat("cust-7", "By your id.").refers_to(&ours),
         chat("cust-7", "By the shop's.").refers_to("shop-1"),
         chat("eve-7", "A stranger.").refers_to(&ours),
         chat("cust-7", "Nothing is claimed.")
