@@ -178,11 +178,8 @@ fn heard_at(intake: &Intake, channel: &Channel) -> i64 {
 
 /// Says `ready` once the provider was heard; never ends.
 async fn watch(channel: &Channel, intake: &Intake, health: &Health, name: &str) {
-    const LOOK_EVERY: Duration = Duration::from_millis(100);
     let before = heard_at(intake, channel);
-    while heard_at(intake, channel) <= before {
-        tokio::time::sleep(LOOK_EVERY).await;
-    }
+    intake.heard_after(&channel.id, before).await;
     health.set(name, State::Ready);
     std::future::pending::<()>().await;
 }

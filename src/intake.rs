@@ -10,6 +10,7 @@ use connector_api::{
     AttachmentBody, BrandId, ChannelId, Clock, Defect, Event, Evidence, InboundBatch, InboundEvent,
     Method,
 };
+use tokio::sync::Notify;
 
 use crate::blobs::{Blobs, hex, sha256};
 use crate::bus::{
@@ -31,6 +32,7 @@ pub struct Intake {
     keys: IntakeKeys,
     /// When each channel last heard from its provider, in UTC microseconds.
     heard: Mutex<HashMap<ChannelId, i64>>,
+    hearing: Notify,
 }
 
 /// Keys of the installation that what is taken in is hashed with.
@@ -55,6 +57,7 @@ impl Intake {
             clock,
             keys,
             heard: Mutex::default(),
+            hearing: Notify::new(),
         }
     }
 
@@ -110,6 +113,24 @@ impl Intake {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(channel.clone(), now);
+        self.hearing.notify_waiters();
+    }
+
+    /// Returns once a channel hears from its provider after `before`, in UTC microseconds.
+    pub async fn heard_after(&self, channel: &ChannelId, before: i64) {
+        loop {
+            let hearing = self.hearing.notified();
+            let mut hearing = std::pin::pin!(hearing);
+            hearing.as_mut().enable();
+            if self
+                .last_heard()
+                .get(channel)
+                .is_some_and(|at| *at > before)
+            {
+                return;
+            }
+            hearing.await;
+        }
     }
 
     /// When each channel last heard from its provider, in UTC microseconds.

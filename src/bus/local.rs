@@ -43,6 +43,7 @@ struct Tail {
     /// Records appended and not yet read past.
     lag: AtomicI64,
     arrived: Notify,
+    decided: Notify,
 }
 
 #[derive(Default)]
@@ -217,10 +218,24 @@ impl LocalBus {
             .map_err(|error| BusError::Unavailable(error.to_string()))
     }
 
+    /// Returns once everything accepted was decided.
+    pub async fn caught_up(&self) {
+        loop {
+            let decided = self.tail.decided.notified();
+            let mut decided = std::pin::pin!(decided);
+            decided.as_mut().enable();
+            if self.lag() <= 0 {
+                return;
+            }
+            decided.await;
+        }
+    }
+
     /// Tells the log that records were decided.
     pub fn decided(&self, position: i64, records: usize) {
         self.tail.lag.fetch_sub(records as i64, Ordering::AcqRel);
         self.tail.drop_through(position);
+        self.tail.decided.notify_waiters();
     }
 }
 

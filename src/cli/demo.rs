@@ -257,12 +257,7 @@ impl<'a> Stage<'a> {
     }
 
     async fn wait_until_decided(&self) -> Result<(), Failure> {
-        let decided = async {
-            while self.daemon.bus.lag() > 0 {
-                tokio::time::sleep(Duration::from_millis(2)).await;
-            }
-        };
-        let within = tokio::time::timeout(DECIDED_MAX, decided).await;
+        let within = tokio::time::timeout(DECIDED_MAX, self.daemon.bus.caught_up()).await;
         within.map_err(|_| Failure::new("the router did not decide in time"))
     }
 

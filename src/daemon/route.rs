@@ -1,24 +1,24 @@
 //! The router's loop: reads micro-batches, has them decided and committed, and lets no message
 //! that cannot be decided stop the others.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
 use connector_api::{CancellationToken, Clock};
 use tracing::{error, warn};
 
+use crate::bus::Envelope;
 use crate::bus::local::LocalBus;
-use crate::bus::{Bus, Content, Envelope, Record};
 use crate::clock::micros;
 use crate::health::{Health, State};
 use crate::router::{Policy, Prepared};
-use crate::store::sqlite::verdict_name;
 use crate::store::{Ownership, RouteCommit, Routed, Store, StoreError};
 use crate::wake::Wakes;
 
-/// Records decided in one transaction at most.
-const BATCH_RECORDS_MAX: usize = 500;
+mod ahead;
+
+use ahead::{Ahead, Next};
+
 /// Tries of a record that fails, before it becomes a dead letter.
 pub const ATTEMPTS_MAX: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(500);
@@ -51,18 +51,31 @@ impl RouterLoop {
             return;
         };
         self.health.set("router", State::Ready);
+        let ahead = Ahead {
+            bus: self.bus.clone(),
+            policy: self.policy.clone(),
+            prepare: self.prepare,
+        };
+        let mut found = ahead.start(&ownership);
         while !stop.is_cancelled() {
-            let read = tokio::select! {
-                read = self.bus.read(ownership.partition, ownership.position, BATCH_RECORDS_MAX) => read,
+            let next = tokio::select! {
+                next = found.recv() => next,
                 () = stop.cancelled() => return,
             };
-            let step = match read {
-                Ok(records) => self.decide(&mut ownership, &records).await,
-                Err(error) => self.trouble(&error.to_string()),
+            let step = match next {
+                Some(Next::Batch(batch)) => self.commit(&mut ownership, batch).await,
+                Some(Next::Undecidable { record, reason }) => {
+                    self.bury(&mut ownership, record, reason, 1).await
+                }
+                Some(Next::Trouble(reason)) => self.trouble(&reason),
+                None => self.trouble("reading from the bus ended"),
             };
             match step {
                 Step::Moved => {}
-                Step::Again => pause(&stop).await,
+                Step::Again => {
+                    pause(&stop).await;
+                    found = ahead.start(&ownership);
+                }
                 Step::Stop => return,
             }
         }
@@ -79,49 +92,6 @@ impl RouterLoop {
             }
         }
         None
-    }
-
-    /// Decides the readable start of `records`; an unreadable record is buried when it is first.
-    async fn decide(&self, ownership: &mut Ownership, records: &[Record]) -> Step {
-        let Some(first) = records.first() else {
-            return Step::Moved;
-        };
-        match &first.content {
-            Content::Envelope(_) => {}
-            Content::Unreadable { reason } => {
-                return self.bury(ownership, first.offset, reason.clone(), 1).await;
-            }
-            Content::Newer { major } => {
-                return self.trouble(&format!(
-                    "a record of major version {major} needs a newer version of Switchboard"
-                ));
-            }
-        }
-        let mut batch = Vec::with_capacity(records.len());
-        for record in records {
-            let Content::Envelope(envelope) = &record.content else {
-                break;
-            };
-            let unknown = !self.policy.channels.contains_key(&envelope.channel);
-            if unknown && batch.is_empty() {
-                let reason = format!("channel {} is not configured (any more)", envelope.channel);
-                return self.bury(ownership, record.offset, reason, 1).await;
-            }
-            if unknown {
-                break;
-            }
-            // Triage reads a stranger's words: a panic in it is that record's failure alone.
-            let (offset, shared) = (record.offset, envelope.clone());
-            match catch_unwind(AssertUnwindSafe(|| (self.prepare)(offset, shared))) {
-                Ok(prepared) => batch.push(prepared),
-                Err(_) if batch.is_empty() => {
-                    let reason = "preparing it panicked".to_owned();
-                    return self.bury(ownership, offset, reason, 1).await;
-                }
-                Err(_) => break,
-            }
-        }
-        self.commit(ownership, batch).await
     }
 
     /// Commits a batch; one that fails is halved until the record to blame stands alone.
@@ -227,7 +197,7 @@ impl RouterLoop {
 
     fn after(&self, routed: &Routed, records: usize) {
         for verdict in &routed.verdicts {
-            metrics::counter!("switchboard_routed_total", "verdict" => verdict_name(*verdict))
+            metrics::counter!("switchboard_routed_total", "verdict" => verdict.as_str())
                 .increment(1);
         }
         self.bus.decided(routed.position, records);

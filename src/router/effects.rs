@@ -50,6 +50,19 @@ pub enum Verdict {
     Dead,
 }
 
+impl Verdict {
+    /// Its name in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Filed => "filed",
+            Self::Duplicate => "duplicate",
+            Self::Changed => "changed",
+            Self::Pending => "pending",
+            Self::Dead => "dead",
+        }
+    }
+}
+
 #[derive(Debug, Clone)]
 pub struct NewSeen {
     pub key: Key16,

@@ -312,21 +312,3 @@ async fn intake_refuses_when_too_many_bytes_wait_for_the_writer() {
         "the place is free again"
     );
 }
-
-#[tokio::test]
-async fn a_store_of_the_first_version_is_upgraded_and_keeps_what_it_has() {
-    let (mut desk, _, store) = opened().await;
-    desk.deliver([chat("cust-7", "Hello?")]).await;
-    sql(
-        &store,
-        "DROP TABLE fetch; DROP INDEX raw_file; DROP INDEX blob_file; PRAGMA user_version = 1",
-    )
-    .await
-    .unwrap();
-    let before = desk.shows().await;
-    desk.crash().await;
-    assert_eq!(desk.shows().await, before);
-    desk.deliver([chat("cust-8", "See this.").file_at("a.png", "https://shop.example/a")])
-        .await;
-    assert_eq!(desk.store().counts().await.unwrap().fetches, 1);
-}

@@ -61,8 +61,7 @@ fn read(raw: Bytes, bodiless: Option<Defect>, settings: &ParseSettings) -> Inbou
         &headers,
         &settings.own,
         settings.authserv_id.as_deref(),
-        // RFC 2606 reserves `.invalid`: nobody can own the address, and no two mails share it.
-        || format!("unknown-{}@sender.invalid", content_digest()),
+        || nobodys_address(&content_digest()),
     );
     let sent_at = headers.first("date").and_then(|field| field.date());
 
@@ -83,6 +82,7 @@ fn read(raw: Bytes, bodiless: Option<Defect>, settings: &ParseSettings) -> Inbou
 
     let automatic = automatic::classify(&root, &author_address(&people), people.from_is_us);
     let reply_to = people.reply_to.clone();
+    let nobody = author_address(&people).ends_with(NOBODYS_DOMAIN) && reply_to.is_none();
     let mut defects = walk.defects;
     defects.extend(people.defects.iter().cloned());
     defects.truncate(DEFECTS_MAX);
@@ -92,7 +92,7 @@ fn read(raw: Bytes, bodiless: Option<Defect>, settings: &ParseSettings) -> Inbou
         automatic,
         defects,
         reply_to,
-        answers_suppressed: automatic::suppresses_answers(&headers),
+        answers_suppressed: nobody || automatic::suppresses_answers(&headers),
         provider_spam: spam::mark(&headers).map(str::to_owned),
         raw: Some(raw.clone()),
         ..InboundEvent::new(dedupe_key, event)
@@ -178,11 +178,19 @@ fn header_defects(headers: &Headers<'_>, has_id: bool, has_date: bool, walk: &mu
     }
 }
 
+/// RFC 2606 reserves `.invalid`: nobody can own the address.
+const NOBODYS_DOMAIN: &str = "@sender.invalid";
+
+/// The author of a mail that names none; no two mails share it.
+fn nobodys_address(mail: &str) -> String {
+    format!("unknown-{mail}{NOBODYS_DOMAIN}")
+}
+
 /// A mail that its server could not give us: known to exist, unreadable.
 pub(crate) fn unreadable(key: String, reason: &str) -> InboundEvent {
     let headers = Headers::default();
     let people = identity::people(&headers, &OwnAddresses::default(), None, || {
-        format!("unknown-{}@sender.invalid", key.replace(':', "-"))
+        nobodys_address(&key.replace(':', "-"))
     });
     let message = InboundMessage {
         from: people.from,

@@ -13,7 +13,7 @@ use crate::store::{Retention, Rings, StoreError, StoredDeadLetter, Token};
 use super::effects::json;
 use super::facts::from_json;
 use super::writer::Tx;
-use super::{effects, facts};
+use super::{effects, facts, outbox};
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -187,7 +187,7 @@ pub fn redrive(
     let effects = decide(tx, &batch, policy, now)?;
     match effects.dead.first() {
         Some(letter) => Err(StoreError::Poisoned(letter.reason.clone())),
-        None => Ok(Some(super::rings_of(tx, &effects)?)),
+        None => Ok(Some(rings_of(tx, &effects)?)),
     }
 }
 
@@ -204,6 +204,24 @@ pub fn decide(
     let effects = router::route(batch, &mut known, policy, tx.memory);
     effects::write(tx, &known, &effects, now)?;
     Ok(effects)
+}
+
+/// Queues whose waiting rows a batch added to, by messages or by refused answers, and channels
+/// that have an acknowledgement to send.
+pub fn rings_of(tx: &Tx<'_>, effects: &router::Effects) -> Result<Rings> {
+    let mut queues = outbox::back_in_queue(tx, &effects.deliveries)?;
+    let chosen = effects
+        .messages
+        .iter()
+        .filter_map(|message| message.explanation.queue.as_ref());
+    queues.extend(chosen.map(|why| why.queue.clone()));
+    queues.sort();
+    queues.dedup();
+    let answering = effects.acknowledgements.iter();
+    let mut channels: Vec<ChannelId> = answering.map(|new| new.channel.clone()).collect();
+    channels.sort();
+    channels.dedup();
+    Ok(Rings { queues, channels })
 }
 
 /// Drops what is past its time: log entries (the bodies stay with their messages), bodies that no

@@ -1,0 +1,167 @@
+//! The conversation a message goes into: one that is there is woken as its state says, another is
+//! opened in the queue that the rules choose.
+
+use connector_api::InboundMessage;
+
+use crate::conversation::Status;
+use crate::ids::{ContactId, ConversationId};
+use crate::router::effects::{Effects, EventType};
+use crate::router::explain::QueueWhy;
+use crate::router::facts::{Conversation, Detail, Facts, Link, LinkReason};
+use crate::router::identify::Writer;
+use crate::router::policy::Policy;
+use crate::router::{Prepared, enqueue, is_quiet, rules, touch, touch_contact};
+
+use super::{LINKS_MAX, event};
+
+/// A message for a conversation that exists: wakes it as its state says, or leaves it as it is.
+pub fn receive(
+    id: ConversationId,
+    record: &Prepared,
+    message: &InboundMessage,
+    quiet: bool,
+    facts: &mut Facts,
+    policy: &Policy,
+    effects: &mut Effects,
+) -> Option<QueueWhy> {
+    let at = record.arrived_at();
+    let collides = collides_when_open(id, facts);
+    let conversation = facts.conversations.get_mut(&id)?;
+    if quiet {
+        return None;
+    }
+    let before = conversation.status;
+    let mut next = before.after_customer_message();
+    if next == Status::Assigned && conversation.assignee.is_none() {
+        next = Status::Queued;
+    }
+    if next == before {
+        return None;
+    }
+    if next != Status::Queued {
+        conversation.status = next;
+        return None;
+    }
+    if before == Status::Resolved {
+        if collides {
+            conversation.matter = Some(conversation.founding_message());
+        }
+        let routing = rules::choose(record, message, policy);
+        conversation.priority = conversation.priority.max(routing.priority);
+        effects
+            .events
+            .push(event(EventType::ConversationReopened, id, None, at));
+    }
+    enqueue(conversation, at);
+    effects
+        .events
+        .push(event(EventType::ConversationQueued, id, None, at));
+    Some(QueueWhy {
+        queue: conversation.queue.clone(),
+        priority: conversation.priority,
+        status: conversation.status,
+        rule: None,
+        rules_version: policy.rules_version.clone(),
+        channel: record.envelope.channel.clone(),
+    })
+}
+
+/// Whether opening `id` again would make two open conversations without a matter of one contact.
+pub fn collides_when_open(id: ConversationId, facts: &Facts) -> bool {
+    let Some(conversation) = facts.conversations.get(&id) else {
+        return false;
+    };
+    conversation.matter.is_none() && has_open(conversation.contact, Some(id), facts)
+}
+
+fn has_open(contact: ContactId, except: Option<ConversationId>, facts: &Facts) -> bool {
+    let known = facts.contacts.get(&contact);
+    known
+        .iter()
+        .flat_map(|contact| &contact.conversations)
+        .filter(|id| Some(**id) != except)
+        .filter_map(|id| facts.conversations.get(id))
+        .any(|other| other.status.is_open())
+}
+
+#[expect(
+    clippy::too_many_arguments,
+    reason = "each is one fact of the decision"
+)]
+pub fn open(
+    record: &Prepared,
+    message: &InboundMessage,
+    writer: &Writer,
+    links: Vec<Link>,
+    echo: bool,
+    facts: &mut Facts,
+    policy: &Policy,
+    effects: &mut Effects,
+) -> (ConversationId, Option<QueueWhy>) {
+    let id = ConversationId(record.offset);
+    let at = record.arrived_at();
+    let routing = rules::choose(record, message, policy);
+    let status = match (echo, is_quiet(record)) {
+        (true, _) => Status::Pending,
+        (_, true) => Status::Closed,
+        _ => Status::Queued,
+    };
+    let matter =
+        (status.is_open() && has_open(writer.contact, None, facts)).then_some(record.message_id());
+    let why = (status == Status::Queued).then(|| routing.why(record, status, policy));
+    // A stranger's hint shows in the stranger's conversation only.
+    let mutual = links
+        .iter()
+        .filter(|link| link.reason != LinkReason::NotAParticipant);
+    for link in mutual {
+        if let Some(other) = facts.conversations.get_mut(&link.conversation)
+            && other.detail.links.len() < LINKS_MAX
+        {
+            other.detail.links.push(Link {
+                conversation: id,
+                reason: link.reason,
+            });
+            touch(other, effects);
+        }
+    }
+    let conversation = Conversation {
+        id,
+        brand: record.envelope.brand.clone(),
+        contact: writer.contact,
+        matter,
+        status,
+        queue: routing.queue,
+        priority: routing.priority,
+        assignee: None,
+        version: 0,
+        last_seq: 0,
+        last_message: None,
+        opened_at: at,
+        enqueued_at: at,
+        last_inbound_at: at,
+        resolved_at: (!status.is_open()).then_some(at),
+        detail: Detail {
+            subject: message.subject.clone(),
+            intent: record.labels.known_intent().map(str::to_owned),
+            tags: routing.tags,
+            links,
+            ..Detail::default()
+        },
+    };
+    facts.conversations.insert(id, conversation);
+    if let Some(contact) = facts.contacts.get_mut(&writer.contact) {
+        contact.conversations.push(id);
+        touch_contact(contact, effects);
+    }
+    effects.new_conversations.push(id);
+    effects.touched_conversations.push(id);
+    effects
+        .events
+        .push(event(EventType::ConversationCreated, id, None, at));
+    if why.is_some() {
+        effects
+            .events
+            .push(event(EventType::ConversationQueued, id, None, at));
+    }
+    (id, why)
+}
