@@ -2,9 +2,8 @@
 //! nothing new is accepted, what is under way is finished, then the store closes.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::{self, File, TryLockError};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +14,7 @@ use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 use crate::api::{self, ApiState, Deadlines};
-use crate::blobs::{self, Blobs};
+use crate::blobs::Blobs;
 use crate::bus::local::LocalBus;
 use crate::channels::{self, Channels};
 use crate::clock::{SystemClock, micros};
@@ -37,10 +36,14 @@ use crate::telemetry;
 use crate::wake::Wakes;
 
 pub mod control;
+mod data_dir;
+mod housekeeping;
 mod outbox;
 pub mod route;
 mod supervise;
 
+pub use data_dir::DataDir;
+use housekeeping::{FILES, Housekeeping, KEEPING};
 use route::RouterLoop;
 use supervise::supervised;
 
@@ -53,10 +56,6 @@ const REQUESTS_FINISH_MAX: Duration = Duration::from_secs(2);
 const HOOKS_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Under which name the fetcher's state is kept: as a channel's, it makes nothing unready.
 const FETCHER: &str = "channel:#attachments";
-/// How often files that nothing names are looked for.
-const FILES_SWEPT_EVERY: Duration = Duration::from_secs(60 * 60);
-const SWEEP_EVERY: Duration = Duration::from_secs(60);
-const GAUGES_EVERY: Duration = Duration::from_secs(5);
 
 /// Why the daemon did not start.
 #[derive(Debug, thiserror::Error)]
@@ -79,42 +78,6 @@ pub enum StartError {
     Store(#[from] StoreError),
     #[error("{0}")]
     Other(String),
-}
-
-/// The data directory, held against a second daemon.
-pub struct DataDir {
-    pub path: PathBuf,
-    _lock: File,
-}
-
-impl DataDir {
-    /// Makes the directory where it is missing, readable by its owner only, and locks it.
-    pub fn hold(path: &Path) -> Result<Self, StartError> {
-        let failed = |error| StartError::DataDir {
-            path: path.to_owned(),
-            error,
-        };
-        fs::create_dir_all(path).map_err(failed)?;
-        restrict(path).map_err(failed)?;
-        let lock = File::options()
-            .create(true)
-            .append(true)
-            .open(path.join("lock"))
-            .map_err(failed)?;
-        match lock.try_lock() {
-            Ok(()) => Ok(Self {
-                path: path.to_owned(),
-                _lock: lock,
-            }),
-            Err(TryLockError::WouldBlock) => Err(StartError::DataDirInUse(path.to_owned())),
-            Err(TryLockError::Error(error)) => Err(failed(error)),
-        }
-    }
-}
-
-fn restrict(path: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o700))
 }
 
 /// Keys of the installation, each for one purpose.
@@ -435,21 +398,38 @@ impl Daemon {
             control,
             stop.accepting.clone(),
         )?);
-        tasks.sending.push(tokio::spawn(sweep_files(
-            shared.clone(),
+        let keeping = Arc::new(Housekeeping {
+            store: shared,
+            bus: bus.clone(),
+            intake: intake.clone(),
             blobs,
-            stop.sending.clone(),
-        )));
-        tasks.sending.push(tokio::spawn(housekeeping(
-            shared,
-            bus.clone(),
-            intake.clone(),
             metrics,
             clock,
+            health: health.clone(),
+            keep: Retention {
+                raw: config.retention.raw,
+                bus: config.retention.bus,
+                idempotency: IDEMPOTENCY_KEPT,
+            },
+        });
+        let files = keeping.clone();
+        let run = move |stop| {
+            let keeping = keeping.clone();
+            async move { keeping.run(stop).await }
+        };
+        let kept = supervised(
+            KEEPING.to_owned(),
             health.clone(),
-            config.retention.clone(),
             stop.sending.clone(),
-        )));
+            run,
+        );
+        tasks.sending.push(tokio::spawn(kept));
+        let run = move |stop| {
+            let files = files.clone();
+            async move { files.sweep_files(stop).await }
+        };
+        let kept = supervised(FILES.to_owned(), health.clone(), stop.sending.clone(), run);
+        tasks.sending.push(tokio::spawn(kept));
         info!(%address, data_dir = %data_dir.path.display(), "switchboard listens on {address}");
         Ok(Self {
             address,
@@ -487,95 +467,4 @@ async fn finish(what: &str, tasks: Vec<JoinHandle<()>>, within: Duration) {
             task.abort();
         }
     }
-}
-
-/// Gauges and retention, now and then.
-#[expect(clippy::too_many_arguments, reason = "it looks at every part")]
-async fn housekeeping(
-    store: Arc<dyn Store>,
-    bus: Arc<LocalBus>,
-    intake: Arc<Intake>,
-    metrics: metrics_exporter_prometheus::PrometheusHandle,
-    clock: Arc<dyn Clock>,
-    health: Arc<Health>,
-    retention: crate::config::Retention,
-    stop: CancellationToken,
-) {
-    let keep = Retention {
-        raw: retention.raw,
-        bus: retention.bus,
-        idempotency: IDEMPOTENCY_KEPT,
-    };
-    let mut gauges = tokio::time::interval(GAUGES_EVERY);
-    let mut sweep = tokio::time::interval(SWEEP_EVERY);
-    sweep.reset();
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            _ = gauges.tick() => {
-                metrics.run_upkeep();
-                gauge(store.as_ref(), &bus, &intake, &health, micros(clock.now())).await;
-            }
-            _ = sweep.tick() => {
-                if let Err(error) = store.sweep(keep, micros(clock.now())).await {
-                    warn!(%error, "dropping what is past its retention failed, trying again");
-                }
-            }
-        }
-    }
-}
-
-/// Removes files that no row names, now and then: a walk over all of them, beside everything else.
-async fn sweep_files(store: Arc<dyn Store>, blobs: Blobs, stop: CancellationToken) {
-    let unnamed = |files| {
-        let store = store.clone();
-        async move {
-            let unnamed = store.unnamed_files(files).await;
-            unnamed.map_err(std::io::Error::other)
-        }
-    };
-    let mut due = tokio::time::interval(FILES_SWEPT_EVERY);
-    loop {
-        let swept = tokio::select! {
-            swept = async { due.tick().await; blobs::sweep(&blobs, unnamed).await } => swept,
-            () = stop.cancelled() => return,
-        };
-        match swept {
-            Ok(removed) => {
-                metrics::counter!("switchboard_files_removed_total").increment(removed);
-            }
-            Err(error) => {
-                warn!(%error, "removing files that nothing names failed, trying again later");
-            }
-        }
-    }
-}
-
-async fn gauge(store: &dyn Store, bus: &LocalBus, intake: &Intake, health: &Health, now: i64) {
-    let seconds = |since: i64| (now - since).max(0) as f64 / 1e6;
-    metrics::gauge!("switchboard_router_lag_records").set(bus.lag() as f64);
-    for (channel, heard) in intake.last_heard() {
-        metrics::gauge!("switchboard_channel_heard_age_seconds", "channel" => channel.as_str().to_owned())
-            .set(seconds(heard));
-    }
-    let Ok(counts) = store.counts().await else {
-        return;
-    };
-    outbox::tell(health, &counts);
-    for queue in counts.queues {
-        let name = queue.id.as_str().to_owned();
-        metrics::gauge!("switchboard_queue_waiting", "queue" => name.clone())
-            .set(queue.waiting as f64);
-        metrics::gauge!("switchboard_queue_oldest_age_seconds", "queue" => name)
-            .set(queue.oldest_enqueued_at.map_or(0.0, seconds));
-    }
-    for (state, count) in ["queued", "sending", "unknown"]
-        .into_iter()
-        .zip(counts.outbox)
-    {
-        metrics::gauge!("switchboard_outbox", "state" => state).set(count as f64);
-    }
-    metrics::gauge!("switchboard_pending_changes").set(counts.pending as f64);
-    metrics::gauge!("switchboard_attachments_pending").set(counts.fetches as f64);
-    metrics::gauge!("switchboard_dead_letters").set(counts.dead_letters as f64);
 }

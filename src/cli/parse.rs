@@ -162,14 +162,7 @@ fn example_settings(example: &str) -> Result<Value, String> {
     let table: toml::Table = toml::from_str(example).map_err(|error| error.to_string())?;
     let mut settings = serde_json::to_value(table).map_err(|error| error.to_string())?;
     if let Some(settings) = settings.as_object_mut() {
-        for key in [
-            "connector",
-            "brand",
-            "queue",
-            "vouches",
-            "attachment_hosts",
-            "acknowledge",
-        ] {
+        for key in connector_api::DAEMON_KEYS {
             settings.remove(key);
         }
     }

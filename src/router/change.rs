@@ -6,9 +6,8 @@ use connector_api::Event;
 use crate::conversation::{Delivery, Status};
 use crate::ids::{ConversationId, IdKind, MessageId};
 
-use super::effects::{DeliveryChange, Effects, EventType, NewChange, NewPending};
+use super::effects::{DeliveryChange, Effects, EventType, NewChange, NewEvent, NewPending};
 use super::facts::{Change, Facts, Key16, Message, PendingChange};
-use super::file::event;
 use super::policy::Policy;
 use super::{Prepared, Verdict, enqueue, keys, touch};
 
@@ -85,7 +84,7 @@ pub fn note(
         change,
         at,
     });
-    effects.events.push(event(
+    effects.events.push(NewEvent::new(
         EventType::MessageChanged,
         conversation,
         Some(message),
@@ -180,7 +179,7 @@ fn deliver(
         message: message.id,
         delivery,
     });
-    effects.events.push(event(
+    effects.events.push(NewEvent::new(
         EventType::MessageDelivery,
         message.conversation,
         Some(message.id),
@@ -200,7 +199,7 @@ fn deliver(
                 conversation.matter = Some(conversation.founding_message());
             }
             enqueue(conversation, at);
-            effects.events.push(event(
+            effects.events.push(NewEvent::new(
                 EventType::ConversationQueued,
                 message.conversation,
                 None,

@@ -235,6 +235,24 @@ pub struct NewEvent {
     pub detail: Option<serde_json::Value>,
 }
 
+impl NewEvent {
+    /// Something that happened to a conversation, or to a message of it.
+    pub fn new(
+        kind: EventType,
+        conversation: ConversationId,
+        message: Option<MessageId>,
+        at: i64,
+    ) -> Self {
+        Self {
+            kind,
+            conversation: Some(conversation),
+            message,
+            at,
+            detail: None,
+        }
+    }
+}
+
 /// Types of the event log; `as_str` is the public name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EventType {

@@ -112,7 +112,7 @@ pub fn file(
             acknowledged,
         },
     });
-    effects.events.push(event(
+    effects.events.push(NewEvent::new(
         EventType::MessageCreated,
         id,
         Some(record.message_id()),
@@ -172,7 +172,7 @@ pub fn file_system(
             acknowledged: None,
         },
     });
-    effects.events.push(event(
+    effects.events.push(NewEvent::new(
         EventType::MessageCreated,
         id,
         Some(record.message_id()),
@@ -280,19 +280,4 @@ fn may_move_thread(
     let conversation = facts.conversations.get(&known.conversation);
     let own = conversation.is_none_or(|conversation| conversation.contact == writer.contact);
     known.conversation != id && (own || writer.claim.evidence.is_verified())
-}
-
-pub(super) fn event(
-    kind: EventType,
-    conversation: ConversationId,
-    message: Option<MessageId>,
-    at: i64,
-) -> NewEvent {
-    NewEvent {
-        kind,
-        conversation: Some(conversation),
-        message,
-        at,
-        detail: None,
-    }
 }

@@ -25,3 +25,12 @@ mod fake_imap;
 mod fake_smtp;
 #[path = "../../connectors/email/tests/it/shared_mails.rs"]
 mod shared_mails;
+
+/// One thread for a server that a test plays, beside the test's own.
+fn own_runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap()
+}

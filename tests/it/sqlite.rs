@@ -6,6 +6,7 @@ use std::sync::Arc;
 use switchboard::bus::local::{LAG_RECORDS_MAX, WAITING_BYTES_MAX};
 use switchboard::bus::{Bus, BusError, ENVELOPE_MAJOR, Envelope, NewRecord, RecordKey};
 use switchboard::store::StoreError;
+use switchboard::store::sqlite::writer::{Fate, Tx};
 use switchboard::store::sqlite::{SqliteStore, WalLimits};
 
 use crate::support::{Desk, Local, chat, within_patience};
@@ -236,6 +237,58 @@ async fn the_database_itself_refuses_a_conversation_that_is_held_by_nobody_or_wa
          enqueued_at, last_inbound_at, detail) VALUES (900, 1, 900, 0, 3, 1, 1, 0, 0, 0, 0, 0, '{}')",
     );
     assert!(matches!(written_so.await, Err(StoreError::Poisoned(_))));
+}
+
+/// Intake shares the fate of its commit: nothing of it may be there when it is refused, and nobody
+/// of the same commit may be told that it is done.
+#[tokio::test]
+async fn a_commit_whose_intake_fails_is_refused_whole_and_the_next_one_goes_on() {
+    let (_desk, _, store) = opened().await;
+    let (begun, begins) = tokio::sync::oneshot::channel();
+    let (go_on, waits) = std::sync::mpsc::channel::<()>();
+    let write = |key: &'static str| {
+        move |tx: &mut Tx<'_>| -> Result<(), StoreError> {
+            tx.conn
+                .execute("INSERT INTO meta (key, value) VALUES (?1, 0)", [key])?;
+            Ok(())
+        }
+    };
+    let first = tokio::spawn({
+        let store = store.clone();
+        async move {
+            let work = store.writer().run(0, move |tx| {
+                begun.send(()).unwrap();
+                waits.recv().unwrap();
+                write("first")(tx)
+            });
+            work.await
+        }
+    });
+    begins.await.unwrap();
+    let fails = store.writer().run_then(
+        1,
+        Fate::Shared,
+        move |tx| {
+            write("intake")(tx)?;
+            Err::<(), _>(StoreError::Poisoned("a bug".to_owned()))
+        },
+        |()| panic!("nothing follows what failed"),
+    );
+    let mut fails = std::pin::pin!(fails);
+    // Once it is asked, it waits behind the first one, in the same commit.
+    assert!(futures::poll!(fails.as_mut()).is_pending());
+    go_on.send(()).unwrap();
+    assert!(matches!(fails.await, Err(StoreError::Poisoned(_))));
+    assert!(matches!(
+        first.await.unwrap(),
+        Err(StoreError::Unavailable(_))
+    ));
+    store.writer().run(0, write("next")).await.unwrap();
+    let kept = store.read(|conn, _| {
+        let sql = "SELECT group_concat(key) FROM meta WHERE key IN ('first', 'intake', 'next')";
+        Ok(conn.query_row(sql, [], |row| row.get::<_, String>(0))?)
+    });
+    assert_eq!(kept.await.unwrap(), "next");
 }
 
 #[tokio::test]

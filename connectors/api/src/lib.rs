@@ -34,7 +34,7 @@ pub use event::{
 pub use ids::{BrandId, ChannelId, DedupeKey, Namespace, QueueId, reply_token_candidates};
 pub use jiff::Timestamp;
 pub use outbound::{OutboundAttachment, OutboundMessage, Recipient, SendReceipt};
-pub use registration::{ConnectorKind, Registration};
+pub use registration::{ConnectorKind, DAEMON_KEYS, Registration};
 pub use secrecy::{ExposeSecret, SecretString};
 pub use surface::{
     AttachmentSource, Connector, Cursor, InboundBatch, Intake, PollSource, Sender, StreamSource,

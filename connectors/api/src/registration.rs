@@ -19,6 +19,17 @@ pub trait ConnectorKind: Send + Sync + 'static {
     fn build(config: Self::Config, context: BuildContext) -> Result<Box<dyn Connector>>;
 }
 
+/// Keys of a `[channels.<id>]` table that the daemon reads itself: no connector sees them, and none
+/// may have one of that name.
+pub const DAEMON_KEYS: [&str; 6] = [
+    "connector",
+    "brand",
+    "queue",
+    "vouches",
+    "attachment_hosts",
+    "acknowledge",
+];
+
 /// A connector as the daemon lists it.
 #[derive(Clone, Copy)]
 #[non_exhaustive]

@@ -17,16 +17,6 @@ use crate::provider::FakeProvider;
 /// Nothing, or what is wrong.
 pub(crate) type Verdict<T = ()> = Result<T, String>;
 
-/// Channel keys that the daemon reads itself and takes out before a connector sees its table.
-pub(crate) const DAEMON_KEYS: [&str; 6] = [
-    "connector",
-    "brand",
-    "queue",
-    "vouches",
-    "attachment_hosts",
-    "acknowledge",
-];
-
 pub(crate) struct Kit {
     pub provider: Box<dyn FakeProvider>,
     /// The folder of the connector's crate.

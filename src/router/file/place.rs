@@ -5,14 +5,14 @@ use connector_api::InboundMessage;
 
 use crate::conversation::Status;
 use crate::ids::{ContactId, ConversationId};
-use crate::router::effects::{Effects, EventType};
+use crate::router::effects::{Effects, EventType, NewEvent};
 use crate::router::explain::QueueWhy;
 use crate::router::facts::{Conversation, Detail, Facts, Link, LinkReason};
 use crate::router::identify::Writer;
 use crate::router::policy::Policy;
 use crate::router::{Prepared, enqueue, is_quiet, rules, touch, touch_contact};
 
-use super::{LINKS_MAX, event};
+use super::LINKS_MAX;
 
 /// A message for a conversation that exists: wakes it as its state says, or leaves it as it is.
 pub fn receive(
@@ -50,12 +50,12 @@ pub fn receive(
         conversation.priority = conversation.priority.max(routing.priority);
         effects
             .events
-            .push(event(EventType::ConversationReopened, id, None, at));
+            .push(NewEvent::new(EventType::ConversationReopened, id, None, at));
     }
     enqueue(conversation, at);
     effects
         .events
-        .push(event(EventType::ConversationQueued, id, None, at));
+        .push(NewEvent::new(EventType::ConversationQueued, id, None, at));
     Some(QueueWhy {
         queue: conversation.queue.clone(),
         priority: conversation.priority,
@@ -157,11 +157,11 @@ pub fn open(
     effects.touched_conversations.push(id);
     effects
         .events
-        .push(event(EventType::ConversationCreated, id, None, at));
+        .push(NewEvent::new(EventType::ConversationCreated, id, None, at));
     if why.is_some() {
         effects
             .events
-            .push(event(EventType::ConversationQueued, id, None, at));
+            .push(NewEvent::new(EventType::ConversationQueued, id, None, at));
     }
     (id, why)
 }

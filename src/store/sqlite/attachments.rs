@@ -146,13 +146,8 @@ pub fn settle(
     let Some(conversation) = conversation else {
         return Ok(());
     };
-    let event = NewEvent {
-        kind: EventType::MessageChanged,
-        conversation: Some(ConversationId(conversation)),
-        message: Some(message),
-        at: now,
-        detail: None,
-    };
+    let conversation = ConversationId(conversation);
+    let event = NewEvent::new(EventType::MessageChanged, conversation, Some(message), now);
     write_events(conn, tx.memory, &[event])
 }
 

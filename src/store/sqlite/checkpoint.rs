@@ -14,6 +14,8 @@ use super::writer::{WeakWriter, WriterState, end_on_failed_fsync};
 
 /// Pages that may be left to copy when the writer starts the log anew: some milliseconds.
 const RESTART_PAGES_MAX: i64 = 2_000;
+/// The thread has nothing to wait for: the log grows with every commit, and how long it is matters
+/// only now and then.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// Limits of the write-ahead log.

@@ -14,11 +14,7 @@ pub struct PostOffice {
 
 impl PostOffice {
     pub fn open() -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .unwrap();
+        let runtime = super::own_runtime();
         Self {
             imap: runtime.block_on(FakeImap::start(MAIL_PASSWORD)),
             smtp: runtime.block_on(FakeSmtp::start(USER, MAIL_PASSWORD)),

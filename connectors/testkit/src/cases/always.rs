@@ -11,7 +11,9 @@ use serde_json::{Value, json};
 
 use crate::cases::send::reply_to_someone;
 use crate::context::StaticSecrets;
-use crate::kit::{DAEMON_KEYS, Kit, Verdict, ensure};
+use connector_api::DAEMON_KEYS;
+
+use crate::kit::{Kit, Verdict, ensure};
 use crate::provider::{Fault, Side};
 use crate::readme::{check_readme, resolve};
 

@@ -91,13 +91,7 @@ pub fn settle(
             .queues
             .extend(return_to_person(tx, conversation_id, now)?);
     }
-    let event = NewEvent {
-        kind: EventType::MessageDelivery,
-        conversation: Some(conversation_id),
-        message: Some(id),
-        at: now,
-        detail: None,
-    };
+    let event = NewEvent::new(EventType::MessageDelivery, conversation_id, Some(id), now);
     write_events(tx.conn, tx.memory, &[event])?;
     Ok(rings)
 }
@@ -228,13 +222,7 @@ pub fn return_to_person(
             conversation.assignee = None;
             conversation.resolved_at = None;
             conversation.enqueued_at = now;
-            let event = NewEvent {
-                kind: EventType::ConversationQueued,
-                conversation: Some(id),
-                message: None,
-                at: now,
-                detail: None,
-            };
+            let event = NewEvent::new(EventType::ConversationQueued, id, None, now);
             write_events(tx.conn, tx.memory, &[event])?;
         }
         _ => return Ok(None),
