@@ -2,12 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
+mod actions;
 mod attachments;
 mod claims;
 mod conversations;
 mod deadlines;
 mod document;
 mod hooks;
+mod lists;
 mod messages;
 mod operations;
 mod rights;
