@@ -15,6 +15,7 @@ use crate::bus::Envelope;
 use crate::conversation::Status;
 use crate::ids::{ConversationId, IdSource, MessageId};
 
+mod ascii;
 pub mod change;
 pub mod effects;
 pub mod explain;

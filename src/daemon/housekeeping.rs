@@ -23,7 +23,8 @@ pub const FILES: &str = "channel:#files";
 /// How often files that nothing names are looked for.
 const FILES_SWEPT_EVERY: Duration = Duration::from_secs(60 * 60);
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
-const GAUGES_EVERY: Duration = Duration::from_secs(5);
+/// As often as metrics are commonly scraped: counting what waits is a walk over all of it.
+const GAUGES_EVERY: Duration = Duration::from_secs(15);
 
 /// Everything it looks at.
 pub struct Housekeeping {

@@ -4,6 +4,7 @@ use aws_lc_rs::digest;
 use connector_api::{BrandId, ChannelId, Event, InboundEvent, Namespace};
 use siphasher::sip::SipHasher24;
 
+use super::ascii;
 use super::facts::Key16;
 
 /// Digests in JSON keep 53 bits, so that every reader sees the same number.
@@ -146,53 +147,60 @@ impl Fields {
 }
 
 /// Whether letters keep their case.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 enum Case {
     Kept,
     Lower,
 }
 
-/// Appends only letters and digits. Every message goes through here twice, so ASCII is written
-/// without a branch per letter.
-fn push_letters(out: &mut Vec<u8>, text: &str, case: Case) {
-    let mut end = out.len();
-    out.resize(end + text.len(), 0);
-    let mut longer = Vec::new();
-    for (at, byte) in text.bytes().enumerate() {
-        if byte.is_ascii() {
-            let kept = if case == Case::Lower {
-                byte.to_ascii_lowercase()
-            } else {
-                byte
+/// What becomes of each ASCII byte: 0 for what is neither a letter nor a digit.
+type Letters = [u8; 256];
+static LETTERS: Letters = letters(Case::Kept);
+static LOWER_LETTERS: Letters = letters(Case::Lower);
+
+const fn letters(case: Case) -> Letters {
+    let mut letters = [0; 256];
+    let mut byte = 0_u8;
+    while byte.is_ascii() {
+        if byte.is_ascii_alphanumeric() {
+            letters[byte as usize] = match case {
+                Case::Kept => byte,
+                Case::Lower => byte.to_ascii_lowercase(),
             };
-            if let Some(place) = out.get_mut(end) {
-                *place = kept;
-            }
-            end += usize::from(byte.is_ascii_alphanumeric());
-            continue;
         }
-        // A letter beyond ASCII is taken at its first byte; the others are no beginnings.
-        let letter = text.get(at..).and_then(|rest| rest.chars().next());
-        let Some(letter) = letter.filter(|c| c.is_alphanumeric()) else {
+        byte += 1;
+    }
+    letters
+}
+
+/// Appends only letters and digits.
+fn push_letters(out: &mut Vec<u8>, text: &str, case: Case) {
+    let letters = match case {
+        Case::Kept => &LETTERS,
+        Case::Lower => &LOWER_LETTERS,
+    };
+    out.reserve(text.len());
+    let mut rest = text;
+    while !rest.is_empty() {
+        rest = ascii::push(out, rest, |byte| {
+            let letter = letters[usize::from(byte)];
+            (letter, usize::from(letter != 0))
+        });
+        let mut chars = rest.chars();
+        let Some(letter) = chars.next().filter(|c| !c.is_ascii()) else {
             continue;
         };
-        let mut bytes = [0; 4];
-        let lower = letter.to_lowercase().filter(|_| case == Case::Lower);
-        let same = (case == Case::Kept).then_some(letter);
-        for c in lower.chain(same) {
-            longer.extend_from_slice(c.encode_utf8(&mut bytes).as_bytes());
+        rest = chars.as_str();
+        match case {
+            _ if !letter.is_alphanumeric() => {}
+            Case::Kept => push_char(out, letter),
+            Case::Lower => letter.to_lowercase().for_each(|c| push_char(out, c)),
         }
-        // Lower case may be longer than the letter was ("İ").
-        if end + longer.len() + text.len() - at > out.len() {
-            out.resize(end + longer.len() + text.len() - at, 0);
-        }
-        if let Some(place) = out.get_mut(end..end + longer.len()) {
-            place.copy_from_slice(&longer);
-        }
-        end += longer.len();
-        longer.clear();
     }
-    out.truncate(end);
+}
+
+fn push_char(out: &mut Vec<u8>, c: char) {
+    out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
 }
 
 /// Tells near-duplicate texts of one contact: letters and digits only, in lower case; `None` for
@@ -204,4 +212,26 @@ pub fn fingerprint(text: &str) -> Option<u64> {
     // Continuation bytes of UTF-8 begin no letter.
     let count = letters.iter().filter(|byte| **byte & 0xc0 != 0x80).count();
     (count >= LETTERS_MIN).then(|| SipHasher24::new().hash(&letters) >> SPARE_BITS)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn the_letters_of_a_text_are_its_letters_and_digits(text in "(?s)([ -~]|.|[A-Za-z0-9]{60,70}|[ÄßİéЖ語€]){0,40}") {
+            let letters = || text.chars().filter(|c| c.is_alphanumeric());
+            for (case, plain) in [
+                (Case::Kept, letters().collect::<String>()),
+                (Case::Lower, letters().flat_map(char::to_lowercase).collect()),
+            ] {
+                let mut out = b"before".to_vec();
+                push_letters(&mut out, &text, case);
+                prop_assert_eq!(String::from_utf8_lossy(&out), format!("before{plain}"));
+            }
+        }
+    }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use switchboard::bus::local::{LAG_RECORDS_MAX, WAITING_BYTES_MAX};
 use switchboard::bus::{Bus, BusError, ENVELOPE_MAJOR, Envelope, NewRecord, RecordKey};
 use switchboard::store::StoreError;
-use switchboard::store::sqlite::writer::{Fate, Tx};
+use switchboard::store::sqlite::writer::{COMMIT_MESSAGES_MAX, Fate, Tx};
 use switchboard::store::sqlite::{SqliteStore, WalLimits};
 
 use crate::support::{Desk, Local, chat, within_patience};
@@ -289,6 +289,82 @@ async fn a_commit_whose_intake_fails_is_refused_whole_and_the_next_one_goes_on()
         Ok(conn.query_row(sql, [], |row| row.get::<_, String>(0))?)
     });
     assert_eq!(kept.await.unwrap(), "next");
+}
+
+/// The first job of a commit that stands alone goes before intake and has no savepoint: what undoes
+/// it is a transaction begun anew, and intake that waited with it must not notice.
+#[tokio::test]
+async fn a_job_that_fails_undoes_itself_only_wherever_it_stands_in_its_commit() {
+    for panics in [false, true] {
+        let (_desk, _, store) = opened().await;
+        let (begun, begins) = tokio::sync::oneshot::channel();
+        let (go_on, waits) = std::sync::mpsc::channel::<()>();
+        let insert = "INSERT INTO meta (key, value) VALUES (?1, 0)";
+        // Fills its commit, so that what is asked meanwhile waits for the next one.
+        let before = tokio::spawn({
+            let store = store.clone();
+            async move {
+                let work = store.writer().run(COMMIT_MESSAGES_MAX, move |tx| {
+                    begun.send(()).unwrap();
+                    waits.recv().unwrap();
+                    Ok(tx.memory.next_seq)
+                });
+                work.await
+            }
+        });
+        begins.await.unwrap();
+        let intake = store.writer().run_then(
+            1,
+            Fate::Shared,
+            move |tx| {
+                let others = "SELECT count(*) FROM meta WHERE key = 'alone'";
+                let seen: i64 = tx.conn.query_row(others, [], |row| row.get(0))?;
+                tx.conn.execute(insert, ["intake"])?;
+                Ok((tx.memory.next_seq, seen))
+            },
+            |_| (),
+        );
+        let alone = store.writer().run(1, move |tx| {
+            let before = "SELECT count(*) FROM meta WHERE key = 'intake'";
+            let intake: i64 = tx.conn.query_row(before, [], |row| row.get(0))?;
+            if intake > 0 {
+                return Err(StoreError::Poisoned("intake went first".to_owned()));
+            }
+            tx.conn.execute(insert, ["alone"])?;
+            tx.memory.next_seq += 1;
+            assert!(!panics, "a bug");
+            Err::<(), _>(StoreError::Poisoned("a bug".to_owned()))
+        });
+        // This one comes after intake: only a savepoint keeps the two apart.
+        let later = store.writer().run(1, move |tx| {
+            tx.conn.execute(insert, ["later"])?;
+            tx.memory.next_seq += 1;
+            Err::<(), _>(StoreError::Poisoned("a bug".to_owned()))
+        });
+        let mut intake = std::pin::pin!(intake);
+        let (mut alone, mut later) = (std::pin::pin!(alone), std::pin::pin!(later));
+        assert!(futures::poll!(intake.as_mut()).is_pending());
+        assert!(futures::poll!(alone.as_mut()).is_pending());
+        assert!(futures::poll!(later.as_mut()).is_pending());
+        go_on.send(()).unwrap();
+        let expected = if panics { "the work panicked" } else { "a bug" };
+        let failed = alone.await.expect_err("it fails");
+        assert!(
+            matches!(&failed, StoreError::Poisoned(why) if why == expected),
+            "{failed}"
+        );
+        let seq = before.await.unwrap().unwrap();
+        assert_eq!(intake.await.unwrap(), (seq, 0), "panics: {panics}");
+        assert!(matches!(later.await, Err(StoreError::Poisoned(_))));
+        let after = store.writer().run(0, |tx| Ok(tx.memory.next_seq)).await;
+        assert_eq!(after.unwrap(), seq);
+        let kept = store.read(|conn, _| {
+            let sql =
+                "SELECT group_concat(key) FROM meta WHERE key IN ('alone', 'intake', 'later')";
+            Ok(conn.query_row(sql, [], |row| row.get::<_, String>(0))?)
+        });
+        assert_eq!(kept.await.unwrap(), "intake");
+    }
 }
 
 #[tokio::test]

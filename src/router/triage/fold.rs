@@ -1,6 +1,7 @@
 //! Folds text for matching: lower case, without diacritics, white space as single blanks.
 
 use super::TEXT_BYTES_MAX;
+use crate::router::ascii;
 
 /// Stands between subject and text, so that no phrase spans them.
 const DIVIDER: &str = " | ";
@@ -25,40 +26,40 @@ pub fn fold_phrase(phrase: &str) -> String {
 fn push_folded(out: &mut Vec<u8>, text: &str) {
     let mut rest = text.split_at(text.floor_char_boundary(TEXT_BYTES_MAX)).0;
     while !rest.is_empty() {
-        let beyond = rest.bytes().position(|byte| !byte.is_ascii());
-        let (ascii, after) = rest.split_at(beyond.unwrap_or(rest.len()));
-        push_ascii(out, ascii);
-        let mut chars = after.chars();
-        while let Some(c) = chars.as_str().chars().next().filter(|c| !c.is_ascii()) {
-            chars.next();
-            match c.is_whitespace() {
-                true => push_ascii(out, " "),
-                false => push_unmarked(out, c),
-            }
-        }
+        let mut after_blank = usize::from(out.last() == Some(&b' '));
+        rest = ascii::push(out, rest, |byte| {
+            let folded = FOLDED[usize::from(byte)];
+            let blank = usize::from(folded == b' ');
+            let kept = 1 - (blank & after_blank);
+            after_blank = blank;
+            (folded, kept)
+        });
+        let mut chars = rest.chars();
+        let Some(c) = chars.next().filter(|c| !c.is_ascii()) else {
+            continue;
+        };
         rest = chars.as_str();
+        match c.is_whitespace() {
+            true if out.last() == Some(&b' ') => {}
+            true => out.push(b' '),
+            false => push_unmarked(out, c),
+        }
     }
 }
 
-/// Almost every text goes through here, so no letter costs a branch.
-fn push_ascii(out: &mut Vec<u8>, text: &str) {
-    let mut end = out.len();
-    let mut after_blank = out.last() == Some(&b' ');
-    out.resize(end + text.len(), 0);
-    for byte in text.bytes() {
-        let is_blank = byte.is_ascii_whitespace();
-        if let Some(place) = out.get_mut(end) {
-            *place = if is_blank {
-                b' '
-            } else {
-                byte.to_ascii_lowercase()
-            };
-        }
-        end += usize::from(!(is_blank && after_blank));
-        after_blank = is_blank;
+/// What becomes of each ASCII byte.
+static FOLDED: [u8; 256] = {
+    let mut folded = [0; 256];
+    let mut byte = 0_u8;
+    while byte.is_ascii() {
+        folded[byte as usize] = match byte.is_ascii_whitespace() {
+            true => b' ',
+            false => byte.to_ascii_lowercase(),
+        };
+        byte += 1;
     }
-    out.truncate(end);
-}
+    folded
+};
 
 /// Latin letters without their marks; text is composed (NFC) when it comes here.
 fn push_unmarked(out: &mut Vec<u8>, c: char) {
@@ -96,7 +97,26 @@ fn push_unmarked(out: &mut Vec<u8>, c: char) {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn a_text_is_folded_letter_by_letter(text in "(?s)([ -~]|.|[ \n]{60,70}|[A-Za-z]{60,70}|[ÄßİéЖ語€\u{a0}]){0,20}") {
+            let mut plain = Vec::new();
+            for c in text.chars() {
+                match c.is_whitespace() && (!c.is_ascii() || c.is_ascii_whitespace()) {
+                    true if plain.last() == Some(&b' ') => {}
+                    true => plain.push(b' '),
+                    false => push_unmarked(&mut plain, c),
+                }
+            }
+            let mut out = Vec::new();
+            push_folded(&mut out, &text);
+            prop_assert_eq!(String::from_utf8_lossy(&out), String::from_utf8_lossy(&plain));
+        }
+    }
 
     #[test]
     fn case_marks_and_line_breaks_do_not_matter() {

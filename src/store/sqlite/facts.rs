@@ -65,14 +65,20 @@ pub fn load(
             facts.messages.insert(id, message);
         }
     }
-    for id in conversations {
-        if let Some(conversation) = conversation(conn, names, id)? {
-            contacts.insert(conversation.contact);
-            facts.conversations.insert(id, conversation);
-        }
-    }
+    // Most messages go on in a conversation of their own author, which is loaded with the author.
     for id in contacts {
         load_contact(conn, names, id, &mut facts)?;
+    }
+    conversations.retain(|id| !facts.conversations.contains_key(id));
+    for id in conversations {
+        let Some(conversation) = conversation(conn, names, id)? else {
+            continue;
+        };
+        let contact = conversation.contact;
+        facts.conversations.insert(id, conversation);
+        if !facts.contacts.contains_key(&contact) {
+            load_contact(conn, names, contact, &mut facts)?;
+        }
     }
     for conversation in facts.conversations.values() {
         if let Some(contact) = facts.contacts.get_mut(&conversation.contact) {

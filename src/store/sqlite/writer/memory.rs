@@ -1,0 +1,94 @@
+//! What the writer's thread keeps in memory of the rows it writes.
+
+use std::sync::Arc;
+
+use rusqlite::Connection;
+
+use crate::ids::IdSource;
+use crate::store::sqlite::names::Names;
+use crate::store::sqlite::seen;
+
+/// Ids reserved at once: one small write per this many.
+const IDS_RESERVED: i64 = 10_000;
+
+/// State of the writer's thread that mirrors rows. After a rollback it is read again.
+pub struct Memory {
+    pub names: Arc<Names>,
+    next_id: i64,
+    reserved_until: i64,
+    pub next_seq: i64,
+    /// Dedupe generations that are kept, oldest first.
+    pub generations: Vec<i64>,
+}
+
+impl IdSource for Memory {
+    fn next(&mut self) -> i64 {
+        self.next_id += 1;
+        self.next_id
+    }
+}
+
+impl Memory {
+    pub fn load(conn: &Connection, names: Arc<Names>) -> rusqlite::Result<Self> {
+        let reserved: Option<i64> = conn.query_row(
+            "SELECT max(value) FROM meta WHERE key = 'ids_reserved'",
+            [],
+            |row| row.get(0),
+        )?;
+        let next_seq: i64 =
+            conn.query_row("SELECT coalesce(max(seq), 0) FROM event", [], |row| {
+                row.get(0)
+            })?;
+        let reserved = reserved.unwrap_or(0);
+        Ok(Self {
+            names,
+            next_id: reserved,
+            reserved_until: reserved,
+            next_seq,
+            generations: seen::generations(conn)?,
+        })
+    }
+
+    /// Before a commit: every id handed out lies below what the database says is taken.
+    pub(super) fn reserve_ids(&mut self, conn: &Connection) -> rusqlite::Result<()> {
+        if self.next_id <= self.reserved_until {
+            return Ok(());
+        }
+        let until = self.next_id + IDS_RESERVED;
+        conn.prepare_cached(
+            "INSERT OR REPLACE INTO meta (key, value) VALUES ('ids_reserved', ?1)",
+        )?
+        .execute([until])?;
+        self.reserved_until = until;
+        Ok(())
+    }
+
+    /// What goes back with the rows when a job is undone. Ids handed out are merely not used.
+    pub(super) fn mirror(&self) -> Mirror {
+        Mirror {
+            next_seq: self.next_seq,
+            generations: self.generations.clone(),
+        }
+    }
+
+    pub(super) fn restore(&mut self, before: Mirror) {
+        self.next_seq = before.next_seq;
+        self.generations = before.generations;
+    }
+
+    /// Reads everything again after a rollback. Ids already handed out are not used again.
+    pub(super) fn reload(&mut self, conn: &Connection) -> rusqlite::Result<()> {
+        let fresh = Self::load(conn, self.names.clone())?;
+        *self = Self {
+            next_id: self.next_id.max(fresh.next_id),
+            ..fresh
+        };
+        Ok(())
+    }
+}
+
+/// What of the memory mirrors rows.
+pub(super) struct Mirror {
+    next_seq: i64,
+    generations: Vec<i64>,
+}
