@@ -1,14 +1,12 @@
 //! Wiring: builds every part from the configuration, starts the tasks, and ends them in order:
 //! nothing new is accepted, what is under way is finished, then the store closes.
 
-use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_lc_rs::hmac;
-use connector_api::{CancellationToken, Clock, HttpClient, QueueId, Registration};
+use connector_api::{CancellationToken, Clock, HttpClient, Registration};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
@@ -18,18 +16,14 @@ use crate::blobs::Blobs;
 use crate::bus::local::LocalBus;
 use crate::channels::{self, Channels};
 use crate::clock::{SystemClock, micros};
-use crate::config::{Config, ConfigErrors, QUEUE_DEFAULT};
+use crate::config::{Config, ConfigErrors};
 use crate::health::{Health, State};
 use crate::http::Reqwest;
-use crate::ids::IdCodec;
 use crate::inbound::attachments::Fetcher;
 use crate::inbound::{self, Webhooks};
-use crate::intake::{Intake, IntakeKeys};
+use crate::intake::Intake;
 use crate::outbound::{self, Lane};
-use crate::router::keys::DigestKey;
-use crate::router::policy::{ChannelPolicy, Joining, Rule};
-use crate::router::reply_token::ReplyTokens;
-use crate::router::{Policy, Prepared};
+use crate::router::Prepared;
 use crate::store::sqlite::SqliteStore;
 use crate::store::{IDEMPOTENCY_KEPT, Retention, Store, StoreError};
 use crate::telemetry;
@@ -40,11 +34,13 @@ mod data_dir;
 mod housekeeping;
 mod outbox;
 pub mod route;
+mod settings;
 mod supervise;
 
 pub use data_dir::DataDir;
 use housekeeping::{FILES, Housekeeping, KEEPING};
 use route::RouterLoop;
+pub use settings::{Keys, open_store, policy};
 use supervise::supervised;
 
 /// All of a shutdown, from the signal to the closed store.
@@ -78,125 +74,6 @@ pub enum StartError {
     Store(#[from] StoreError),
     #[error("{0}")]
     Other(String),
-}
-
-/// Keys of the installation, each for one purpose.
-pub struct Keys {
-    pub ids: IdCodec,
-    pub reply_tokens: ReplyTokens,
-    pub intake: IntakeKeys,
-}
-
-impl Keys {
-    pub fn derive(installation_key: &[u8]) -> Self {
-        let root = hmac::Key::new(hmac::HMAC_SHA256, installation_key);
-        let derive = |purpose: &str| hmac::sign(&root, purpose.as_bytes());
-        Self {
-            ids: IdCodec::new(derive("public-ids").as_ref()),
-            reply_tokens: ReplyTokens::new(derive("reply-tokens").as_ref()),
-            intake: IntakeKeys {
-                record: hmac::Key::new(hmac::HMAC_SHA256, derive("record-keys").as_ref()),
-                digest: DigestKey::new(derive("digests").as_ref()),
-            },
-        }
-    }
-}
-
-/// Opens the store of a held data directory for a configuration.
-pub fn open_store(config: &Config, data_dir: &DataDir) -> Result<Arc<SqliteStore>, StoreError> {
-    let brands = config.brands.keys().map(|brand| brand.as_str().to_owned());
-    let names: Vec<String> = config
-        .channels
-        .keys()
-        .map(|channel| channel.as_str().to_owned())
-        .chain(brands)
-        .collect();
-    let mut queues: Vec<QueueId> = config.queues.keys().cloned().collect();
-    // The first one adopts what waits in a queue that is gone.
-    queues.sort_by_key(|queue| queue.as_str() != QUEUE_DEFAULT);
-    Ok(Arc::new(SqliteStore::open(
-        &data_dir.path,
-        &names,
-        &queues,
-    )?))
-}
-
-/// The router's settings out of the configuration.
-pub fn policy(config: &Config, channels: &Channels, keys: &Keys) -> Policy {
-    let channel_policies = config.channels.iter().map(|(id, channel)| {
-        let replayable = channels
-            .get(id)
-            .is_some_and(|built| built.capabilities.replayable);
-        let policy = ChannelPolicy {
-            brand: channel.brand.clone(),
-            queue: channel.queue.clone(),
-            // Where nothing can be sent, nothing is promised.
-            acknowledge: channel.acknowledge.clone().filter(|_| {
-                channels
-                    .get(id)
-                    .is_some_and(|built| built.connector.sender().is_some())
-            }),
-            replayable,
-        };
-        (id.clone(), policy)
-    });
-    let rules: Vec<Rule> = config
-        .rules
-        .iter()
-        .map(|rule| Rule {
-            name: rule.name.clone(),
-            channels: rule.when.channel.clone(),
-            languages: rule
-                .when
-                .language
-                .iter()
-                .map(|language| language.as_str().to_owned())
-                .collect(),
-            keywords: rule
-                .when
-                .keywords
-                .iter()
-                .map(|keyword| keyword.to_lowercase())
-                .collect(),
-            intents: rule.when.intent.clone(),
-            labels: rule.when.labels.iter().map(ToString::to_string).collect(),
-            automatic: rule.when.automatic,
-            queue: rule.queue.clone(),
-            priority: rule.priority,
-            tags: rule.tags.clone(),
-        })
-        .collect();
-    let text = format!("{rules:?}");
-    let version: String = crate::blobs::hex(&crate::blobs::sha256(text.as_bytes()))
-        .chars()
-        .take(12)
-        .collect();
-    let default: QueueId = QUEUE_DEFAULT
-        .parse()
-        .expect("the default queue is a valid id");
-    let declared = config.queues.contains_key(&default);
-    let first = config.queues.keys().next().cloned();
-    let fallback = first.filter(|_| !declared).unwrap_or(default);
-    Policy {
-        channels: channel_policies.collect(),
-        fallback_queue: fallback,
-        priorities: config
-            .queues
-            .iter()
-            .map(|(id, queue)| (id.clone(), queue.priority))
-            .collect::<HashMap<_, _>>(),
-        rules,
-        rules_version: version,
-        joining: Joining {
-            unify_window: config.joining.unify_window,
-            reopen_window: config.joining.reopen_window,
-            duplicate_window: config.joining.duplicate_window,
-            across_channels: config.joining.across == crate::config::Across::Brand,
-            apart: config.joining.apart.iter().cloned().collect::<HashSet<_>>(),
-        },
-        reply_tokens: keys.reply_tokens.clone(),
-        ids: keys.ids.clone(),
-    }
 }
 
 /// A running daemon.

@@ -1,20 +1,23 @@
 //! Writes the effects of a batch: rows only, every decision was made before.
 
+mod conversation;
+
 use rusqlite::{Connection, params};
 
-use crate::conversation::{Delivery, Status, rank};
-use crate::ids::ConversationId;
+use crate::conversation::Delivery;
 use crate::router::effects::{
     Acknowledgement, Author, Effects, EventType, Merge, NewChange, NewEvent, NewMessage,
     NewReference,
 };
-use crate::router::facts::{Change, Conversation, Facts};
+use crate::router::facts::{Change, Facts};
 use crate::store::{Destination, Draft, StoreError};
 
 use super::facts::scope;
 use super::names::Names;
 use super::writer::{Memory, Tx};
 use super::{attachments, operating, outbox, seen};
+
+pub use conversation::write_conversation;
 
 /// Bits of `message.flags`.
 pub const FLAG_AUTOMATIC: i64 = 1;
@@ -185,141 +188,6 @@ fn write_merge(tx: &mut Tx<'_>, merge: Merge) -> Result<(), StoreError> {
     .execute(pair)?;
     conn.prepare_cached("UPDATE contact SET merged_into = ?1 WHERE id = ?2")?
         .execute(pair)?;
-    Ok(())
-}
-
-/// Writes a conversation and the waiting row that its state asks for.
-pub fn write_conversation(
-    conn: &Connection,
-    names: &Names,
-    conversation: &Conversation,
-    new: bool,
-) -> Result<(), StoreError> {
-    let queue = names.id(conversation.queue.as_str());
-    let before = if new {
-        None
-    } else {
-        indexed(conn, conversation.id)?
-    };
-    let now = Indexed {
-        contact: conversation.contact.0,
-        matter: conversation.matter.map_or(0, |matter| matter.0),
-        status: conversation.status.code(),
-        assignee: conversation.assignee.clone(),
-        waiting: (conversation.status == Status::Queued)
-            .then(|| (queue, rank(conversation.enqueued_at, conversation.priority))),
-    };
-    // An UPDATE that names an indexed column rewrites that index: most messages change none.
-    let same_keys = before.as_ref().is_some_and(|before| before.same_keys(&now));
-    let sql = match (new, same_keys) {
-        (true, _) => {
-            "INSERT INTO conversation (id, version, last_seq, last_message, enqueued_at, last_inbound_at,
-             resolved_at, priority, queue, detail, brand, contact, matter, status, assignee, opened_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)"
-        }
-        (false, false) => {
-            "UPDATE conversation SET version = ?2, last_seq = ?3, last_message = ?4, enqueued_at = ?5,
-             last_inbound_at = ?6, resolved_at = ?7, priority = ?8, queue = ?9, detail = ?10, brand = ?11,
-             contact = ?12, matter = ?13, status = ?14, assignee = ?15, opened_at = ?16 WHERE id = ?1"
-        }
-        (false, true) => {
-            "UPDATE conversation SET version = ?2, last_seq = ?3, last_message = ?4, enqueued_at = ?5,
-             last_inbound_at = ?6, resolved_at = ?7, priority = ?8, queue = ?9, detail = ?10 WHERE id = ?1"
-        }
-    };
-    let detail = json(&conversation.detail)?;
-    let brand = names.id(conversation.brand.as_str());
-    let last_message = conversation.last_message.map(|message| message.0);
-    let priority = conversation.priority.code();
-    let mut values: Vec<&dyn rusqlite::ToSql> = vec![
-        &conversation.id.0,
-        &conversation.version,
-        &conversation.last_seq,
-        &last_message,
-        &conversation.enqueued_at,
-        &conversation.last_inbound_at,
-        &conversation.resolved_at,
-        &priority,
-        &queue,
-        &detail,
-    ];
-    if !same_keys {
-        let keys: [&dyn rusqlite::ToSql; 6] = [
-            &brand,
-            &now.contact,
-            &now.matter,
-            &now.status,
-            &now.assignee,
-            &conversation.opened_at,
-        ];
-        values.extend(keys);
-    }
-    conn.prepare_cached(sql)?.execute(values.as_slice())?;
-    write_waiting(
-        conn,
-        conversation,
-        before.and_then(|before| before.waiting),
-        now.waiting,
-    )
-}
-
-/// The columns of a conversation that indexes and the waiting row are made of.
-struct Indexed {
-    contact: i64,
-    matter: i64,
-    status: i64,
-    assignee: Option<String>,
-    /// Queue and rank, while it waits.
-    waiting: Option<(i64, i64)>,
-}
-
-impl Indexed {
-    fn same_keys(&self, other: &Self) -> bool {
-        (self.contact, self.matter, self.status) == (other.contact, other.matter, other.status)
-            && self.assignee == other.assignee
-    }
-}
-
-/// A conversation's indexed columns as they stand in its row now.
-fn indexed(conn: &Connection, id: ConversationId) -> Result<Option<Indexed>, StoreError> {
-    let mut statement = conn.prepare_cached(
-        "SELECT contact, matter, status, assignee, queue, enqueued_at, priority FROM conversation WHERE id = ?1",
-    )?;
-    let mut rows = statement.query([id.0])?;
-    let Some(row) = rows.next()? else {
-        return Ok(None);
-    };
-    let status: i64 = row.get(2)?;
-    let priority = crate::conversation::Priority::from_code(row.get(6)?);
-    let place = (row.get(4)?, rank(row.get(5)?, priority));
-    Ok(Some(Indexed {
-        contact: row.get(0)?,
-        matter: row.get(1)?,
-        status,
-        assignee: row.get(3)?,
-        waiting: (status == Status::Queued.code()).then_some(place),
-    }))
-}
-
-fn write_waiting(
-    conn: &Connection,
-    conversation: &Conversation,
-    before: Option<(i64, i64)>,
-    after: Option<(i64, i64)>,
-) -> Result<(), StoreError> {
-    if before == after {
-        return Ok(());
-    }
-    if let Some((queue, rank)) = before {
-        conn.prepare_cached(
-            "DELETE FROM waiting WHERE queue = ?1 AND fit_class = 0 AND rank = ?2 AND id = ?3",
-        )?
-        .execute([queue, rank, conversation.id.0])?;
-    }
-    if let Some((queue, rank)) = after {
-        conn.prepare_cached("INSERT INTO waiting (queue, fit_class, rank, id, enqueued_at) VALUES (?1, 0, ?2, ?3, ?4)")?
-            .execute([queue, rank, conversation.id.0, conversation.enqueued_at])?;
-    }
     Ok(())
 }
 

@@ -1,0 +1,139 @@
+//! What the parts are built from: keys of the installation, its store, and the router's settings.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use aws_lc_rs::hmac;
+use connector_api::QueueId;
+
+use crate::channels::Channels;
+use crate::config::{Across, Config, QUEUE_DEFAULT};
+use crate::ids::IdCodec;
+use crate::intake::IntakeKeys;
+use crate::router::Policy;
+use crate::router::keys::DigestKey;
+use crate::router::policy::{ChannelPolicy, Joining, Rule};
+use crate::router::reply_token::ReplyTokens;
+use crate::store::StoreError;
+use crate::store::sqlite::SqliteStore;
+
+use super::DataDir;
+
+/// Keys of the installation, each for one purpose.
+pub struct Keys {
+    pub ids: IdCodec,
+    pub reply_tokens: ReplyTokens,
+    pub intake: IntakeKeys,
+}
+
+impl Keys {
+    pub fn derive(installation_key: &[u8]) -> Self {
+        let root = hmac::Key::new(hmac::HMAC_SHA256, installation_key);
+        let derive = |purpose: &str| hmac::sign(&root, purpose.as_bytes());
+        Self {
+            ids: IdCodec::new(derive("public-ids").as_ref()),
+            reply_tokens: ReplyTokens::new(derive("reply-tokens").as_ref()),
+            intake: IntakeKeys {
+                record: hmac::Key::new(hmac::HMAC_SHA256, derive("record-keys").as_ref()),
+                digest: DigestKey::new(derive("digests").as_ref()),
+            },
+        }
+    }
+}
+
+/// Opens the store of a held data directory for a configuration.
+pub fn open_store(config: &Config, data_dir: &DataDir) -> Result<Arc<SqliteStore>, StoreError> {
+    let brands = config.brands.keys().map(|brand| brand.as_str().to_owned());
+    let names: Vec<String> = config
+        .channels
+        .keys()
+        .map(|channel| channel.as_str().to_owned())
+        .chain(brands)
+        .collect();
+    let mut queues: Vec<QueueId> = config.queues.keys().cloned().collect();
+    // The first one adopts what waits in a queue that is gone.
+    queues.sort_by_key(|queue| queue.as_str() != QUEUE_DEFAULT);
+    Ok(Arc::new(SqliteStore::open(
+        &data_dir.path,
+        &names,
+        &queues,
+    )?))
+}
+
+/// The router's settings out of the configuration.
+pub fn policy(config: &Config, channels: &Channels, keys: &Keys) -> Policy {
+    let channel_policies = config.channels.iter().map(|(id, channel)| {
+        let replayable = channels
+            .get(id)
+            .is_some_and(|built| built.capabilities.replayable);
+        let policy = ChannelPolicy {
+            brand: channel.brand.clone(),
+            queue: channel.queue.clone(),
+            // Where nothing can be sent, nothing is promised.
+            acknowledge: channel.acknowledge.clone().filter(|_| {
+                channels
+                    .get(id)
+                    .is_some_and(|built| built.connector.sender().is_some())
+            }),
+            replayable,
+        };
+        (id.clone(), policy)
+    });
+    let rules: Vec<Rule> = config
+        .rules
+        .iter()
+        .map(|rule| Rule {
+            name: rule.name.clone(),
+            channels: rule.when.channel.clone(),
+            languages: rule
+                .when
+                .language
+                .iter()
+                .map(|language| language.as_str().to_owned())
+                .collect(),
+            keywords: rule
+                .when
+                .keywords
+                .iter()
+                .map(|keyword| keyword.to_lowercase())
+                .collect(),
+            intents: rule.when.intent.clone(),
+            labels: rule.when.labels.iter().map(ToString::to_string).collect(),
+            automatic: rule.when.automatic,
+            queue: rule.queue.clone(),
+            priority: rule.priority,
+            tags: rule.tags.clone(),
+        })
+        .collect();
+    let text = format!("{rules:?}");
+    let version: String = crate::blobs::hex(&crate::blobs::sha256(text.as_bytes()))
+        .chars()
+        .take(12)
+        .collect();
+    let default: QueueId = QUEUE_DEFAULT
+        .parse()
+        .expect("the default queue is a valid id");
+    let declared = config.queues.contains_key(&default);
+    let first = config.queues.keys().next().cloned();
+    let fallback = first.filter(|_| !declared).unwrap_or(default);
+    Policy {
+        channels: channel_policies.collect(),
+        fallback_queue: fallback,
+        priorities: config
+            .queues
+            .iter()
+            .map(|(id, queue)| (id.clone(), queue.priority))
+            .collect::<HashMap<_, _>>(),
+        rules,
+        rules_version: version,
+        joining: Joining {
+            unify_window: config.joining.unify_window,
+            reopen_window: config.joining.reopen_window,
+            duplicate_window: config.joining.duplicate_window,
+            across_channels: config.joining.across == Across::Brand,
+            apart: config.joining.apart.iter().cloned().collect::<HashSet<_>>(),
+        },
+        reply_tokens: keys.reply_tokens.clone(),
+        ids: keys.ids.clone(),
+    }
+}
