@@ -426,8 +426,11 @@ fn check_replies(
         sent.len()
     );
     println!("{counts}");
+    // That there was something to lose. How many mails are under way at a kill is chance, and each of
+    // them ends unknown: on a busy machine a third does.
+    let enough = CUSTOMERS / 4;
     assert!(
-        in_chat.len() >= CUSTOMERS / 2 && sent.len() >= CUSTOMERS / 2 && unknown > 0,
+        in_chat.len() >= enough && sent.len() >= enough && unknown > 0,
         "{counts}"
     );
 }
