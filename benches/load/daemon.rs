@@ -156,8 +156,9 @@ impl Daemon {
     /// Asks the daemon to stop and returns how long that took.
     pub async fn stop(mut self) -> Result<Duration> {
         let started = Instant::now();
-        Command::new("kill")
-            .args(["-TERM", &self.pid().to_string()])
+        // The shell's own: a small Debian has no program of that name.
+        Command::new("sh")
+            .args(["-c", &format!("kill -TERM {}", self.pid())])
             .status()
             .context("cannot run kill")?;
         while started.elapsed() < STOP_MAX {

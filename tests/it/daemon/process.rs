@@ -129,8 +129,9 @@ impl Installation {
     /// Ends it as systemd would; says whether it ended well.
     pub fn terminate(&self) -> bool {
         let mut child = self.child.lock().unwrap().take().expect("a running daemon");
-        Command::new("kill")
-            .args(["-TERM", &child.id().to_string()])
+        // The shell's own: a small Debian has no program of that name.
+        Command::new("sh")
+            .args(["-c", &format!("kill -TERM {}", child.id())])
             .status()
             .unwrap();
         child.wait().unwrap().success()
