@@ -113,8 +113,8 @@ impl WriterThread {
             .collect()
     }
 
-    /// Takes what waits, as much as a commit can hold. The first job that stands alone goes before intake, which
-    /// nobody was told of yet: as the first of its transaction it needs no savepoint.
+    /// Takes what waits, as much as a commit can hold. The first job that stands alone goes before
+    /// intake, which nobody was told of yet: as the first of its transaction it needs no savepoint.
     fn take_what_waits(&mut self) {
         let mut messages: usize = self.taken.iter().map(|job| job.messages).sum();
         while messages < COMMIT_MESSAGES_MAX
