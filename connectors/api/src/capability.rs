@@ -22,6 +22,16 @@ pub struct Capabilities {
     pub text_unit: TextUnit,
     /// Largest attachment, in bytes; `None`: attachments cannot be sent.
     pub attachment_bytes_max: Option<u64>,
+    /// All attachments of one message together, in bytes; `None`: no limit of its own.
+    pub attachments_bytes_max: Option<u64>,
+    /// A message may say the same in HTML.
+    pub html: bool,
+    /// A message has a subject.
+    pub subject: bool,
+    /// Most recipients of one message; 0 and 1 mean whom it answers, and nobody else.
+    pub recipients_max: u16,
+    /// It can write to an address that has not written before: [`crate::Sender::recipient`] reads one.
+    pub starts: bool,
     /// How long after the customer's last message a reply may still be sent.
     pub reply_window: Option<Duration>,
     /// Most sends under way at once on one channel.

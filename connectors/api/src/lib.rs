@@ -33,7 +33,10 @@ pub use event::{
 };
 pub use ids::{BrandId, ChannelId, DedupeKey, Namespace, QueueId, reply_token_candidates};
 pub use jiff::Timestamp;
-pub use outbound::{OutboundAttachment, OutboundMessage, Recipient, SendReceipt};
+pub use outbound::{
+    FileContent, OutboundAttachment, OutboundMessage, ReadFile, Recipient, RefusedRecipient,
+    SendReceipt,
+};
 pub use registration::{ConnectorKind, DAEMON_KEYS, Registration};
 pub use secrecy::{ExposeSecret, SecretString};
 pub use surface::{

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::capability::{Capabilities, Health};
 use crate::error::Result;
 use crate::event::InboundEvent;
-use crate::outbound::{OutboundMessage, SendReceipt};
+use crate::outbound::{OutboundMessage, Recipient, SendReceipt};
 
 /// One channel, built from its configuration.
 #[async_trait]
@@ -155,6 +155,15 @@ pub struct Cursor(pub serde_json::Value);
 pub trait Sender: Send + Sync {
     /// Sends once. Retries, rate and splitting belong to the runtime.
     async fn send(&self, message: &OutboundMessage) -> Result<SendReceipt>;
+
+    /// Reads an address as people write it, normalised as in events; asked before a message is
+    /// accepted, so it must not connect. `Rejected` with what is wrong with it, or because this
+    /// channel can only answer.
+    fn recipient(&self, _address: &str) -> Result<Recipient> {
+        Err(crate::Error::rejected(
+            "this channel can only answer whoever wrote",
+        ))
+    }
 }
 
 #[async_trait]

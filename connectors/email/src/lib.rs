@@ -68,6 +68,10 @@ impl Connector for MailChannel {
             text_max: None,
             text_unit: TextUnit::Chars,
             attachment_bytes_max: Some(smtp::ATTACHMENT_BYTES_MAX),
+            attachments_bytes_max: Some(smtp::ATTACHMENT_BYTES_MAX),
+            html: true,
+            subject: true,
+            starts: true,
             reply_window: None,
             sends_inflight_max: 4,
             ..Capabilities::default()

@@ -5,9 +5,14 @@ mod dialogue;
 
 use std::sync::Arc;
 
-use connector_api::{Error, ErrorKind, OutboundMessage, Result, SendReceipt, Sender, async_trait};
+use connector_api::{
+    Error, ErrorKind, Namespace, OutboundMessage, Recipient, Result, SendReceipt, Sender,
+    async_trait,
+};
+use lettre::message::Mailbox;
 
 use crate::config::Settings;
+use crate::parse::normalise_address;
 use crate::smtp::dialogue::Dialogue;
 
 /// Largest sum of attachments, in bytes: with base64 it stays under the 25 MiB that most
@@ -47,7 +52,7 @@ impl Outbox {
 #[async_trait]
 impl Sender for Outbox {
     async fn send(&self, message: &OutboundMessage) -> Result<SendReceipt> {
-        let sizes = message.attachments.iter().map(|one| one.bytes.len() as u64);
+        let sizes = message.attachments.iter().map(|one| one.size_bytes);
         if sizes.sum::<u64>() > ATTACHMENT_BYTES_MAX {
             return Err(Error::new(
                 ErrorKind::TooLarge,
@@ -56,10 +61,26 @@ impl Sender for Outbox {
                 ),
             ));
         }
-        let mail = compose::compose(message, &self.settings)?;
+        let mail = compose::compose(message, &self.settings).await?;
         let mut dialogue = Dialogue::open(&self.settings.smtp, self.hello()).await?;
         dialogue.deliver(&mail).await?;
         dialogue.quit().await;
         Ok(SendReceipt::accepted(vec![mail.message_id]))
+    }
+
+    /// `ada@example.org`, or `Ada Lovelace <ada@example.org>`.
+    fn recipient(&self, address: &str) -> Result<Recipient> {
+        let mailbox: Option<Mailbox> = address.trim().parse().ok();
+        let known = mailbox.and_then(|mailbox| {
+            let address = normalise_address(mailbox.email.as_ref())?;
+            Some((address, mailbox.name))
+        });
+        let (address, name) =
+            known.ok_or_else(|| Error::rejected(format!("{address:?} is no mail address")))?;
+        Ok(Recipient {
+            namespace: Namespace::email(),
+            address,
+            name,
+        })
     }
 }

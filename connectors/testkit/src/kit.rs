@@ -107,6 +107,9 @@ pub fn outbound_reply(event: &InboundEvent, text: &str) -> OutboundMessage {
             address: writer.address.clone(),
             name: message.from.name.clone(),
         },
+        also_to: Vec::new(),
+        cc: Vec::new(),
+        bcc: Vec::new(),
         thread: message.thread.native.clone(),
         subject: message
             .subject

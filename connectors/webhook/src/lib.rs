@@ -49,6 +49,7 @@ deliver_url = "https://shop.example/switchboard"
                 timeout: config.deliver_timeout,
                 idempotent: config.idempotent_receiver,
                 attachment_bytes_max: ATTACHMENT_BYTES_MAX,
+                namespace: namespace.clone(),
                 clock: context.clock,
                 http: context.http,
                 health: Health::Ready.into(),
@@ -85,6 +86,11 @@ impl Connector for Channel {
             send_idempotent: delivery.idempotent,
             receipts: true,
             attachment_bytes_max: Some(ATTACHMENT_BYTES_MAX),
+            attachments_bytes_max: Some(ATTACHMENT_BYTES_MAX),
+            html: true,
+            subject: true,
+            recipients_max: 1,
+            starts: true,
             sends_inflight_max: SENDS_INFLIGHT_MAX,
             ..Capabilities::default()
         }

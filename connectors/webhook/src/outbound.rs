@@ -6,8 +6,8 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use connector_api::{
-    Clock, Error, ErrorKind, Health, HttpClient, HttpMethod, HttpRequest, HttpResponse,
-    OutboundMessage, Result, SendReceipt, Sender, async_trait,
+    Clock, Error, ErrorKind, Health, HttpClient, HttpMethod, HttpRequest, HttpResponse, Namespace,
+    OutboundMessage, Recipient, Result, SendReceipt, Sender, async_trait,
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -29,6 +29,8 @@ pub(crate) struct Delivery {
     /// Whether the receiver drops a repeated `webhook-id`.
     pub idempotent: bool,
     pub attachment_bytes_max: u64,
+    /// In which its customers' ids are.
+    pub namespace: Namespace,
     pub clock: Arc<dyn Clock>,
     pub http: Arc<dyn HttpClient>,
     /// What the last delivery found.
@@ -44,7 +46,7 @@ impl Delivery {
     }
 
     async fn deliver(&self, message: &OutboundMessage) -> Result<SendReceipt> {
-        let body = body(message, self.attachment_bytes_max)?;
+        let body = body(message, self.attachment_bytes_max).await?;
         // The id stays, the timestamp moves: a retry an hour later is fresh and is still the same.
         let now = self.clock.now().as_second();
         let request = HttpRequest {
@@ -88,6 +90,21 @@ impl Sender for Delivery {
         self.remember(&result);
         result
     }
+
+    /// A customer's id at the receiver, as it comes in `from.id`.
+    fn recipient(&self, address: &str) -> Result<Recipient> {
+        let address = address.trim();
+        if address.is_empty() || address.chars().nth(WORD_CHARS_MAX).is_some() {
+            return Err(Error::rejected(format!(
+                "a customer's id has 1 to {WORD_CHARS_MAX} characters"
+            )));
+        }
+        Ok(Recipient {
+            namespace: self.namespace.clone(),
+            address: address.to_owned(),
+            name: None,
+        })
+    }
 }
 
 /// What the receiver gets.
@@ -98,7 +115,11 @@ struct WireReply<'a> {
     conversation: &'a str,
     to: WireRecipient<'a>,
     thread: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    subject: Option<&'a str>,
     text: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    html: Option<&'a str>,
     /// Nobody wrote this: an acknowledgement.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     automatic: bool,
@@ -118,10 +139,10 @@ struct WireAttachment<'a> {
 }
 
 /// The same bytes on every attempt, as the message is the same.
-fn body(message: &OutboundMessage, attachment_bytes_max: u64) -> Result<Vec<u8>> {
+async fn body(message: &OutboundMessage, attachment_bytes_max: u64) -> Result<Vec<u8>> {
     let mut attachments = Vec::with_capacity(message.attachments.len());
     for attachment in &message.attachments {
-        if attachment.bytes.len() as u64 > attachment_bytes_max {
+        if attachment.size_bytes > attachment_bytes_max {
             return Err(Error::too_large(format!(
                 "cannot deliver {}: an attachment is larger than {attachment_bytes_max} bytes",
                 message.id
@@ -130,7 +151,7 @@ fn body(message: &OutboundMessage, attachment_bytes_max: u64) -> Result<Vec<u8>>
         attachments.push(WireAttachment {
             name: &attachment.name,
             content_type: &attachment.content_type,
-            base64: STANDARD.encode(&attachment.bytes),
+            base64: STANDARD.encode(attachment.content.whole(attachment_bytes_max).await?),
         });
     }
     let reply = WireReply {
@@ -141,7 +162,9 @@ fn body(message: &OutboundMessage, attachment_bytes_max: u64) -> Result<Vec<u8>>
             id: &message.to.address,
         },
         thread: message.thread.as_deref(),
+        subject: message.subject.as_deref(),
         text: &message.text,
+        html: message.html.as_deref(),
         automatic: message.automatic,
         attachments,
     };

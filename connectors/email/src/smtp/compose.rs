@@ -31,7 +31,7 @@ pub(crate) struct Composed {
 }
 
 /// Builds the mail, or says why the message cannot be one.
-pub(crate) fn compose(message: &OutboundMessage, settings: &Settings) -> Result<Composed> {
+pub(crate) async fn compose(message: &OutboundMessage, settings: &Settings) -> Result<Composed> {
     let own: Address = settings
         .address
         .parse()
@@ -69,7 +69,7 @@ pub(crate) fn compose(message: &OutboundMessage, settings: &Settings) -> Result<
             builder = builder.raw_header(HeaderValue::new(name, value.to_owned()));
         }
     }
-    let built = match content(message)? {
+    let built = match content(message).await? {
         Content::Single(part) => builder.singlepart(part),
         Content::Multi(part) => builder.multipart(part),
     };
@@ -143,7 +143,7 @@ enum Content {
     Multi(MultiPart),
 }
 
-fn content(message: &OutboundMessage) -> Result<Content> {
+async fn content(message: &OutboundMessage) -> Result<Content> {
     let plain = text_part(ContentType::TEXT_PLAIN, &message.text)?;
     let body = match &message.html {
         Some(html) => {
@@ -164,7 +164,11 @@ fn content(message: &OutboundMessage) -> Result<Content> {
     for attachment in &message.attachments {
         let content_type = ContentType::parse(&one_line(&attachment.content_type));
         let content_type = content_type.unwrap_or_else(|_| octet_stream());
-        let bytes = attachment.bytes.to_vec();
+        let bytes = attachment
+            .content
+            .whole(attachment.size_bytes)
+            .await?
+            .to_vec();
         let body = Body::new_with_encoding(bytes, ContentTransferEncoding::Base64)
             .map_err(|_| Error::rejected("cannot encode an attachment"))?;
         let name = clean_name(&attachment.name).unwrap_or_else(|| "attachment".to_owned());

@@ -36,6 +36,9 @@ fn message() -> OutboundMessage {
             address: "ada@example.org".to_owned(),
             name: Some("Ada Lovelace".to_owned()),
         },
+        also_to: Vec::new(),
+        cc: Vec::new(),
+        bcc: Vec::new(),
         thread: None,
         subject: Some("Re: Where is my parcel?".to_owned()),
         text: "It is on its way.".to_owned(),
@@ -127,11 +130,11 @@ async fn an_automatic_mail_says_so_and_has_no_return_address() {
 async fn every_attempt_is_the_same_mail() {
     let mut message = message();
     message.html = Some("<p>Grüße</p>".to_owned());
-    message.attachments = vec![OutboundAttachment {
-        name: "Rechnung für Ada.pdf".to_owned(),
-        content_type: "application/pdf".to_owned(),
-        bytes: vec![0u8, 1, 2, 255].into(),
-    }];
+    message.attachments = vec![OutboundAttachment::of(
+        "Rechnung für Ada.pdf",
+        "application/pdf",
+        vec![0u8, 1, 2, 255],
+    )];
     assert_eq!(sent(&message).await, sent(&message).await);
 }
 
@@ -198,11 +201,11 @@ async fn a_link_that_breaks_within_the_mail_leaves_no_doubt() {
     let fake = FakeMail::start().await;
     fake.smtp.fail_next(Fault::HangUpWithin(1024));
     let mut message = message();
-    message.attachments = vec![OutboundAttachment {
-        name: "film.bin".to_owned(),
-        content_type: "application/octet-stream".to_owned(),
-        bytes: vec![b'x'; 12 * 1024 * 1024].into(),
-    }];
+    message.attachments = vec![OutboundAttachment::of(
+        "film.bin",
+        "application/octet-stream",
+        vec![b'x'; 12 * 1024 * 1024],
+    )];
     let connector = build(&fake);
     let error = connector
         .sender()
@@ -326,11 +329,11 @@ proptest! {
         message.to.name = Some(format!("{name}{attack}"));
         message.references.push(format!("{reference}{attack}"));
         message.text = text;
-        message.attachments = vec![OutboundAttachment {
-            name: format!("{file}{attack}"),
-            content_type: format!("{content_type}{attack}"),
-            bytes: vec![1u8, 2, 3].into(),
-        }];
+        message.attachments = vec![OutboundAttachment::of(
+            &format!("{file}{attack}"),
+            &format!("{content_type}{attack}"),
+            vec![1u8, 2, 3],
+        )];
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let (_, raw) = runtime.block_on(sent(&message));
         let mail = MessageParser::default().parse(raw.as_bytes()).unwrap();

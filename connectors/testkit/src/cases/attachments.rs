@@ -14,11 +14,11 @@ fn bytes() -> Vec<u8> {
 
 fn message_with(name: &str, bytes: Vec<u8>) -> OutboundMessage {
     let mut message = reply_to_someone("see the file");
-    message.attachments = vec![OutboundAttachment {
-        name: name.to_owned(),
-        content_type: "application/octet-stream".to_owned(),
-        bytes: bytes.into(),
-    }];
+    message.attachments = vec![OutboundAttachment::of(
+        name,
+        "application/octet-stream",
+        bytes,
+    )];
     message
 }
 

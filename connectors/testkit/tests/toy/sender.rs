@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use connector_api::{
-    Error, ErrorKind, Health, OutboundMessage, Result, SendReceipt, Sender, async_trait,
+    Bytes, Error, ErrorKind, Health, OutboundMessage, Result, SendReceipt, Sender, async_trait,
 };
 
 use crate::toy::connector::Toy;
@@ -13,7 +13,11 @@ use crate::toy::world::{Answer, world};
 #[async_trait]
 impl Sender for Toy {
     async fn send(&self, message: &OutboundMessage) -> Result<SendReceipt> {
-        let sent = self.send_once(message);
+        let mut files = Vec::new();
+        for file in &message.attachments {
+            files.push(file.content.whole(file.size_bytes).await?);
+        }
+        let sent = self.send_once(message, files);
         let mut last = self.last.lock().unwrap();
         *last = match &sent {
             Err(error) if error.kind == ErrorKind::Auth => Health::Unauthorized {
@@ -29,12 +33,12 @@ impl Sender for Toy {
 }
 
 impl Toy {
-    fn send_once(&self, message: &OutboundMessage) -> Result<SendReceipt> {
+    fn send_once(&self, message: &OutboundMessage, files: Vec<Bytes>) -> Result<SendReceipt> {
         let mut message = message.clone();
         let too_large = message
             .attachments
             .iter()
-            .any(|file| file.bytes.len() > 1_024);
+            .any(|file| file.size_bytes > 1_024);
         if too_large && !self.is(Break::AnySizeIsUploaded) {
             return Err(Error::too_large("attachments are at most 1024 bytes"));
         }
@@ -56,7 +60,7 @@ impl Toy {
         };
         let injected = headers.iter().any(|header| header.contains("\r\nBcc:"));
         let answer = match world(self.world) {
-            Some(world) => world.take(&message, injected),
+            Some(world) => world.take(&message, &files, injected),
             None => Answer::Away,
         };
         let kind = match answer {

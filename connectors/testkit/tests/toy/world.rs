@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use connector_api::{
-    DeliveryStage, Error, OutboundMessage, Registration, Result, WebhookRequest, async_trait,
+    Bytes, DeliveryStage, Error, OutboundMessage, Registration, Result, WebhookRequest, async_trait,
 };
 use connector_testkit::{
     Delivered, DeliveredAttachment, FakeProvider, Fault, Handshake, NOW_SECONDS, Side, post,
@@ -90,7 +90,7 @@ impl World {
         }
     }
 
-    pub fn take(&self, message: &OutboundMessage, injected: bool) -> Answer {
+    pub fn take(&self, message: &OutboundMessage, files: &[Bytes], injected: bool) -> Answer {
         self.state().attempts += 1;
         let fault = self.fault(Side::Send);
         match fault {
@@ -100,7 +100,7 @@ impl World {
             Some(Fault::Refuse { reason }) => return Answer::Refused(reason),
             Some(Fault::DropAfterAccept | Fault::Garbage) | None => {}
         }
-        let id = self.keep(message, injected);
+        let id = self.keep(message, files, injected);
         match fault {
             Some(Fault::DropAfterAccept) => Answer::Lost,
             Some(_) => Answer::Unreadable,
@@ -108,17 +108,18 @@ impl World {
         }
     }
 
-    fn keep(&self, message: &OutboundMessage, injected: bool) -> String {
+    fn keep(&self, message: &OutboundMessage, files: &[Bytes], injected: bool) -> String {
         let mut state = self.state();
         if let Some((_, known)) = state.delivered.iter().find(|(id, _)| *id == message.id) {
             return known.provider_id.clone();
         }
         let mut to = vec![message.to.address.clone()];
         to.extend(injected.then(|| "eve@evil.example".to_owned()));
-        let files = message.attachments.iter().map(|file| DeliveredAttachment {
+        let files = message.attachments.iter().zip(files);
+        let files = files.map(|(file, bytes)| DeliveredAttachment {
             name: file.name.clone(),
             content_type: file.content_type.clone(),
-            bytes: file.bytes.clone(),
+            bytes: bytes.clone(),
         });
         let provider_id = format!("w-{}", state.delivered.len());
         let delivered = Delivered {
