@@ -27,11 +27,13 @@ use crate::wake::Wakes;
 mod attachments;
 mod auth;
 mod body;
+mod channels;
 mod claims;
 mod contacts;
 mod conversations;
 mod docs;
 mod documentation;
+mod fields;
 mod hooks;
 mod messages;
 mod operations;
@@ -40,11 +42,16 @@ mod queues;
 mod request;
 mod serve;
 mod settle;
+mod start;
 pub mod token;
+mod verbs;
 mod views;
+mod written;
 
+pub use channels::ChannelFacts;
 use problem::{ApiError, Kind};
 pub use serve::serve;
+pub use verbs::TIMERS;
 
 /// What the handlers work with.
 #[derive(Clone)]
@@ -67,6 +74,8 @@ pub struct ApiState {
     pub blobs: Blobs,
     /// The configured queues.
     pub known_queues: Arc<Vec<QueueId>>,
+    /// The channels, with what each carries.
+    pub channels: Arc<Vec<ChannelFacts>>,
     /// The version of the store's schema.
     pub schema_version: i64,
     /// Ends the requests that wait.
@@ -163,18 +172,31 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         // Helpdesk UIs.
         .routes(routes!(queues::list_queues))
         .routes(routes!(queues::claim_conversation))
-        .routes(routes!(conversations::list_conversations))
-        .routes(routes!(conversations::get_conversation))
+        .routes(routes!(
+            conversations::list_conversations,
+            start::start_conversation
+        ))
+        .routes(routes!(
+            conversations::get_conversation,
+            verbs::edit_conversation
+        ))
         .routes(routes!(conversations::explain_conversation))
         .routes(routes!(conversations::release_conversation))
         .routes(routes!(conversations::resolve_conversation))
         .routes(routes!(conversations::reopen_conversation))
+        .routes(routes!(verbs::snooze_conversation))
+        .routes(routes!(verbs::wake_conversation))
+        .routes(routes!(verbs::transfer_conversation))
+        .routes(routes!(verbs::add_participant))
+        .routes(routes!(verbs::remove_participant))
         .routes(routes!(messages::list_messages, messages::send_message))
         .routes(routes!(messages::add_note))
         .routes(routes!(messages::get_message))
+        .routes(routes!(messages::cancel_message))
         .routes(routes!(settle::settle_message))
         .routes(routes!(attachments::get_attachment))
         .routes(routes!(contacts::get_contact))
+        .routes(routes!(channels::list_channels))
         // Providers.
         .routes(routes!(hooks::deliver_webhook))
         // Operators.

@@ -22,7 +22,7 @@ use crate::http::Reqwest;
 use crate::inbound::attachments::Fetcher;
 use crate::inbound::{self, Webhooks};
 use crate::intake::Intake;
-use crate::outbound::{self, Lane};
+use crate::outbound::{self, Files, Lane};
 use crate::router::Prepared;
 use crate::store::sqlite::SqliteStore;
 use crate::store::{IDEMPOTENCY_KEPT, Retention, Store, StoreError};
@@ -36,12 +36,14 @@ mod outbox;
 pub mod route;
 mod settings;
 mod supervise;
+mod timers;
 
 pub use data_dir::DataDir;
 use housekeeping::{FILES, Housekeeping, KEEPING};
 use route::RouterLoop;
 pub use settings::{Keys, open_store, policy};
 use supervise::supervised;
+use timers::Timers;
 
 /// All of a shutdown, from the signal to the closed store.
 pub const SHUTDOWN_MAX: Duration = Duration::from_secs(9);
@@ -141,7 +143,7 @@ impl Daemon {
         let health = Arc::new(Health::default());
         let now = micros(clock.now());
         outbox::hold_what_was_restored(&store, &data_dir.path, restored, now).await?;
-        outbox::recover(store.as_ref(), &channels, now).await?;
+        outbox::recover(store.as_ref(), &config, &channels, now).await?;
         outbox::tell(&health, &store.counts().await?);
 
         let (queues, outbox) = (Arc::new(Wakes::default()), Arc::new(Wakes::default()));
@@ -194,6 +196,7 @@ impl Daemon {
                 queues: queues.clone(),
                 health: health.clone(),
                 ids: keys.ids.clone(),
+                files: Files::new(shared.clone(), blobs.clone()),
                 reply_tokens: keys.reply_tokens.clone(),
             });
             let token = stop.sending.clone();
@@ -230,6 +233,23 @@ impl Daemon {
             run,
         )));
 
+        let timers = Arc::new(Timers {
+            store: shared.clone(),
+            clock: clock.clone(),
+            queues: queues.clone(),
+            health: health.clone(),
+        });
+        let run = move |stop| {
+            let timers = timers.clone();
+            async move { timers.run(stop).await }
+        };
+        tasks.routing.push(tokio::spawn(supervised(
+            timers::NAME.to_owned(),
+            health.clone(),
+            stop.routing.clone(),
+            run,
+        )));
+
         let address = config.server.listen;
         let listener = TcpListener::bind(address)
             .await
@@ -254,6 +274,7 @@ impl Daemon {
                 .max(usize::try_from(config.server.body_bytes_max).unwrap_or(usize::MAX)),
             blobs: blobs.clone(),
             known_queues: Arc::new(config.queues.keys().cloned().collect()),
+            channels: Arc::new(settings::channel_facts(&config, &channels)),
             schema_version: crate::store::sqlite::SCHEMA_VERSION,
             stop: stop.accepting.clone(),
             deadlines: Deadlines::default(),

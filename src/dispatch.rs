@@ -4,10 +4,13 @@
 use connector_api::{BrandId, ChannelId, QueueId};
 
 use crate::conversation::{Delivery, Status};
+use crate::ids::MessageId;
 use crate::router::effects::EventType;
 use crate::router::facts::Conversation;
 
+pub mod address;
 pub mod fit;
+pub mod verbs;
 
 /// What a token's holder may do.
 #[derive(
@@ -114,15 +117,15 @@ impl Action {
 pub enum Refusal {
     #[error("there is no such {what}")]
     NotFound { what: &'static str },
-    #[error("cannot {action} this conversation: it is {status}", action = action.as_str(), status = status.as_str())]
+    #[error("cannot {action} this conversation: it is {status}", status = status.as_str())]
     WrongState {
-        action: Action,
+        action: &'static str,
         status: Status,
         holder: Option<String>,
     },
-    #[error("cannot {action} this conversation: it is not yours", action = action.as_str())]
+    #[error("cannot {action} this conversation: it is not yours")]
     NotAssignee {
-        action: Action,
+        action: &'static str,
         status: Status,
         holder: Option<String>,
     },
@@ -134,8 +137,16 @@ pub enum Refusal {
     NotAnswerable { reason: String },
     #[error("this Idempotency-Key was used for another request")]
     KeyReused,
+    /// Something the request asks for that cannot be.
+    #[error("{reason}")]
+    Unusable { field: &'static str, reason: String },
+    /// What the writer had read was not the last word any more.
+    #[error("the customer wrote meanwhile: read it, and send again")]
+    Overtaken { last: MessageId },
     #[error("only a held message can be settled: this one is {}", .delivery.map_or("not one that was sent", Delivery::as_str))]
     NotHeld { delivery: Option<Delivery> },
+    #[error("only a message that has not left can be taken back: this one is {}", .delivery.map_or("not one that is sent", Delivery::as_str))]
+    NotQueued { delivery: Option<Delivery> },
     #[error("the text has {length} {unit}; the channel {channel} takes {max}")]
     TooLong {
         channel: ChannelId,
@@ -163,6 +174,21 @@ pub fn claim(conversation: &mut Conversation, actor: &Actor) -> Result<EventType
     Ok(EventType::ConversationAssigned)
 }
 
+/// Whether the actor may take a reply of this conversation back.
+pub fn cancel(conversation: &Conversation, actor: &Actor) -> Result<(), Refusal> {
+    if !actor.role.works() {
+        return Err(Refusal::Role { role: actor.role });
+    }
+    if actor.role == Role::Supervisor || actor.holds(conversation) {
+        return Ok(());
+    }
+    Err(Refusal::NotAssignee {
+        action: "take back an answer of",
+        status: conversation.status,
+        holder: conversation.assignee.clone(),
+    })
+}
+
 /// Applies `action`, or says why not. `Ok(None)`: it was so already.
 pub fn act(
     conversation: &mut Conversation,
@@ -176,14 +202,14 @@ pub fn act(
     let status = conversation.status;
     let holder = conversation.assignee.clone();
     let wrong_state = || Refusal::WrongState {
-        action,
+        action: action.as_str(),
         status,
         holder: holder.clone(),
     };
     let permitted = actor.role == Role::Supervisor || actor.holds(conversation);
     let held = || {
         let refusal = Refusal::NotAssignee {
-            action,
+            action: action.as_str(),
             status,
             holder: holder.clone(),
         };

@@ -21,6 +21,10 @@ use crate::router::reply_token::ReplyTokens;
 use crate::store::{Leased, Rings, Settlement, Store, StoreError};
 use crate::wake::Wakes;
 
+pub mod files;
+
+pub use files::{FileError, Files};
+
 /// First and longest pause between attempts of one reply.
 const RETRY_FIRST: Duration = Duration::from_secs(5);
 const RETRY_MAX: Duration = Duration::from_secs(60 * 60);
@@ -44,6 +48,7 @@ pub struct Lane {
     pub queues: Arc<Wakes>,
     pub health: Arc<Health>,
     pub ids: IdCodec,
+    pub files: Files,
     pub reply_tokens: ReplyTokens,
 }
 
@@ -115,7 +120,7 @@ impl Lane {
     async fn lease(&self, places: usize) -> Result<Vec<Leased>, StoreError> {
         // Looking costs a read; taking costs a commit.
         let now = micros(self.clock.now());
-        match self.store.next_due(&self.channel.id).await? {
+        match self.store.next_due(&self.channel.id, now).await? {
             Some(due) if due <= now => {
                 let places = u32::try_from(places).unwrap_or(u32::MAX);
                 let taken = self.store.lease(&self.channel.id, places, now).await?;
@@ -127,9 +132,10 @@ impl Lane {
     }
 
     async fn until_due(&self) -> Duration {
-        match self.store.next_due(&self.channel.id).await {
+        let now = micros(self.clock.now());
+        match self.store.next_due(&self.channel.id, now).await {
             Ok(Some(due)) => {
-                let wait = due - micros(self.clock.now());
+                let wait = due - now;
                 Duration::from_micros(u64::try_from(wait).unwrap_or(0)).min(LOOK_EVERY)
             }
             _ => LOOK_EVERY,
@@ -138,10 +144,12 @@ impl Lane {
 
     /// One attempt, and what it came to, written down.
     async fn send(&self, sender: &dyn connector_api::Sender, leased: Leased) -> Option<State> {
-        let Some(message) = self.message(&leased) else {
-            let reason = "it has no destination".to_owned();
-            self.settle(&leased, Settlement::Refused { reason }).await;
-            return None;
+        let message = match self.message(&leased).await {
+            Ok(message) => message,
+            Err(settlement) => {
+                self.settle(&leased, settlement).await;
+                return None;
+            }
         };
         // A connector that panics over one message sends the others all the same.
         let sent = AssertUnwindSafe(sender.send(&message)).catch_unwind().await;
@@ -161,6 +169,7 @@ impl Lane {
             Ok(receipt) => Settlement::Sent {
                 provider_ids: receipt.provider_message_ids,
                 namespace: Some(message.to.namespace.clone()),
+                refused: receipt.refused,
             },
             Err(error) => self.settlement(&leased, &error),
         };
@@ -168,9 +177,21 @@ impl Lane {
         Some(state)
     }
 
-    fn message(&self, leased: &Leased) -> Option<OutboundMessage> {
-        let to = leased.draft.to.clone()?;
-        Some(OutboundMessage {
+    /// What to hand to the connector, or what becomes of a reply that cannot be put together.
+    async fn message(&self, leased: &Leased) -> Result<OutboundMessage, Settlement> {
+        let Some(to) = leased.draft.to.clone() else {
+            let reason = "it has no destination".to_owned();
+            return Err(Settlement::Refused { reason });
+        };
+        let attachments = self.files.of(leased).await.map_err(|error| match error {
+            FileError::Gone { name } => Settlement::Refused {
+                reason: format!("its file {name:?} is gone"),
+            },
+            FileError::Store(error) => {
+                self.retry(leased, None, format!("reading its files: {error}"))
+            }
+        })?;
+        Ok(OutboundMessage {
             id: self.ids.encode(IdKind::Message, leased.id.0),
             conversation: self.ids.encode(IdKind::Conversation, leased.conversation.0),
             reply_token: self.reply_tokens.mint(leased.conversation),
@@ -179,11 +200,14 @@ impl Lane {
                 address: to.address,
                 name: to.name,
             },
+            also_to: to.also_to,
+            cc: to.cc,
+            bcc: to.bcc,
             thread: to.thread,
             subject: to.subject,
             text: leased.draft.text.clone(),
-            html: None,
-            attachments: Vec::new(),
+            html: leased.draft.html.clone(),
+            attachments,
             references: to.references,
             automatic: leased.draft.automatic,
             accepted_at: timestamp(leased.accepted_at),

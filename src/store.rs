@@ -1,27 +1,33 @@
 //! What is kept: one trait, one conformance suite. Nothing above knows which store it has.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use connector_api::{BrandId, Capabilities, ChannelId, Cursor, Namespace, QueueId};
+use bytes::Bytes;
+use connector_api::{BrandId, ChannelId, Cursor, Namespace, QueueId};
 use serde::{Deserialize, Serialize};
 
 use crate::bus::Envelope;
 use crate::conversation::{Delivery, Status};
-use crate::dispatch::{Action, Actor, Refusal};
+use crate::dispatch::{Actor, Refusal};
 use crate::ids::{ContactId, ConversationId, MessageId};
 use crate::router::effects::Author;
 use crate::router::facts::{Conversation, Participant};
 use crate::router::{Policy, Prepared, Verdict};
 
 pub mod attachments;
+mod desk;
 mod outbox;
 pub mod sqlite;
 
+pub use crate::dispatch::address::Destination;
 pub use attachments::{AttachmentState, StoredAttachment};
 use attachments::{DueFetch, FetchOutcome, Fetches};
+pub use desk::{
+    Desk, Doing, Draft, DraftFile, Idempotency, NewConversation, NewFile, NewReply, ReadAddress,
+    Senders, Sending, Woken, Written,
+};
 pub use outbox::{
     Leased, OutboxFilter, OutboxState, Rings, SettleAs, Settled, SettledWhy, Settlement, Settling,
     Taken, UnsentReply,
@@ -133,33 +139,6 @@ pub struct StoredIdentity {
     pub name: Option<String>,
 }
 
-/// What an agent (or an acknowledgement) wrote, with its frozen destination.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Draft {
-    pub text: String,
-    /// `None` for a note, which goes nowhere.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub to: Option<Destination>,
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub automatic: bool,
-}
-
-/// Frozen when the reply is accepted: whatever is merged or moved later, it goes where it was
-/// written for.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Destination {
-    pub namespace: Namespace,
-    pub address: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub thread: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub subject: Option<String>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub references: Vec<String>,
-}
-
 /// A contact with its identities.
 #[derive(Debug, Clone)]
 pub struct StoredContact {
@@ -226,19 +205,6 @@ pub struct KeptAnswer {
     pub message: MessageId,
 }
 
-/// A reply, as the API hands it over.
-#[derive(Debug, Clone)]
-pub struct NewReply {
-    pub conversation: ConversationId,
-    pub actor: Actor,
-    pub text: String,
-    /// Hash of principal and `Idempotency-Key`, and of the request.
-    pub idempotency: Option<(Vec<u8>, Vec<u8>)>,
-    /// `If-Match`.
-    pub version: Option<i64>,
-    pub at: i64,
-}
-
 /// How many rows of each kind there are; for metrics and reconciliation.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -256,7 +222,7 @@ pub struct Counts {
 
 /// The store. Methods return once what they did is durable.
 #[async_trait]
-pub trait Store: Send + Sync {
+pub trait Store: Desk + Send + Sync {
     // The router.
     async fn own(&self, partition: u32) -> Result<Ownership>;
     /// Loads the batch's facts, decides, and commits effects and position, conditional on owner
@@ -277,20 +243,6 @@ pub trait Store: Send + Sync {
     // Channels.
     async fn cursor(&self, channel: &ChannelId) -> Result<Option<Cursor>>;
     async fn save_cursor(&self, channel: &ChannelId, cursor: Cursor) -> Result<()>;
-
-    // The desk.
-    /// Gives the first of the queue to the actor; `None` when nothing waits.
-    async fn claim(&self, queue: &QueueId, actor: Actor, now: i64) -> Result<Option<Conversation>>;
-    async fn act(
-        &self,
-        conversation: ConversationId,
-        actor: Actor,
-        action: Action,
-        version: Option<i64>,
-        now: i64,
-    ) -> Result<Conversation>;
-    async fn reply(&self, reply: NewReply) -> Result<(StoredMessage, Conversation)>;
-    async fn note(&self, note: NewReply) -> Result<(StoredMessage, Conversation)>;
 
     // Reading. What the actor may not see does not exist for it.
     async fn queues(&self, actor: Actor) -> Result<Vec<QueueDepth>>;
@@ -320,15 +272,22 @@ pub trait Store: Send + Sync {
     // Sending.
     /// Says which channels can send, and what they take: replies that a channel cannot carry are
     /// refused, and so are those that wait on one that cannot send.
-    async fn set_senders(&self, senders: HashMap<ChannelId, Capabilities>, now: i64) -> Result<()>;
+    async fn set_senders(&self, senders: Senders, now: i64) -> Result<()>;
     /// What was being sent when the process ended: unknown, unless the channel is idempotent.
     async fn recover_outbox(&self, idempotent: Vec<ChannelId>, now: i64) -> Result<u64>;
     /// The same for one channel, whose lane broke while the process went on.
     async fn recover_lane(&self, channel: &ChannelId, idempotent: bool, now: i64) -> Result<Rings>;
     /// Takes due replies; what cannot be sent is refused on the way, so that it stops nobody.
     async fn lease(&self, channel: &ChannelId, limit: u32, now: i64) -> Result<Taken>;
-    /// When the channel's next reply is due; `None` when none waits.
-    async fn next_due(&self, channel: &ChannelId) -> Result<Option<i64>>;
+    /// When the channel's next reply is due, as it looks now; `None` when none waits.
+    async fn next_due(&self, channel: &ChannelId, now: i64) -> Result<Option<i64>>;
+    /// The bytes of a file of what was written, where they are in the store; otherwise they are the
+    /// file of the digest. `None`: no such file is known.
+    async fn written_file(
+        &self,
+        message: MessageId,
+        sha256: [u8; 32],
+    ) -> Result<Option<Option<Bytes>>>;
     async fn settle(&self, id: MessageId, settlement: Settlement, now: i64) -> Result<Rings>;
     /// Settles a held reply as a person says.
     async fn settle_held(&self, settling: Settling) -> Result<(StoredMessage, Rings)>;

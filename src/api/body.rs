@@ -153,29 +153,6 @@ fn object_of(bytes: &[u8]) -> ApiResult<Map<String, Value>> {
     })
 }
 
-/// The text of a body that has nothing else in it; `reserved` fields have a meaning later.
-pub fn text_of(object: &Map<String, Value>, reserved: &[&str]) -> ApiResult<String> {
-    for name in object.keys() {
-        if reserved.contains(&name.as_str()) {
-            let detail = format!("\"{name}\" is reserved, not yet supported");
-            return Err(ApiError::new(Kind::ReservedField, detail).field(name));
-        }
-        if name != "text" {
-            return Err(unknown_field(name, &["text"]));
-        }
-    }
-    let wrong = |detail: &str| Err(ApiError::new(Kind::Unprocessable, detail).field("text"));
-    match object.get("text") {
-        None => wrong("\"text\" is missing"),
-        Some(Value::String(text)) if text.trim().is_empty() => wrong("\"text\" is empty"),
-        Some(Value::String(text)) if text.chars().count() > TEXT_CHARS_MAX => {
-            wrong(&format!("\"text\" may have {TEXT_CHARS_MAX} characters"))
-        }
-        Some(Value::String(text)) => Ok(text.clone()),
-        Some(_) => wrong("\"text\" must be a string"),
-    }
-}
-
 pub fn unknown_field(name: &str, allowed: &[&str]) -> ApiError {
     let detail = match allowed {
         [] => format!("there is no field \"{name}\": this takes no body"),
@@ -184,39 +161,4 @@ pub fn unknown_field(name: &str, allowed: &[&str]) -> ApiError {
     ApiError::new(Kind::Unprocessable, detail)
         .field(name)
         .allowed(allowed.iter().copied())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_text_is_all_that_a_message_has_and_everything_else_is_named() {
-        let read = |body: serde_json::Value| {
-            text_of(body.as_object().unwrap(), &["subject"])
-                .map_err(|error| (error.problem.uri, error.problem.field.unwrap()))
-        };
-        let [unusable, reserved] = [Kind::Unprocessable, Kind::ReservedField].map(Kind::uri);
-        let long = "x".repeat(TEXT_CHARS_MAX);
-        assert_eq!(read(serde_json::json!({ "text": long })), Ok(long.clone()));
-        let refused = [
-            (serde_json::json!({}), &unusable, "text"),
-            (serde_json::json!({ "text": 5 }), &unusable, "text"),
-            (serde_json::json!({ "text": " \n" }), &unusable, "text"),
-            (serde_json::json!({ "text": long + "x" }), &unusable, "text"),
-            (
-                serde_json::json!({ "text": "a", "subject": null }),
-                &reserved,
-                "subject",
-            ),
-            (
-                serde_json::json!({ "text": "a", "txet": "b" }),
-                &unusable,
-                "txet",
-            ),
-        ];
-        for (body, uri, field) in refused {
-            assert_eq!(read(body), Err((uri.clone(), field.to_owned())));
-        }
-    }
 }

@@ -126,7 +126,7 @@ problems! {
         (408, "The body did not arrive in time"),
         (413, "The body is too large"),
         (415, "The body is not application/json"),
-        (422, "`field` is missing, unknown, reserved or unusable, or the Idempotency-Key was used for another request"),
+        (422, "`field` is missing, unknown or unusable, or the Idempotency-Key was used for another request"),
     ];
     /// Of operations that take no body.
     UnexpectedBody = [

@@ -7,53 +7,24 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde::Deserialize;
-use utoipa::ToSchema;
 
-use crate::dispatch::Actor;
+use crate::dispatch::{Actor, Refusal};
 use crate::ids::{ConversationId, IdKind, MessageId};
-use crate::store::{NewReply, StoredMessage};
+use crate::store::{NewReply, StoreError, StoredMessage, Written};
 
 use super::App;
 use super::auth::{Caller, Reading, Working};
-use super::body::{ObjectBody, text_of};
+use super::body::{NoBody, ObjectBody, TEXT_CHARS_MAX};
 use super::conversations::{PageParams, conversation_id, cursor_of};
-use super::documentation::{Authenticated, BadBody, BadParameters, Contested, NoSuchThing};
+use super::documentation::{
+    Authenticated, BadBody, BadParameters, Contested, NoSuchThing, UnexpectedBody,
+};
+use super::fields::Fields;
 use super::problem::{ApiError, ApiResult};
 use super::request::{IdempotencyKey, IfMatch, Params, Segment, limit_of, now};
 use super::views::List;
 use super::views::message::MessageView;
-
-/// Fields of an answer that will mean something; refused until they do.
-const RESERVED: [&str; 9] = [
-    "channel",
-    "to",
-    "cc",
-    "bcc",
-    "subject",
-    "html",
-    "attachments",
-    "send_at",
-    "if_last_message",
-];
-
-/// An answer, or a note. For an answer `channel`, `to`, `cc`, `bcc`, `subject`, `html`,
-/// `attachments`, `send_at` and `if_last_message` are reserved.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[expect(
-    dead_code,
-    reason = "documents the body; it is read field by field, to name what is wrong"
-)]
-pub struct NewMessage {
-    /// 1 to 100,000 characters.
-    #[schema(
-        min_length = 1,
-        max_length = 100_000,
-        example = "Your parcel left yesterday."
-    )]
-    text: String,
-}
+use super::written::{NewMessage, NewNote, written};
 
 /// Lists the messages of a conversation.
 ///
@@ -139,8 +110,8 @@ pub async fn get_message(
 
 /// Answers a conversation.
 ///
-/// The answer goes to whoever wrote last, on the channel they wrote on; 202 means that it is on
-/// disk and will be sent. With the same Idempotency-Key a repeated request within 72 hours sends
+/// The answer goes to whoever wrote last, on the channel they wrote on, unless the body says
+/// otherwise; 202 means that it is on disk and will be sent. With the same Idempotency-Key a repeated request within 72 hours sends
 /// nothing more and is answered with the message as it stands. Only the assignee or a supervisor
 /// may answer. A text that is longer than the channel takes is refused with 422, an answer after
 /// the channel's reply window with 409; `limit` names what was exceeded.
@@ -171,18 +142,19 @@ pub async fn send_message(
 ) -> ApiResult<Response> {
     let conversation = conversation_id(&app, &id)?;
     let key = key.required()?;
-    let text = text_of(&body.object, &RESERVED)?;
+    let written = written(&app, &body.object, &[])?;
     let idempotency = Some(idempotency_of(&caller, &key, "messages", &id, &body.bytes));
     let actor = caller.actor;
     let reply = NewReply {
         conversation,
         actor,
-        text,
+        written,
         idempotency,
         version,
         at: now(&app),
     };
-    let (message, _) = app.state.store.reply(reply).await?;
+    let sent = app.state.store.reply(reply).await;
+    let (message, _) = sent.map_err(|failed| overtaken(&app, failed))?;
     app.state.outbox.ring(message.channel.as_str());
     Ok(created(&app, StatusCode::ACCEPTED, &message))
 }
@@ -200,7 +172,7 @@ pub async fn send_message(
         ("Idempotency-Key" = Option<String>, Header, description = "Names this note over all tries; 1 to 255 characters"),
         ("If-Match" = Option<String>, Header, description = "Only at this version", example = "\"3\"")
     ),
-    request_body = NewMessage,
+    request_body = NewNote,
     responses(
         (status = 201, description = "Kept", body = MessageView,
             headers(("Location" = String, description = "The note"))),
@@ -216,13 +188,14 @@ pub async fn add_note(
     body: ObjectBody,
 ) -> ApiResult<Response> {
     let conversation = conversation_id(&app, &id)?;
-    let text = text_of(&body.object, &[])?;
+    let fields = Fields::of(&body.object, &["text"])?;
+    let text = fields.required_text("text", TEXT_CHARS_MAX)?;
     let idempotency = key.map(|key| idempotency_of(&caller, &key, "notes", &id, &body.bytes));
     let actor = caller.actor;
     let note = NewReply {
         conversation,
         actor,
-        text,
+        written: Written::text(&text),
         idempotency,
         version,
         at: now(&app),
@@ -231,7 +204,56 @@ pub async fn add_note(
     Ok(created(&app, StatusCode::CREATED, &message))
 }
 
-fn created(app: &App, status: StatusCode, message: &StoredMessage) -> Response {
+/// Takes an answer back.
+///
+/// Only while it has not left: one that is to leave later, or that waits to be tried again. It is
+/// `refused` then, and says by whom.
+#[utoipa::path(
+    post,
+    path = "/v1/messages/{id}/cancel",
+    tag = "Messages",
+    security(("token" = [])),
+    params(("id" = String, Path, description = "The message's id")),
+    responses(
+        (status = 200, description = "It will not leave", body = MessageView),
+        Authenticated, NoSuchThing, Contested, UnexpectedBody
+    )
+)]
+pub async fn cancel_message(
+    State(app): State<Arc<App>>,
+    Working(caller): Working,
+    Segment(id): Segment,
+    _nothing: NoBody,
+) -> ApiResult<Json<MessageView>> {
+    let number = app.state.ids.decode(IdKind::Message, &id);
+    let id = number
+        .map(MessageId)
+        .ok_or_else(|| ApiError::not_found("message"))?;
+    let store = &app.state.store;
+    let (message, rings) = store.cancel(id, caller.actor, now(&app)).await?;
+    for queue in &rings.queues {
+        app.state.queues.ring(queue.as_str());
+    }
+    for channel in &rings.channels {
+        app.state.outbox.ring(channel.as_str());
+    }
+    Ok(Json(MessageView::of(&message, &app.state.ids)))
+}
+
+/// Names the message that the writer had not read.
+fn overtaken(app: &App, failed: StoreError) -> ApiError {
+    let last = match &failed {
+        StoreError::Refused(Refusal::Overtaken { last }) => {
+            Some(app.state.ids.encode(IdKind::Message, last.0))
+        }
+        _ => None,
+    };
+    let mut error = ApiError::from(failed);
+    error.problem.last_message = last;
+    error
+}
+
+pub fn created(app: &App, status: StatusCode, message: &StoredMessage) -> Response {
     let view = MessageView::of(message, &app.state.ids);
     let location = HeaderValue::try_from(format!("/v1/messages/{}", view.id));
     let location: Vec<(HeaderName, HeaderValue)> = location

@@ -28,6 +28,8 @@ pub enum Kind {
     WrongState,
     NotAnswerable,
     NotHeld,
+    NotQueued,
+    CustomerWrote,
     WindowClosed,
     NotStored,
     Stale,
@@ -35,7 +37,6 @@ pub enum Kind {
     UnsupportedMediaType,
     Unprocessable,
     TextTooLong,
-    ReservedField,
     IdempotencyKeyReused,
     Internal,
     NotReady,
@@ -44,7 +45,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::BadRequest,
         Self::IdempotencyKeyRequired,
         Self::Unauthorized,
@@ -56,6 +57,8 @@ impl Kind {
         Self::WrongState,
         Self::NotAnswerable,
         Self::NotHeld,
+        Self::NotQueued,
+        Self::CustomerWrote,
         Self::WindowClosed,
         Self::NotStored,
         Self::Stale,
@@ -63,7 +66,6 @@ impl Kind {
         Self::UnsupportedMediaType,
         Self::Unprocessable,
         Self::TextTooLong,
-        Self::ReservedField,
         Self::IdempotencyKeyReused,
         Self::Internal,
         Self::NotReady,
@@ -101,6 +103,8 @@ impl Kind {
                 "There is nowhere to send an answer to",
             ),
             Self::NotHeld => (409, "not-held", "The message is not held"),
+            Self::NotQueued => (409, "not-queued", "The message has left, or never will"),
+            Self::CustomerWrote => (409, "customer-wrote", "The customer wrote meanwhile"),
             Self::WindowClosed => (
                 409,
                 "reply-window-closed",
@@ -116,7 +120,6 @@ impl Kind {
                 "text-too-long",
                 "The text is longer than the channel takes",
             ),
-            Self::ReservedField => (422, "reserved-field", "Reserved, not yet supported"),
             Self::IdempotencyKeyReused => (
                 422,
                 "idempotency-key-reused",
@@ -183,6 +186,9 @@ pub struct Problem {
     /// The values that would be taken.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub allowed: Option<Vec<String>>,
+    /// The customer's message that the writer had not read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_message: Option<String>,
     /// The states of the daemon's parts, where it is not ready.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub states: Option<std::collections::BTreeMap<String, crate::health::State>>,
@@ -223,6 +229,7 @@ impl ApiError {
             current_version: None,
             field: None,
             allowed: None,
+            last_message: None,
             states: None,
         };
         let retry_after_seconds = (status == 503).then_some(RETRY_AFTER_SECONDS);
@@ -285,6 +292,9 @@ impl From<Refusal> for ApiError {
             Refusal::NotAnswerable { .. } => Kind::NotAnswerable,
             Refusal::KeyReused => Kind::IdempotencyKeyReused,
             Refusal::NotHeld { .. } => Kind::NotHeld,
+            Refusal::NotQueued { .. } => Kind::NotQueued,
+            Refusal::Overtaken { .. } => Kind::CustomerWrote,
+            Refusal::Unusable { .. } => Kind::Unprocessable,
             Refusal::TooLong { .. } => Kind::TextTooLong,
             Refusal::WindowClosed { .. } => Kind::WindowClosed,
         };
@@ -296,7 +306,10 @@ impl From<Refusal> for ApiError {
                 answer.problem.holder = holder;
             }
             Refusal::Stale { current, .. } => answer.problem.current_version = Some(current),
-            Refusal::NotHeld { delivery } => answer.problem.delivery = Some(delivery),
+            Refusal::NotHeld { delivery } | Refusal::NotQueued { delivery } => {
+                answer.problem.delivery = Some(delivery);
+            }
+            Refusal::Unusable { field, .. } => answer = answer.field(field),
             Refusal::TooLong { max, unit, .. } => {
                 answer = answer.field("text").limit("text_max", u64::from(max), unit);
             }
@@ -306,6 +319,7 @@ impl From<Refusal> for ApiError {
             Refusal::NotFound { .. }
             | Refusal::Role { .. }
             | Refusal::NotAnswerable { .. }
+            | Refusal::Overtaken { .. }
             | Refusal::KeyReused => {}
         }
         answer

@@ -1,6 +1,8 @@
 //! What the API shows: the store's rows with public ids and RFC 3339 times. Fields are always
 //! there; what is not known is null.
 
+use std::collections::BTreeMap;
+
 use connector_api::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -120,6 +122,9 @@ pub struct ConversationView {
     #[schema(required)]
     pub subject: Option<String>,
     pub tags: Vec<String>,
+    /// The shop's own facts, by name.
+    #[schema(value_type = Object, example = json!({ "order_id": "17" }))]
+    pub attributes: BTreeMap<String, serde_json::Value>,
     /// Over which it came, in the order they were first used.
     pub channels: Vec<String>,
     pub labels: ConversationLabels,
@@ -129,6 +134,9 @@ pub struct ConversationView {
     pub last_inbound_at: Timestamp,
     #[schema(required)]
     pub resolved_at: Option<Timestamp>,
+    /// Until when, while it is snoozed.
+    #[schema(required)]
+    pub snoozed_until: Option<Timestamp>,
     /// Grows with every change; the number in the ETag.
     pub version: i64,
     pub links: Vec<LinkView>,
@@ -163,6 +171,7 @@ impl ConversationView {
                 .collect(),
             subject: detail.subject.clone(),
             tags: detail.tags.clone(),
+            attributes: detail.attributes.clone(),
             channels: detail
                 .channels
                 .iter()
@@ -176,6 +185,10 @@ impl ConversationView {
             opened_at: timestamp(conversation.opened_at),
             last_inbound_at: timestamp(conversation.last_inbound_at),
             resolved_at: conversation.resolved_at.map(timestamp),
+            snoozed_until: detail
+                .snoozed_until
+                .filter(|_| conversation.status == Status::Snoozed)
+                .map(timestamp),
             version: conversation.version,
             links: detail.links.iter().map(link).collect(),
             messages: None,

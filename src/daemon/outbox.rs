@@ -2,13 +2,15 @@
 //! and health says for as long as something restored waits for a person.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use tracing::warn;
 
-use crate::channels::Channels;
+use crate::channels::{Channel, Channels};
+use crate::config::Config;
 use crate::health::{Health, State};
 use crate::store::sqlite::SqliteStore;
-use crate::store::{Counts, Store, StoreError};
+use crate::store::{Counts, Senders, Sending, Store, StoreError};
 
 /// Holds everything unsent of a database that did not run here last, or that is said to be restored.
 pub async fn hold_what_was_restored(
@@ -27,18 +29,19 @@ pub async fn hold_what_was_restored(
 }
 
 /// Settles what was being sent when the process ended, and what can never be sent.
-pub async fn recover(store: &dyn Store, channels: &Channels, now: i64) -> Result<(), StoreError> {
+pub async fn recover(
+    store: &dyn Store,
+    config: &Config,
+    channels: &Channels,
+    now: i64,
+) -> Result<(), StoreError> {
     let idempotent: Vec<_> = channels
         .values()
         .filter(|channel| channel.capabilities.send_idempotent)
         .map(|channel| channel.id.clone())
         .collect();
     let recovered = store.recover_outbox(idempotent, now).await?;
-    let senders = channels
-        .values()
-        .filter(|channel| channel.connector.sender().is_some());
-    let senders = senders.map(|channel| (channel.id.clone(), channel.capabilities.clone()));
-    store.set_senders(senders.collect(), now).await?;
+    store.set_senders(senders(config, channels), now).await?;
     if recovered > 0 {
         warn!(
             recovered,
@@ -46,6 +49,27 @@ pub async fn recover(store: &dyn Store, channels: &Channels, now: i64) -> Result
         );
     }
     Ok(())
+}
+
+/// The channels that can send, as the desk asks for them.
+fn senders(config: &Config, channels: &Channels) -> Senders {
+    let of = |channel: &Arc<Channel>| {
+        channel.connector.sender()?;
+        let settings = config.channels.get(&channel.id)?;
+        let reader = channel.clone();
+        let read = move |address: &str| match reader.connector.sender() {
+            Some(sender) => sender.recipient(address).map_err(|error| error.message),
+            None => Err("this channel cannot send".to_owned()),
+        };
+        let sending = Sending {
+            can: channel.capabilities.clone(),
+            brand: channel.brand.clone(),
+            queue: settings.queue.clone(),
+            read: Arc::new(read),
+        };
+        Some((channel.id.clone(), sending))
+    };
+    channels.values().filter_map(of).collect()
 }
 
 /// Degraded while replies of a restored backup wait for a person; everything else goes on.

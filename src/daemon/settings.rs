@@ -6,7 +6,8 @@ use std::sync::Arc;
 use aws_lc_rs::hmac;
 use connector_api::QueueId;
 
-use crate::channels::Channels;
+use crate::api::ChannelFacts;
+use crate::channels::{Channel, Channels};
 use crate::config::{Across, Config, QUEUE_DEFAULT};
 use crate::ids::IdCodec;
 use crate::intake::IntakeKeys;
@@ -58,6 +59,20 @@ pub fn open_store(config: &Config, data_dir: &DataDir) -> Result<Arc<SqliteStore
         &names,
         &queues,
     )?))
+}
+
+/// What the API says of the channels.
+pub fn channel_facts(config: &Config, channels: &Channels) -> Vec<ChannelFacts> {
+    let facts = |channel: &Arc<Channel>| {
+        let settings = config.channels.get(&channel.id)?;
+        Some(ChannelFacts {
+            id: channel.id.clone(),
+            brand: channel.brand.clone(),
+            connector: settings.connector.clone(),
+            can: channel.capabilities.clone(),
+        })
+    };
+    channels.values().filter_map(facts).collect()
 }
 
 /// The router's settings out of the configuration.

@@ -266,10 +266,15 @@ pub enum EventType {
     ConversationResolved,
     ConversationReopened,
     ContactMerged,
+    ConversationUpdated,
+    ConversationSnoozed,
+    ConversationWoken,
+    ConversationTransferred,
+    ConversationParticipants,
 }
 
 impl EventType {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 15] = [
         Self::MessageCreated,
         Self::MessageChanged,
         Self::MessageDelivery,
@@ -280,6 +285,11 @@ impl EventType {
         Self::ConversationResolved,
         Self::ConversationReopened,
         Self::ContactMerged,
+        Self::ConversationUpdated,
+        Self::ConversationSnoozed,
+        Self::ConversationWoken,
+        Self::ConversationTransferred,
+        Self::ConversationParticipants,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -294,6 +304,11 @@ impl EventType {
             Self::ConversationResolved => "conversation.resolved",
             Self::ConversationReopened => "conversation.reopened",
             Self::ContactMerged => "contact.merged",
+            Self::ConversationUpdated => "conversation.updated",
+            Self::ConversationSnoozed => "conversation.snoozed",
+            Self::ConversationWoken => "conversation.woken",
+            Self::ConversationTransferred => "conversation.transferred",
+            Self::ConversationParticipants => "conversation.participants",
         }
     }
 

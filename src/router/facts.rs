@@ -1,7 +1,7 @@
 //! What the router decides from: rows of the store that a batch touches, loaded at once. Deciding
 //! changes these values in memory, so the next message of the batch sees what the one before it did.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use connector_api::{BrandId, ChannelId, Namespace, QueueId};
 use serde::{Deserialize, Serialize};
@@ -113,6 +113,12 @@ pub struct Detail {
     pub language: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,
+    /// Facts of the shop's own, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub attributes: BTreeMap<String, serde_json::Value>,
+    /// While it is snoozed: until when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snoozed_until: Option<i64>,
     /// Conversations this one stems from or was mistaken for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub links: Vec<Link>,

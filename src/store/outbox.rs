@@ -1,6 +1,6 @@
 //! What the outbox is asked, and what it answers.
 
-use connector_api::{ChannelId, Namespace, QueueId};
+use connector_api::{ChannelId, Namespace, QueueId, RefusedRecipient};
 use serde::{Deserialize, Serialize};
 
 use crate::dispatch::{Actor, Role};
@@ -82,6 +82,8 @@ pub enum Settlement {
     Sent {
         provider_ids: Vec<String>,
         namespace: Option<Namespace>,
+        /// Those of several recipients whom it did not go to.
+        refused: Vec<RefusedRecipient>,
     },
     Refused {
         reason: String,

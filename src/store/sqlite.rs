@@ -1,15 +1,14 @@
 //! The embedded store: one SQLite file, one writer, a few readers. WAL with `synchronous=FULL`:
 //! a commit is on disk when it returns.
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
-use connector_api::{Capabilities, ChannelId, QueueId};
+use connector_api::QueueId;
 use rusqlite::Connection;
 
-use crate::store::{Result, StoreError};
+use crate::store::{Result, Senders, StoreError};
 
 mod attachments;
 mod checkpoint;
@@ -48,7 +47,7 @@ pub struct SqliteStore {
     state: Arc<WriterState>,
     queues: Vec<QueueId>,
     /// Channels that can send, with their limits, once the daemon has built them.
-    senders: OnceLock<Arc<HashMap<ChannelId, Capabilities>>>,
+    senders: RwLock<Option<Arc<Senders>>>,
     /// What left, counted beside the database, once the daemon follows it.
     lineage: OnceLock<Arc<Lineage>>,
     key: Vec<u8>,
@@ -100,11 +99,22 @@ impl SqliteStore {
             names: known,
             state,
             queues: queues.to_vec(),
-            senders: OnceLock::new(),
+            senders: RwLock::default(),
             lineage: OnceLock::new(),
             key,
             checkpointing,
         })
+    }
+
+    /// The channels that can send, where that is known.
+    fn known_senders(&self) -> Option<Arc<Senders>> {
+        let known = self.senders.read();
+        known.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_known_senders(&self, senders: Arc<Senders>) {
+        let mut known = self.senders.write().unwrap_or_else(PoisonError::into_inner);
+        *known = Some(senders);
     }
 
     /// Finds out whether this database ran here last. One that did not was restored from a backup

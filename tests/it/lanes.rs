@@ -11,7 +11,7 @@ use connector_api::{
 use switchboard::channels::Channel;
 use switchboard::conversation::Delivery;
 use switchboard::health::{Health, State};
-use switchboard::outbound::{Lane, health_name};
+use switchboard::outbound::{Files, Lane, health_name};
 use switchboard::store::sqlite::SqliteStore;
 use switchboard::wake::Wakes;
 
@@ -115,6 +115,7 @@ impl Sent {
             queues: self.queues.clone(),
             health: self.health.clone(),
             ids: self.desk.keys.ids.clone(),
+            files: Files::new(self.store.clone(), self.desk.blobs.clone()),
             reply_tokens: self.desk.keys.reply_tokens.clone(),
         };
         let stop = CancellationToken::new();

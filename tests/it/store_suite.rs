@@ -10,6 +10,7 @@
 
 mod claims;
 mod dedupe;
+mod desk;
 mod held;
 mod limits;
 mod operating;
@@ -34,6 +35,28 @@ macro_rules! store_suite {
                 an_edit_and_an_answer_find_their_message_long_after_its_redeliveries_are_forgotten
                 what_a_source_can_show_again_is_never_forgotten
                 one_event_delivered_by_many_batches_is_filed_once
+            }
+            desk {
+                whom_an_answer_names_belongs_to_the_conversation_and_a_blind_copy_does_not
+                an_answer_is_refused_by_the_field_that_the_channel_cannot_carry
+                an_answer_over_another_channel_goes_to_where_the_contact_is_known_there
+                an_answer_is_refused_once_the_customer_wrote_after_what_was_read
+                an_answer_for_later_leaves_at_its_time_and_holds_up_nobody
+                an_answer_for_later_stays_here_once_the_customer_wrote
+                an_answer_taken_back_never_leaves_and_one_that_left_is_not_taken_back
+                an_answer_that_some_recipients_did_not_get_comes_back_to_its_agent
+                what_we_begin_waits_for_the_customer_whose_answer_comes_to_who_began_it
+                what_we_begin_goes_on_to_whom_it_was_begun_with
+                what_we_begin_is_its_contacts_and_a_matter_of_its_own_beside_an_open_one
+                a_repeated_beginning_begins_once
+                a_system_begins_what_nobody_holds
+                a_beginning_is_refused_where_it_cannot_be
+                every_verb_is_allowed_or_refused_by_state_and_holder
+                a_snoozed_conversation_is_back_at_its_time_over_a_restart
+                a_customer_wakes_a_snoozed_conversation_and_its_old_timer_does_nothing
+                a_transferred_conversation_keeps_its_rank_or_is_somebodys_at_once
+                what_is_said_of_a_conversation_is_merged_and_bounded
+                whoever_is_taken_out_joins_no_more
             }
             held {
                 a_held_reply_is_settled_by_its_assignee_or_a_supervisor_and_nobody_else

@@ -1,7 +1,6 @@
 use std::collections::HashSet;
 
 use super::*;
-use crate::dispatch::Action;
 
 #[test]
 fn every_problem_has_a_name_of_its_own_and_an_error_status() {
@@ -14,7 +13,7 @@ fn every_problem_has_a_name_of_its_own_and_an_error_status() {
 
 #[test]
 fn what_the_store_refuses_and_what_it_cannot_do_have_their_answers() {
-    let (action, status, holder) = (Action::Reply, Status::Assigned, Some("ada".to_owned()));
+    let (action, status, holder) = ("reply to", Status::Assigned, Some("ada".to_owned()));
     let cases: [(StoreError, u16, bool); 14] = [
         (Refusal::NotFound { what: "queue" }.into(), 404, false),
         (

@@ -1,6 +1,6 @@
 //! A message as the API shows it: the writer's new words first, the whole text where it differs.
 
-use connector_api::{Defect, Event, InboundMessage, Timestamp};
+use connector_api::{Defect, Event, InboundMessage, ParticipantRole, Recipient, Timestamp};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -30,9 +30,12 @@ pub struct MessageView {
     /// The customer who wrote it.
     #[schema(required)]
     pub from: Option<IdentityView>,
-    /// Where an answer goes: frozen when it was accepted.
-    #[schema(required)]
-    pub to: Option<RecipientView>,
+    /// Of an answer: where it goes, frozen when it was accepted. Of what came: who else got it,
+    /// without us.
+    pub to: Vec<RecipientView>,
+    pub cc: Vec<RecipientView>,
+    /// Of an answer: who got it unseen by the others.
+    pub bcc: Vec<RecipientView>,
     /// The agent who wrote it.
     #[schema(required)]
     pub agent: Option<String>,
@@ -49,6 +52,9 @@ pub struct MessageView {
     pub subject: Option<String>,
     pub attachments: Vec<AttachmentView>,
     pub arrived_at: Timestamp,
+    /// Of an answer that is to leave later: when.
+    #[schema(required)]
+    pub send_at: Option<Timestamp>,
     /// When the provider says it was sent.
     #[schema(required)]
     pub sent_at: Option<Timestamp>,
@@ -80,6 +86,16 @@ pub struct RecipientView {
     pub address: String,
     #[schema(required)]
     pub name: Option<String>,
+}
+
+impl RecipientView {
+    fn of(recipient: &Recipient) -> Self {
+        Self {
+            namespace: recipient.namespace.as_str().to_owned(),
+            address: recipient.address.clone(),
+            name: recipient.name.clone(),
+        }
+    }
 }
 
 /// A file that came with a message. Name and type are the sender's words.
@@ -195,6 +211,8 @@ impl MessageView {
             channel: (!note).then(|| message.channel.as_str().to_owned()),
             from: from_of(message),
             to: said.to,
+            cc: said.cc,
+            bcc: said.bcc,
             agent: message.agent.clone(),
             text: said.text,
             full_text: said.full_text,
@@ -202,6 +220,7 @@ impl MessageView {
             subject: said.subject,
             attachments: attachments_of(message, ids),
             arrived_at: timestamp(message.arrived_at),
+            send_at: said.send_at.map(timestamp),
             sent_at: message.sent_at.map(timestamp),
             delivery: message.delivery,
             reason: message.reason.clone(),
@@ -244,7 +263,10 @@ struct Said {
     html: Option<String>,
     subject: Option<String>,
     defects: Vec<DefectView>,
-    to: Option<RecipientView>,
+    to: Vec<RecipientView>,
+    cc: Vec<RecipientView>,
+    bcc: Vec<RecipientView>,
+    send_at: Option<i64>,
 }
 
 impl Said {
@@ -263,21 +285,40 @@ impl Said {
     }
 
     fn written(draft: &Draft) -> Self {
-        let to = draft.to.as_ref();
-        Self {
+        let written = Self {
             text: Some(draft.text.clone()),
-            subject: to.and_then(|to| to.subject.clone()),
-            to: to.map(|to| RecipientView {
-                namespace: to.namespace.as_str().to_owned(),
-                address: to.address.clone(),
-                name: to.name.clone(),
-            }),
+            html: draft.html.clone(),
+            send_at: draft.send_at,
             ..Self::default()
+        };
+        let Some(to) = &draft.to else {
+            return written;
+        };
+        let all = |list: &[Recipient]| list.iter().map(RecipientView::of).collect();
+        let first = RecipientView::of(&to.first());
+        Self {
+            subject: to.subject.clone(),
+            to: std::iter::once(first)
+                .chain(to.also_to.iter().map(RecipientView::of))
+                .collect(),
+            cc: all(&to.cc),
+            bcc: all(&to.bcc),
+            ..written
         }
     }
 
     fn inbound(first: &Envelope, edit: Option<&Envelope>) -> Self {
         let said = message_of(first);
+        let others = |role: ParticipantRole| {
+            let of = said.iter().flat_map(|said| &said.participants);
+            of.filter(|other| other.role == role)
+                .map(|other| RecipientView {
+                    namespace: other.namespace.as_str().to_owned(),
+                    address: other.address.clone(),
+                    name: other.name.clone(),
+                })
+                .collect()
+        };
         let (text, html) = match (edit.map(|edit| &edit.event.event), &first.event.event, said) {
             (Some(Event::Edit { text, html, .. }), _, _) => (text.as_str(), html.clone()),
             (_, Event::System { text, .. }, _) => (text.as_str(), None),
@@ -290,7 +331,10 @@ impl Said {
             html,
             subject: said.and_then(|said| said.subject.clone()),
             defects: first.event.defects.iter().map(DefectView::of).collect(),
-            to: None,
+            to: others(ParticipantRole::To),
+            cc: others(ParticipantRole::Cc),
+            bcc: Vec::new(),
+            send_at: None,
         }
     }
 }

@@ -263,3 +263,18 @@ fn code(state: AttachmentState) -> i64 {
         AttachmentState::Failed => 2,
     }
 }
+
+/// The bytes of a file of what was written, where they are in its row.
+pub fn written(
+    conn: &Connection,
+    message: MessageId,
+    sha256: &[u8; 32],
+) -> Result<Option<Option<Bytes>>> {
+    let found = conn
+        .prepare_cached("SELECT content FROM blob WHERE body = ?1 AND sha256 = ?2")?
+        .query_row(params![message.0, sha256.as_slice()], |row| {
+            row.get::<_, Option<Vec<u8>>>(0)
+        })
+        .optional()?;
+    Ok(found.map(|content| content.map(Bytes::from)))
+}

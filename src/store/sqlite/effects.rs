@@ -2,6 +2,7 @@
 
 mod conversation;
 
+use connector_api::Recipient;
 use rusqlite::{Connection, params};
 
 use crate::conversation::Delivery;
@@ -282,14 +283,17 @@ fn write_acknowledgement(
     let draft = Draft {
         text: new.text.clone(),
         to: Some(Destination {
-            namespace: new.namespace.clone(),
-            address: new.address.clone(),
-            name: None,
             thread,
             subject,
             references,
+            ..Destination::of(Recipient {
+                namespace: new.namespace.clone(),
+                address: new.address.clone(),
+                name: None,
+            })
         }),
         automatic: true,
+        ..Draft::default()
     };
     let outbound = outbox::NewOutbound {
         id: new.id,

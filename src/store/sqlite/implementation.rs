@@ -1,24 +1,26 @@
 //! The store's trait on the embedded store: each call is one job of the writer or one query of a
 //! reader. What they do is in the modules they name.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use connector_api::{Capabilities, ChannelId, Cursor, QueueId};
+use bytes::Bytes;
+use connector_api::{ChannelId, Cursor, QueueId};
 
-use crate::dispatch::{Action, Actor};
+use crate::dispatch::Actor;
 use crate::ids::{ContactId, ConversationId, MessageId};
 use crate::router::Policy;
 use crate::router::facts::Conversation;
 use crate::store::attachments::{DueFetch, FetchOutcome};
 use crate::store::{
-    ConversationFilter, Counts, NewReply, OutboxFilter, Ownership, QueueDepth, Result, Retention,
-    Rings, RouteCommit, Routed, SettleAs, Settlement, Settling, Store, StoreError,
+    ConversationFilter, Counts, OutboxFilter, Ownership, QueueDepth, Result, Retention, Rings,
+    RouteCommit, Routed, Senders, SettleAs, Settlement, Settling, Store, StoreError,
     StoredAttachment, StoredContact, StoredDeadLetter, StoredMessage, Taken, Token, UnsentReply,
 };
 
-use super::{SqliteStore, attachments, desk, facts, lineage, operating, outbox, reading, writer};
+use super::{SqliteStore, attachments, facts, lineage, operating, outbox, reading, writer};
+
+mod desk;
 
 #[async_trait]
 impl Store for SqliteStore {
@@ -94,47 +96,6 @@ impl Store for SqliteStore {
             .await
     }
 
-    async fn claim(&self, queue: &QueueId, actor: Actor, now: i64) -> Result<Option<Conversation>> {
-        let queue = queue.clone();
-        self.writer
-            .run(1, move |tx| desk::claim(tx, &queue, &actor, now))
-            .await
-    }
-
-    async fn act(
-        &self,
-        conversation: ConversationId,
-        actor: Actor,
-        action: Action,
-        version: Option<i64>,
-        now: i64,
-    ) -> Result<Conversation> {
-        self.writer
-            .run(1, move |tx| {
-                desk::act(tx, conversation, &actor, action, version, now)
-            })
-            .await
-    }
-
-    async fn reply(&self, reply: NewReply) -> Result<(StoredMessage, Conversation)> {
-        let senders = self.senders.get().cloned();
-        self.writer
-            .run(1, move |tx| {
-                let id = desk::reply(tx, &reply, senders.as_deref())?;
-                written(tx, id)
-            })
-            .await
-    }
-
-    async fn note(&self, note: NewReply) -> Result<(StoredMessage, Conversation)> {
-        self.writer
-            .run(1, move |tx| {
-                let id = desk::note(tx, &note)?;
-                written(tx, id)
-            })
-            .await
-    }
-
     async fn queues(&self, actor: Actor) -> Result<Vec<QueueDepth>> {
         let visible: Vec<QueueId> = self
             .queues
@@ -183,8 +144,9 @@ impl Store for SqliteStore {
             .await
     }
 
-    async fn set_senders(&self, senders: HashMap<ChannelId, Capabilities>, now: i64) -> Result<()> {
-        let known = self.senders.get_or_init(|| Arc::new(senders)).clone();
+    async fn set_senders(&self, senders: Senders, now: i64) -> Result<()> {
+        let known = Arc::new(senders);
+        self.set_known_senders(known.clone());
         self.writer
             .run(0, move |tx| {
                 outbox::held::refuse_unsendable(tx, |name| can_send(Some(&known), name), now)
@@ -213,10 +175,11 @@ impl Store for SqliteStore {
 
     async fn lease(&self, channel: &ChannelId, limit: u32, now: i64) -> Result<Taken> {
         let channel = channel.clone();
-        let senders = self.senders.get().cloned();
+        let senders = self.known_senders();
         let lineage = self.lineage.get().cloned();
         let work = move |tx: &mut writer::Tx<'_>| {
             let can = senders.as_ref().and_then(|senders| senders.get(&channel));
+            let can = can.map(|sending| &sending.can);
             let taken = outbox::lease(tx, &channel, can, limit, now)?;
             let count = match taken.leased.is_empty() {
                 true => None,
@@ -236,9 +199,9 @@ impl Store for SqliteStore {
         Ok(taken)
     }
 
-    async fn next_due(&self, channel: &ChannelId) -> Result<Option<i64>> {
+    async fn next_due(&self, channel: &ChannelId, now: i64) -> Result<Option<i64>> {
         let number = self.names.id(channel.as_str());
-        self.read(move |conn, _| outbox::next_due(conn, number))
+        self.read(move |conn, _| outbox::next_due(conn, number, now))
             .await
     }
 
@@ -249,7 +212,7 @@ impl Store for SqliteStore {
     }
 
     async fn settle_held(&self, settling: Settling) -> Result<(StoredMessage, Rings)> {
-        let senders = self.senders.get().cloned();
+        let senders = self.known_senders();
         self.writer
             .run(1, move |tx| {
                 let can_send = |name: &str| can_send(senders.as_deref(), name);
@@ -266,7 +229,7 @@ impl Store for SqliteStore {
         limit: u32,
         now: i64,
     ) -> Result<(u64, Rings)> {
-        let senders = self.senders.get().cloned();
+        let senders = self.known_senders();
         self.writer
             .run(1, move |tx| {
                 let can_send = |name: &str| can_send(senders.as_deref(), name);
@@ -309,6 +272,15 @@ impl Store for SqliteStore {
             attachments::settle(tx, message, place, &outcome, now).map(|()| outcome)
         });
         settled.await.map(drop)
+    }
+
+    async fn written_file(
+        &self,
+        message: MessageId,
+        sha256: [u8; 32],
+    ) -> Result<Option<Option<Bytes>>> {
+        self.read(move |conn, _| attachments::written(conn, message, &sha256))
+            .await
     }
 
     async fn attachment(
@@ -377,7 +349,7 @@ impl Store for SqliteStore {
 }
 
 /// Whether a channel can send, as far as that is known.
-fn can_send(senders: Option<&HashMap<ChannelId, Capabilities>>, name: &str) -> bool {
+fn can_send(senders: Option<&Senders>, name: &str) -> bool {
     senders.is_none_or(|senders| senders.keys().any(|known| known.as_str() == name))
 }
 
@@ -396,7 +368,7 @@ fn move_position(tx: &writer::Tx<'_>, ownership: &Ownership, position: i64) -> R
     )))
 }
 
-fn written(tx: &writer::Tx<'_>, id: MessageId) -> Result<(StoredMessage, Conversation)> {
+pub(super) fn written(tx: &writer::Tx<'_>, id: MessageId) -> Result<(StoredMessage, Conversation)> {
     let names = &tx.memory.names;
     let lost = || StoreError::Poisoned("a message just written is not there".to_owned());
     let message = reading::message_row(tx.conn, names, id)?.ok_or_else(lost)?;

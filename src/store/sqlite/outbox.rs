@@ -5,15 +5,16 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::bus::{Content, decode};
 use crate::conversation::Delivery;
-use crate::dispatch::fit::fit;
+use crate::dispatch::fit::{Fitting, fit};
 use crate::ids::{ConversationId, MessageId};
 use crate::router::effects::Author;
 use crate::store::{
     Draft, Leased, OutboxState, SettleAs, SettledWhy, Settlement, StoreError, Taken,
 };
 
+use super::desk;
 use super::effects::json;
-use super::facts::from_json;
+use super::facts::{conversation, from_json};
 use super::writer::Tx;
 
 pub mod heard;
@@ -61,9 +62,18 @@ pub fn insert(conn: &Connection, new: &NewOutbound<'_>) -> Result<(), StoreError
     ])?;
     if leaves {
         conn.prepare_cached(
-            "INSERT INTO outbox (id, channel, conversation, seq, state, attempts, next_at) VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6)",
+            "INSERT INTO outbox (id, channel, conversation, seq, state, attempts, next_at, send_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6, ?7)",
         )?
-        .execute([new.id.0, new.channel, new.conversation.0, new.seq, OutboxState::Queued.code(), new.at])?;
+        .execute(params![
+            new.id.0,
+            new.channel,
+            new.conversation.0,
+            new.seq,
+            OutboxState::Queued.code(),
+            new.draft.send_at.unwrap_or(new.at),
+            new.draft.send_at
+        ])?;
     }
     Ok(())
 }
@@ -167,9 +177,9 @@ pub fn lease(
                     id: row.id,
                     conversation: row.conversation,
                     channel: channel.clone(),
+                    accepted_at: row.accepted_at.max(draft.send_at.unwrap_or_default()),
+                    tried_since: tried_since(&row).max(draft.send_at.unwrap_or_default()),
                     draft,
-                    accepted_at: row.accepted_at,
-                    tried_since: tried_since(&row),
                     attempts: row.attempts + 1,
                 });
             }
@@ -184,20 +194,22 @@ pub fn lease(
 
 /// When the channel's next reply is due; those that wait for an earlier one of their conversation
 /// are not: asking for them would keep the lane busy with nothing.
-pub fn next_due(conn: &Connection, channel: i64) -> Result<Option<i64>, StoreError> {
+pub fn next_due(conn: &Connection, channel: i64, now: i64) -> Result<Option<i64>, StoreError> {
     let sql = format!(
         "SELECT next_at FROM outbox WHERE channel = ?1 AND state = ?2 AND {FIRST_OF_CONVERSATION}
          ORDER BY next_at LIMIT 1"
     );
     Ok(conn
         .prepare_cached(&sql)?
-        .query_row([channel, OutboxState::Queued.code()], |row| row.get(0))
+        .query_row([channel, OutboxState::Queued.code(), now], |row| row.get(0))
         .optional()?)
 }
 
-/// Within a conversation, answers leave in the order they were written; held ones hold nobody up.
+/// Within a conversation, answers leave in the order they were written; held ones, and those that
+/// are to leave later than `?3`, hold nobody up.
 const FIRST_OF_CONVERSATION: &str = "NOT EXISTS (SELECT 1 FROM outbox AS earlier \
-     WHERE earlier.conversation = outbox.conversation AND earlier.seq < outbox.seq AND earlier.state < 2)";
+     WHERE earlier.conversation = outbox.conversation AND earlier.seq < outbox.seq AND earlier.state < 2 \
+     AND (earlier.send_at IS NULL OR earlier.send_at <= ?3))";
 
 struct Due {
     id: MessageId,
@@ -252,6 +264,12 @@ fn sendable(
     let Some(to) = &draft.to else {
         return Ok(Err("it has no destination".to_owned()));
     };
+    if let Some(read) = draft.if_last_message
+        && let Some(conversation) = conversation(tx.conn, &tx.memory.names, row.conversation)?
+        && desk::overtaken(tx, &conversation, MessageId(read))?.is_some()
+    {
+        return Ok(Err("the customer wrote before it was to leave".to_owned()));
+    }
     let Some(can) = can else {
         return Ok(Ok(draft));
     };
@@ -259,7 +277,20 @@ fn sendable(
         Some(window) => heard::heard_at(tx, row.conversation, channel, to, window, now)?,
         None => None,
     };
-    let fits = fit(channel, can, &draft.text, heard_at, now);
+    let files: Vec<u64> = draft
+        .attachments
+        .iter()
+        .map(|file| file.size_bytes)
+        .collect();
+    let fitting = Fitting {
+        text: &draft.text,
+        html: draft.html.is_some(),
+        // The conversation's own subject is carried where there is room for one.
+        subject: false,
+        recipients: to.recipients_len(),
+        files: &files,
+    };
+    let fits = fit(channel, can, fitting, heard_at, now);
     Ok(fits.map(|()| draft).map_err(|refusal| refusal.to_string()))
 }
 

@@ -86,11 +86,15 @@ CREATE TABLE waiting (
 ) WITHOUT ROWID;
 CREATE TABLE outbox (
     id INTEGER PRIMARY KEY, channel INTEGER NOT NULL, conversation INTEGER NOT NULL, seq INTEGER NOT NULL,
-    state INTEGER NOT NULL, attempts INTEGER NOT NULL, next_at INTEGER NOT NULL, error TEXT
+    state INTEGER NOT NULL, attempts INTEGER NOT NULL, next_at INTEGER NOT NULL, error TEXT,
+    -- Of one that is to leave later: until then it holds up nobody.
+    send_at INTEGER
 );
 -- Replies of one conversation leave by `seq`: ids are drawn in blocks where several processes write.
 CREATE INDEX outbox_conversation ON outbox (conversation, seq);
 CREATE INDEX outbox_due ON outbox (channel, state, next_at);
+-- When snoozed conversations wake. Rows of what was woken otherwise are dropped when they are due.
+CREATE TABLE timer (due_at INTEGER NOT NULL, conversation INTEGER NOT NULL, PRIMARY KEY (due_at, conversation)) WITHOUT ROWID;
 CREATE TABLE acknowledged (key BLOB PRIMARY KEY, at INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE idempotency (
     key BLOB PRIMARY KEY, fingerprint BLOB NOT NULL, status INTEGER NOT NULL, answer BLOB NOT NULL,

@@ -60,6 +60,7 @@ impl Served {
             hooks_bytes_max: HOOKS_BYTES_MAX,
             blobs: desk.blobs.clone(),
             known_queues: Arc::new(known.map(|queue| queue.parse().unwrap()).to_vec()),
+            channels: Arc::new(Vec::new()),
             schema_version: 1,
             stop: stop.clone(),
             deadlines,

@@ -1,7 +1,6 @@
 //! Replies against what their channel takes: said where they are written, and checked again before
 //! they leave.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,16 +10,16 @@ use switchboard::conversation::Delivery;
 use switchboard::dispatch::Refusal;
 use switchboard::store::{Settlement, StoreError};
 
-use crate::support::{Backend, Desk, Said, chat, mail, supervisor};
+use crate::support::{Backend, Desk, Said, chat, mail, senders, supervisor};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A desk whose chat takes this much and whose mail takes everything.
 async fn desk(backend: Arc<dyn Backend>, chat: Capabilities) -> Desk {
     let desk = Desk::on(backend).await;
-    let senders = HashMap::from([
-        ("shop-chat".parse().unwrap(), chat),
-        ("support-mail".parse().unwrap(), Capabilities::default()),
+    let senders = senders([
+        ("shop-chat", chat),
+        ("support-mail", Capabilities::default()),
     ]);
     desk.store().set_senders(senders, desk.now()).await.unwrap();
     desk

@@ -1,6 +1,5 @@
 //! Replies on their way out: three outcomes, and none of them twice.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +10,7 @@ use switchboard::ids::IdKind;
 use switchboard::router::Policy;
 use switchboard::store::{Leased, Rings, Settlement, StoreError};
 
-use crate::support::{Backend, Desk, Said, agent, chat, mail, receipt, supervisor};
+use crate::support::{Backend, Desk, Said, agent, chat, mail, receipt, senders, supervisor};
 
 /// A conversation of ada's, answered; the reply is leased.
 async fn sending(backend: Arc<dyn Backend>, said: Said) -> (Desk, Leased) {
@@ -39,6 +38,7 @@ fn sent(provider_id: &str) -> Settlement {
     Settlement::Sent {
         provider_ids: vec![provider_id.to_owned()],
         namespace: None,
+        refused: Vec::new(),
     }
 }
 
@@ -70,7 +70,7 @@ pub async fn a_reply_is_leased_once_and_a_sent_one_is_done(backend: Arc<dyn Back
     );
     assert_eq!(
         desk.store()
-            .next_due(&"support-mail".parse().unwrap())
+            .next_due(&"support-mail".parse().unwrap(), desk.now())
             .await
             .unwrap(),
         None
@@ -94,7 +94,7 @@ pub async fn a_reply_that_was_not_sent_is_due_again_at_its_time(backend: Arc<dyn
     );
     assert_eq!(
         desk.store()
-            .next_due(&"support-mail".parse().unwrap())
+            .next_due(&"support-mail".parse().unwrap(), desk.now())
             .await
             .unwrap(),
         Some(at)
@@ -332,8 +332,7 @@ pub async fn replies_on_a_channel_that_cannot_send_are_refused(backend: Arc<dyn 
     ])
     .await;
     let waiting = desk.reply(1, "On its way.").await;
-    let can = Capabilities::default();
-    let senders = HashMap::from([("shop-chat".parse().unwrap(), can)]);
+    let senders = senders([("shop-chat", Capabilities::default())]);
     desk.store().set_senders(senders, desk.now()).await.unwrap();
     let waited = desk
         .store()
@@ -369,7 +368,7 @@ pub async fn a_reply_behind_another_is_due_when_that_one_is_settled(backend: Arc
     desk.reply(1, "By chat.").await;
     let next_due = async |channel: &str| {
         let channel = channel.parse().unwrap();
-        desk.store().next_due(&channel).await.unwrap()
+        desk.store().next_due(&channel, desk.now()).await.unwrap()
     };
     assert_eq!(next_due("shop-chat").await, None, "the mail goes first");
     let leased = desk.lease("support-mail").await.pop().unwrap();

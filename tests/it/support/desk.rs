@@ -17,6 +17,7 @@ use switchboard::router::reply_token::ReplyTokens;
 use switchboard::router::{Policy, Prepared, Verdict};
 use switchboard::store::{
     Leased, NewReply, Ownership, Rings, RouteCommit, Settlement, Store, StoreError, StoredMessage,
+    Written,
 };
 
 use super::setup::{channel_id, channels, intake, names, policy, queue_id, queues};
@@ -327,7 +328,7 @@ impl Desk {
         NewReply {
             conversation,
             actor,
-            text: text.to_owned(),
+            written: Written::text(text),
             idempotency: None,
             version: None,
             at: self.now(),
@@ -381,6 +382,7 @@ impl Desk {
                 Settlement::Sent {
                     provider_ids,
                     namespace,
+                    refused: Vec::new(),
                 },
             )
             .await;

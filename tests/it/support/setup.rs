@@ -4,7 +4,9 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use connector_api::{Capabilities, ChannelId, Connector, Health, QueueId, async_trait};
+use connector_api::{
+    Capabilities, ChannelId, Connector, Health, Namespace, QueueId, Recipient, async_trait,
+};
 use switchboard::blobs::Blobs;
 use switchboard::channels::Channel;
 use switchboard::config::Vouch;
@@ -13,6 +15,7 @@ use switchboard::daemon::Keys;
 use switchboard::intake::Intake;
 use switchboard::router::Policy;
 use switchboard::router::policy::{ChannelPolicy, Joining};
+use switchboard::store::{Senders, Sending};
 
 use super::{ManualClock, Opened};
 
@@ -106,6 +109,34 @@ pub fn channels() -> HashMap<&'static str, Channel> {
         (id, channel)
     };
     CHANNELS.into_iter().map(channel).collect()
+}
+
+/// The channels of this desk that can send, each with these capabilities: mail channels read mail
+/// addresses, chats their customers' ids.
+pub fn senders(can: impl IntoIterator<Item = (&'static str, Capabilities)>) -> Senders {
+    let sending = |(id, can): (&'static str, Capabilities)| {
+        let known = CHANNELS.iter().find(|(channel, ..)| *channel == id);
+        let (_, brand, queue, ..) = known.expect("a channel of the desk");
+        let read = move |address: &str| match (id.ends_with("mail"), address.contains('@')) {
+            (true, false) => Err(format!("{address:?} is no mail address")),
+            (mail, _) => Ok(Recipient {
+                namespace: match mail {
+                    true => Namespace::email(),
+                    false => Namespace::account("webhook", id),
+                },
+                address: address.to_owned(),
+                name: None,
+            }),
+        };
+        let sending = Sending {
+            can,
+            brand: brand.parse().expect("a brand id"),
+            queue: queue_id(queue),
+            read: Arc::new(read),
+        };
+        (channel_id(id), sending)
+    };
+    can.into_iter().map(sending).collect()
 }
 
 /// A connector that is never asked: tests speak for it.

@@ -1,6 +1,6 @@
 //! What became of an attempt, and what that does to its conversation.
 
-use connector_api::{ChannelId, DeliveryStage, QueueId};
+use connector_api::{ChannelId, DeliveryStage, QueueId, RefusedRecipient};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::conversation::{Delivery, Status};
@@ -51,15 +51,17 @@ pub fn settle(
         Settlement::Sent {
             provider_ids,
             namespace,
+            refused,
         } => {
             conn.prepare_cached("UPDATE message SET provider_ids = ?1 WHERE id = ?2")?
                 .execute(params![json(provider_ids)?, id.0])?;
             if open {
-                deliver(conn, id, Delivery::Sent, None)?;
+                deliver(conn, id, Delivery::Sent, not_taken(refused).as_deref())?;
             }
             let channel: ChannelId = named(&tx.memory.names, channel)?;
             let namespace = namespace.as_ref();
-            name_sent(tx, id, conversation_id, &channel, provider_ids, namespace)?
+            let failed = name_sent(tx, id, conversation_id, &channel, provider_ids, namespace)?;
+            failed || !refused.is_empty()
         }
         Settlement::Refused { reason } if open => {
             deliver(conn, id, Delivery::Refused, Some(reason))?;
@@ -94,6 +96,15 @@ pub fn settle(
     let event = NewEvent::new(EventType::MessageDelivery, conversation_id, Some(id), now);
     write_events(tx.conn, tx.memory, &[event])?;
     Ok(rings)
+}
+
+/// Whom a message that was sent did not go to, in the words of the provider.
+fn not_taken(refused: &[RefusedRecipient]) -> Option<String> {
+    let each = refused
+        .iter()
+        .map(|refused| format!("{}: {}", refused.address, refused.reason));
+    let all: Vec<String> = each.collect();
+    (!all.is_empty()).then(|| format!("it did not go to {}", all.join("; ")))
 }
 
 /// Other channels with a reply of this conversation, which waited for this one.

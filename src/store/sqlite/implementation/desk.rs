@@ -1,0 +1,90 @@
+//! What people do at the desk, on the embedded store.
+
+use async_trait::async_trait;
+use connector_api::QueueId;
+
+use crate::dispatch::{Action, Actor};
+use crate::ids::{ConversationId, MessageId};
+use crate::router::facts::Conversation;
+use crate::store::sqlite::{SqliteStore, desk};
+use crate::store::{Desk, Doing, NewConversation, NewReply, Result, Rings, StoredMessage, Woken};
+
+#[async_trait]
+impl Desk for SqliteStore {
+    async fn claim(&self, queue: &QueueId, actor: Actor, now: i64) -> Result<Option<Conversation>> {
+        let queue = queue.clone();
+        self.writer
+            .run(1, move |tx| desk::claim(tx, &queue, &actor, now))
+            .await
+    }
+
+    async fn act(
+        &self,
+        conversation: ConversationId,
+        actor: Actor,
+        action: Action,
+        version: Option<i64>,
+        now: i64,
+    ) -> Result<Conversation> {
+        self.writer
+            .run(1, move |tx| {
+                desk::act(tx, conversation, &actor, action, version, now)
+            })
+            .await
+    }
+
+    async fn reply(&self, reply: NewReply) -> Result<(StoredMessage, Conversation)> {
+        let senders = self.known_senders();
+        self.writer
+            .run(1, move |tx| {
+                let id = desk::reply(tx, &reply, senders.as_deref())?;
+                super::written(tx, id)
+            })
+            .await
+    }
+
+    async fn note(&self, note: NewReply) -> Result<(StoredMessage, Conversation)> {
+        self.writer
+            .run(1, move |tx| {
+                let id = desk::note(tx, &note)?;
+                super::written(tx, id)
+            })
+            .await
+    }
+
+    async fn start(&self, new: NewConversation) -> Result<(StoredMessage, Conversation)> {
+        let senders = self.known_senders();
+        self.writer
+            .run(1, move |tx| {
+                let id = desk::start(tx, &new, senders.as_deref())?;
+                super::written(tx, id)
+            })
+            .await
+    }
+
+    async fn perform(&self, doing: Doing) -> Result<Conversation> {
+        self.writer
+            .run(1, move |tx| desk::perform(tx, &doing))
+            .await
+    }
+
+    async fn cancel(
+        &self,
+        message: MessageId,
+        actor: Actor,
+        now: i64,
+    ) -> Result<(StoredMessage, Rings)> {
+        self.writer
+            .run(1, move |tx| {
+                let rings = desk::cancel(tx, message, &actor, now)?;
+                Ok((super::written(tx, message)?.0, rings))
+            })
+            .await
+    }
+
+    async fn wake_due(&self, limit: u32, now: i64) -> Result<Woken> {
+        self.writer
+            .run(1, move |tx| desk::wake_due(tx, limit, now))
+            .await
+    }
+}
