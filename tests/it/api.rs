@@ -7,6 +7,7 @@ mod attachments;
 mod claims;
 mod conversations;
 mod deadlines;
+mod desk;
 mod document;
 mod hooks;
 mod lists;

@@ -30,46 +30,48 @@ async fn a_conversation_is_shown_with_everything_a_desk_needs() {
         [order_mail()],
         "/v1/conversations/{id}",
         expect![[r#"
-        {
-          "assignee": null,
-          "brand": "main",
-          "channels": [
-            "support-mail"
-          ],
-          "contact_id": "con_1",
-          "enqueued_at": "2026-01-05T09:00:00.01Z",
-          "id": "cnv_2",
-          "labels": {
-            "intent": "delivery",
-            "language": "en"
-          },
-          "last_inbound_at": "2026-01-05T09:00:00.01Z",
-          "links": [],
-          "opened_at": "2026-01-05T09:00:00.01Z",
-          "participants": [
             {
-              "address": "ada@customer.example",
-              "evidence": "verified",
-              "name": null,
-              "namespace": "email",
-              "role": "customer"
-            },
-            {
-              "address": "friend@customer.example",
-              "evidence": "claimed",
-              "name": null,
-              "namespace": "email",
-              "role": "cc"
-            }
-          ],
-          "priority": "normal",
-          "queue": "frontline",
-          "resolved_at": null,
-          "status": "queued",
-          "subject": "My order",
-          "tags": [],
-          "version": 1
-        }"#]],
+              "assignee": null,
+              "attributes": {},
+              "brand": "main",
+              "channels": [
+                "support-mail"
+              ],
+              "contact_id": "con_1",
+              "enqueued_at": "2026-01-05T09:00:00.01Z",
+              "id": "cnv_2",
+              "labels": {
+                "intent": "delivery",
+                "language": "en"
+              },
+              "last_inbound_at": "2026-01-05T09:00:00.01Z",
+              "links": [],
+              "opened_at": "2026-01-05T09:00:00.01Z",
+              "participants": [
+                {
+                  "address": "ada@customer.example",
+                  "evidence": "verified",
+                  "name": null,
+                  "namespace": "email",
+                  "role": "customer"
+                },
+                {
+                  "address": "friend@customer.example",
+                  "evidence": "claimed",
+                  "name": null,
+                  "namespace": "email",
+                  "role": "cc"
+                }
+              ],
+              "priority": "normal",
+              "queue": "frontline",
+              "resolved_at": null,
+              "snoozed_until": null,
+              "status": "queued",
+              "subject": "My order",
+              "tags": [],
+              "version": 1
+            }"#]],
     )
     .await;
 }
@@ -89,6 +91,7 @@ async fn an_explanation_names_facts_and_rules_by_public_ids() {
             {
               "conversation": {
                 "assignee": null,
+                "attributes": {},
                 "brand": "main",
                 "channels": [
                   "support-mail"
@@ -122,6 +125,7 @@ async fn an_explanation_names_facts_and_rules_by_public_ids() {
                 "priority": "normal",
                 "queue": "frontline",
                 "resolved_at": null,
+                "snoozed_until": null,
                 "status": "queued",
                 "subject": "My order",
                 "tags": [],

@@ -2,12 +2,14 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use connector_api::{CancellationToken, ExposeSecret, WebhookReply, WebhookRequest, async_trait};
+use connector_api::{
+    CancellationToken, Capabilities, ExposeSecret, WebhookReply, WebhookRequest, async_trait,
+};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use reqwest::header::HeaderMap;
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
-use switchboard::api::{self, ApiState, Deadlines, HookAnswer, Hooks, token};
+use switchboard::api::{self, ApiState, ChannelFacts, Deadlines, HookAnswer, Hooks, token};
 use switchboard::health::Health;
 use switchboard::ids::{IdCodec, IdKind};
 use switchboard::store::Token;
@@ -15,13 +17,26 @@ use switchboard::wake::Wakes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::support::{Desk, Said, within_patience};
+use crate::support::{Desk, Said, senders, within_patience};
 
 /// The cap of webhook bodies here; small, so that exceeding it is quick.
 pub const HOOK_BYTES_MAX: usize = 4 * 1024;
 
 /// The cap of all webhook bodies together here.
 pub const HOOKS_BYTES_MAX: usize = 2 * HOOK_BYTES_MAX;
+
+/// What `support-mail` carries here.
+pub fn mail_carries() -> Capabilities {
+    Capabilities {
+        send: true,
+        html: true,
+        subject: true,
+        recipients_max: 20,
+        starts: true,
+        attachment_bytes_max: Some(1_000_000),
+        ..Capabilities::default()
+    }
+}
 
 /// A desk and its API.
 pub struct Served {
@@ -60,7 +75,12 @@ impl Served {
             hooks_bytes_max: HOOKS_BYTES_MAX,
             blobs: desk.blobs.clone(),
             known_queues: Arc::new(known.map(|queue| queue.parse().unwrap()).to_vec()),
-            channels: Arc::new(Vec::new()),
+            channels: Arc::new(vec![ChannelFacts {
+                id: "support-mail".parse().unwrap(),
+                brand: "main".parse().unwrap(),
+                connector: "email".to_owned(),
+                can: mail_carries(),
+            }]),
             schema_version: 1,
             stop: stop.clone(),
             deadlines,
@@ -129,6 +149,17 @@ impl Served {
 
     pub fn ids(&self) -> &IdCodec {
         &self.desk.keys.ids
+    }
+
+    /// Lets `support-mail` and `shop-chat` send, as their connectors say they can.
+    pub async fn can_send(&self) {
+        let chat = Capabilities {
+            send: true,
+            ..Capabilities::default()
+        };
+        let senders = senders([("support-mail", mail_carries()), ("shop-chat", chat)]);
+        let store = self.desk.store();
+        store.set_senders(senders, self.desk.now()).await.unwrap();
     }
 
     /// The public id of the `number`th conversation.

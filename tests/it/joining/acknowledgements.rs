@@ -160,6 +160,9 @@ async fn an_acknowledgement_goes_to_the_writer_and_its_answer_comes_back() {
                 references: [
                     "a-1@x",
                 ],
+                also_to: [],
+                cc: [],
+                bcc: [],
             },
         )
     "#]]

@@ -730,7 +730,8 @@ pub async fn every_verb_is_allowed_or_refused_by_state_and_holder(backend: Arc<d
         resolved wake     409 | 403 | 409 | 403
         resolved transfer 409 | 403 | 409 | 403
         resolved add      resolved @ada | 403 | resolved @ada | 403
-    "#]].assert_eq(&table);
+    "#]]
+    .assert_eq(&table);
 }
 
 async fn bring(desk: &Desk, number: usize, state: &str) {
