@@ -125,7 +125,7 @@ pub enum StoredContent {
         first: Arc<Envelope>,
         edit: Option<Arc<Envelope>>,
     },
-    Written(Draft),
+    Written(Box<Draft>),
     /// The body is gone, or cannot be read: the reason.
     Unreadable(String),
 }

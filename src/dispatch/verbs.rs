@@ -301,7 +301,7 @@ fn apply(conversation: &mut Conversation, edit: &Edit) -> Result<Option<Done>, R
         changed.insert("subject".to_owned(), json!(subject));
         conversation.detail.subject = Some(subject.clone());
     }
-    Ok((!changed.is_empty()).then(|| Done {
+    Ok((!changed.is_empty()).then_some(Done {
         event: EventType::ConversationUpdated,
         detail: Value::Object(changed),
     }))

@@ -268,7 +268,7 @@ fn content(author: Author, first: Option<&[u8]>, edit: Option<&[u8]>) -> StoredC
     };
     if matches!(author, Author::Agent | Author::Automation | Author::Note) {
         return match serde_json::from_slice(first) {
-            Ok(draft) => StoredContent::Written(draft),
+            Ok(draft) => StoredContent::Written(Box::new(draft)),
             Err(error) => StoredContent::Unreadable(error.to_string()),
         };
     }
