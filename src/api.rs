@@ -33,8 +33,10 @@ mod contacts;
 mod conversations;
 mod docs;
 mod documentation;
+mod drafts;
 mod fields;
 mod hooks;
+mod macros;
 mod messages;
 mod operations;
 mod problem;
@@ -191,10 +193,23 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(verbs::remove_participant))
         .routes(routes!(messages::list_messages, messages::send_message))
         .routes(routes!(messages::add_note))
+        .routes(routes!(
+            drafts::get_draft,
+            drafts::save_draft,
+            drafts::delete_draft
+        ))
         .routes(routes!(messages::get_message))
         .routes(routes!(messages::cancel_message))
         .routes(routes!(settle::settle_message))
         .routes(routes!(attachments::get_attachment))
+        .routes(routes!(macros::list_macros, macros::create_macro))
+        .routes(routes!(
+            macros::get_macro,
+            macros::replace_macro,
+            macros::delete_macro
+        ))
+        .routes(routes!(macros::preview_macro))
+        .routes(routes!(macros::apply_macro))
         .routes(routes!(contacts::get_contact))
         .routes(routes!(channels::list_channels))
         // Providers.

@@ -10,6 +10,7 @@ use crate::router::facts::Conversation;
 
 pub mod address;
 pub mod fit;
+pub mod macros;
 pub mod verbs;
 
 /// What a token's holder may do.
@@ -131,7 +132,7 @@ pub enum Refusal {
     },
     #[error("a {role} may not do this", role = role.as_str())]
     Role { role: Role },
-    #[error("the conversation is at version {current}, not {given}")]
+    #[error("it is at version {current}, not {given}")]
     Stale { current: i64, given: i64 },
     #[error("no channel of this conversation can be answered: {reason}")]
     NotAnswerable { reason: String },

@@ -51,6 +51,7 @@ pub enum IdKind {
     Page,
     /// A file of a message: see [`IdCodec::attachment`].
     Attachment,
+    Macro,
 }
 
 impl IdKind {
@@ -63,6 +64,7 @@ impl IdKind {
             Self::Token => "tok",
             Self::Page => "cur",
             Self::Attachment => "att",
+            Self::Macro => "mac",
         }
     }
 }

@@ -31,6 +31,7 @@ use super::problem::{Kind, PROBLEM_JSON, Problem};
         (name = "Queues", description = "What waits, and taking it"),
         (name = "Conversations", description = "Reading, releasing, ending"),
         (name = "Messages", description = "Reading and answering"),
+        (name = "Macros", description = "Answers kept for use again"),
         (name = "Contacts", description = "Who writes"),
         (name = "Hooks", description = "Where providers deliver"),
         (name = "Operations", description = "Health, metrics, documentation; no token needed")
@@ -115,6 +116,8 @@ problems! {
         (409, "The conversation's `state` does not allow this; `holder` has it"),
         (412, "The conversation is not at the version of If-Match any more"),
     ];
+    /// Of things with a version that are no conversation.
+    StaleVersion = [(412, "It is not at the version of If-Match any more")];
     /// Of settling a message.
     Unsettled = [
         (403, "The token's role may not do this, or the conversation is another agent's"),

@@ -111,7 +111,7 @@ impl Kind {
                 "The channel takes no answer any more",
             ),
             Self::NotStored => (409, "attachment-not-stored", "The attachment is not here"),
-            Self::Stale => (412, "stale-version", "The conversation has changed"),
+            Self::Stale => (412, "stale-version", "It has changed meanwhile"),
             Self::TooLarge => (413, "too-large", "The body is too large"),
             Self::UnsupportedMediaType => (415, "unsupported-media-type", "The body must be JSON"),
             Self::Unprocessable => (422, "unprocessable", "The body says something unusable"),

@@ -128,7 +128,7 @@ pub fn written(app: &App, object: &Map<String, Value>, more: &[&str]) -> ApiResu
 }
 
 /// The text of those who read no HTML.
-fn from_html(html: &str) -> ApiResult<String> {
+pub fn from_html(html: &str) -> ApiResult<String> {
     let text = to_text(html);
     if text.trim().is_empty() {
         return Err(wrong("html", "\"html\" shows no words: give \"text\", too"));

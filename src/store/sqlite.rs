@@ -17,6 +17,7 @@ mod effects;
 mod facts;
 mod implementation;
 mod lineage;
+mod macros;
 pub mod names;
 mod open;
 mod operating;

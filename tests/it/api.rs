@@ -11,6 +11,7 @@ mod desk;
 mod document;
 mod hooks;
 mod lists;
+mod macros;
 mod messages;
 mod operations;
 mod rights;

@@ -183,7 +183,7 @@ pub fn has_other_open(tx: &Tx<'_>, conversation: &Conversation) -> Result<bool, 
 }
 
 /// The conversation, where the actor may see it and it is at the version the caller knows.
-fn visible(
+pub fn visible(
     tx: &Tx<'_>,
     id: ConversationId,
     actor: &Actor,
@@ -195,13 +195,18 @@ fn visible(
         .ok_or(Refusal::NotFound {
             what: "conversation",
         })?;
+    at_version(&found, version)?;
+    Ok(found)
+}
+
+/// Refuses another version than the caller knows.
+pub fn at_version(found: &Conversation, version: Option<i64>) -> Result<(), Refusal> {
     match version {
         Some(given) if given != found.version => Err(Refusal::Stale {
             current: found.version,
             given,
-        }
-        .into()),
-        _ => Ok(found),
+        }),
+        _ => Ok(()),
     }
 }
 

@@ -21,6 +21,7 @@ use crate::store::{
 use super::{SqliteStore, attachments, facts, lineage, operating, outbox, reading, writer};
 
 mod desk;
+mod macros;
 
 #[async_trait]
 impl Store for SqliteStore {

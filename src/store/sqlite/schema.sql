@@ -96,6 +96,15 @@ CREATE INDEX outbox_due ON outbox (channel, state, next_at);
 -- When snoozed conversations wake. Rows of what was woken otherwise are dropped when they are due.
 CREATE TABLE timer (due_at INTEGER NOT NULL, conversation INTEGER NOT NULL, PRIMARY KEY (due_at, conversation)) WITHOUT ROWID;
 CREATE TABLE acknowledged (key BLOB PRIMARY KEY, at INTEGER NOT NULL) WITHOUT ROWID;
+-- Answers kept for use again, and what agents have begun to write: one each in each conversation.
+CREATE TABLE macro (
+    id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, content TEXT NOT NULL,
+    version INTEGER NOT NULL, at INTEGER NOT NULL
+);
+CREATE TABLE draft (
+    conversation INTEGER NOT NULL, agent TEXT NOT NULL, content TEXT NOT NULL, version INTEGER NOT NULL,
+    at INTEGER NOT NULL, PRIMARY KEY (conversation, agent)
+) WITHOUT ROWID;
 CREATE TABLE idempotency (
     key BLOB PRIMARY KEY, fingerprint BLOB NOT NULL, status INTEGER NOT NULL, answer BLOB NOT NULL,
     at INTEGER NOT NULL

@@ -19,8 +19,8 @@ use crate::store::{
 };
 
 use super::super::effects::{FLAG_AUTOMATIC, write_conversation, write_events};
-use super::super::outbox;
 use super::super::writer::Tx;
+use super::super::{macros, outbox};
 use super::answered::{answered, reachable};
 use super::{event_of, keep_answer, kept_answer, visible};
 
@@ -61,7 +61,11 @@ pub fn reply(
         idempotency: reply.idempotency.as_ref(),
         at: reply.at,
     };
-    append.write(tx, &mut found)
+    let id = append.write(tx, &mut found)?;
+    if let Some(agent) = &reply.actor.agent {
+        macros::delete_draft(tx.conn, agent, found.id)?;
+    }
+    Ok(id)
 }
 
 /// Files an agent's note; it never leaves.
