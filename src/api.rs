@@ -210,7 +210,7 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         ))
         .routes(routes!(macros::preview_macro))
         .routes(routes!(macros::apply_macro))
-        .routes(routes!(contacts::get_contact))
+        .routes(routes!(contacts::get_contact, contacts::edit_contact))
         .routes(routes!(channels::list_channels))
         // Providers.
         .routes(routes!(hooks::deliver_webhook))

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bus::Envelope;
 use crate::conversation::{Delivery, Status};
+use crate::dispatch::verbs::Attributes;
 use crate::dispatch::{Actor, Refusal};
 use crate::ids::{ContactId, ConversationId, MessageId};
 use crate::router::effects::Author;
@@ -26,8 +27,8 @@ pub use crate::dispatch::address::Destination;
 pub use attachments::{AttachmentState, StoredAttachment};
 use attachments::{DueFetch, FetchOutcome, Fetches};
 pub use desk::{
-    Desk, Doing, Draft, DraftFile, Idempotency, NewConversation, NewFile, NewReply, ReadAddress,
-    Senders, Sending, Woken, Written,
+    ContactEdit, Desk, Doing, Draft, DraftFile, Idempotency, NewConversation, NewFile, NewReply,
+    ReadAddress, Senders, Sending, Woken, Written,
 };
 use macros::Macros;
 pub use outbox::{
@@ -150,6 +151,8 @@ pub struct StoredContact {
     pub name: Option<String>,
     pub version: i64,
     pub created_at: i64,
+    /// Facts of the shop's own, by name.
+    pub attributes: Attributes,
     pub identities: Vec<StoredIdentity>,
     pub suggestions: Vec<(Namespace, String)>,
 }

@@ -279,6 +279,9 @@ pub struct ContactView {
     /// Whether any evidence but the sender's word says who this is.
     pub evidence: EvidenceView,
     pub created_at: Timestamp,
+    /// The shop's own facts, by name.
+    #[schema(value_type = Object, example = json!({ "customer_no": "4711" }))]
+    pub attributes: BTreeMap<String, serde_json::Value>,
     pub version: i64,
     pub identities: Vec<IdentityView>,
     /// Addresses somebody claims for this contact; nothing is done by them.
@@ -307,6 +310,7 @@ impl ContactView {
             name: contact.name.clone(),
             evidence: EvidenceView::of(contact.verified),
             created_at: timestamp(contact.created_at),
+            attributes: contact.attributes.clone(),
             version: contact.version,
             identities: contact.identities.iter().map(IdentityView::of).collect(),
             suggestions: suggestions.collect(),

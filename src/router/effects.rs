@@ -271,10 +271,11 @@ pub enum EventType {
     ConversationWoken,
     ConversationTransferred,
     ConversationParticipants,
+    ContactUpdated,
 }
 
 impl EventType {
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::MessageCreated,
         Self::MessageChanged,
         Self::MessageDelivery,
@@ -290,6 +291,7 @@ impl EventType {
         Self::ConversationWoken,
         Self::ConversationTransferred,
         Self::ConversationParticipants,
+        Self::ContactUpdated,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -309,6 +311,7 @@ impl EventType {
             Self::ConversationWoken => "conversation.woken",
             Self::ConversationTransferred => "conversation.transferred",
             Self::ConversationParticipants => "conversation.participants",
+            Self::ContactUpdated => "contact.updated",
         }
     }
 

@@ -16,7 +16,7 @@ use crate::dispatch::{Action, Actor};
 use crate::ids::{ContactId, ConversationId, MessageId};
 use crate::router::facts::Conversation;
 
-use super::{Result, Rings, StoredMessage};
+use super::{Result, Rings, StoredContact, StoredMessage};
 
 /// What an agent (or an acknowledgement) wrote, with its frozen destination.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -150,6 +150,19 @@ pub type ReadAddress = Arc<dyn Fn(&str) -> std::result::Result<Recipient, String
 /// The channels that can send.
 pub type Senders = HashMap<ChannelId, Sending>;
 
+/// What is said about a contact; `None` leaves it as it is.
+#[derive(Debug, Clone)]
+pub struct ContactEdit {
+    pub contact: ContactId,
+    pub actor: Actor,
+    pub name: Option<String>,
+    /// Merged into what is there; null removes one (RFC 7396).
+    pub attributes: Attributes,
+    /// `If-Match`.
+    pub version: Option<i64>,
+    pub at: i64,
+}
+
 /// What was woken, and when to look again.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Woken {
@@ -183,6 +196,7 @@ pub trait Desk: Send + Sync {
         actor: Actor,
         now: i64,
     ) -> Result<(StoredMessage, Rings)>;
+    async fn edit_contact(&self, edit: ContactEdit) -> Result<StoredContact>;
     /// Wakes what has slept long enough, at most `limit`.
     async fn wake_due(&self, limit: u32, now: i64) -> Result<Woken>;
 }

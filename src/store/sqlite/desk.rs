@@ -15,10 +15,12 @@ use super::facts::conversation;
 use super::writer::Tx;
 
 mod answered;
+mod contact;
 mod idempotency;
 mod reply;
 mod start;
 
+pub use contact::edit_contact;
 pub use idempotency::{keep_answer, kept_answer};
 pub use reply::{cancel, note, overtaken, reply};
 pub use start::start;

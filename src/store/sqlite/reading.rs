@@ -306,7 +306,7 @@ pub fn contact(
     }
     let found = conn
         .prepare_cached(
-            "SELECT brand, verified, name, version, created_at FROM contact WHERE id = ?1",
+            "SELECT brand, verified, name, version, created_at, attributes FROM contact WHERE id = ?1",
         )?
         .query_row([id.0], |row| {
             Ok(StoredContact {
@@ -316,6 +316,10 @@ pub fn contact(
                 name: row.get(2)?,
                 version: row.get(3)?,
                 created_at: row.get(4)?,
+                attributes: match row.get::<_, Option<String>>(5)? {
+                    Some(text) => from_json(5, &text)?,
+                    None => Default::default(),
+                },
                 identities: Vec::new(),
                 suggestions: Vec::new(),
             })

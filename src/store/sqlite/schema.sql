@@ -31,7 +31,7 @@ CREATE TABLE seen_lasting (
 
 CREATE TABLE contact (
     id INTEGER PRIMARY KEY, brand INTEGER NOT NULL, verified INTEGER NOT NULL, name TEXT,
-    version INTEGER NOT NULL, created_at INTEGER NOT NULL, merged_into INTEGER
+    version INTEGER NOT NULL, created_at INTEGER NOT NULL, merged_into INTEGER, attributes TEXT
 );
 CREATE TABLE identity (
     id INTEGER PRIMARY KEY, brand INTEGER NOT NULL, scope INTEGER NOT NULL, namespace TEXT NOT NULL,

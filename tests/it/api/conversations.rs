@@ -264,6 +264,7 @@ async fn a_contact_is_shown_with_what_proves_it() {
         .ok();
     expect![[r#"
         {
+          "attributes": {},
           "brand": "main",
           "created_at": "2026-01-05T09:00:00.01Z",
           "evidence": "verified",

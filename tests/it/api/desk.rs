@@ -296,6 +296,42 @@ async fn participants_are_taken_in_and_out() {
 }
 
 #[tokio::test]
+async fn a_contact_is_named_and_gets_the_shops_own_facts() {
+    let mut served = desk().await;
+    let (token, path) = held(&mut served).await;
+    let view = served.get(&token, &path).send().await.ok();
+    let contact = format!("/v1/contacts/{}", view["contact_id"].as_str().unwrap());
+    let read = served.get(&token, &contact).send().await;
+    let version = read.header("etag").to_owned();
+    let edit = json!({ "name": "Eve", "attributes": { "customer_no": "4711" } });
+    let after = patch(&served, &token, &contact)
+        .header("If-Match", &version)
+        .json(&edit)
+        .send()
+        .await
+        .ok();
+    assert_eq!(
+        pick(&after, &["name", "attributes"]),
+        json!({ "name": "Eve", "attributes": { "customer_no": "4711" } })
+    );
+    patch(&served, &token, &contact)
+        .header("If-Match", &version)
+        .json(&json!({ "name": "Eva" }))
+        .send()
+        .await
+        .problem(412, "stale-version");
+    let outside = served.token("agent", "olga", &["outlet"], &[]).await;
+    patch(&served, &outside, &contact)
+        .json(&edit)
+        .send()
+        .await
+        .problem(404, "not-found");
+    let wrong = json!({ "attributes": { "a": [] } });
+    let problem = patch(&served, &token, &contact).json(&wrong).send().await;
+    assert_eq!(problem.problem(422, "unprocessable")["field"], "attributes");
+}
+
+#[tokio::test]
 async fn channels_say_what_they_carry() {
     let served = desk().await;
     let token = served.agent("ada").await;

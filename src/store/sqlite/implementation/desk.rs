@@ -7,7 +7,10 @@ use crate::dispatch::{Action, Actor};
 use crate::ids::{ConversationId, MessageId};
 use crate::router::facts::Conversation;
 use crate::store::sqlite::{SqliteStore, desk};
-use crate::store::{Desk, Doing, NewConversation, NewReply, Result, Rings, StoredMessage, Woken};
+use crate::store::{
+    ContactEdit, Desk, Doing, NewConversation, NewReply, Result, Rings, StoredContact,
+    StoredMessage, Woken,
+};
 
 #[async_trait]
 impl Desk for SqliteStore {
@@ -79,6 +82,12 @@ impl Desk for SqliteStore {
                 let rings = desk::cancel(tx, message, &actor, now)?;
                 Ok((super::written(tx, message)?.0, rings))
             })
+            .await
+    }
+
+    async fn edit_contact(&self, edit: ContactEdit) -> Result<StoredContact> {
+        self.writer
+            .run(0, move |tx| desk::edit_contact(tx, &edit))
             .await
     }
 
