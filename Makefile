@@ -1,4 +1,4 @@
-.PHONY: run test check bench
+.PHONY: run test check bench bench-mail
 
 # Starts the daemon: make run ARGS='--config config/example.toml --data-dir data'
 run:
@@ -14,3 +14,7 @@ check:
 # The figures of docs/performance.md: make bench ARGS='--rate 1000 --seconds 120'
 bench:
 	cargo bench --bench load -- $(ARGS)
+
+# The same for mail, from a real Dovecot.
+bench-mail:
+	sh tests/peers/install.sh && cargo bench --bench mail -- $(ARGS)

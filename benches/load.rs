@@ -24,6 +24,8 @@ mod self_check;
 mod stub;
 #[path = "load/trial.rs"]
 mod trial;
+#[path = "load/usage.rs"]
+mod usage;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -34,10 +36,11 @@ use clap::Parser;
 use tokio::task::LocalSet;
 use tokio::time::sleep;
 
-use daemon::{Installation, LOAD, PROBE, usage};
+use daemon::{Installation, LOAD, PROBE};
 use payload::Payloads;
 use report::Report;
 use trial::Trial;
+use usage::usage;
 
 /// Without options it measures what the gate asks for: 5,000/s for 2 minutes on a million messages.
 #[derive(Parser, Debug)]

@@ -6,9 +6,9 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
-use crate::daemon::Usage;
 use crate::floor::Floor;
 use crate::trial::{Count, Outcome};
+use crate::usage::Usage;
 
 const MEGABYTE: f64 = 1_000_000.0;
 

@@ -8,11 +8,12 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
-use crate::daemon::{LOAD, Usage, usage};
+use crate::daemon::LOAD;
 use crate::generator::{self, Load, Tally};
 use crate::http::{self, Connection};
 use crate::payload::Payloads;
 use crate::probe::{self, Findings, Probe};
+use crate::usage::{Usage, usage};
 
 /// How long the daemon may need to file and queue what it has accepted.
 const DRAIN_MAX: Duration = Duration::from_secs(300);
