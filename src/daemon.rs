@@ -32,6 +32,7 @@ use crate::wake::Wakes;
 pub mod control;
 mod data_dir;
 mod housekeeping;
+pub mod import;
 mod outbox;
 pub mod route;
 mod settings;
@@ -40,6 +41,7 @@ mod timers;
 
 pub use data_dir::DataDir;
 use housekeeping::{FILES, Housekeeping, KEEPING};
+use import::Importer;
 use route::RouterLoop;
 pub use settings::{Keys, open_store, policy};
 use supervise::supervised;
@@ -290,6 +292,13 @@ impl Daemon {
             queues: queues.clone(),
             outbox: outbox.clone(),
             sending: true,
+            importer: Some(Importer {
+                channels: channels.clone(),
+                intake: intake.clone(),
+                bus: bus.clone(),
+                store: shared.clone(),
+                clock: clock.clone(),
+            }),
         };
         tasks.accepting.push(control::serve(
             &data_dir.path,

@@ -18,6 +18,7 @@ use crate::router::{Policy, Prepared, Verdict};
 
 pub mod attachments;
 mod desk;
+pub mod imports;
 mod outbox;
 pub mod sqlite;
 
@@ -28,6 +29,7 @@ pub use desk::{
     Desk, Doing, Draft, DraftFile, Idempotency, NewConversation, NewFile, NewReply, ReadAddress,
     Senders, Sending, Woken, Written,
 };
+pub use imports::{EventName, Imports};
 pub use outbox::{
     Leased, OutboxFilter, OutboxState, Rings, SettleAs, Settled, SettledWhy, Settlement, Settling,
     Taken, UnsentReply,
@@ -222,7 +224,7 @@ pub struct Counts {
 
 /// The store. Methods return once what they did is durable.
 #[async_trait]
-pub trait Store: Desk + Send + Sync {
+pub trait Store: Desk + Imports + Send + Sync {
     // The router.
     async fn own(&self, partition: u32) -> Result<Ownership>;
     /// Loads the batch's facts, decides, and commits effects and position, conditional on owner

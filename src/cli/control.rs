@@ -209,5 +209,6 @@ fn offline(
         queues: Arc::default(),
         outbox: Arc::default(),
         sending: false,
+        importer: None,
     })
 }

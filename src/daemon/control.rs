@@ -21,7 +21,9 @@ use crate::store::{OutboxState, Rings, SettleAs, Store, StoreError, StoredDeadLe
 use crate::wake::Wakes;
 
 use super::StartError;
+use super::import::{Begin, Importer};
 
+pub mod import;
 mod outbox;
 
 const REQUEST_BYTES_MAX: u64 = 64 * 1024;
@@ -64,6 +66,8 @@ pub enum Request {
         channel: Option<String>,
     },
     OutboxHold,
+    /// Batches follow on the same connection.
+    Import(Begin),
 }
 
 /// `result`, or `error` for a person.
@@ -86,6 +90,8 @@ pub struct Control {
     pub outbox: Arc<Wakes>,
     /// Whether lanes run on this store.
     pub sending: bool,
+    /// Only in the daemon.
+    pub importer: Option<Importer>,
 }
 
 impl Control {
@@ -177,6 +183,7 @@ impl Control {
                 self.settle_restored(outcome, channel).await
             }
             Request::OutboxHold => self.hold().await,
+            Request::Import(_) => Err("an import needs a connection of its own".to_owned()),
         }
     }
 
@@ -282,11 +289,16 @@ pub fn serve(
 
 async fn converse(stream: UnixStream, control: Arc<Control>) {
     let (reader, mut writer) = stream.into_split();
+    let mut reader = BufReader::new(reader);
     let mut line = String::new();
-    let read = BufReader::new(reader.take(REQUEST_BYTES_MAX))
+    let read = (&mut reader)
+        .take(REQUEST_BYTES_MAX)
         .read_line(&mut line)
         .await;
     let answer = match read.map(|_| serde_json::from_str(&line)) {
+        Ok(Ok(Request::Import(begin))) if let Some(importer) = &control.importer => {
+            return import::converse(importer, begin, reader, writer).await;
+        }
         Ok(Ok(request)) => control.answer(request).await,
         Ok(Err(error)) => Answer::Error(format!("reading the request: {error}")),
         Err(error) => Answer::Error(format!("reading the request: {error}")),

@@ -5,6 +5,7 @@ mod corpus;
 mod dump;
 mod external;
 mod fsync;
+mod import;
 mod kill;
 mod mail;
 mod post_office;

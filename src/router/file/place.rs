@@ -102,6 +102,7 @@ pub fn open(
     let at = record.arrived_at();
     let routing = rules::choose(record, message, policy);
     let status = match (echo, is_quiet(record)) {
+        _ if record.envelope.event.history => Status::Closed,
         (true, _) => Status::Pending,
         (_, true) => Status::Closed,
         _ => Status::Queued,
