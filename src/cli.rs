@@ -12,6 +12,7 @@ use connector_api::Registration;
 use crate::config::{self, Config, Flag, Sources};
 use crate::{channels, telemetry};
 
+mod channel;
 mod control;
 mod demo;
 mod import;
@@ -78,6 +79,9 @@ enum Command {
     Parse(parse::Parse),
     /// Send a test message through a webhook channel of the running daemon
     Send(send::Send),
+    /// Try a channel
+    #[command(subcommand)]
+    Channel(channel::Channel),
     /// File mails and events that lie in files: mbox, Maildir, .eml, JSONL
     Import(import::Import),
     /// Make, list and revoke API tokens
@@ -107,6 +111,7 @@ pub fn run_with(extra: &[Registration]) -> ExitCode {
         Command::Schema => print_schema(&registrations),
         Command::Parse(parse) => parse.run(&cli.common, &registrations),
         Command::Send(send) => send.run(&cli.common, &registrations),
+        Command::Channel(channel) => channel.run(&cli.common, &registrations),
         Command::Import(import) => import.run(&cli.common, &registrations),
         Command::Token(token) => token.run(&cli.common, &registrations),
         Command::DeadLetters(letters) => letters.run(&cli.common, &registrations),

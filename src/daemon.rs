@@ -29,6 +29,7 @@ use crate::store::{IDEMPOTENCY_KEPT, Retention, Store, StoreError};
 use crate::telemetry;
 use crate::wake::Wakes;
 
+pub mod channel_test;
 pub mod control;
 mod data_dir;
 mod housekeeping;
@@ -39,6 +40,7 @@ mod settings;
 mod supervise;
 mod timers;
 
+use channel_test::ChannelTests;
 pub use data_dir::DataDir;
 use housekeeping::{FILES, Housekeeping, KEEPING};
 use import::Importer;
@@ -124,6 +126,7 @@ impl Daemon {
                 StartError::Other(format!("building the HTTP client: {error}"))
             })?);
         let channels = channels::build(&config, registrations, &clock, &http)?;
+        let config = Arc::new(config);
 
         let data_dir = DataDir::hold(&config.server.data_dir)?;
         let store = open_store(&config, &data_dir)?;
@@ -259,16 +262,17 @@ impl Daemon {
         let address = listener
             .local_addr()
             .map_err(|error| StartError::Listen { address, error })?;
+        let hooks = Arc::new(Webhooks {
+            channels: channels.clone(),
+            intake: intake.clone(),
+        });
         let state = ApiState {
             store: shared.clone(),
             ids: keys.ids.clone(),
             clock: clock.clone(),
             queues: queues.clone(),
             outbox: outbox.clone(),
-            hooks: Arc::new(Webhooks {
-                channels: channels.clone(),
-                intake: intake.clone(),
-            }),
+            hooks: hooks.clone(),
             health: health.clone(),
             metrics: metrics.clone(),
             body_bytes_max: usize::try_from(config.server.body_bytes_max).unwrap_or(usize::MAX),
@@ -298,6 +302,16 @@ impl Daemon {
                 bus: bus.clone(),
                 store: shared.clone(),
                 clock: clock.clone(),
+            }),
+            tests: Some(ChannelTests {
+                config: config.clone(),
+                channels: channels.clone(),
+                hooks,
+                store: shared.clone(),
+                clock: clock.clone(),
+                health: health.clone(),
+                ids: keys.ids.clone(),
+                reply_tokens: keys.reply_tokens.clone(),
             }),
         };
         tasks.accepting.push(control::serve(

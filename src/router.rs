@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use connector_api::{
     Automatic, Event, Evidence, IdentityClaim, InboundMessage, MessageSender, Namespace,
+    reply_token_candidates,
 };
 
 use crate::bus::Envelope;
@@ -284,6 +285,21 @@ pub fn is_quiet(record: &Prepared) -> bool {
         Some(Automatic::AutoReply | Automatic::ReadReceipt | Automatic::Loop)
     );
     event.history || answers_ours
+}
+
+/// The token of a channel's test, where the message is one: it is filed as a customer's would be,
+/// and closed at once, so that no agent is handed it.
+pub fn test_token(record: &Prepared, policy: &Policy) -> Option<String> {
+    let message = match &record.envelope.event.event {
+        Event::Message(message) => message,
+        _ => return None,
+    };
+    let own = message.thread.message_id.as_deref().unwrap_or_default();
+    let hints = message.thread.reply_tokens.iter().cloned();
+    reply_token_candidates(own)
+        .into_iter()
+        .chain(hints)
+        .find(|token| policy.reply_tokens.is_test(token))
 }
 
 /// Marks a conversation as changed.

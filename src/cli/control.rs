@@ -210,5 +210,6 @@ fn offline(
         outbox: Arc::default(),
         sending: false,
         importer: None,
+        tests: None,
     })
 }

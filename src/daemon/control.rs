@@ -5,6 +5,7 @@ use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use connector_api::{CancellationToken, Clock};
 use serde::{Deserialize, Serialize};
@@ -21,10 +22,12 @@ use crate::store::{OutboxState, Rings, SettleAs, Store, StoreError, StoredDeadLe
 use crate::wake::Wakes;
 
 use super::StartError;
+use super::channel_test::ChannelTests;
 use super::import::{Begin, Importer};
 
 pub mod import;
 mod outbox;
+pub mod steps;
 
 const REQUEST_BYTES_MAX: u64 = 64 * 1024;
 const DEAD_LETTERS_LISTED: u32 = 1000;
@@ -68,6 +71,11 @@ pub enum Request {
     OutboxHold,
     /// Batches follow on the same connection.
     Import(Begin),
+    /// Its steps are lines of their own.
+    ChannelTest {
+        channel: String,
+        wait_seconds: u64,
+    },
 }
 
 /// `result`, or `error` for a person.
@@ -92,6 +100,7 @@ pub struct Control {
     pub sending: bool,
     /// Only in the daemon.
     pub importer: Option<Importer>,
+    pub tests: Option<ChannelTests>,
 }
 
 impl Control {
@@ -183,7 +192,9 @@ impl Control {
                 self.settle_restored(outcome, channel).await
             }
             Request::OutboxHold => self.hold().await,
-            Request::Import(_) => Err("an import needs a connection of its own".to_owned()),
+            Request::Import(_) | Request::ChannelTest { .. } => {
+                Err("this needs the running daemon".to_owned())
+            }
         }
     }
 
@@ -298,6 +309,13 @@ async fn converse(stream: UnixStream, control: Arc<Control>) {
     let answer = match read.map(|_| serde_json::from_str(&line)) {
         Ok(Ok(Request::Import(begin))) if let Some(importer) = &control.importer => {
             return import::converse(importer, begin, reader, writer).await;
+        }
+        Ok(Ok(Request::ChannelTest {
+            channel,
+            wait_seconds,
+        })) if let Some(tests) = &control.tests => {
+            let wait = Duration::from_secs(wait_seconds);
+            return steps::tell(tests, &channel, wait, writer).await;
         }
         Ok(Ok(request)) => control.answer(request).await,
         Ok(Err(error)) => Answer::Error(format!("reading the request: {error}")),

@@ -1,9 +1,11 @@
-//! Imports: what of a file is known already, and how far each file was read.
+//! What operators' commands ask about messages: what of a file is known already, how far each file
+//! was read, where a channel's test came to.
 
 use std::time::Duration;
 
 use async_trait::async_trait;
 
+use crate::ids::MessageId;
 use crate::router::facts::Key16;
 
 use super::Result;
@@ -24,6 +26,8 @@ pub struct EventName {
 pub trait Imports {
     /// For each name, whether an event of that name is filed, as far back as keys are kept.
     async fn known(&self, names: Vec<EventName>) -> Result<Vec<bool>>;
+    /// The message that bears a test's token, once it is filed.
+    async fn tested(&self, token: &str) -> Result<Option<MessageId>>;
     /// How far the import of `source` was, where it was stopped.
     async fn import_place(&self, source: &str) -> Result<Option<String>>;
     /// Notes how far it is; places of other imports older than [`IMPORT_PLACE_KEPT`] go.

@@ -1,6 +1,7 @@
 //! The daemon as its users meet it: the real binary, its files, its HTTP.
 
 mod attachments;
+mod channel_test;
 mod corpus;
 mod dump;
 mod external;

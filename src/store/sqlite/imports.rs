@@ -5,7 +5,9 @@ use std::collections::HashSet;
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, params};
 
+use crate::ids::MessageId;
 use crate::router::facts::Key16;
+use crate::router::keys;
 use crate::store::imports::{EventName, IMPORT_PLACE_KEPT, Imports};
 use crate::store::{Result, StoreError};
 
@@ -15,6 +17,17 @@ use super::{SqliteStore, seen};
 impl Imports for SqliteStore {
     async fn known(&self, names: Vec<EventName>) -> Result<Vec<bool>> {
         self.read(move |conn, _| known(conn, &names)).await
+    }
+
+    async fn tested(&self, token: &str) -> Result<Option<MessageId>> {
+        let key = keys::channel_test(token);
+        self.read(move |conn, _| {
+            conn.prepare_cached("SELECT message FROM reference WHERE key = ?1")?
+                .query_row([key.as_slice()], |row| row.get(0).map(MessageId))
+                .optional()
+                .map_err(StoreError::from)
+        })
+        .await
     }
 
     async fn import_place(&self, source: &str) -> Result<Option<String>> {
