@@ -15,6 +15,8 @@ use crate::{channels, telemetry};
 mod channel;
 mod control;
 mod demo;
+mod doctor;
+mod here;
 mod import;
 mod outbox;
 mod parse;
@@ -79,6 +81,8 @@ enum Command {
     Parse(parse::Parse),
     /// Send a test message through a webhook channel of the running daemon
     Send(send::Send),
+    /// Look for what may be wrong with this installation, and say what to do
+    Doctor(doctor::Doctor),
     /// Try a channel
     #[command(subcommand)]
     Channel(channel::Channel),
@@ -111,6 +115,7 @@ pub fn run_with(extra: &[Registration]) -> ExitCode {
         Command::Schema => print_schema(&registrations),
         Command::Parse(parse) => parse.run(&cli.common, &registrations),
         Command::Send(send) => send.run(&cli.common, &registrations),
+        Command::Doctor(doctor) => doctor.run(&cli.common, &registrations),
         Command::Channel(channel) => channel.run(&cli.common, &registrations),
         Command::Import(import) => import.run(&cli.common, &registrations),
         Command::Token(token) => token.run(&cli.common, &registrations),

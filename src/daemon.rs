@@ -11,6 +11,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
+use crate::api::tls::{self, Certificates};
 use crate::api::{self, ApiState, Deadlines};
 use crate::blobs::Blobs;
 use crate::bus::local::LocalBus;
@@ -34,6 +35,7 @@ pub mod control;
 mod data_dir;
 mod housekeeping;
 pub mod import;
+mod listener;
 mod outbox;
 pub mod route;
 mod settings;
@@ -42,6 +44,7 @@ mod timers;
 
 use channel_test::ChannelTests;
 pub use data_dir::DataDir;
+pub use listener::{certificates, tls_files};
 use housekeeping::{FILES, Housekeeping, KEEPING};
 use import::Importer;
 use route::RouterLoop;
@@ -126,6 +129,7 @@ impl Daemon {
                 StartError::Other(format!("building the HTTP client: {error}"))
             })?);
         let channels = channels::build(&config, registrations, &clock, &http)?;
+        let certificates = certificates(&config, clock.now())?;
         let config = Arc::new(config);
 
         let data_dir = DataDir::hold(&config.server.data_dir)?;
@@ -266,6 +270,7 @@ impl Daemon {
             channels: channels.clone(),
             intake: intake.clone(),
         });
+        let instance = uuid::Uuid::now_v7().as_simple().to_string();
         let state = ApiState {
             store: shared.clone(),
             ids: keys.ids.clone(),
@@ -282,12 +287,35 @@ impl Daemon {
             known_queues: Arc::new(config.queues.keys().cloned().collect()),
             channels: Arc::new(settings::channel_facts(&config, &channels)),
             schema_version: crate::store::sqlite::SCHEMA_VERSION,
+            instance: instance.clone(),
             stop: stop.accepting.clone(),
             deadlines: Deadlines::default(),
         };
+        let acceptor = certificates
+            .as_ref()
+            .map(Certificates::acceptor)
+            .transpose()
+            .map_err(|error| StartError::Other(format!("setting up TLS: {error}")))?;
+        if let Some(certificates) = certificates {
+            let (following, clock) = (health.clone(), clock.clone());
+            let run = move |stop| {
+                let (certificates, health) = (certificates.clone(), following.clone());
+                let clock = clock.clone();
+                async move {
+                    let every = tls::LOOK_EVERY;
+                    certificates.follow(every, clock.as_ref(), &health, &stop).await;
+                }
+            };
+            tasks.accepting.push(tokio::spawn(supervised(
+                tls::HEALTH.to_owned(),
+                health.clone(),
+                stop.accepting.clone(),
+                run,
+            )));
+        }
         tasks
             .accepting
-            .push(tokio::spawn(api::serve(listener, state)));
+            .push(tokio::spawn(api::serve(listener, acceptor, state)));
         let control = control::Control {
             store: shared.clone(),
             policy: policy.clone(),
@@ -302,6 +330,11 @@ impl Daemon {
                 bus: bus.clone(),
                 store: shared.clone(),
                 clock: clock.clone(),
+            }),
+            about: Some(control::status::About {
+                instance,
+                address,
+                health: health.clone(),
             }),
             tests: Some(ChannelTests {
                 config: config.clone(),

@@ -175,6 +175,9 @@ impl ChannelTests {
             conversation: String::new(),
             reply_token: token.to_owned(),
             to,
+            also_to: Vec::new(),
+            cc: Vec::new(),
+            bcc: Vec::new(),
             thread: None,
             subject: Some("Switchboard channel test".to_owned()),
             text:

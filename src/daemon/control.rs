@@ -27,6 +27,7 @@ use super::import::{Begin, Importer};
 
 pub mod import;
 mod outbox;
+pub mod status;
 pub mod steps;
 
 const REQUEST_BYTES_MAX: u64 = 64 * 1024;
@@ -69,6 +70,8 @@ pub enum Request {
         channel: Option<String>,
     },
     OutboxHold,
+    /// What the running daemon says about itself.
+    Status,
     /// Batches follow on the same connection.
     Import(Begin),
     /// Its steps are lines of their own.
@@ -101,6 +104,7 @@ pub struct Control {
     /// Only in the daemon.
     pub importer: Option<Importer>,
     pub tests: Option<ChannelTests>,
+    pub about: Option<status::About>,
 }
 
 impl Control {
@@ -192,6 +196,7 @@ impl Control {
                 self.settle_restored(outcome, channel).await
             }
             Request::OutboxHold => self.hold().await,
+            Request::Status => self.status().await,
             Request::Import(_) | Request::ChannelTest { .. } => {
                 Err("this needs the running daemon".to_owned())
             }

@@ -16,3 +16,4 @@ mod operations;
 mod rights;
 mod served;
 mod settling;
+mod tls;

@@ -3,6 +3,7 @@
 mod attachments;
 mod channel_test;
 mod corpus;
+mod doctor;
 mod dump;
 mod external;
 mod fsync;
@@ -14,6 +15,7 @@ mod process;
 mod restored;
 mod shop;
 mod shuffled;
+mod tls;
 mod webhooks;
 mod wire;
 
