@@ -45,6 +45,7 @@ mod request;
 mod serve;
 mod settle;
 mod start;
+pub mod tls;
 pub mod token;
 mod verbs;
 mod views;
@@ -80,6 +81,8 @@ pub struct ApiState {
     pub channels: Arc<Vec<ChannelFacts>>,
     /// The version of the store's schema.
     pub schema_version: i64,
+    /// Names this process, by chance: who asks `/version` through proxies knows whom it reached.
+    pub instance: String,
     /// Ends the requests that wait.
     pub stop: CancellationToken,
     pub deadlines: Deadlines,
@@ -88,6 +91,8 @@ pub struct ApiState {
 /// How long a client may take to send a request: slow ones hold nothing for long.
 #[derive(Debug, Clone, Copy)]
 pub struct Deadlines {
+    /// For the TLS handshake, where there is one.
+    pub handshake: Duration,
     /// For the head of a request, and for the pause between two requests of a connection.
     pub head: Duration,
     /// For the whole of a body.
@@ -97,6 +102,7 @@ pub struct Deadlines {
 impl Default for Deadlines {
     fn default() -> Self {
         Self {
+            handshake: Duration::from_secs(10),
             head: Duration::from_secs(60),
             body: Duration::from_secs(30),
         }

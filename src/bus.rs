@@ -24,6 +24,9 @@ pub struct Envelope {
     pub arrived_at: i64,
     /// [`crate::router::keys::digest`] of the event as the connector gave it.
     pub digest: u64,
+    /// Read from a file: the file can show it again for ever.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub imported: bool,
     #[serde(flatten)]
     pub event: InboundEvent,
     /// The whole text, where the event's `text` is the writer's new words only (a reply with quotes).
@@ -76,6 +79,13 @@ pub fn record_key(
     add(brand.as_str());
     match &event.event {
         Event::Message(message) if !message.from.identities.is_empty() => {
+            add(message.from.identities[0].namespace.as_str());
+            add(&message.from.identities[0].address);
+        }
+        // `from` of an echo names the customer.
+        Event::Echo(message)
+            if message.thread.native.is_none() && !message.from.identities.is_empty() =>
+        {
             add(message.from.identities[0].namespace.as_str());
             add(&message.from.identities[0].address);
         }

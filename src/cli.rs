@@ -1,7 +1,7 @@
 //! The command line. Every command takes `--config` and `--data-dir`.
 //!
-//! Exit codes: 0 done; 1 failed; 2 wrong usage; 65 input that cannot be read (`parse`); 78 a
-//! configuration that is wrong.
+//! Exit codes: 0 done; 1 failed; 2 wrong usage; 65 input that cannot be read (`parse`, `import`);
+//! 78 a configuration that is wrong; 130 stopped by Ctrl-C (`import`).
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -12,8 +12,12 @@ use connector_api::Registration;
 use crate::config::{self, Config, Flag, Sources};
 use crate::{channels, telemetry};
 
+mod channel;
 mod control;
 mod demo;
+mod doctor;
+mod here;
+mod import;
 mod outbox;
 mod parse;
 mod run;
@@ -77,6 +81,13 @@ enum Command {
     Parse(parse::Parse),
     /// Send a test message through a webhook channel of the running daemon
     Send(send::Send),
+    /// Look for what may be wrong with this installation, and say what to do
+    Doctor(doctor::Doctor),
+    /// Try a channel
+    #[command(subcommand)]
+    Channel(channel::Channel),
+    /// File mails and events that lie in files: mbox, Maildir, .eml, JSONL
+    Import(import::Import),
     /// Make, list and revoke API tokens
     #[command(subcommand)]
     Token(control::Token),
@@ -104,6 +115,9 @@ pub fn run_with(extra: &[Registration]) -> ExitCode {
         Command::Schema => print_schema(&registrations),
         Command::Parse(parse) => parse.run(&cli.common, &registrations),
         Command::Send(send) => send.run(&cli.common, &registrations),
+        Command::Doctor(doctor) => doctor.run(&cli.common, &registrations),
+        Command::Channel(channel) => channel.run(&cli.common, &registrations),
+        Command::Import(import) => import.run(&cli.common, &registrations),
         Command::Token(token) => token.run(&cli.common, &registrations),
         Command::DeadLetters(letters) => letters.run(&cli.common, &registrations),
         Command::Outbox(outbox) => outbox.run(&cli.common, &registrations),

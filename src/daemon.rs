@@ -11,6 +11,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
+use crate::api::tls::{self, Certificates};
 use crate::api::{self, ApiState, Deadlines};
 use crate::blobs::Blobs;
 use crate::bus::local::LocalBus;
@@ -29,17 +30,23 @@ use crate::store::{IDEMPOTENCY_KEPT, Retention, Store, StoreError};
 use crate::telemetry;
 use crate::wake::Wakes;
 
+pub mod channel_test;
 pub mod control;
 mod data_dir;
 mod housekeeping;
+pub mod import;
+mod listener;
 mod outbox;
 pub mod route;
 mod settings;
 mod supervise;
 mod timers;
 
+use channel_test::ChannelTests;
 pub use data_dir::DataDir;
 use housekeeping::{FILES, Housekeeping, KEEPING};
+use import::Importer;
+pub use listener::{certificates, tls_files};
 use route::RouterLoop;
 pub use settings::{Keys, open_store, policy};
 use supervise::supervised;
@@ -122,6 +129,8 @@ impl Daemon {
                 StartError::Other(format!("building the HTTP client: {error}"))
             })?);
         let channels = channels::build(&config, registrations, &clock, &http)?;
+        let certificates = certificates(&config, clock.now())?;
+        let config = Arc::new(config);
 
         let data_dir = DataDir::hold(&config.server.data_dir)?;
         let store = open_store(&config, &data_dir)?;
@@ -257,16 +266,18 @@ impl Daemon {
         let address = listener
             .local_addr()
             .map_err(|error| StartError::Listen { address, error })?;
+        let hooks = Arc::new(Webhooks {
+            channels: channels.clone(),
+            intake: intake.clone(),
+        });
+        let instance = uuid::Uuid::now_v7().as_simple().to_string();
         let state = ApiState {
             store: shared.clone(),
             ids: keys.ids.clone(),
             clock: clock.clone(),
             queues: queues.clone(),
             outbox: outbox.clone(),
-            hooks: Arc::new(Webhooks {
-                channels: channels.clone(),
-                intake: intake.clone(),
-            }),
+            hooks: hooks.clone(),
             health: health.clone(),
             metrics: metrics.clone(),
             body_bytes_max: usize::try_from(config.server.body_bytes_max).unwrap_or(usize::MAX),
@@ -276,12 +287,37 @@ impl Daemon {
             known_queues: Arc::new(config.queues.keys().cloned().collect()),
             channels: Arc::new(settings::channel_facts(&config, &channels)),
             schema_version: crate::store::sqlite::SCHEMA_VERSION,
+            instance: instance.clone(),
             stop: stop.accepting.clone(),
             deadlines: Deadlines::default(),
         };
+        let acceptor = certificates
+            .as_ref()
+            .map(Certificates::acceptor)
+            .transpose()
+            .map_err(|error| StartError::Other(format!("setting up TLS: {error}")))?;
+        if let Some(certificates) = certificates {
+            let (following, clock) = (health.clone(), clock.clone());
+            let run = move |stop| {
+                let (certificates, health) = (certificates.clone(), following.clone());
+                let clock = clock.clone();
+                async move {
+                    let every = tls::LOOK_EVERY;
+                    certificates
+                        .follow(every, clock.as_ref(), &health, &stop)
+                        .await;
+                }
+            };
+            tasks.accepting.push(tokio::spawn(supervised(
+                tls::HEALTH.to_owned(),
+                health.clone(),
+                stop.accepting.clone(),
+                run,
+            )));
+        }
         tasks
             .accepting
-            .push(tokio::spawn(api::serve(listener, state)));
+            .push(tokio::spawn(api::serve(listener, acceptor, state)));
         let control = control::Control {
             store: shared.clone(),
             policy: policy.clone(),
@@ -290,6 +326,28 @@ impl Daemon {
             queues: queues.clone(),
             outbox: outbox.clone(),
             sending: true,
+            importer: Some(Importer {
+                channels: channels.clone(),
+                intake: intake.clone(),
+                bus: bus.clone(),
+                store: shared.clone(),
+                clock: clock.clone(),
+            }),
+            about: Some(control::status::About {
+                instance,
+                address,
+                health: health.clone(),
+            }),
+            tests: Some(ChannelTests {
+                config: config.clone(),
+                channels: channels.clone(),
+                hooks,
+                store: shared.clone(),
+                clock: clock.clone(),
+                health: health.clone(),
+                ids: keys.ids.clone(),
+                reply_tokens: keys.reply_tokens.clone(),
+            }),
         };
         tasks.accepting.push(control::serve(
             &data_dir.path,

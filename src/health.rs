@@ -25,6 +25,16 @@ pub enum State {
 }
 
 impl State {
+    /// Why it is not as it should be.
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Starting | Self::Ready => None,
+            Self::Degraded { reason }
+            | Self::Unauthorized { reason }
+            | Self::Unreachable { reason } => Some(reason),
+        }
+    }
+
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::Starting => "starting",

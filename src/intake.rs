@@ -21,7 +21,7 @@ use crate::clock::micros;
 use crate::config::Vouch;
 use crate::normalise::{Normalised, normalise};
 use crate::router::keys::{self, DigestKey};
-use crate::store::Store;
+use crate::store::{EventName, Store};
 
 /// Takes events of any channel onto the bus.
 pub struct Intake {
@@ -77,6 +77,38 @@ impl Intake {
         if !events.iter().all(unread) || events.is_empty() {
             self.hear(&channel.id);
         }
+        self.take(channel, events, false).await
+    }
+
+    /// The same for events read from files, which say nothing about the provider's health.
+    pub async fn import(
+        &self,
+        channel: &Channel,
+        events: Vec<InboundEvent>,
+    ) -> Result<(), BusError> {
+        self.take(channel, events, true).await
+    }
+
+    /// What an event of a channel is known by once it is filed.
+    pub fn name_of(&self, channel: &Channel, event: &InboundEvent) -> EventName {
+        let key = keys::event(&channel.brand, &channel.id, event.dedupe_key.as_str());
+        let ours = match &event.event {
+            Event::Message(message) | Event::Echo(message) => message.thread.message_id.as_deref(),
+            _ => None,
+        };
+        EventName {
+            key,
+            digest: keys::digest(&self.keys.digest, event),
+            sent: ours.map(|id| keys::sent(&channel.brand, &channel.id, id)),
+        }
+    }
+
+    async fn take(
+        &self,
+        channel: &Channel,
+        events: Vec<InboundEvent>,
+        imported: bool,
+    ) -> Result<(), BusError> {
         let (source, keys) = (Source::of(channel), self.keys.clone());
         let weight = events.iter().map(weight).sum();
         let prepare = move || {
@@ -89,7 +121,7 @@ impl Intake {
             .map_err(|_| BusError::Unavailable("reading an event panicked".to_owned()))?;
         let mut records = Vec::with_capacity(prepared.len());
         for prepared in prepared {
-            records.push(self.record(channel, prepared).await?);
+            records.push(self.record(channel, prepared, imported).await?);
         }
         let count = records.len() as u64;
         let label = channel.id.as_str().to_owned();
@@ -146,6 +178,7 @@ impl Intake {
         &self,
         channel: &Channel,
         prepared: PreparedEvent,
+        imported: bool,
     ) -> Result<NewRecord, BusError> {
         let PreparedEvent {
             mut event,
@@ -173,6 +206,7 @@ impl Intake {
             channel: channel.id.clone(),
             arrived_at: micros(self.clock.now()),
             digest,
+            imported,
             event,
             full_text: normalised.full_text,
         };

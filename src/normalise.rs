@@ -63,7 +63,7 @@ pub fn normalise(event: &mut InboundEvent) -> Normalised {
     event.defects.extend(removed.defects());
     event.defects.extend(cards.defects());
     let (split, full_text) = match &mut event.event {
-        Event::Message(message) => keep_new_words(&mut message.text),
+        Event::Message(message) | Event::Echo(message) => keep_new_words(&mut message.text),
         Event::Edit { text, .. } => keep_new_words(text),
         _ => (Split::default(), None),
     };

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use connector_api::{
     Automatic, Event, Evidence, IdentityClaim, InboundMessage, MessageSender, Namespace,
+    reply_token_candidates,
 };
 
 use crate::bus::Envelope;
@@ -116,7 +117,12 @@ pub fn needs(batch: &[Prepared], policy: &Policy) -> Needs {
     let mut needs = Needs::default();
     for record in batch {
         let envelope = &record.envelope;
-        needs.seen.insert(record.key);
+        // A file may show again what a provider pushed long ago.
+        match envelope.imported {
+            true => needs.named.insert(record.key),
+            false => needs.seen.insert(record.key),
+        };
+        needs.references.extend(sent_as(record));
         match &envelope.event.event {
             Event::Message(message) | Event::Echo(message) => {
                 needs_of_message(record, message, policy, &mut needs);
@@ -203,6 +209,10 @@ fn route_one(
     {
         return Verdict::Duplicate;
     }
+    // An answer of ours in an imported folder: it stands in its conversation since it left.
+    if sent_as(record).is_some_and(|key| facts.references.contains_key(&key)) {
+        return Verdict::Duplicate;
+    }
     let other_content = seen.first().map(|seen| seen.message);
     let verdict = match &record.envelope.event.event {
         Event::Message(message) | Event::Echo(message) => {
@@ -224,6 +234,17 @@ fn route_one(
     verdict
 }
 
+/// By which key an imported message is known, if it is one that this channel sent.
+fn sent_as(record: &Prepared) -> Option<Key16> {
+    let envelope = record.envelope.as_ref();
+    let id = match &envelope.event.event {
+        Event::Message(message) | Event::Echo(message) => message.thread.message_id.as_deref(),
+        _ => None,
+    };
+    let id = id.filter(|_| envelope.imported)?;
+    Some(keys::sent(&envelope.brand, &envelope.channel, id))
+}
+
 fn remember(record: &Prepared, facts: &mut Facts, policy: &Policy, effects: &mut Effects) {
     let (digest, message) = (record.envelope.digest, record.message_id());
     facts
@@ -236,7 +257,7 @@ fn remember(record: &Prepared, facts: &mut Facts, policy: &Policy, effects: &mut
         key: record.key,
         digest,
         message,
-        lasting: channel.is_some_and(|channel| channel.replayable),
+        lasting: record.envelope.imported || channel.is_some_and(|channel| channel.replayable),
     });
 }
 
@@ -264,6 +285,21 @@ pub fn is_quiet(record: &Prepared) -> bool {
         Some(Automatic::AutoReply | Automatic::ReadReceipt | Automatic::Loop)
     );
     event.history || answers_ours
+}
+
+/// The token of a channel's test, where the message is one: it is filed as a customer's would be,
+/// and closed at once, so that no agent is handed it.
+pub fn test_token(record: &Prepared, policy: &Policy) -> Option<String> {
+    let message = match &record.envelope.event.event {
+        Event::Message(message) => message,
+        _ => return None,
+    };
+    let own = message.thread.message_id.as_deref().unwrap_or_default();
+    let hints = message.thread.reply_tokens.iter().cloned();
+    reply_token_candidates(own)
+        .into_iter()
+        .chain(hints)
+        .find(|token| policy.reply_tokens.is_test(token))
 }
 
 /// Marks a conversation as changed.

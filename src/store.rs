@@ -19,6 +19,7 @@ use crate::router::{Policy, Prepared, Verdict};
 
 pub mod attachments;
 mod desk;
+pub mod imports;
 pub mod macros;
 mod outbox;
 pub mod sqlite;
@@ -30,6 +31,7 @@ pub use desk::{
     ContactEdit, Desk, Doing, Draft, DraftFile, Idempotency, NewConversation, NewFile, NewReply,
     ReadAddress, Senders, Sending, Woken, Written,
 };
+pub use imports::{EventName, Imports};
 use macros::Macros;
 pub use outbox::{
     Leased, OutboxFilter, OutboxState, Rings, SettleAs, Settled, SettledWhy, Settlement, Settling,
@@ -227,7 +229,7 @@ pub struct Counts {
 
 /// The store. Methods return once what they did is durable.
 #[async_trait]
-pub trait Store: Desk + Macros + Send + Sync {
+pub trait Store: Desk + Macros + Imports + Send + Sync {
     // The router.
     async fn own(&self, partition: u32) -> Result<Ownership>;
     /// Loads the batch's facts, decides, and commits effects and position, conditional on owner

@@ -42,6 +42,8 @@ pub struct Version {
     pub commit: Option<&'static str>,
     /// The version of the store's schema.
     pub schema: i64,
+    /// Names the process that answers: another one after every start.
+    pub instance: String,
 }
 
 /// Says that the process answers.
@@ -117,5 +119,6 @@ pub async fn get_version(State(app): State<Arc<App>>) -> Json<Version> {
         version: env!("CARGO_PKG_VERSION"),
         commit: option_env!("SWITCHBOARD_COMMIT"),
         schema: app.state.schema_version,
+        instance: app.state.instance.clone(),
     })
 }

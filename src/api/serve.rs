@@ -8,12 +8,14 @@ use connector_api::CancellationToken;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
-use super::{ApiState, router};
+use super::{ApiState, Deadlines, router};
 
 /// Open connections: the claims that may wait, and room for everybody else. One more waits in the
 /// listener's backlog.
@@ -23,9 +25,10 @@ const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// After a failure to accept (no more file descriptors), before the next try.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves the API until `state.stop`; returns once every request under way has its answer.
-pub async fn serve(listener: TcpListener, state: ApiState) {
-    let (stop, head_read_max) = (state.stop.clone(), state.deadlines.head);
+/// Serves the API until `state.stop`, over TLS where there is an acceptor; returns once every
+/// request under way has its answer.
+pub async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, state: ApiState) {
+    let (stop, deadlines) = (state.stop.clone(), state.deadlines);
     let service = TowerToHyperService::new(router(state));
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let connections = TaskTracker::new();
@@ -39,9 +42,9 @@ pub async fn serve(listener: TcpListener, state: ApiState) {
             }
             None => break,
         };
-        let (service, stop) = (service.clone(), stop.clone());
+        let (service, stop, tls) = (service.clone(), stop.clone(), tls.clone());
         connections.spawn(async move {
-            serve_connection(accepted, service, head_read_max, stop).await;
+            serve_accepted(accepted, tls, service, deadlines, stop).await;
             drop(place);
         });
     }
@@ -54,19 +57,38 @@ async fn or_stopped<T>(stop: &CancellationToken, work: impl Future<Output = T>) 
     stop.run_until_cancelled(work).await
 }
 
-async fn serve_connection(
+async fn serve_accepted(
     stream: TcpStream,
+    tls: Option<TlsAcceptor>,
     service: TowerToHyperService<axum::Router>,
-    head_read_max: Duration,
+    deadlines: Deadlines,
     stop: CancellationToken,
 ) {
     // An answer is written whole: waiting for more to send only delays it.
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%error, "TCP_NODELAY could not be set: {error}");
     }
+    let Some(tls) = tls else {
+        return serve_connection(stream, service, deadlines, stop).await;
+    };
+    let handshake = tokio::time::timeout(deadlines.handshake, tls.accept(stream));
+    match or_stopped(&stop, handshake).await {
+        Some(Ok(Ok(stream))) => serve_connection(stream, service, deadlines, stop).await,
+        Some(Ok(Err(error))) => debug!(%error, "a TLS handshake failed: {error}"),
+        Some(Err(_)) => debug!("a TLS handshake took too long"),
+        None => {}
+    }
+}
+
+async fn serve_connection<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+    service: TowerToHyperService<axum::Router>,
+    deadlines: Deadlines,
+    stop: CancellationToken,
+) {
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(head_read_max)
+        .header_read_timeout(deadlines.head)
         .max_buf_size(HEAD_BYTES_MAX)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);

@@ -42,6 +42,9 @@ struct Tail {
     records: Mutex<Held>,
     /// Records appended and not yet read past.
     lag: AtomicI64,
+    /// The newest record, and the last one decided.
+    newest: AtomicI64,
+    position: AtomicI64,
     arrived: Notify,
     decided: Notify,
 }
@@ -57,7 +60,7 @@ struct Held {
 impl LocalBus {
     /// Continues the log: what is in the database is read from there.
     pub async fn open(store: Arc<SqliteStore>) -> Result<Self, StoreError> {
-        let (newest, undecided) = store
+        let (newest, undecided, position) = store
             .read(|conn, _| {
                 let newest = conn.query_row("SELECT coalesce(max(record), 0) FROM log", [], |row| row.get(0))?;
                 let undecided = conn.query_row(
@@ -65,12 +68,16 @@ impl LocalBus {
                     [],
                     |row| row.get(0),
                 )?;
-                Ok((newest, undecided))
+                let position: i64 =
+                    conn.query_row("SELECT coalesce(min(position), 0) FROM position", [], |row| row.get(0))?;
+                Ok((newest, undecided, position))
             })
             .await?;
         let tail = Tail::default();
         tail.hold().floor = newest;
         tail.lag.store(undecided, Ordering::Release);
+        tail.newest.store(newest, Ordering::Release);
+        tail.position.store(position, Ordering::Release);
         Ok(Self {
             store,
             room: Arc::new(Semaphore::new(WAITING_BYTES_MAX)),
@@ -231,8 +238,24 @@ impl LocalBus {
         }
     }
 
+    /// Returns once everything that was accepted before the call was decided, whatever comes
+    /// meanwhile.
+    pub async fn decided_so_far(&self) {
+        let newest = self.tail.newest.load(Ordering::Acquire);
+        loop {
+            let decided = self.tail.decided.notified();
+            let mut decided = std::pin::pin!(decided);
+            decided.as_mut().enable();
+            if self.tail.position.load(Ordering::Acquire) >= newest {
+                return;
+            }
+            decided.await;
+        }
+    }
+
     /// Tells the log that records were decided.
     pub fn decided(&self, position: i64, records: usize) {
+        self.tail.position.fetch_max(position, Ordering::AcqRel);
         self.tail.lag.fetch_sub(records as i64, Ordering::AcqRel);
         self.tail.drop_through(position);
         self.tail.decided.notify_waiters();
@@ -309,6 +332,7 @@ impl Tail {
             held.drop_oldest();
         }
         self.lag.fetch_add(1, Ordering::AcqRel);
+        self.newest.fetch_max(offset, Ordering::AcqRel);
         drop(held);
         self.arrived.notify_one();
     }

@@ -10,8 +10,8 @@ use tracing::info;
 
 use crate::channels;
 use crate::clock::SystemClock;
-use crate::config::{Flag, effective};
-use crate::daemon::{Daemon, SHUTDOWN_MAX, StartError};
+use crate::config::{Config, ConfigErrors, Flag, Origin, effective};
+use crate::daemon::{Daemon, SHUTDOWN_MAX, StartError, certificates};
 use crate::http::Reqwest;
 
 use super::{CommandResult, Common, Failure, logs, runtime};
@@ -88,22 +88,48 @@ pub async fn wait_for_signal() -> Result<&'static str, Failure> {
 /// Loads the configuration and builds every channel, without connecting anywhere.
 pub fn check(common: &Common, print: bool, registrations: &[Registration]) -> CommandResult {
     let config = common.load(Vec::new(), registrations)?;
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
-    let http = Reqwest::new()
-        .map_err(|error| Failure::new(format!("building the HTTP client: {error}")))?;
-    let http: Arc<dyn HttpClient> = Arc::new(http);
-    channels::build(&config, registrations, &clock, &http)
-        .map_err(|errors| Failure::config(&errors))?;
+    let summary = good(&config, registrations).map_err(|errors| Failure::config(&errors))?;
     if print {
         println!("{}", effective(&config));
     } else {
-        println!(
-            "the configuration is good: {} channels, {} queues, {} rules",
-            config.channels.len(),
-            config.queues.len(),
-            config.rules.len()
-        );
+        println!("the configuration is good: {summary}");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Builds every channel and reads the listener's certificate; sums up what there is, or says all
+/// that is wrong.
+pub fn good(config: &Config, registrations: &[Registration]) -> Result<String, ConfigErrors> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
+    let mut errors = ConfigErrors::default();
+    let mut note = |found: ConfigErrors| {
+        for error in found.iter() {
+            let (key, message) = (error.key.clone(), error.message.clone());
+            errors.push(error.origin.clone(), key, message);
+        }
+    };
+    match Reqwest::new() {
+        Err(error) => {
+            let mut found = ConfigErrors::default();
+            let reason = format!("building the HTTP client: {error}");
+            found.push(Origin::BuiltIn, "", reason);
+            note(found);
+        }
+        Ok(http) => {
+            let http: Arc<dyn HttpClient> = Arc::new(http);
+            if let Err(found) = channels::build(config, registrations, &clock, &http) {
+                note(found);
+            }
+        }
+    }
+    if let Err(found) = certificates(config, clock.now()) {
+        note(found);
+    }
+    errors.unless_any(format!(
+        "{} channels, {} queues, {} rules",
+        config.channels.len(),
+        config.queues.len(),
+        config.rules.len()
+    ))
 }

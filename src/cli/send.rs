@@ -10,6 +10,7 @@ use serde_json::json;
 use crate::channels;
 use crate::clock::SystemClock;
 
+use super::here::Here;
 use super::{CommandResult, Common, Failure, runtime};
 
 const ANSWER_WAIT: Duration = Duration::from_secs(10);
@@ -46,13 +47,10 @@ impl Send {
         .to_string();
         let headers =
             channels::test_headers(channel, &id, now, body.as_bytes()).map_err(Failure::new)?;
-        let url = format!("http://{}/hooks/{}", config.server.listen, self.channel);
-        drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
+        let here = Here::of(&config, config.server.listen)?;
+        let url = format!("{}/hooks/{}", here.base, self.channel);
         let answer = runtime()?.block_on(async move {
-            let mut request = reqwest::Client::new()
-                .post(&url)
-                .timeout(ANSWER_WAIT)
-                .body(body);
+            let mut request = here.client.post(&url).timeout(ANSWER_WAIT).body(body);
             for (name, value) in headers {
                 request = request.header(name, value);
             }

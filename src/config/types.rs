@@ -20,9 +20,12 @@ pub const QUEUE_DEFAULT: &str = "frontline";
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Server {
-    /// IP address and port of the API and of the webhooks. Plain HTTP: put a TLS proxy before it.
+    /// IP address and port of the API and of the webhooks. Plain HTTP, unless `tls` is set.
     #[schemars(with = "text::SocketAddressText")]
     pub listen: SocketAddr,
+    /// The listener's own TLS. Default: none, a proxy before it does that.
+    #[serde(default)]
+    pub tls: Option<Tls>,
     /// Directory of the database, the attachments and the keys; relative to the working directory.
     #[schemars(length(min = 1))]
     pub data_dir: PathBuf,
@@ -37,6 +40,18 @@ pub struct Server {
     #[serde(deserialize_with = "text::size")]
     #[schemars(with = "text::SizeText")]
     pub body_bytes_max: u64,
+}
+
+/// Certificate and key of the listener; renewed files are taken over without a restart.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// PEM file of the certificate and its issuers, its own first.
+    #[schemars(length(min = 1))]
+    pub cert: PathBuf,
+    /// PEM file of the private key.
+    #[schemars(length(min = 1))]
+    pub key: PathBuf,
 }
 
 /// What this process runs.

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use connector_api::{CancellationToken, Clock};
 use serde::{Deserialize, Serialize};
@@ -21,8 +22,13 @@ use crate::store::{OutboxState, Rings, SettleAs, Store, StoreError, StoredDeadLe
 use crate::wake::Wakes;
 
 use super::StartError;
+use super::channel_test::ChannelTests;
+use super::import::{Begin, Importer};
 
+pub mod import;
 mod outbox;
+pub mod status;
+pub mod steps;
 
 const REQUEST_BYTES_MAX: u64 = 64 * 1024;
 const DEAD_LETTERS_LISTED: u32 = 1000;
@@ -64,6 +70,15 @@ pub enum Request {
         channel: Option<String>,
     },
     OutboxHold,
+    /// What the running daemon says about itself.
+    Status,
+    /// Batches follow on the same connection.
+    Import(Begin),
+    /// Its steps are lines of their own.
+    ChannelTest {
+        channel: String,
+        wait_seconds: u64,
+    },
 }
 
 /// `result`, or `error` for a person.
@@ -86,6 +101,10 @@ pub struct Control {
     pub outbox: Arc<Wakes>,
     /// Whether lanes run on this store.
     pub sending: bool,
+    /// Only in the daemon.
+    pub importer: Option<Importer>,
+    pub tests: Option<ChannelTests>,
+    pub about: Option<status::About>,
 }
 
 impl Control {
@@ -177,6 +196,10 @@ impl Control {
                 self.settle_restored(outcome, channel).await
             }
             Request::OutboxHold => self.hold().await,
+            Request::Status => self.status().await,
+            Request::Import(_) | Request::ChannelTest { .. } => {
+                Err("this needs the running daemon".to_owned())
+            }
         }
     }
 
@@ -282,11 +305,23 @@ pub fn serve(
 
 async fn converse(stream: UnixStream, control: Arc<Control>) {
     let (reader, mut writer) = stream.into_split();
+    let mut reader = BufReader::new(reader);
     let mut line = String::new();
-    let read = BufReader::new(reader.take(REQUEST_BYTES_MAX))
+    let read = (&mut reader)
+        .take(REQUEST_BYTES_MAX)
         .read_line(&mut line)
         .await;
     let answer = match read.map(|_| serde_json::from_str(&line)) {
+        Ok(Ok(Request::Import(begin))) if let Some(importer) = &control.importer => {
+            return import::converse(importer, begin, reader, writer).await;
+        }
+        Ok(Ok(Request::ChannelTest {
+            channel,
+            wait_seconds,
+        })) if let Some(tests) = &control.tests => {
+            let wait = Duration::from_secs(wait_seconds);
+            return steps::tell(tests, &channel, wait, writer).await;
+        }
         Ok(Ok(request)) => control.answer(request).await,
         Ok(Err(error)) => Answer::Error(format!("reading the request: {error}")),
         Err(error) => Answer::Error(format!("reading the request: {error}")),

@@ -92,6 +92,8 @@ pub enum JoinReason {
     Forward,
     NotAParticipant,
     History,
+    /// `switchboard channel test` sent it.
+    ChannelTest,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -15,14 +15,14 @@ use super::effects::{Author, Effects, EventType, NewEvent, NewFetch, NewMessage,
 use super::explain::{DedupeWhy, Explanation, JoinReason, JoinWhy};
 use super::facts::{Change, Facts, Message, Reference};
 use super::identify::{Writer, identify};
-use super::join::{join, names_by_key};
+use super::join::{self, join, names_by_key};
 use super::policy::Policy;
-use super::{Prepared, Verdict, change, is_quiet, keys, sender_of, touch};
+use super::{Prepared, Verdict, change, is_quiet, keys, sender_of, test_token, touch};
 
 use acknowledge::acknowledge;
 use part::{near_duplicate, take_part};
 pub use place::collides_when_open;
-use place::{open, receive};
+use place::{Opening, open, receive};
 
 /// Participants kept per conversation; more are dropped from the list, not from the messages.
 pub const PARTICIPANTS_MAX: usize = 50;
@@ -45,8 +45,12 @@ pub fn file(
         return Verdict::Dead;
     };
     let echo = matches!(record.envelope.event.event, Event::Echo(_));
-    let quiet = is_quiet(record) || echo;
-    let joined = join(record, message, &writer, quiet, facts, policy);
+    let test = test_token(record, policy);
+    let quiet = is_quiet(record) || echo || test.is_some();
+    let joined = match test.is_some() {
+        true => join::apart(JoinReason::ChannelTest),
+        false => join(record, message, &writer, quiet, facts, policy),
+    };
 
     let (id, queue) = match joined.conversation {
         Some(id) => (
@@ -58,7 +62,11 @@ pub fn file(
             message,
             &writer,
             joined.links,
-            echo,
+            match (echo, test.is_some()) {
+                (_, true) => Opening::Test,
+                (true, _) => Opening::Echo,
+                _ => Opening::Customer,
+            },
             facts,
             policy,
             effects,
@@ -78,12 +86,18 @@ pub fn file(
     touch(conversation, effects);
 
     let opened = joined.conversation.is_none();
-    let acknowledged = match opened && !echo {
+    let acknowledged = match opened && !echo && test.is_none() {
         true => acknowledge(id, record, &writer, facts, policy, ids, effects),
         false => None,
     };
     let deleted = apply_pending(record, id, facts, effects);
     refer(id, record, message, &writer, facts, effects);
+    effects.references.extend(test.map(|token| NewReference {
+        key: keys::channel_test(&token),
+        replace: false,
+        conversation: id,
+        message: record.message_id(),
+    }));
     if !deleted {
         fetch(record, message, effects);
     }

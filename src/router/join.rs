@@ -57,6 +57,11 @@ pub fn join(
     scene.by_contact()
 }
 
+/// A conversation of its own, whatever else there is.
+pub fn apart(reason: JoinReason) -> Joined {
+    new(6, reason, Vec::new(), Vec::new())
+}
+
 /// The conversations and references that [`join`] may look up for `message`.
 pub fn reference_keys(
     record: &Prepared,

@@ -18,6 +18,7 @@ pub enum KeyKind {
     MessageId = 3,
     Acknowledged = 4,
     Sent = 5,
+    ChannelTest = 6,
 }
 
 /// SHA-256 over length-prefixed parts, cut to 16 bytes.
@@ -66,6 +67,11 @@ pub fn sent(brand: &BrandId, channel: &ChannelId, provider_id: &str) -> Key16 {
 /// The key of "this address got an acknowledgement on this channel".
 pub fn acknowledged(channel: &ChannelId, address: &str) -> Key16 {
     key16(KeyKind::Acknowledged, &[channel.as_str(), address])
+}
+
+/// The key of the message that bears a channel test's token.
+pub fn channel_test(token: &str) -> Key16 {
+    key16(KeyKind::ChannelTest, &[token])
 }
 
 /// Tells two events under one dedupe key apart: a keyed hash of fields a provider repeats exactly

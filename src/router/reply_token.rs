@@ -42,8 +42,33 @@ impl ReplyTokens {
         Some(ConversationId(value))
     }
 
+    /// A token of the same shape that names no conversation: what bears it is a test of its
+    /// channel. `number`: any, below 2^48.
+    pub fn mint_test(&self, number: u64) -> String {
+        let [_, _, number @ ..] = number.to_be_bytes();
+        let bytes: Vec<u8> = number.into_iter().chain(self.test_mac(number)).collect();
+        format!("sb{}", base32(&bytes))
+    }
+
+    /// Whether this installation made the token for a test of a channel.
+    pub fn is_test(&self, token: &str) -> bool {
+        let bytes = token.strip_prefix("sb").and_then(unbase32);
+        let parts = bytes.as_deref().and_then(|bytes| bytes.split_first_chunk());
+        parts.is_some_and(|(number, mac)| {
+            constant_time::verify_slices_are_equal(mac, &self.test_mac(*number)).is_ok()
+        })
+    }
+
+    fn test_mac(&self, number: [u8; NUMBER_BYTES]) -> [u8; MAC_BYTES] {
+        self.mac_of(b"channel-test:", number)
+    }
+
     fn mac(&self, number: [u8; NUMBER_BYTES]) -> [u8; MAC_BYTES] {
-        let tag = hmac::sign(&self.key, &[b"reply-token:".as_slice(), &number].concat());
+        self.mac_of(b"reply-token:", number)
+    }
+
+    fn mac_of(&self, purpose: &[u8], number: [u8; NUMBER_BYTES]) -> [u8; MAC_BYTES] {
+        let tag = hmac::sign(&self.key, &[purpose, &number].concat());
         let mut mac = [0; MAC_BYTES];
         mac.copy_from_slice(tag.as_ref().split_at(MAC_BYTES).0);
         mac
@@ -120,5 +145,20 @@ mod tests {
     fn a_token_of_another_installation_names_nothing() {
         let token = ReplyTokens::new(b"one").mint(ConversationId(7));
         assert_eq!(ReplyTokens::new(b"two").verify(&token), None);
+    }
+
+    #[test]
+    fn a_test_token_looks_like_a_reply_token_names_no_conversation_and_needs_our_mac() {
+        let tokens = ReplyTokens::new(b"key");
+        let token = tokens.mint_test(7);
+        let found = connector_api::reply_token_candidates(&token);
+        assert_eq!(found, std::slice::from_ref(&token));
+        assert!(tokens.is_test(&token));
+        assert_eq!(tokens.verify(&token), None);
+        assert!(!tokens.is_test(&tokens.mint(ConversationId(7))));
+        assert!(!ReplyTokens::new(b"other").is_test(&token));
+        for text in ["", "sb", "sbaaaa"] {
+            assert!(!tokens.is_test(text), "{text}");
+        }
     }
 }

@@ -4,9 +4,9 @@ use connector_api::{InboundMessage, QueueId};
 
 use crate::conversation::{Priority, Status};
 
-use super::Prepared;
 use super::explain::QueueWhy;
 use super::policy::{Policy, Rule};
+use super::{Prepared, test_token};
 
 /// The outcome of the rules for one message.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,10 +37,13 @@ pub fn choose(record: &Prepared, message: &InboundMessage, policy: &Policy) -> R
         .get(&record.envelope.channel)
         .map(|channel| &channel.queue);
     let queue = channel_queue.unwrap_or(&policy.fallback_queue);
+    // A test shows where a person's message would wait.
+    let is_test = || test_token(record, policy).is_some();
+    let is_machine = record.envelope.event.automatic.is_some() && !is_test();
     let rule = policy
         .rules
         .iter()
-        .find(|rule| matches(rule, record, message));
+        .find(|rule| matches(rule, is_machine, record, message));
     let queue = rule.and_then(|rule| rule.queue.as_ref()).unwrap_or(queue);
     let of_queue = policy.priorities.get(queue).copied().unwrap_or_default();
     Routing {
@@ -51,9 +54,8 @@ pub fn choose(record: &Prepared, message: &InboundMessage, policy: &Policy) -> R
     }
 }
 
-fn matches(rule: &Rule, record: &Prepared, message: &InboundMessage) -> bool {
+fn matches(rule: &Rule, is_machine: bool, record: &Prepared, message: &InboundMessage) -> bool {
     let labels = &record.labels;
-    let event = &record.envelope.event;
     given(&rule.channels, |channel| {
         *channel == record.envelope.channel
     }) && given(&rule.languages, |language| {
@@ -62,7 +64,7 @@ fn matches(rule: &Rule, record: &Prepared, message: &InboundMessage) -> bool {
         && given(&rule.labels, |label| labels.has(label))
         && rule
             .automatic
-            .is_none_or(|automatic| automatic == event.automatic.is_some())
+            .is_none_or(|automatic| automatic == is_machine)
         && (rule.keywords.is_empty() || has_keyword(&rule.keywords, message))
 }
 

@@ -16,6 +16,7 @@ mod desk;
 mod effects;
 mod facts;
 mod implementation;
+mod imports;
 mod lineage;
 mod macros;
 pub mod names;

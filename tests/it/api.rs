@@ -17,3 +17,4 @@ mod operations;
 mod rights;
 mod served;
 mod settling;
+mod tls;

@@ -1,10 +1,13 @@
 //! The daemon as its users meet it: the real binary, its files, its HTTP.
 
 mod attachments;
+mod channel_test;
 mod corpus;
+mod doctor;
 mod dump;
 mod external;
 mod fsync;
+mod import;
 mod kill;
 mod mail;
 mod post_office;
@@ -12,6 +15,7 @@ mod process;
 mod restored;
 mod shop;
 mod shuffled;
+mod tls;
 mod webhooks;
 mod wire;
 

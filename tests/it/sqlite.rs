@@ -406,6 +406,7 @@ async fn intake_refuses_when_too_many_bytes_wait_for_the_writer() {
         channel: "shop-chat".parse().unwrap(),
         arrived_at: desk.now(),
         digest: 0,
+        imported: false,
         event: chat("cust-7", "Hello?").event,
         full_text: None,
     });

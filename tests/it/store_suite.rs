@@ -12,6 +12,7 @@ mod claims;
 mod dedupe;
 mod desk;
 mod held;
+mod imports;
 mod limits;
 mod operating;
 mod outbox;
@@ -68,6 +69,14 @@ macro_rules! store_suite {
                 what_was_under_way_is_held_with_the_rest_where_nothing_runs
                 a_receipt_settles_what_is_held_as_restored
                 what_cannot_be_sent_again_is_not_queued_again
+            }
+            imports {
+                what_came_from_a_file_is_never_forgotten
+                a_file_shows_nothing_again_that_was_pushed_weeks_ago
+                an_answer_of_ours_in_a_file_is_known_by_the_id_it_left_under
+                what_our_side_wrote_before_is_filed_closed_beside_the_customers_words
+                a_name_is_known_once_it_is_filed
+                the_place_of_a_stopped_import_is_kept_until_it_ends_or_is_forgotten
             }
             limits {
                 a_text_that_is_too_long_is_refused_where_it_is_written

@@ -3,6 +3,7 @@
 //! connectors and the clock are made up.
 
 mod actors;
+mod authority;
 mod clock;
 mod desk;
 mod local;
@@ -18,6 +19,7 @@ use switchboard::bus::Bus;
 use switchboard::store::Store;
 
 pub use actors::{agent, agent_of, supervisor};
+pub use authority::{Authority, Made};
 pub use clock::ManualClock;
 pub use desk::Desk;
 pub use local::Local;

@@ -47,6 +47,31 @@ pub trait Connector: Send + Sync {
             WebhookOutcome::Handshake(_) => Ok(Vec::new()),
         }
     }
+    /// What `switchboard import` may read from files for this channel; `None`: nothing.
+    fn import_format(&self) -> Option<ImportFormat> {
+        self.webhook_source().map(|_| ImportFormat::Json)
+    }
+    /// Reads one item of an import, which its operator vouches for: all of its events, or an error.
+    /// Keys are those of the live channel, so that what it shows again is known.
+    fn parse_import(&self, item: &WebhookRequest) -> Result<Vec<InboundEvent>> {
+        self.parse_captured(item)
+    }
+    /// Where a message to the channel itself goes, for `switchboard channel test`; `None`: it cannot
+    /// write to itself.
+    fn own_address(&self) -> Option<Recipient> {
+        None
+    }
+}
+
+/// What one item of an import is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum ImportFormat {
+    /// A whole mail: from mbox, Maildir or a file of its own.
+    Mail,
+    /// One line of JSON, as the provider pushes it.
+    Json,
 }
 
 /// Inbound push. Pure and synchronous: a captured request is a complete test.

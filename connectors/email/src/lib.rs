@@ -10,8 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use connector_api::{
-    BuildContext, Capabilities, Connector, ConnectorKind, Error, ErrorKind, Health, InboundEvent,
-    Registration, Result, Sender, StreamSource, TextUnit, WebhookRequest, async_trait,
+    BuildContext, Capabilities, Connector, ConnectorKind, Error, ErrorKind, Health, ImportFormat,
+    InboundEvent, Namespace, Recipient, Registration, Result, Sender, StreamSource, TextUnit,
+    WebhookRequest, async_trait,
 };
 
 use crate::config::Settings;
@@ -108,6 +109,27 @@ impl Connector for MailChannel {
             request.body.clone(),
             &self.settings.parse,
         )])
+    }
+
+    fn import_format(&self) -> Option<ImportFormat> {
+        Some(ImportFormat::Mail)
+    }
+
+    fn parse_import(&self, item: &WebhookRequest) -> Result<Vec<InboundEvent>> {
+        let event = parse::parse(item.body.clone(), &self.settings.parse);
+        // A mailbox holds nothing but mails; a file may be anything.
+        if event.defects.iter().any(|one| one.code == "no_headers") {
+            return Err(Error::malformed("no mail: it begins with no header"));
+        }
+        Ok(vec![parse::as_echo(event, &self.settings.parse)])
+    }
+
+    fn own_address(&self) -> Option<Recipient> {
+        Some(Recipient {
+            namespace: Namespace::email(),
+            address: self.settings.address.clone(),
+            name: None,
+        })
     }
 }
 

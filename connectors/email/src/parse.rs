@@ -13,6 +13,7 @@ mod key;
 mod limits;
 mod mdn;
 mod mime;
+mod own;
 mod spam;
 mod threading;
 
@@ -25,6 +26,7 @@ use crate::parse::identity::People;
 pub(crate) use crate::parse::identity::normalise as normalise_address;
 use crate::parse::limits::DEFECTS_MAX;
 use crate::parse::mime::{Part, Walk};
+pub use crate::parse::own::as_echo;
 
 /// What parsing depends on besides the bytes.
 #[derive(Debug, Clone, Default)]

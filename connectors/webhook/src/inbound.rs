@@ -25,18 +25,7 @@ const ATTACHMENTS_MAX: usize = 50;
 const ATTACHMENT_BYTES_MAX: usize = 20 * 1024 * 1024;
 
 pub(crate) fn parse(namespace: &Namespace, body: &[u8]) -> Result<WebhookOutcome> {
-    if is_too_deep(body) {
-        let what = format!("body: nested deeper than {JSON_DEPTH_MAX} levels");
-        return Err(Error::malformed(what));
-    }
-    let results: Vec<Result<InboundEvent>> = match split(body)? {
-        Body::One(event) => vec![parse_event(namespace, String::new(), event)],
-        Body::Batch(events) => events
-            .iter()
-            .enumerate()
-            .map(|(index, event)| parse_event(namespace, format!("events[{index}]."), event.get()))
-            .collect(),
-    };
+    let results = read(namespace, body)?;
     if let Some(Err(first)) = results.first()
         && results.iter().all(Result::is_err)
     {
@@ -45,6 +34,26 @@ pub(crate) fn parse(namespace: &Namespace, body: &[u8]) -> Result<WebhookOutcome
     let reply = reply(&results);
     let events = results.into_iter().flatten().collect();
     Ok(WebhookOutcome::Events { events, reply })
+}
+
+/// The same where nobody reads results: all events, or the first error.
+pub(crate) fn parse_all(namespace: &Namespace, body: &[u8]) -> Result<Vec<InboundEvent>> {
+    read(namespace, body)?.into_iter().collect()
+}
+
+fn read(namespace: &Namespace, body: &[u8]) -> Result<Vec<Result<InboundEvent>>> {
+    if is_too_deep(body) {
+        let what = format!("body: nested deeper than {JSON_DEPTH_MAX} levels");
+        return Err(Error::malformed(what));
+    }
+    Ok(match split(body)? {
+        Body::One(event) => vec![parse_event(namespace, String::new(), event)],
+        Body::Batch(events) => events
+            .iter()
+            .enumerate()
+            .map(|(index, event)| parse_event(namespace, format!("events[{index}]."), event.get()))
+            .collect(),
+    })
 }
 
 enum Body<'a> {

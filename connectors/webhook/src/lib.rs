@@ -7,8 +7,8 @@ mod signature;
 mod wire;
 
 use connector_api::{
-    BuildContext, Capabilities, Connector, ConnectorKind, Health, Namespace, Registration, Result,
-    Sender, WebhookOutcome, WebhookRequest, WebhookSource, async_trait,
+    BuildContext, Capabilities, Connector, ConnectorKind, Health, InboundEvent, Namespace,
+    Registration, Result, Sender, WebhookOutcome, WebhookRequest, WebhookSource, async_trait,
 };
 
 pub use crate::config::Config;
@@ -111,6 +111,10 @@ impl Connector for Channel {
 
     fn sender(&self) -> Option<&dyn Sender> {
         self.delivery.as_ref().map(|delivery| delivery as _)
+    }
+
+    fn parse_import(&self, item: &WebhookRequest) -> Result<Vec<InboundEvent>> {
+        inbound::parse_all(&self.namespace, &item.body)
     }
 }
 

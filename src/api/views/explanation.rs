@@ -249,6 +249,7 @@ impl JoinView {
             JoinReason::Forward => Self::because("forward"),
             JoinReason::NotAParticipant => Self::because("not_a_participant"),
             JoinReason::History => Self::because("history"),
+            JoinReason::ChannelTest => Self::because("channel_test"),
         };
         let refused = why
             .refused

@@ -84,6 +84,19 @@ fn has_open(contact: ContactId, except: Option<ConversationId>, facts: &Facts) -
         .any(|other| other.status.is_open())
 }
 
+/// The tag of conversations that `switchboard channel test` makes.
+pub const TEST_TAG: &str = "channel-test";
+
+/// What opens a conversation.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Opening {
+    Customer,
+    /// Our own side wrote first.
+    Echo,
+    /// A channel's test: closed at once, with the queue it would wait in.
+    Test,
+}
+
 #[expect(
     clippy::too_many_arguments,
     reason = "each is one fact of the decision"
@@ -93,22 +106,28 @@ pub fn open(
     message: &InboundMessage,
     writer: &Writer,
     links: Vec<Link>,
-    echo: bool,
+    opening: Opening,
     facts: &mut Facts,
     policy: &Policy,
     effects: &mut Effects,
 ) -> (ConversationId, Option<QueueWhy>) {
     let id = ConversationId(record.offset);
     let at = record.arrived_at();
-    let routing = rules::choose(record, message, policy);
-    let status = match (echo, is_quiet(record)) {
-        (true, _) => Status::Pending,
-        (_, true) => Status::Closed,
-        _ => Status::Queued,
+    let mut routing = rules::choose(record, message, policy);
+    if opening == Opening::Test {
+        routing.tags.push(TEST_TAG.to_owned());
+    }
+    let status = match opening {
+        _ if record.envelope.event.history => Status::Closed,
+        Opening::Echo => Status::Pending,
+        Opening::Customer if !is_quiet(record) => Status::Queued,
+        Opening::Customer | Opening::Test => Status::Closed,
     };
     let matter =
         (status.is_open() && has_open(writer.contact, None, facts)).then_some(record.message_id());
-    let why = (status == Status::Queued).then(|| routing.why(record, status, policy));
+    let is_queued = status == Status::Queued;
+    let explains = is_queued || opening == Opening::Test;
+    let why = explains.then(|| routing.why(record, status, policy));
     // A stranger's hint shows in the stranger's conversation only.
     let mutual = links
         .iter()
@@ -158,7 +177,7 @@ pub fn open(
     effects
         .events
         .push(NewEvent::new(EventType::ConversationCreated, id, None, at));
-    if why.is_some() {
+    if is_queued {
         effects
             .events
             .push(NewEvent::new(EventType::ConversationQueued, id, None, at));

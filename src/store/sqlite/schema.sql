@@ -130,3 +130,6 @@ CREATE INDEX fetch_due ON fetch (next_at) WHERE state = 0;
 -- Which files are named: only rows whose bytes are not in the row.
 CREATE INDEX raw_file ON raw (sha256) WHERE sha256 IS NOT NULL;
 CREATE INDEX blob_file ON blob (sha256) WHERE content IS NULL;
+
+-- How far a stopped import was: its source is a digest of channel, path and kind.
+CREATE TABLE import (source TEXT PRIMARY KEY, place TEXT NOT NULL, at INTEGER NOT NULL) WITHOUT ROWID;

@@ -16,6 +16,7 @@ use switchboard::store::Token;
 use switchboard::wake::Wakes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
 
 use crate::support::{Desk, Said, senders, within_patience};
 
@@ -57,6 +58,10 @@ impl Served {
     }
 
     pub async fn with_deadlines(deadlines: Deadlines) -> Self {
+        Self::over(None, deadlines).await
+    }
+
+    pub async fn over(tls: Option<TlsAcceptor>, deadlines: Deadlines) -> Self {
         let desk = Desk::new().await;
         let hooks = Arc::new(FakeHooks::default());
         let (queues, outbox) = (Arc::new(Wakes::default()), Arc::new(Wakes::default()));
@@ -82,12 +87,13 @@ impl Served {
                 can: mail_carries(),
             }]),
             schema_version: 1,
+            instance: "an-instance".to_owned(),
             stop: stop.clone(),
             deadlines,
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let server = tokio::spawn(api::serve(listener, state));
+        let server = tokio::spawn(api::serve(listener, tls, state));
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         Self {
             desk,

@@ -25,6 +25,7 @@ pub struct Installation {
     child: Mutex<Option<Child>>,
     pub address: String,
     pub http: Client,
+    scheme: &'static str,
 }
 
 /// The binary that cargo built with these tests.
@@ -49,9 +50,19 @@ impl Installation {
             child: Mutex::new(None),
             address,
             http,
+            scheme: "http",
         };
         installation.write_config(config);
         installation
+    }
+
+    /// It listens with TLS, with a certificate of that authority.
+    pub fn over_tls(mut self, authority: &str) -> Self {
+        let root = reqwest::Certificate::from_pem(authority.as_bytes()).unwrap();
+        let client = Client::builder().tls_certs_only([root]);
+        self.http = client.timeout(Duration::from_secs(70)).build().unwrap();
+        self.scheme = "https";
+        self
     }
 
     pub fn write_config(&self, config: &str) {
@@ -138,7 +149,7 @@ impl Installation {
     }
 
     pub fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.address)
+        format!("{}://{}{path}", self.scheme, self.address)
     }
 
     /// Runs another command of the binary on this installation.

@@ -165,7 +165,10 @@ impl Desk {
                 .channels
                 .get(said.channel)
                 .expect("a channel of the desk");
-            self.intake.accept(channel, vec![said.event]).await?;
+            match said.imported {
+                true => self.intake.import(channel, vec![said.event]).await?,
+                false => self.intake.accept(channel, vec![said.event]).await?,
+            }
             self.undecided += 1;
         }
         Ok(())

@@ -13,6 +13,8 @@ pub struct Said {
     pub event: InboundEvent,
     /// Whether the test named the dedupe key; otherwise the desk numbers it.
     pub keyed: bool,
+    /// Read from a file.
+    pub imported: bool,
 }
 
 /// A mail to `support-mail`, its sender proven by DMARC.
@@ -100,6 +102,7 @@ impl Said {
             channel,
             event: InboundEvent::new(DedupeKey::new(""), event),
             keyed: false,
+            imported: false,
         }
     }
 
@@ -266,6 +269,11 @@ impl Said {
 
     pub fn automatic(mut self, why: Automatic) -> Self {
         self.event.automatic = Some(why);
+        self
+    }
+
+    pub fn imported(mut self) -> Self {
+        self.imported = true;
         self
     }
 

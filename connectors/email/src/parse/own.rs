@@ -1,0 +1,138 @@
+//! Mails of our own in an imported folder: what a desk wrote before Switchboard, or beside it. They
+//! are echoes, filed beside the customer's words. Who says that a mail is ours is its operator, as
+//! far as the mail itself does not speak against it: anybody can write our address into From.
+
+use connector_api::{
+    Automatic, Event, Evidence, IdentityClaim, InboundEvent, InboundMessage, MessageSender, Method,
+    ParticipantRole,
+};
+
+use crate::parse::ParseSettings;
+use crate::parse::auth_results;
+use crate::parse::headers::Headers;
+
+/// Turns a mail that we wrote to somebody into an echo; leaves every other event as it is.
+pub fn as_echo(mut event: InboundEvent, settings: &ParseSettings) -> InboundEvent {
+    let is_ours = match (&event.event, &event.raw) {
+        (Event::Message(message), Some(raw)) => is_ours(message, raw, settings),
+        _ => false,
+    };
+    if !is_ours {
+        return event;
+    }
+    event.event = match event.event {
+        Event::Message(message) => echo(message, settings),
+        other => other,
+    };
+    // It went in no circle: it is read where it was kept.
+    event.automatic = event.automatic.filter(|why| *why != Automatic::Loop);
+    event
+}
+
+fn is_ours(message: &InboundMessage, raw: &[u8], settings: &ParseSettings) -> bool {
+    let Some(author) = message.from.identities.first() else {
+        return false;
+    };
+    if !settings.own.contains(&author.address) || addressee(message).is_none() {
+        return false;
+    }
+    if author.evidence.is_verified() {
+        return true;
+    }
+    let (headers, _) = Headers::split(raw);
+    match &settings.authserv_id {
+        // Our server stamps whatever comes from outside, so a mail without its stamp did not.
+        Some(id) => auth_results::trusted(&headers, id).is_none(),
+        // A mail that was only kept, and never carried, has no trace fields.
+        None => !headers.has("received"),
+    }
+}
+
+/// The first of the customers it went to.
+fn addressee(message: &InboundMessage) -> Option<usize> {
+    let is_to = |role| matches!(role, ParticipantRole::To);
+    let people = &message.participants;
+    let to = people.iter().position(|person| is_to(person.role));
+    to.or(if people.is_empty() { None } else { Some(0) })
+}
+
+/// `from` of an echo names the customer. Where our server proves senders, ours is as good as a
+/// proof of whom we wrote to; elsewhere the customer's own mails are claims, and so is this.
+fn echo(mut message: Box<InboundMessage>, settings: &ParseSettings) -> Event {
+    let Some(at) = addressee(&message) else {
+        return Event::Message(message);
+    };
+    let customer = message.participants.remove(at);
+    let evidence = match settings.authserv_id {
+        Some(_) => Evidence::Verified(Method::CustomerRecord),
+        None => Evidence::Claimed,
+    };
+    message.from = MessageSender {
+        identities: vec![IdentityClaim {
+            namespace: customer.namespace,
+            address: customer.address,
+            evidence,
+        }],
+        name: customer.name,
+    };
+    Event::Echo(message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::parse::{OwnAddresses, parse};
+
+    fn read(authserv_id: Option<&str>, mail: &str) -> InboundEvent {
+        let settings = ParseSettings {
+            own: OwnAddresses::new(["support@shop.example"]),
+            authserv_id: authserv_id.map(str::to_owned),
+            mail_bytes_max: 1024 * 1024,
+        };
+        let mail = format!("{mail}\n\nhello\n").into_bytes();
+        as_echo(parse(mail.into(), &settings), &settings)
+    }
+
+    #[test]
+    fn a_kept_mail_of_ours_is_an_echo_to_its_customer_and_a_forged_one_is_not() {
+        const OURS: &str = "From: support@shop.example\nTo: Kim <kim@c.example>";
+        const STAMP: &str = "Authentication-Results: mx.shop.example; dmarc=";
+        let cases = [
+            (None, OURS.to_owned(), true),
+            (None, format!("Received: from x\n{OURS}"), false),
+            (
+                Some("mx.shop.example"),
+                format!("Received: from x\n{OURS}"),
+                true,
+            ),
+            (
+                Some("mx.shop.example"),
+                format!("{STAMP}fail\n{OURS}"),
+                false,
+            ),
+            (
+                Some("mx.shop.example"),
+                format!("{STAMP}pass header.from=shop.example\n{OURS}"),
+                true,
+            ),
+            (
+                None,
+                "From: support@shop.example\nTo: support@shop.example".to_owned(),
+                false,
+            ),
+            (
+                None,
+                "From: kim@c.example\nTo: support@shop.example".to_owned(),
+                false,
+            ),
+        ];
+        for (authserv_id, mail, expected) in cases {
+            let event = read(authserv_id, &mail);
+            let customer = match &event.event {
+                Event::Echo(message) => Some(message.from.identities[0].address.as_str()),
+                _ => None,
+            };
+            assert_eq!(customer, expected.then_some("kim@c.example"), "{mail}");
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! `doctor`: what may be wrong with an installation, one line each, with what to do. It changes
+//! nothing, and works with the daemon up or down.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use connector_api::Registration;
+use serde::Serialize;
+
+use super::{CommandResult, Common, Failure, run, runtime};
+
+mod daemon;
+mod machine;
+
+#[derive(Args)]
+#[command(after_help = "\
+Looks at the configuration, versions, the data directory and its disk, the clock, secret files, the
+listener, the channels, dead letters, held answers, and whether public_url leads to this daemon.
+Exit code 1 when anything fails; warnings leave it 0.")]
+pub struct Doctor {
+    /// One JSON array of {check, state, detail, hint}
+    #[arg(long)]
+    json: bool,
+}
+
+/// How a check went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum State {
+    Ok,
+    Warn,
+    Fail,
+}
+
+/// One line.
+#[derive(Debug, Clone, Serialize)]
+struct Finding {
+    check: &'static str,
+    state: State,
+    detail: String,
+    /// What to do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<String>,
+}
+
+impl Finding {
+    fn ok(check: &'static str, detail: impl Into<String>) -> Self {
+        Self {
+            check,
+            state: State::Ok,
+            detail: detail.into(),
+            hint: None,
+        }
+    }
+
+    fn warn(check: &'static str, detail: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self {
+            state: State::Warn,
+            hint: Some(hint.into()),
+            ..Self::ok(check, detail)
+        }
+    }
+
+    fn fail(check: &'static str, detail: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self {
+            state: State::Fail,
+            hint: Some(hint.into()),
+            ..Self::ok(check, detail)
+        }
+    }
+}
+
+impl Doctor {
+    pub fn run(self, common: &Common, registrations: &[Registration]) -> CommandResult {
+        let mut findings = Vec::new();
+        match common.load(Vec::new(), registrations) {
+            Err(failure) => findings.push(Finding::fail(
+                "config",
+                failure.text.trim_end().replace('\n', "; "),
+                "mend these places; switchboard check-config says them line by line",
+            )),
+            Ok(config) => {
+                findings.push(match run::good(&config, registrations) {
+                    Ok(summary) => Finding::ok("config", summary),
+                    Err(errors) => Finding::fail(
+                        "config",
+                        errors.to_string().trim_end().replace('\n', "; "),
+                        "mend these places; switchboard check-config says them line by line",
+                    ),
+                });
+                runtime()?.block_on(async {
+                    let status = daemon::status(&config).await;
+                    findings.extend(daemon::versions(&config, &status));
+                    findings.extend(machine::look(&config, &status));
+                    findings.extend(daemon::look(&config, registrations, &status).await);
+                });
+            }
+        }
+        self.print(&findings)?;
+        let fails = findings.iter().any(|found| found.state == State::Fail);
+        Ok(match fails {
+            true => ExitCode::FAILURE,
+            false => ExitCode::SUCCESS,
+        })
+    }
+
+    fn print(&self, findings: &[Finding]) -> Result<(), Failure> {
+        if self.json {
+            let text = serde_json::to_string_pretty(findings).map_err(Failure::new)?;
+            println!("{text}");
+            return Ok(());
+        }
+        for found in findings {
+            let state = match found.state {
+                State::Ok => "ok",
+                State::Warn => "warn",
+                State::Fail => "fail",
+            };
+            let hint = found.hint.as_ref().map(|hint| format!(" -> {hint}"));
+            println!(
+                "{state:4}  {}: {}{}",
+                found.check,
+                found.detail,
+                hint.unwrap_or_default()
+            );
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,297 @@
+//! The daemon: which one runs, what it says, and whether its addresses lead to it.
+
+use std::net::TcpListener;
+use std::time::Duration;
+
+use connector_api::{Clock, Registration};
+use serde_json::Value;
+
+use crate::api::tls::{EXPIRY_SOON, Pair};
+use crate::cli::control::carry_out_counts;
+use crate::cli::here::Here;
+use crate::clock::SystemClock;
+use crate::config::Config;
+use crate::daemon::control::status::{Stands, Status};
+use crate::daemon::control::{Answer, Request, ask};
+use crate::daemon::tls_files;
+use crate::http::egress::{Egress, FetchError};
+use crate::store::sqlite::SCHEMA_VERSION;
+
+use super::Finding;
+
+/// Of the daemon's own answer, in bytes.
+const ANSWER_BYTES_MAX: u64 = 64 * 1024;
+const ANSWER_WAIT: Duration = Duration::from_secs(10);
+const DATABASE: &str = "switchboard.db";
+
+type Running = Result<Option<Status>, String>;
+
+/// What the running daemon says; `None` where none runs.
+pub async fn status(config: &Config) -> Running {
+    match ask(&config.server.data_dir, &Request::Status).await {
+        None => Ok(None),
+        Some(Answer::Error(error)) => Err(error),
+        Some(Answer::Result(value)) => {
+            let status = serde_json::from_value(value);
+            status
+                .map(Some)
+                .map_err(|error| format!("reading its answer: {error}"))
+        }
+    }
+}
+
+pub fn versions(config: &Config, status: &Running) -> Vec<Finding> {
+    let own = env!("CARGO_PKG_VERSION");
+    let sqlite = rusqlite::version();
+    let mut findings = vec![match status {
+        Ok(Some(status)) if status.version != own => Finding::warn(
+            "version",
+            format!("this is {own}, the daemon that runs is {}", status.version),
+            "restart the daemon",
+        ),
+        _ => Finding::ok("version", format!("switchboard {own}, SQLite {sqlite}")),
+    }];
+    let database = config.server.data_dir.join(DATABASE);
+    if !database.exists() {
+        return findings;
+    }
+    let flags =
+        rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY | rusqlite::OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let schema = rusqlite::Connection::open_with_flags(&database, flags)
+        .and_then(|conn| conn.query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0)));
+    findings.push(match schema {
+        Ok(SCHEMA_VERSION) => Finding::ok("schema", format!("version {SCHEMA_VERSION}")),
+        Ok(other) => Finding::fail(
+            "schema",
+            format!("the database has version {other}, this build knows {SCHEMA_VERSION}"),
+            "run the switchboard that made it, or a newer one",
+        ),
+        Err(error) => Finding::fail(
+            "schema",
+            format!("{}: {error}", database.display()),
+            "run this as the user of the daemon; a damaged database is restored from a backup",
+        ),
+    });
+    findings
+}
+
+pub async fn look(
+    config: &Config,
+    registrations: &[Registration],
+    status: &Running,
+) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    match status {
+        Ok(Some(status)) => {
+            let (pid, uid) = (status.pid, status.uid);
+            let detail = format!("process {pid} of user {uid} runs");
+            findings.push(Finding::ok("daemon", detail));
+            findings.push(listens(config, status).await);
+            findings.extend(tls(config));
+            findings.extend(states(status));
+            findings.extend(left_over(status.dead_letters, status.held));
+        }
+        Ok(None) => {
+            findings.push(Finding::warn(
+                "daemon",
+                "it does not run",
+                "start it: switchboard run; what channels and addresses do is not looked at",
+            ));
+            findings.push(port(config));
+            findings.extend(tls(config));
+            if config.server.data_dir.join(DATABASE).exists() {
+                match carry_out_counts(config, registrations).await {
+                    Ok((dead, held)) => findings.extend(left_over(dead, held)),
+                    Err(error) => findings.push(Finding::fail(
+                        "store",
+                        error,
+                        "another process may hold the data directory: run this as its user",
+                    )),
+                }
+            }
+        }
+        Err(error) => findings.push(Finding::fail(
+            "daemon",
+            format!("it runs and does not answer as it should: {error}"),
+            "restart it with the same version as this command",
+        )),
+    }
+    findings.push(public_url(config, status).await);
+    findings
+}
+
+async fn listens(config: &Config, status: &Status) -> Finding {
+    let address = status.address;
+    let asked = async {
+        let here = Here::of(config, address).map_err(|failure| failure.text)?;
+        let url = format!("{}/livez", here.base);
+        let answer = here.client.get(&url).timeout(ANSWER_WAIT).send().await;
+        let answer = answer.map_err(|error| chain(&error))?;
+        match answer.status().is_success() {
+            true => Ok(url),
+            false => Err(format!("{url} answered {}", answer.status())),
+        }
+    };
+    match asked.await {
+        Ok(url) => Finding::ok("listen", format!("{url} answers")),
+        Err(error) => Finding::fail(
+            "listen",
+            format!("{address} does not answer: {error}"),
+            "look at the daemon's log; if server.tls was changed, restart it",
+        ),
+    }
+}
+
+/// Whether the address is free for the daemon that is to come.
+fn port(config: &Config) -> Finding {
+    let address = config.server.listen;
+    match TcpListener::bind(address) {
+        Ok(_) => Finding::ok("listen", format!("{address} is free")),
+        Err(error) => Finding::fail(
+            "listen",
+            format!("{address}: {error}"),
+            "another program has the address, or it is not this machine's: change server.listen",
+        ),
+    }
+}
+
+fn tls(config: &Config) -> Option<Finding> {
+    let files = tls_files(config)?;
+    let now = SystemClock.now();
+    Some(match Pair::read(&files, now) {
+        Err(error) => Finding::fail("tls", error.reason, "put a valid pair in its place"),
+        Ok(pair) => {
+            let left = pair.not_after.duration_since(now).unsigned_abs();
+            let detail = format!("the certificate is valid until {}", pair.not_after);
+            match left < EXPIRY_SOON {
+                true => Finding::warn("tls", detail, "renew it; no restart is needed"),
+                false => Finding::ok("tls", detail),
+            }
+        }
+    })
+}
+
+/// One line for each channel and part; those that are well share a line for all parts.
+fn states(status: &Status) -> Vec<Finding> {
+    let finding = |check: &'static str, name: &str, stands: &Stands| {
+        let reason = stands.reason.as_deref().unwrap_or_default();
+        let detail = match reason {
+            "" => format!("{name} is {}", stands.state),
+            reason => format!("{name} is {}: {reason}", stands.state),
+        };
+        match stands.state.as_str() {
+            "ready" => Finding::ok(check, detail),
+            "unauthorized" => Finding::fail(
+                check,
+                detail,
+                "the provider refuses the credentials: mend them and restart the daemon",
+            ),
+            "unreachable" => Finding::fail(
+                check,
+                detail,
+                "it tries again by itself; switchboard channel test says where it ends",
+            ),
+            _ => Finding::warn(check, detail, "it heals by itself, or its reason says how"),
+        }
+    };
+    let mut findings = Vec::new();
+    let mut parts = 0;
+    for (name, stands) in &status.states {
+        match name.strip_prefix("channel:") {
+            Some(channel) if !channel.starts_with('#') => {
+                findings.push(finding("channel", channel, stands));
+            }
+            _ if stands.state == "ready" => parts += 1,
+            _ => findings.push(finding("part", name, stands)),
+        }
+    }
+    findings.push(Finding::ok("parts", format!("{parts} are ready")));
+    findings
+}
+
+fn left_over(dead_letters: i64, held: i64) -> [Finding; 2] {
+    [
+        match dead_letters {
+            0 => Finding::ok("dead_letters", "none"),
+            some => Finding::warn(
+                "dead_letters",
+                format!("{some} messages could not be filed"),
+                "switchboard dead-letters list",
+            ),
+        },
+        match held {
+            0 => Finding::ok("outbox", "nothing is held"),
+            some => Finding::warn(
+                "outbox",
+                format!("{some} answers wait for a person to say what became of them"),
+                "switchboard outbox list --state unknown",
+            ),
+        },
+    ]
+}
+
+/// Asks for `/version` from outside, as far as this machine can, and compares who answers.
+async fn public_url(config: &Config, status: &Running) -> Finding {
+    let Some(url) = &config.server.public_url else {
+        return Finding::ok("public_url", "not set: nothing is told to providers");
+    };
+    let url = url.as_str().trim_end_matches('/').to_owned();
+    let Ok(Some(status)) = status else {
+        return Finding::warn(
+            "public_url",
+            format!("{url} is not looked at"),
+            "start the daemon and run this again",
+        );
+    };
+    let hint = "look at the proxy, the name's address and the certificate; providers go that way";
+    match fetch(&url).await {
+        Err(FetchError::Refused(error) | FetchError::Unavailable(error)) => {
+            Finding::fail("public_url", format!("{url}/version: {error}"), hint)
+        }
+        Ok(bytes) => {
+            let version: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+            match version["instance"].as_str() {
+                Some(instance) if instance == status.instance => {
+                    Finding::ok("public_url", format!("{url} leads to this daemon"))
+                }
+                Some(_) => Finding::fail(
+                    "public_url",
+                    format!("{url} leads to another switchboard"),
+                    hint,
+                ),
+                None => Finding::fail(
+                    "public_url",
+                    format!("{url} leads to something that is no switchboard"),
+                    hint,
+                ),
+            }
+        }
+    }
+}
+
+/// Through the client that fetches what strangers name. The operator named this one: its address
+/// may be private.
+async fn fetch(url: &str) -> Result<Vec<u8>, FetchError> {
+    let host = reqwest::Url::parse(url)
+        .ok()
+        .and_then(|url| url.host_str().map(str::to_owned))
+        .unwrap_or_default();
+    let host = host.trim_matches(['[', ']']).to_owned();
+    let egress = Egress::new(&[host]);
+    let egress = egress.map_err(|error| FetchError::Unavailable(error.to_string()))?;
+    let fetched = egress
+        .fetch(&format!("{url}/version"), ANSWER_BYTES_MAX)
+        .await;
+    fetched.map(|file| file.bytes.to_vec())
+}
+
+/// An error with its causes: reqwest's own words leave out the reason.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,103 @@
+//! Imports on the embedded store.
+
+use std::collections::HashSet;
+
+use async_trait::async_trait;
+use rusqlite::{Connection, OptionalExtension, params};
+
+use crate::ids::MessageId;
+use crate::router::facts::Key16;
+use crate::router::keys;
+use crate::store::imports::{EventName, IMPORT_PLACE_KEPT, Imports};
+use crate::store::{Result, StoreError};
+
+use super::{SqliteStore, seen};
+
+#[async_trait]
+impl Imports for SqliteStore {
+    async fn known(&self, names: Vec<EventName>) -> Result<Vec<bool>> {
+        self.read(move |conn, _| known(conn, &names)).await
+    }
+
+    async fn tested(&self, token: &str) -> Result<Option<MessageId>> {
+        let key = keys::channel_test(token);
+        self.read(move |conn, _| {
+            conn.prepare_cached("SELECT message FROM reference WHERE key = ?1")?
+                .query_row([key.as_slice()], |row| row.get(0).map(MessageId))
+                .optional()
+                .map_err(StoreError::from)
+        })
+        .await
+    }
+
+    async fn import_place(&self, source: &str) -> Result<Option<String>> {
+        let source = source.to_owned();
+        self.read(move |conn, _| {
+            conn.prepare_cached("SELECT place FROM import WHERE source = ?1")?
+                .query_row([source], |row| row.get(0))
+                .optional()
+                .map_err(StoreError::from)
+        })
+        .await
+    }
+
+    async fn save_import_place(&self, source: &str, place: String, now: i64) -> Result<()> {
+        let source = source.to_owned();
+        let kept = i64::try_from(IMPORT_PLACE_KEPT.as_micros()).unwrap_or(i64::MAX);
+        self.writer
+            .run(0, move |tx| {
+                tx.conn
+                    .prepare_cached(
+                        "INSERT OR REPLACE INTO import (source, place, at) VALUES (?1, ?2, ?3)",
+                    )?
+                    .execute(params![source, place, now])?;
+                tx.conn
+                    .prepare_cached("DELETE FROM import WHERE at < ?1")?
+                    .execute([now.saturating_sub(kept)])?;
+                Ok(())
+            })
+            .await
+    }
+
+    async fn end_import(&self, source: &str) -> Result<()> {
+        let source = source.to_owned();
+        self.writer
+            .run(0, move |tx| {
+                tx.conn
+                    .prepare_cached("DELETE FROM import WHERE source = ?1")?
+                    .execute([source])?;
+                Ok(())
+            })
+            .await
+    }
+}
+
+fn known(conn: &Connection, names: &[EventName]) -> Result<Vec<bool>> {
+    let generations = seen::generations(conn)?;
+    let tables = generations.iter().map(|number| format!("seen_{number}"));
+    let mut missing: HashSet<&EventName> = names.iter().collect();
+    for table in tables.chain(["seen_lasting".to_owned()]) {
+        let mut statement = conn.prepare_cached(&format!(
+            "SELECT 1 FROM {table} WHERE key = ?1 AND digest = ?2"
+        ))?;
+        let mut found = Vec::new();
+        for name in &missing {
+            if statement.exists(params![name.key.as_slice(), name.digest as i64])? {
+                found.push(*name);
+            }
+        }
+        found.into_iter().for_each(|name| {
+            missing.remove(name);
+        });
+    }
+    let mut sent = conn.prepare_cached("SELECT 1 FROM reference WHERE key = ?1")?;
+    let mut is_sent = |key: &Option<Key16>| match key {
+        Some(key) => sent.exists([key.as_slice()]),
+        None => Ok(false),
+    };
+    let mut known = Vec::with_capacity(names.len());
+    for name in names {
+        known.push(!missing.contains(name) || is_sent(&name.sent)?);
+    }
+    Ok(known)
+}

@@ -1,0 +1,129 @@
+//! What comes from files: known for ever, filed beside what the channel itself takes.
+
+use std::sync::Arc;
+
+use connector_api::Event;
+use switchboard::conversation::Status;
+use switchboard::router::Verdict;
+use switchboard::store::imports::IMPORT_PLACE_KEPT;
+
+use crate::support::{Backend, Desk, Said, channels, chat, mail};
+
+async fn days_pass(desk: &mut Desk, days: u64) {
+    for day in 1..=days {
+        desk.hours_later(24);
+        // Somebody else writes every day: that opens the day's generation.
+        desk.deliver([chat(&format!("visitor-{}-{day}", desk.now()), "Hi")])
+            .await;
+    }
+}
+
+pub async fn what_came_from_a_file_is_never_forgotten(backend: Arc<dyn Backend>) {
+    let mut desk = Desk::on(backend).await;
+    let said = chat("cust-7", "Hello?").key("c-1").history();
+    assert_eq!(
+        desk.deliver([said.clone().imported()]).await,
+        [Verdict::Filed]
+    );
+    days_pass(&mut desk, 120).await;
+    assert_eq!(
+        desk.deliver([said.clone().imported()]).await,
+        [Verdict::Duplicate]
+    );
+    assert_eq!(
+        desk.deliver([said]).await,
+        [Verdict::Duplicate],
+        "nor when it is pushed"
+    );
+}
+
+pub async fn a_file_shows_nothing_again_that_was_pushed_weeks_ago(backend: Arc<dyn Backend>) {
+    let mut desk = Desk::on(backend).await;
+    let said = chat("cust-7", "Hello?").key("c-1");
+    desk.deliver([said.clone()]).await;
+    days_pass(&mut desk, 60).await;
+    assert_eq!(desk.deliver([said.imported()]).await, [Verdict::Duplicate]);
+}
+
+/// Our own mail to `to`, as an imported folder shows it.
+fn wrote(to: &str, id: &str) -> Said {
+    let mut said = mail(to, "It leaves today.").message_id(id).imported();
+    if let Event::Message(message) = said.event.event {
+        said.event.event = Event::Echo(message);
+    }
+    said
+}
+
+pub async fn an_answer_of_ours_in_a_file_is_known_by_the_id_it_left_under(
+    backend: Arc<dyn Backend>,
+) {
+    let mut desk = Desk::on(backend).await;
+    desk.deliver([mail("ada@example.com", "Where is it?")])
+        .await;
+    desk.answer(1, "It leaves today.", "sb1.msg_1@shop.example")
+        .await;
+    let ours = wrote("ada@example.com", "sb1.msg_1@shop.example").history();
+    let others = wrote("ada@example.com", "by-hand@shop.example").history();
+    let verdicts = desk.deliver([ours, others]).await;
+    assert_eq!(verdicts, [Verdict::Duplicate, Verdict::Filed]);
+}
+
+pub async fn what_our_side_wrote_before_is_filed_closed_beside_the_customers_words(
+    backend: Arc<dyn Backend>,
+) {
+    let mut desk = Desk::on(backend).await;
+    let asked = mail("ada@example.com", "Where is it?").message_id("a@example.com");
+    let answered = wrote("ada@example.com", "b@shop.example").refers_to("a@example.com");
+    desk.deliver([asked.history().imported(), answered.history()])
+        .await;
+    assert_eq!(desk.conversations().await.len(), 1);
+    assert_eq!(desk.messages(1).await.len(), 2);
+    assert_eq!(desk.conversation(1).await.status, Status::Closed);
+    let first = wrote("kim@example.com", "c@shop.example").history();
+    desk.deliver([first]).await;
+    assert_eq!(desk.conversation(2).await.status, Status::Closed);
+}
+
+pub async fn a_name_is_known_once_it_is_filed(backend: Arc<dyn Backend>) {
+    let mut desk = Desk::on(backend).await;
+    let channels = channels();
+    let name = |said: &Said| desk.intake().name_of(&channels[said.channel], &said.event);
+    let pushed = chat("cust-7", "Hello?").key("c-1");
+    let read = mail("ada@example.com", "Hello?").key("m-1").imported();
+    let other = mail("ada@example.com", "Other words").key("m-1");
+    let names = vec![name(&pushed), name(&read), name(&other)];
+    let store = desk.store().clone();
+    assert_eq!(
+        store.known(names.clone()).await.unwrap(),
+        [false, false, false]
+    );
+    desk.deliver([pushed, read]).await;
+    assert_eq!(store.known(names).await.unwrap(), [true, true, false]);
+}
+
+pub async fn the_place_of_a_stopped_import_is_kept_until_it_ends_or_is_forgotten(
+    backend: Arc<dyn Backend>,
+) {
+    let mut desk = Desk::on(backend).await;
+    let store = desk.store().clone();
+    let place = |text: &str| Some(text.to_owned());
+    store
+        .save_import_place("a", "1".to_owned(), desk.now())
+        .await
+        .unwrap();
+    store
+        .save_import_place("a", "2".to_owned(), desk.now())
+        .await
+        .unwrap();
+    desk.crash().await;
+    let store = desk.store().clone();
+    assert_eq!(store.import_place("a").await.unwrap(), place("2"));
+    desk.later(IMPORT_PLACE_KEPT + std::time::Duration::from_secs(1));
+    store
+        .save_import_place("b", "1".to_owned(), desk.now())
+        .await
+        .unwrap();
+    assert_eq!(store.import_place("a").await.unwrap(), None);
+    store.end_import("b").await.unwrap();
+    assert_eq!(store.import_place("b").await.unwrap(), None);
+}
