@@ -1,7 +1,6 @@
 //! `channel test`: a channel writes to itself, and nobody else notices.
 
 use std::process::Output;
-use std::time::Duration;
 
 use serde_json::Value;
 
@@ -138,9 +137,7 @@ fn real_servers_carry_the_test_of_a_mail_channel() {
     let mail = mail_channel(dovecot.imap_port, postfix.smtp_port, "support");
     let daemon = Installation::start(&format!("[queues.frontline]\n{mail}"));
     wait_for_mailbox(&daemon);
-    let began = std::time::Instant::now();
-    let said = test(&daemon, &["support-mail"], true);
+    let said = test(&daemon, &["support-mail", "--wait", "60"], true);
     assert_eq!(steps(&said), ALL_WELL, "{said}");
-    assert!(began.elapsed() < Duration::from_secs(60), "{said}");
     is_filed_apart(&daemon);
 }

@@ -411,7 +411,7 @@ fn memory_kib(process: u32) -> Option<u64> {
 }
 
 #[test]
-fn a_large_mbox_is_never_in_memory() {
+fn a_large_file_is_never_in_memory() {
     use std::io::Write;
     let daemon = Installation::start(&chat_config("http://127.0.0.1:9/"));
     let files = Files::new();

@@ -101,6 +101,15 @@ pub async fn a_name_is_known_once_it_is_filed(backend: Arc<dyn Backend>) {
     assert_eq!(store.known(names).await.unwrap(), [true, true, false]);
 }
 
+pub async fn a_file_says_nothing_about_how_its_provider_is(backend: Arc<dyn Backend>) {
+    let mut desk = Desk::on(backend).await;
+    desk.deliver([mail("ada@example.com", "Hello?").imported()])
+        .await;
+    assert!(desk.intake().last_heard().is_empty());
+    desk.deliver([mail("ada@example.com", "Hello?")]).await;
+    assert_eq!(desk.intake().last_heard().len(), 1);
+}
+
 pub async fn the_place_of_a_stopped_import_is_kept_until_it_ends_or_is_forgotten(
     backend: Arc<dyn Backend>,
 ) {
