@@ -44,7 +44,7 @@ pub use timeline::{Entry, arrange};
 pub const MESSAGES_MAX: usize = 5_000;
 /// Messages that one split names.
 pub const SPLIT_MAX: usize = 500;
-/// Conversations merged into one.
+/// Conversations merged into one, and moved messages that brought somebody along.
 pub const ABSORBED_MAX: usize = 50;
 /// Conversations of a contact that a person merges with another.
 pub const CONVERSATIONS_MAX: usize = 2_000;
@@ -134,6 +134,9 @@ pub struct Side {
     pub channels: Vec<ChannelId>,
     /// The link to the other side that the operation added.
     linked: Option<LinkReason>,
+    /// Whether people of the other side may write here since.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    absorbed: bool,
     /// The last numbers given out before and after; what has a greater one came since.
     pub seq_before: i64,
     pub last_seq: i64,
@@ -151,6 +154,7 @@ impl Side {
             participants: conversation.detail.participants.clone(),
             channels: conversation.detail.channels.clone(),
             linked: None,
+            absorbed: false,
             seq_before: conversation.last_seq,
             last_seq: conversation.last_seq,
         }
@@ -213,14 +217,6 @@ pub fn merge(
     if into.status == Status::Closed || (from.status.is_open() && !into.status.is_open()) {
         return Err(not_open(into));
     }
-    if into.detail.absorbed.len() >= ABSORBED_MAX {
-        return Err(Refused::TooMany {
-            max: ABSORBED_MAX,
-            what: "conversations merged into one",
-            hint: "merge into another one",
-        }
-        .into());
-    }
     let mut sides = [Side::begin(from), Side::begin(into)];
     let newcomers = (from.detail.absorbed.iter())
         .flat_map(|absorbed| &absorbed.participants)
@@ -231,7 +227,7 @@ pub fn merge(
         participants: newcomers.cloned().collect(),
         channels: from.channels().into_iter().cloned().collect(),
     };
-    into.detail.absorbed.push(absorbed);
+    absorb(into, absorbed, &mut sides)?;
     into.priority = into.priority.max(from.priority);
     into.last_inbound_at = into.last_inbound_at.max(from.last_inbound_at);
     join_stands(from, into);
@@ -315,18 +311,16 @@ pub fn split(
 }
 
 /// What a moved message is to the two conversations.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Moving {
-    /// When it arrived, if a customer wrote it.
-    pub inbound_at: Option<i64>,
-    /// When the newest of the customer's messages that stay arrived.
-    pub stays_inbound_at: Option<i64>,
+    /// Whom it names of those who take part where it was, and its channel.
+    pub part: Part,
     /// Whether nothing said in the conversation it goes to came after it.
     pub is_last: bool,
 }
 
 /// Moves a message between two conversations of one contact. A customer's that becomes the last one
-/// said wakes the conversation it comes to.
+/// said wakes the conversation it comes to. Whoever it names may go on writing there.
 pub fn move_message(
     from: &mut Conversation,
     to: &mut Conversation,
@@ -339,17 +333,47 @@ pub fn move_message(
         return Err(not_open(to));
     }
     let mut sides = [Side::begin(from), Side::begin(to)];
-    if let Some(at) = moving.inbound_at {
+    let part = moving.part;
+    if let Some(at) = part.last_inbound_at {
         if from.last_inbound_at <= at {
-            from.last_inbound_at = moving.stays_inbound_at.unwrap_or(from.opened_at);
+            from.last_inbound_at = part.stays_inbound_at.unwrap_or(from.opened_at);
         }
         to.last_inbound_at = to.last_inbound_at.max(at);
         if moving.is_last && to.status.is_open() {
             wake(to, at);
         }
     }
+    let strange = |person: &Participant| !to.has_participant(&person.namespace, &person.address);
+    let knows = part.channels.iter().all(|one| to.channels().contains(&one));
+    if part.participants.iter().any(strange) || !knows {
+        let people = part.participants.iter().cloned().filter(|one| strange(one));
+        let absorbed = Absorbed {
+            conversation: from.id,
+            participants: people.collect(),
+            channels: part.channels,
+        };
+        absorb(to, absorbed, &mut sides)?;
+    }
     link(&mut sides, from, to, LinkReason::Moved);
     Ok(finish(sides, from, to))
+}
+
+fn absorb(
+    into: &mut Conversation,
+    absorbed: Absorbed,
+    sides: &mut [Side; 2],
+) -> Result<(), Refusal> {
+    if into.detail.absorbed.len() >= ABSORBED_MAX {
+        let refused = Refused::TooMany {
+            max: ABSORBED_MAX,
+            what: "conversations and messages taken into one",
+            hint: "use another one",
+        };
+        return Err(refused.into());
+    }
+    into.detail.absorbed.push(absorbed);
+    sides[1].absorbed = true;
+    Ok(())
 }
 
 /// Undoes a merge or a move: what the operation changed of both is given back, and each gets of
@@ -367,9 +391,11 @@ pub fn part(
     if from.detail.merged_into == Some(to.id) {
         from.detail.merged_into = None;
     }
-    to.detail
-        .absorbed
-        .retain(|absorbed| absorbed.conversation != given.id);
+    let absorbed = &mut to.detail.absorbed;
+    let of = |absorbed: &Absorbed| absorbed.conversation == given.id;
+    if let Some(at) = absorbed.iter().rposition(of).filter(|_| kept.absorbed) {
+        absorbed.remove(at);
+    }
     given.give_back(from);
     kept.give_back(to);
     unlink(sides, from, to);
@@ -466,7 +492,11 @@ fn join_stands(from: &Conversation, into: &mut Conversation) {
             into.assignee = Some(holder);
         }
         (Some(holder), None) if into.assignee.is_none() => {
-            into.status = from.status;
+            // Only its own clock wakes a conversation.
+            into.status = match from.status {
+                Status::Snoozed => Status::Pending,
+                other => other,
+            };
             into.assignee = Some(holder);
         }
         (None, Some(since)) => {

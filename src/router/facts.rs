@@ -177,8 +177,8 @@ pub struct Detail {
     pub absorbed: Vec<Absorbed>,
 }
 
-/// A conversation that was merged into another: who took part in it may go on writing, by its
-/// tokens and references, but becomes no recipient of the other.
+/// What was merged into a conversation, or moved there: who took part in it may go on writing, by
+/// its tokens and references, but becomes no recipient.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Absorbed {
     pub conversation: ConversationId,

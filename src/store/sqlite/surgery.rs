@@ -177,8 +177,7 @@ pub fn move_message(
         first.is_none_or(|first| arrival(row) < first)
     })?;
     let moving = Moving {
-        inbound_at: said::newest_inbound(&leaving),
-        stays_inbound_at: said::newest_inbound(&staying),
+        part: said::part(tx, &from, &leaving, &staying)?,
         is_last: kept.rows.iter().all(|row| row.author == Author::Note),
     };
     let mut sides = surgery::move_message(&mut from, &mut to, moving, &order.actor)?;
@@ -321,6 +320,14 @@ fn entries(rows: &[&Row]) -> Vec<Entry> {
 fn write(tx: &Tx<'_>, found: &mut Conversation) -> Result<()> {
     if found.status.is_open() && found.matter.is_none() && has_other_open(tx, found)? {
         found.matter = Some(found.founding_message());
+    }
+    // What sleeps again needs its clock again: that of a merged conversation may have run out.
+    if let Some(until) = found.detail.snoozed_until
+        && found.status == Status::Snoozed
+    {
+        tx.conn
+            .prepare_cached("INSERT OR IGNORE INTO timer (due_at, conversation) VALUES (?1, ?2)")?
+            .execute([until, found.id.0])?;
     }
     write_conversation(tx.conn, &tx.memory.names, found, false)
 }

@@ -14,7 +14,7 @@ use crate::router::keys;
 use crate::router::triage::Labels;
 use crate::store::sqlite::facts::named;
 use crate::store::sqlite::writer::Tx;
-use crate::store::{Draft, StoreError};
+use crate::store::{Destination, Draft, StoreError};
 
 use super::chain::Row;
 
@@ -22,8 +22,6 @@ use super::chain::Row;
 #[derive(Default)]
 struct Said {
     people: Vec<Participant>,
-    /// Where an answer went.
-    to: Option<(Namespace, String)>,
     subject: Option<String>,
     labels: Labels,
     history: bool,
@@ -82,7 +80,6 @@ pub fn part(
     let mut names: Vec<(Namespace, String)> = Vec::new();
     for row in leaving {
         let said = read(tx, source, row)?;
-        names.extend(said.to.clone());
         let people = said.people.iter();
         names.extend(people.map(|one| (one.namespace.clone(), one.address.clone())));
         if let Some(channel) = said.channel.filter(|one| !part.channels.contains(one)) {
@@ -108,7 +105,7 @@ pub fn part(
     Ok(part)
 }
 
-pub fn newest_inbound(rows: &[&Row]) -> Option<i64> {
+fn newest_inbound(rows: &[&Row]) -> Option<i64> {
     let inbound = rows.iter().filter(|row| row.author == Author::Customer);
     inbound.map(|row| row.entry.arrived_at).max()
 }
@@ -126,6 +123,22 @@ impl Said {
             (None, _) => None,
         }
     }
+}
+
+/// Whom an answer made participants: everybody it went to in sight of the others.
+fn recipients(to: Destination) -> Vec<Participant> {
+    let first = (to.first(), Role::To);
+    let also = to.also_to.into_iter().map(|also| (also, Role::To));
+    let copies = to.cc.into_iter().map(|copy| (copy, Role::Cc));
+    let all = std::iter::once(first).chain(also).chain(copies);
+    all.map(|(recipient, role)| Participant {
+        namespace: recipient.namespace,
+        address: recipient.address,
+        verified: false,
+        role,
+        name: recipient.name,
+    })
+    .collect()
 }
 
 fn read(tx: &Tx<'_>, conversation: &Conversation, row: &Row) -> Result<Said, StoreError> {
@@ -159,8 +172,10 @@ fn read(tx: &Tx<'_>, conversation: &Conversation, row: &Row) -> Result<Said, Sto
         Author::Agent | Author::Automation | Author::Note
     ) {
         let draft: Option<Draft> = serde_json::from_slice(&body).ok();
-        let to = draft.and_then(|draft| draft.to);
-        said.to = to.map(|to| (to.namespace, to.address));
+        said.people = draft
+            .and_then(|draft| draft.to)
+            .map(recipients)
+            .unwrap_or_default();
         return Ok(said);
     }
     said.channel = Some(named(&tx.memory.names, row.channel)?);

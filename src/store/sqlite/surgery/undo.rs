@@ -214,11 +214,10 @@ fn rejoin(
 
 /// Does again what an undo took back.
 fn again(tx: &mut Tx<'_>, undo: &StoredOperation, of: i64, order: &Order) -> Result<Operated> {
-    if let Some(by) = undo.undone_by {
-        return Err(Refusal::from(Refused::AlreadyUndone { by }).into());
-    }
     let missing = || StoreError::from(Refusal::NotFound { what: "operation" });
     let (operation, kept) = find(tx.conn, of)?.ok_or_else(missing)?;
+    // As things stood after the undo; what a later merge of contacts means, the merge itself says.
+    standing(tx, undo)?;
     let [one, other] = [operation.one, operation.other].map(ConversationId);
     match (operation.kind, kept.what) {
         (OperationKind::Merge, _) => merge(tx, one, other, order),
