@@ -45,6 +45,7 @@ mod request;
 mod serve;
 mod settle;
 mod start;
+mod surgery;
 pub mod tls;
 pub mod token;
 mod verbs;
@@ -218,6 +219,12 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(macros::apply_macro))
         .routes(routes!(contacts::get_contact, contacts::edit_contact))
         .routes(routes!(channels::list_channels))
+        .routes(routes!(surgery::merge_conversation))
+        .routes(routes!(surgery::split_conversation))
+        .routes(routes!(surgery::move_message))
+        .routes(routes!(surgery::merge_contact))
+        .routes(routes!(surgery::unmerge_contact))
+        .routes(routes!(surgery::undo_operation))
         // Providers.
         .routes(routes!(hooks::deliver_webhook))
         // Operators.

@@ -11,6 +11,7 @@ use crate::router::facts::Conversation;
 pub mod address;
 pub mod fit;
 pub mod macros;
+pub mod surgery;
 pub mod verbs;
 
 /// What a token's holder may do.
@@ -148,6 +149,8 @@ pub enum Refusal {
     NotHeld { delivery: Option<Delivery> },
     #[error("only a message that has not left can be taken back: this one is {}", .delivery.map_or("not one that is sent", Delivery::as_str))]
     NotQueued { delivery: Option<Delivery> },
+    #[error("{0}")]
+    Surgery(#[from] surgery::Refused),
     #[error("the text has {length} {unit}; the channel {channel} takes {max}")]
     TooLong {
         channel: ChannelId,

@@ -23,6 +23,7 @@ pub mod imports;
 pub mod macros;
 mod outbox;
 pub mod sqlite;
+pub mod surgery;
 
 pub use crate::dispatch::address::Destination;
 pub use attachments::{AttachmentState, StoredAttachment};
@@ -157,6 +158,10 @@ pub struct StoredContact {
     pub attributes: Attributes,
     pub identities: Vec<StoredIdentity>,
     pub suggestions: Vec<(Namespace, String)>,
+    /// The contact that it was merged into.
+    pub merged_into: Option<ContactId>,
+    /// Contacts that were merged into it, the last ones.
+    pub merged: Vec<ContactId>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -174,6 +179,8 @@ pub struct ConversationFilter {
     pub queue: Option<QueueId>,
     pub assignee: Option<String>,
     pub contact: Option<ContactId>,
+    /// Also those that were merged into others, which are names for these.
+    pub merged: bool,
     /// Continue below this one.
     pub before: Option<ConversationId>,
     pub limit: u32,
@@ -229,7 +236,7 @@ pub struct Counts {
 
 /// The store. Methods return once what they did is durable.
 #[async_trait]
-pub trait Store: Desk + Macros + Imports + Send + Sync {
+pub trait Store: Desk + Macros + Imports + surgery::SurgeryStore + Send + Sync {
     // The router.
     async fn own(&self, partition: u32) -> Result<Ownership>;
     /// Loads the batch's facts, decides, and commits effects and position, conditional on owner

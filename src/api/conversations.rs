@@ -25,10 +25,13 @@ use super::queues::known_queue;
 use super::request::{IfMatch, Params, Segment, expands_messages, limit_of, now};
 use super::views::explanation::{ConversationExplanation, ExplainedMessage};
 use super::views::message::MessageView;
+use super::views::operation::StoredOperationView;
 use super::views::{ConversationView, List};
 
 /// Messages given inside a conversation.
 const EXPANDED_MESSAGES: u32 = 50;
+/// Operations given with an explanation.
+const EXPLAINED_OPERATIONS: u32 = 50;
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -46,6 +49,9 @@ pub struct ConversationParams {
     /// Only those of this contact.
     #[param(example = "con_0d4f6a8b9c1e8e2f8a3b5c7d9e1f2a4b")]
     contact: Option<String>,
+    /// `true`: also those that were merged into others.
+    #[param(value_type = Option<bool>)]
+    merged: Option<String>,
     /// Items of a page, 1 to 100.
     #[param(value_type = Option<u32>, minimum = 1, maximum = 100, example = 50)]
     limit: Option<String>,
@@ -144,6 +150,14 @@ fn filter_of(
             None => return Ok(None),
         }
     }
+    filter.merged = match params.merged.as_deref() {
+        None | Some("false") => false,
+        Some("true") => true,
+        Some(_) => {
+            let error = ApiError::bad_request("merged", "\"merged\" must be true or false");
+            return Err(error.allowed(["true", "false"]));
+        }
+    };
     filter.before = cursor_of(app, params.cursor.as_deref())?.map(ConversationId);
     Ok(Some(filter))
 }
@@ -212,7 +226,8 @@ pub struct PageParams {
 ///
 /// For each message (newest first): whether it came before, who wrote it and how that is known,
 /// why it is in this conversation, its labels with their evidence, and the rule that chose the
-/// queue; and how the conversation stands now.
+/// queue; how the conversation stands now; and what was merged, split or moved, with the events to
+/// undo it by.
 #[utoipa::path(
     get,
     path = "/v1/conversations/{id}/explain",
@@ -233,9 +248,17 @@ pub async fn explain_conversation(
     let conversation = find(&app, &caller, &id).await?;
     let (messages, next_cursor) =
         page_of_messages(&app, caller.actor, conversation.id, &params).await?;
+    let operations = app
+        .state
+        .store
+        .operations(conversation.id.0, EXPLAINED_OPERATIONS)
+        .await?;
+    let ids = &app.state.ids;
+    let operation = |stored| StoredOperationView::of(stored, ids);
     let explain = |message: &StoredMessage| ExplainedMessage::of(message, &app.state.ids);
     Ok(Json(ConversationExplanation {
         conversation: ConversationView::of(&conversation, &app.state.ids),
+        operations: operations.iter().map(operation).collect(),
         items: messages.iter().map(explain).collect(),
         next_cursor,
     }))

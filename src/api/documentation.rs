@@ -33,6 +33,7 @@ use super::problem::{Kind, PROBLEM_JSON, Problem};
         (name = "Messages", description = "Reading and answering"),
         (name = "Macros", description = "Answers kept for use again"),
         (name = "Contacts", description = "Who writes"),
+        (name = "Surgery", description = "Putting right what was joined wrongly, and undoing that"),
         (name = "Hooks", description = "Where providers deliver"),
         (name = "Operations", description = "Health, metrics, documentation; no token needed")
     ),
@@ -118,6 +119,12 @@ problems! {
     ];
     /// Of things with a version that are no conversation.
     StaleVersion = [(412, "It is not at the version of If-Match any more")];
+    /// Of surgery.
+    Operable = [
+        (403, "The token's role may not do this, or a conversation is another agent's"),
+        (409, "Not as things stand: `state`, `merged_into`, `undo_first` or `undone_by` say why"),
+        (412, "A conversation or contact is not at the version named any more"),
+    ];
     /// Of settling a message.
     Unsettled = [
         (403, "The token's role may not do this, or the conversation is another agent's"),

@@ -7,6 +7,7 @@ use tracing::error;
 use utoipa::ToSchema;
 
 use crate::conversation::{Delivery, Status};
+use crate::dispatch::surgery::Refused;
 use crate::dispatch::{Refusal, Role};
 use crate::store::StoreError;
 
@@ -42,10 +43,16 @@ pub enum Kind {
     NotReady,
     Unavailable,
     Overloaded,
+    MergedAway,
+    AnotherContact,
+    NotInConversation,
+    OperationTooLarge,
+    UndoFirst,
+    AlreadyUndone,
 }
 
 impl Kind {
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 31] = [
         Self::BadRequest,
         Self::IdempotencyKeyRequired,
         Self::Unauthorized,
@@ -71,6 +78,12 @@ impl Kind {
         Self::NotReady,
         Self::Unavailable,
         Self::Overloaded,
+        Self::MergedAway,
+        Self::AnotherContact,
+        Self::NotInConversation,
+        Self::OperationTooLarge,
+        Self::UndoFirst,
+        Self::AlreadyUndone,
     ];
 
     /// Status, the word in `type`, and the title.
@@ -129,6 +142,24 @@ impl Kind {
             Self::NotReady => (503, "not-ready", "The daemon is not ready"),
             Self::Unavailable => (503, "unavailable", "Not possible now"),
             Self::Overloaded => (503, "overloaded", "Too much at once"),
+            Self::MergedAway => (409, "merged-away", "It was merged into another one"),
+            Self::AnotherContact => (
+                409,
+                "another-contact",
+                "The conversations are of different contacts",
+            ),
+            Self::NotInConversation => (
+                409,
+                "not-in-conversation",
+                "A message is not in this conversation",
+            ),
+            Self::OperationTooLarge => (
+                422,
+                "operation-too-large",
+                "The operation would touch too much",
+            ),
+            Self::UndoFirst => (409, "undo-first", "A later operation builds on this one"),
+            Self::AlreadyUndone => (409, "already-undone", "The operation was undone before"),
         }
     }
 
@@ -138,6 +169,20 @@ impl Kind {
 
     pub fn title(self) -> &'static str {
         self.parts().2
+    }
+
+    fn of_surgery(refused: &Refused) -> Self {
+        match refused {
+            Refused::Gone { .. } | Refused::ContactGone { .. } => Self::MergedAway,
+            Refused::NotOpen { .. } => Self::WrongState,
+            Refused::NotYours { .. } => Self::NotAssignee,
+            Refused::AnotherContact => Self::AnotherContact,
+            Refused::NotThere => Self::NotInConversation,
+            Refused::Same | Refused::NothingLeft => Self::Unprocessable,
+            Refused::TooMany { .. } => Self::OperationTooLarge,
+            Refused::UndoFirst { .. } => Self::UndoFirst,
+            Refused::AlreadyUndone { .. } => Self::AlreadyUndone,
+        }
     }
 
     /// The `type` member: a reference into the documentation that this daemon serves.
@@ -189,6 +234,15 @@ pub struct Problem {
     /// The customer's message that the writer had not read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_message: Option<String>,
+    /// What stands for the conversation or contact that was merged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub merged_into: Option<String>,
+    /// The event to undo first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub undo_first: Option<String>,
+    /// The event that undid it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub undone_by: Option<String>,
     /// The states of the daemon's parts, where it is not ready.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub states: Option<std::collections::BTreeMap<String, crate::health::State>>,
@@ -230,6 +284,9 @@ impl ApiError {
             field: None,
             allowed: None,
             last_message: None,
+            merged_into: None,
+            undo_first: None,
+            undone_by: None,
             states: None,
         };
         let retry_after_seconds = (status == 503).then_some(RETRY_AFTER_SECONDS);
@@ -297,6 +354,7 @@ impl From<Refusal> for ApiError {
             Refusal::Unusable { .. } => Kind::Unprocessable,
             Refusal::TooLong { .. } => Kind::TextTooLong,
             Refusal::WindowClosed { .. } => Kind::WindowClosed,
+            Refusal::Surgery(refused) => Kind::of_surgery(refused),
         };
         let mut answer = Self::new(kind, refusal.to_string());
         match refusal {
@@ -316,7 +374,14 @@ impl From<Refusal> for ApiError {
             Refusal::WindowClosed { window_seconds, .. } => {
                 answer = answer.limit("reply_window", window_seconds, "seconds");
             }
-            Refusal::NotFound { .. }
+            Refusal::Surgery(
+                Refused::NotOpen { status, holder } | Refused::NotYours { status, holder },
+            ) => {
+                answer.problem.state = Some(status);
+                answer.problem.holder = holder;
+            }
+            Refusal::Surgery(_)
+            | Refusal::NotFound { .. }
             | Refusal::Role { .. }
             | Refusal::NotAnswerable { .. }
             | Refusal::Overtaken { .. }

@@ -16,6 +16,7 @@ use crate::store::{QueueDepth, StoredContact, StoredIdentity};
 
 pub mod explanation;
 pub mod message;
+pub mod operation;
 
 use message::MessageView;
 
@@ -140,6 +141,9 @@ pub struct ConversationView {
     /// Grows with every change; the number in the ETag.
     pub version: i64,
     pub links: Vec<LinkView>,
+    /// The conversation that its messages went to and that stands for it; this one stays closed.
+    #[schema(required)]
+    pub merged_into: Option<String>,
     /// Newest first, at most 50; only with `expand=messages`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub messages: Option<Vec<MessageView>>,
@@ -172,9 +176,9 @@ impl ConversationView {
             subject: detail.subject.clone(),
             tags: detail.tags.clone(),
             attributes: detail.attributes.clone(),
-            channels: detail
-                .channels
-                .iter()
+            channels: conversation
+                .channels()
+                .into_iter()
                 .map(|channel| channel.as_str().to_owned())
                 .collect(),
             labels: ConversationLabels {
@@ -191,6 +195,7 @@ impl ConversationView {
                 .map(timestamp),
             version: conversation.version,
             links: detail.links.iter().map(link).collect(),
+            merged_into: detail.merged_into.map(|into| ids.conversation(into)),
             messages: None,
             messages_next_cursor: None,
         }
@@ -286,6 +291,11 @@ pub struct ContactView {
     pub identities: Vec<IdentityView>,
     /// Addresses somebody claims for this contact; nothing is done by them.
     pub suggestions: Vec<SuggestionView>,
+    /// The contact that it was merged into and that stands for it.
+    #[schema(required)]
+    pub merged_into: Option<String>,
+    /// Contacts that were merged into this one, the last 100, newest first.
+    pub merged: Vec<String>,
 }
 
 /// An address that may belong to a contact.
@@ -314,6 +324,8 @@ impl ContactView {
             version: contact.version,
             identities: contact.identities.iter().map(IdentityView::of).collect(),
             suggestions: suggestions.collect(),
+            merged_into: contact.merged_into.map(|into| ids.contact(into)),
+            merged: contact.merged.iter().map(|id| ids.contact(*id)).collect(),
         }
     }
 }

@@ -81,6 +81,8 @@ pub struct NewIdentity {
     pub method: &'static str,
     pub name: Option<String>,
     pub at: i64,
+    /// The identity of a known contact that it was proven together with.
+    pub beside: Option<IdentityId>,
 }
 
 /// An identity somebody claims for a contact: shown to people, never acted upon.
@@ -93,11 +95,22 @@ pub struct Suggestion {
 }
 
 /// `from` turned out to be the same person as `into`.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Merge {
     pub from: ContactId,
     pub into: ContactId,
     pub at: i64,
+    /// Who says so; `None`: verified evidence.
+    pub by: Option<By>,
+}
+
+/// The person behind a change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct By {
+    /// The role of the token.
+    pub role: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -272,10 +285,14 @@ pub enum EventType {
     ConversationTransferred,
     ConversationParticipants,
     ContactUpdated,
+    ConversationMerged,
+    ConversationSplit,
+    MessageMoved,
+    OperationUndone,
 }
 
 impl EventType {
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 20] = [
         Self::MessageCreated,
         Self::MessageChanged,
         Self::MessageDelivery,
@@ -292,6 +309,10 @@ impl EventType {
         Self::ConversationTransferred,
         Self::ConversationParticipants,
         Self::ContactUpdated,
+        Self::ConversationMerged,
+        Self::ConversationSplit,
+        Self::MessageMoved,
+        Self::OperationUndone,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -312,6 +333,10 @@ impl EventType {
             Self::ConversationTransferred => "conversation.transferred",
             Self::ConversationParticipants => "conversation.participants",
             Self::ContactUpdated => "contact.updated",
+            Self::ConversationMerged => "conversation.merged",
+            Self::ConversationSplit => "conversation.split",
+            Self::MessageMoved => "message.moved",
+            Self::OperationUndone => "operation.undone",
         }
     }
 

@@ -57,6 +57,18 @@ pub struct JoinWhy {
     /// A hint that was not followed, and why.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub refused: Vec<RefusedHint>,
+    /// What the hint that was followed named, where the reason does not say it: a conversation that
+    /// was merged into this one, a message that was moved here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub through: Option<Through>,
+}
+
+/// What a hint named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Through {
+    Conversation(ConversationId),
+    Message(MessageId),
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

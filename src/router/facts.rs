@@ -27,6 +27,26 @@ pub struct Facts {
     pub pending: HashMap<Key16, Vec<PendingChange>>,
     /// (channel, address) pairs that got an acknowledgement within the window.
     pub acknowledged: HashSet<Key16>,
+    /// Contacts that a person told apart, smaller id first: evidence links them no more.
+    pub apart: HashSet<(ContactId, ContactId)>,
+}
+
+/// Merges that are followed from what a token names; who merged deeper begins a new conversation.
+pub const MERGES_FOLLOWED_MAX: usize = 32;
+
+impl Facts {
+    /// The conversation that `named` stands for: itself, or the one that its messages went to.
+    pub fn stands_for<'a>(&'a self, named: &'a Conversation) -> &'a Conversation {
+        let mut stands = named;
+        for _ in 0..MERGES_FOLLOWED_MAX {
+            let next = stands.detail.merged_into.as_ref();
+            match next.and_then(|id| self.conversations.get(id)) {
+                Some(next) => stands = next,
+                None => break,
+            }
+        }
+        stands
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,9 +112,33 @@ impl Conversation {
         MessageId(self.id.0)
     }
 
+    /// Whether somebody takes part here, or took part in what was merged into it.
     pub fn has_participant(&self, namespace: &Namespace, address: &str) -> bool {
         let same = |known: &Participant| known.namespace == *namespace && known.address == address;
-        self.detail.participants.iter().any(same)
+        let absorbed = self.detail.absorbed.iter();
+        let mut everybody = absorbed
+            .flat_map(|absorbed| &absorbed.participants)
+            .chain(&self.detail.participants);
+        everybody.any(same)
+    }
+
+    /// The channels it came over, those of what was merged into it after its own.
+    pub fn channels(&self) -> Vec<&ChannelId> {
+        let mut channels: Vec<&ChannelId> = self.detail.channels.iter().collect();
+        for channel in (self.detail.absorbed.iter()).flat_map(|absorbed| &absorbed.channels) {
+            if !channels.contains(&channel) {
+                channels.push(channel);
+            }
+        }
+        channels
+    }
+
+    /// Whether only claimed senders ever wrote here as its customer.
+    pub fn is_only_claimed(&self) -> bool {
+        let mut customers = (self.detail.participants.iter())
+            .filter(|known| known.role == Role::Customer)
+            .peekable();
+        customers.peek().is_some() && customers.all(|known| !known.verified)
     }
 }
 
@@ -125,6 +169,23 @@ pub struct Detail {
     /// Fingerprints of the last texts, to mark a text sent twice.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub recent: Vec<RecentText>,
+    /// Where its messages went: it takes no more, and stands for that conversation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub merged_into: Option<ConversationId>,
+    /// What was merged into it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub absorbed: Vec<Absorbed>,
+}
+
+/// What was merged into a conversation, or moved there: who took part in it may go on writing, by
+/// its tokens and references, but becomes no recipient.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Absorbed {
+    pub conversation: ConversationId,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub participants: Vec<Participant>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub channels: Vec<ChannelId>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -166,6 +227,12 @@ pub enum LinkReason {
     AnotherMatter,
     /// Belonged to a contact that was found to be the same person.
     SamePerson,
+    /// Merged into it, or it into this one.
+    Merged,
+    /// Messages of one were split off into the other.
+    Split,
+    /// A message was moved from one to the other.
+    Moved,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -173,8 +240,11 @@ pub struct RecentText(pub u64, pub MessageId, pub i64);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reference {
+    /// Where the message is now.
     pub conversation: ConversationId,
     pub message: MessageId,
+    /// Whether it was elsewhere when it was first referred to.
+    pub moved: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -12,14 +12,15 @@ use connector_api::{AttachmentBody, Event, InboundMessage, ThreadHints};
 use crate::ids::{ConversationId, IdSource, IdentityId, MessageId};
 
 use super::effects::{Author, Effects, EventType, NewEvent, NewFetch, NewMessage, NewReference};
-use super::explain::{DedupeWhy, Explanation, JoinReason, JoinWhy};
+use super::explain::{DedupeWhy, Explanation, JoinReason, JoinWhy, Through};
 use super::facts::{Change, Facts, Message, Reference};
 use super::identify::{Writer, identify};
-use super::join::{self, join, names_by_key};
+use super::join::{self, is_own, join, names_by_key};
 use super::policy::Policy;
 use super::{Prepared, Verdict, change, is_quiet, keys, sender_of, test_token, touch};
 
 use acknowledge::acknowledge;
+pub use part::named_by;
 use part::{near_duplicate, take_part};
 pub use place::collides_when_open;
 use place::{Opening, open, receive};
@@ -149,9 +150,11 @@ pub fn file_system(
             .references
             .get(&keys::thread(&envelope.brand, &envelope.channel, native))
     });
-    let Some(id) = known.map(|reference| reference.conversation) else {
+    let Some(known) = known.copied() else {
         return Verdict::Dead;
     };
+    let id = known.conversation;
+    let through = known.moved.then_some(Through::Message(known.message));
     let Some(conversation) = facts.conversations.get_mut(&id) else {
         return Verdict::Dead;
     };
@@ -181,6 +184,7 @@ pub fn file_system(
                 rule: 3,
                 reason: JoinReason::NativeThread,
                 refused: Vec::new(),
+                through,
             },
             queue: None,
             acknowledged: None,
@@ -254,6 +258,7 @@ fn refer(
     let reference = Reference {
         conversation: id,
         message: record.message_id(),
+        moved: false,
     };
     if let Some(name) = &message.thread.message_id
         && !names_by_key(record, message)
@@ -292,6 +297,6 @@ fn may_move_thread(
 ) -> bool {
     let Some(known) = known else { return true };
     let conversation = facts.conversations.get(&known.conversation);
-    let own = conversation.is_none_or(|conversation| conversation.contact == writer.contact);
+    let own = conversation.is_none_or(|conversation| is_own(conversation, writer, facts));
     known.conversation != id && (own || writer.claim.evidence.is_verified())
 }

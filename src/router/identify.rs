@@ -5,7 +5,7 @@ use connector_api::{Evidence, IdentityClaim, MessageSender};
 use crate::ids::{ContactId, ConversationId, IdSource, IdentityId};
 
 use super::Prepared;
-use super::effects::{Effects, Merge, NewIdentity, Suggestion};
+use super::effects::{By, Effects, Merge, NewIdentity, Suggestion};
 use super::explain::{Found, IdentityWhy};
 use super::facts::{Contact, Conversation, Facts, Identity, IdentityKey, Link, LinkReason};
 use super::file::LINKS_MAX;
@@ -86,10 +86,20 @@ pub fn identify(
             new_contact(record, sender, claim.evidence, facts, effects, ids)
         }
     };
+    let mut linked = None;
     for other in known.iter().skip(1) {
+        // A person who told two contacts apart knew more than the evidence.
+        if facts.apart.contains(&(contact, *other)) {
+            continue;
+        }
         found = Found::Linked;
-        link(*other, contact, record.arrived_at(), facts, effects);
+        linked = linked.or(Some(*other));
+        link(*other, contact, record.arrived_at(), None, facts, effects);
     }
+    let mut proven = keys.iter().filter_map(|key| facts.identities.get(key));
+    let beside = proven.next().map(|identity| identity.id);
+    let writing = facts.identities.get(&identity_key(record, &claim));
+    let contact = writing.map_or(contact, |identity| identity.contact);
     for (key, claim) in keys.iter().zip(&deciding) {
         if !facts.identities.contains_key(key) {
             let id = IdentityId(ids.next());
@@ -100,6 +110,7 @@ pub fn identify(
                 method: method(claim.evidence),
                 name: sender.name.clone(),
                 at: record.arrived_at(),
+                beside,
             });
             facts
                 .identities
@@ -120,7 +131,7 @@ pub fn identify(
         contact,
         evidence: method(claim.evidence).to_owned(),
         found,
-        linked: known.get(1).copied(),
+        linked,
     };
     Some(Writer {
         contact,
@@ -178,7 +189,16 @@ fn suggest(contact: ContactId, sender: &MessageSender, at: i64, effects: &mut Ef
 /// Makes `from` part of `into`, and settles their open conversations: the older keeps the empty
 /// matter, a younger one takes its founding message as its matter, and the two are linked. A
 /// `from` that is new in this batch is kept, too: a merge can be undone.
-fn link(from: ContactId, into: ContactId, at: i64, facts: &mut Facts, effects: &mut Effects) {
+///
+/// By verified evidence, or by the person that `by` names.
+pub fn link(
+    from: ContactId,
+    into: ContactId,
+    at: i64,
+    by: Option<By>,
+    facts: &mut Facts,
+    effects: &mut Effects,
+) {
     for identity in facts
         .identities
         .values_mut()
@@ -194,6 +214,7 @@ fn link(from: ContactId, into: ContactId, at: i64, facts: &mut Facts, effects: &
             std::mem::take(&mut contact.conversations)
         })
         .unwrap_or_default();
+    let verified = facts.contacts.get(&from).is_some_and(|from| from.verified);
     for id in &moved {
         if let Some(conversation) = facts.conversations.get_mut(id) {
             conversation.contact = into;
@@ -202,9 +223,10 @@ fn link(from: ContactId, into: ContactId, at: i64, facts: &mut Facts, effects: &
     if let Some(contact) = facts.contacts.get_mut(&into) {
         contact.conversations.extend(moved);
         contact.conversations.sort();
+        contact.verified |= verified;
         super::touch_contact(contact, effects);
     }
-    effects.merges.push(Merge { from, into, at });
+    effects.merges.push(Merge { from, into, at, by });
     settle(into, facts, effects);
 }
 

@@ -8,7 +8,7 @@ use crate::conversation::Status;
 use crate::ids::{ConversationId, IdKind, MessageId};
 
 use super::Prepared;
-use super::explain::{Hint, JoinReason, JoinWhy, RefusedHint};
+use super::explain::{Hint, JoinReason, JoinWhy, RefusedHint, Through};
 use super::facts::{Conversation, Facts, Link, LinkReason, Reference};
 use super::identify::Writer;
 use super::keys;
@@ -44,8 +44,8 @@ pub fn join(
         return scene.forwarded();
     }
     let mut refused = Vec::new();
-    if let Some((id, rule, reason)) = scene.by_hint(&mut refused) {
-        return scene.settle_found(id, rule, reason, refused);
+    if let Some(found) = scene.by_hint(&mut refused) {
+        return scene.settle_found(found, refused);
     }
     if !refused.is_empty() {
         let links = refused.iter().map(|hint| Link {
@@ -106,6 +106,24 @@ fn own_id(id: &str, policy: &Policy) -> Option<MessageId> {
     policy.ids.decode(IdKind::Message, id).map(MessageId)
 }
 
+/// Whether the writer may go on in `conversation` because it is the writer's own. A claimed sender
+/// whom a person merged with a verified contact still has only what claimed senders wrote.
+pub fn is_own(conversation: &Conversation, writer: &Writer, facts: &Facts) -> bool {
+    let contact = facts.contacts.get(&writer.contact);
+    conversation.contact == writer.contact
+        && (writer.claim.evidence.is_verified()
+            || contact.is_some_and(|contact| !contact.verified)
+            || conversation.is_only_claimed())
+}
+
+/// A conversation that a hint leads to.
+struct Found {
+    id: ConversationId,
+    rule: u8,
+    reason: JoinReason,
+    through: Option<Through>,
+}
+
 struct Scene<'a> {
     record: &'a Prepared,
     message: &'a InboundMessage,
@@ -117,7 +135,7 @@ struct Scene<'a> {
 
 impl<'a> Scene<'a> {
     /// Rules 1 to 3.
-    fn by_hint(&self, refused: &mut Vec<RefusedHint>) -> Option<(ConversationId, u8, JoinReason)> {
+    fn by_hint(&self, refused: &mut Vec<RefusedHint>) -> Option<Found> {
         let mut refuse = |hint, conversation: &Conversation, why: &str| {
             let known = |other: &RefusedHint| other.conversation == conversation.id;
             if !refused.iter().any(known) {
@@ -130,9 +148,15 @@ impl<'a> Scene<'a> {
         };
         let claim = &self.writer.claim;
 
-        for conversation in self.by_token() {
-            if conversation.has_participant(&claim.namespace, &claim.address) {
-                return Some((conversation.id, 1, JoinReason::ReplyToken));
+        for named in self.by_token() {
+            let (conversation, through) = self.led_on(named);
+            if named.has_participant(&claim.namespace, &claim.address) {
+                return Some(Found {
+                    id: conversation.id,
+                    rule: 1,
+                    reason: JoinReason::ReplyToken,
+                    through,
+                });
             }
             refuse(
                 Hint::ReplyToken,
@@ -146,13 +170,23 @@ impl<'a> Scene<'a> {
                 let reason = JoinReason::Reference {
                     message: reference.message,
                 };
-                return Some((conversation.id, 2, reason));
+                return Some(Found {
+                    id: conversation.id,
+                    rule: 2,
+                    reason,
+                    through: None,
+                });
             }
             if self.is_own_claimed(conversation) {
                 let reason = JoinReason::OwnReference {
                     message: reference.message,
                 };
-                return Some((conversation.id, 2, reason));
+                return Some(Found {
+                    id: conversation.id,
+                    rule: 2,
+                    reason,
+                    through: None,
+                });
             }
             refuse(
                 Hint::Reference,
@@ -160,9 +194,15 @@ impl<'a> Scene<'a> {
                 "the sender is no participant by verified evidence",
             );
         }
-        if let Some(conversation) = self.by_native_thread() {
-            if claim.evidence.is_verified() || conversation.contact == self.writer.contact {
-                return Some((conversation.id, 3, JoinReason::NativeThread));
+        if let Some((conversation, reference)) = self.by_native_thread() {
+            if claim.evidence.is_verified() || is_own(conversation, self.writer, self.facts) {
+                let anchor = Through::Message(reference.message);
+                return Some(Found {
+                    id: conversation.id,
+                    rule: 3,
+                    reason: JoinReason::NativeThread,
+                    through: reference.moved.then_some(anchor),
+                });
             }
             refuse(
                 Hint::NativeThread,
@@ -179,6 +219,28 @@ impl<'a> Scene<'a> {
             .iter()
             .filter_map(|token| self.policy.reply_tokens.verify(token))
             .filter_map(|id| self.conversation(id))
+    }
+
+    /// Where the thread of a conversation that a token names goes on: in the one it was merged
+    /// into, or in one that took over the message that is answered.
+    fn led_on(&self, named: &'a Conversation) -> (&'a Conversation, Option<Through>) {
+        let stands = self.facts.stands_for(named);
+        let took_over = |other: &Conversation| {
+            let mut links = other.detail.links.iter();
+            links.any(|link| {
+                (link.conversation == named.id || link.conversation == stands.id)
+                    && matches!(link.reason, LinkReason::Split | LinkReason::Moved)
+            })
+        };
+        match self.by_reference().next() {
+            Some((other, reference))
+                if other.id != stands.id && other.contact == stands.contact && took_over(other) =>
+            {
+                (other, Some(Through::Message(reference.message)))
+            }
+            _ if stands.id != named.id => (stands, Some(Through::Conversation(named.id))),
+            _ => (named, None),
+        }
     }
 
     fn by_reference(&self) -> impl Iterator<Item = (&'a Conversation, Reference)> {
@@ -199,6 +261,7 @@ impl<'a> Scene<'a> {
             Some(Reference {
                 conversation: message.conversation,
                 message: message.id,
+                moved: false,
             })
         };
         let by_id = || {
@@ -221,14 +284,16 @@ impl<'a> Scene<'a> {
         ours.then_some(Reference {
             conversation: sent.conversation,
             message: id,
+            moved: false,
         })
     }
 
-    fn by_native_thread(&self) -> Option<&'a Conversation> {
+    fn by_native_thread(&self) -> Option<(&'a Conversation, Reference)> {
         let envelope = &self.record.envelope;
         let native = self.message.thread.native.as_deref()?;
         let key = keys::thread(&envelope.brand, &envelope.channel, native);
-        self.conversation(self.facts.references.get(&key)?.conversation)
+        let reference = *self.facts.references.get(&key)?;
+        Some((self.conversation(reference.conversation)?, reference))
     }
 
     /// A loaded conversation of the same brand: nothing else exists for this message.
@@ -238,26 +303,27 @@ impl<'a> Scene<'a> {
     }
 
     fn is_own_claimed(&self, conversation: &Conversation) -> bool {
-        let contact = self.facts.contacts.get(&self.writer.contact);
-        conversation.contact == self.writer.contact
-            && contact.is_some_and(|contact| !contact.verified)
+        !self.writer.claim.evidence.is_verified() && is_own(conversation, self.writer, self.facts)
     }
 
     /// A conversation found by rules 1 to 3: open, it is joined; resolved, rule 5 decides.
-    fn settle_found(
-        &self,
-        id: ConversationId,
-        rule: u8,
-        reason: JoinReason,
-        refused: Vec<RefusedHint>,
-    ) -> Joined {
-        let Some(conversation) = self.conversation(id) else {
+    fn settle_found(&self, found: Found, refused: Vec<RefusedHint>) -> Joined {
+        let Some(conversation) = self.conversation(found.id) else {
             return new(6, JoinReason::FirstOfContact, Vec::new(), refused);
         };
-        if conversation.status.is_open() || self.quiet {
-            return existing(id, rule, reason, refused);
-        }
-        self.resolved(conversation, refused)
+        let mut joined = match conversation.status.is_open() || self.quiet {
+            true => existing(found.id, found.rule, found.reason.clone(), refused),
+            false => self.resolved(conversation, refused),
+        };
+        // The reason for reopening it names no message.
+        joined.why.through = found.through.or(match (&joined.why.reason, &found.reason) {
+            (
+                JoinReason::Reopened { .. },
+                JoinReason::Reference { message } | JoinReason::OwnReference { message },
+            ) => Some(Through::Message(*message)),
+            _ => None,
+        });
+        joined
     }
 
     /// Rule 5: reopen within the window, else a new one that links back.
@@ -296,6 +362,7 @@ impl<'a> Scene<'a> {
             .flat_map(|contact| &contact.conversations)
             .filter_map(|id| self.conversation(*id))
             .filter(|conversation| conversation.status != Status::Closed)
+            .filter(|conversation| is_own(conversation, self.writer, self.facts))
             .collect();
         known.sort_by_key(|conversation| {
             (
@@ -370,7 +437,7 @@ impl<'a> Scene<'a> {
     }
 
     fn joins_channels(&self, conversation: &Conversation) -> bool {
-        let channels = &conversation.detail.channels;
+        let channels = conversation.channels();
         channels.iter().any(|other| {
             self.policy
                 .joining
@@ -412,6 +479,7 @@ fn existing(id: ConversationId, rule: u8, reason: JoinReason, refused: Vec<Refus
             rule,
             reason,
             refused,
+            through: None,
         },
     }
 }
@@ -424,6 +492,7 @@ fn new(rule: u8, reason: JoinReason, links: Vec<Link>, refused: Vec<RefusedHint>
             rule,
             reason,
             refused,
+            through: None,
         },
     }
 }

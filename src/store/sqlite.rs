@@ -26,6 +26,7 @@ mod outbox;
 mod readers;
 mod reading;
 mod seen;
+mod surgery;
 pub mod writer;
 
 pub use checkpoint::WalLimits;

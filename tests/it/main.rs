@@ -19,3 +19,4 @@ mod routing;
 mod sqlite;
 mod store_suite;
 mod support;
+mod surgery;

@@ -11,17 +11,20 @@ use crate::ids::IdCodec;
 use crate::router::effects::Author;
 use crate::router::explain::{
     AcknowledgeWhy, DedupeWhy, Explanation, Found, Hint, IdentityWhy, JoinReason, JoinWhy,
-    QueueWhy, RefusedHint,
+    QueueWhy, RefusedHint, Through,
 };
 use crate::store::{SettleAs, Settled, SettledWhy, StoredMessage};
 
 use super::message::LabelsView;
+use super::operation::StoredOperationView;
 use super::{ConversationView, EvidenceView, PublicIds, evidence_of};
 
 /// Why a conversation is what it is: how it stands, and what was decided for each message.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ConversationExplanation {
     pub conversation: ConversationView,
+    /// What was merged, split or moved here, the last 50, newest first.
+    pub operations: Vec<StoredOperationView>,
     /// Newest first.
     pub items: Vec<ExplainedMessage>,
     #[schema(required)]
@@ -213,6 +216,9 @@ pub struct JoinView {
     /// What the open conversation is about.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub open_intent: Option<String>,
+    /// What the hint named, where that was merged or moved: a conversation or a message.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub through: Option<String>,
     /// Hints that were not followed.
     pub refused: Vec<RefusedHintView>,
 }
@@ -259,6 +265,10 @@ impl JoinView {
         Self {
             rule: why.rule,
             refused,
+            through: why.through.map(|through| match through {
+                Through::Conversation(id) => ids.conversation(id),
+                Through::Message(id) => ids.message(id),
+            }),
             ..facts
         }
     }

@@ -1,7 +1,7 @@
 //! What a message adds to its conversation: who takes part over which channel, what it is about,
 //! and whether its words were said just before.
 
-use connector_api::InboundMessage;
+use connector_api::{InboundMessage, Namespace};
 
 use crate::ids::MessageId;
 use crate::router::Prepared;
@@ -36,39 +36,17 @@ pub fn take_part(
             name: message.from.name.clone(),
         }),
     }
-    for other in &message.participants {
+    for other in named_by(
+        message,
+        &claim.namespace,
+        record.envelope.event.reply_to.as_deref(),
+    ) {
         let known = |known: &Participant| {
             known.namespace == other.namespace && known.address == other.address
         };
         if detail.participants.len() < PARTICIPANTS_MAX && !detail.participants.iter().any(known) {
-            detail.participants.push(Participant {
-                namespace: other.namespace.clone(),
-                address: other.address.clone(),
-                verified: false,
-                role: if other.role == connector_api::ParticipantRole::Cc {
-                    Role::Cc
-                } else {
-                    Role::To
-                },
-                name: other.name.clone(),
-            });
+            detail.participants.push(other);
         }
-    }
-    // A verified author asks for answers there: whoever answers from there takes part, as after a Cc.
-    if let Some(address) = &record.envelope.event.reply_to
-        && detail.participants.len() < PARTICIPANTS_MAX
-        && !detail
-            .participants
-            .iter()
-            .any(|known| known.namespace == claim.namespace && known.address == *address)
-    {
-        detail.participants.push(Participant {
-            namespace: claim.namespace.clone(),
-            address: address.clone(),
-            verified: false,
-            role: Role::Cc,
-            name: None,
-        });
     }
     if !detail.channels.contains(&record.envelope.channel) {
         detail.channels.push(record.envelope.channel.clone());
@@ -82,6 +60,34 @@ pub fn take_part(
     if let Some(language) = record.labels.known_language() {
         detail.language = Some(language.to_owned());
     }
+}
+
+/// Whom a message brings along beside its author. A verified author asks for answers at `reply_to`:
+/// whoever answers from there takes part, as after a Cc.
+pub fn named_by(
+    message: &InboundMessage,
+    namespace: &Namespace,
+    reply_to: Option<&str>,
+) -> Vec<Participant> {
+    let named = message.participants.iter().map(|other| Participant {
+        namespace: other.namespace.clone(),
+        address: other.address.clone(),
+        verified: false,
+        role: if other.role == connector_api::ParticipantRole::Cc {
+            Role::Cc
+        } else {
+            Role::To
+        },
+        name: other.name.clone(),
+    });
+    let answering = reply_to.map(|address| Participant {
+        namespace: namespace.clone(),
+        address: address.to_owned(),
+        verified: false,
+        role: Role::Cc,
+        name: None,
+    });
+    named.chain(answering).collect()
 }
 
 /// The earlier message of the conversation with the same words, within the window.

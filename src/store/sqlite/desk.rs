@@ -198,6 +198,7 @@ pub fn visible(
             what: "conversation",
         })?;
     at_version(&found, version)?;
+    dispatch::surgery::whole(&found)?;
     Ok(found)
 }
 

@@ -7,8 +7,7 @@ use rusqlite::{Connection, params};
 
 use crate::conversation::Delivery;
 use crate::router::effects::{
-    Acknowledgement, Author, Effects, EventType, Merge, NewChange, NewEvent, NewMessage,
-    NewReference,
+    Acknowledgement, Author, Effects, NewChange, NewEvent, NewMessage, NewReference,
 };
 use crate::router::facts::{Change, Facts};
 use crate::store::{Destination, Draft, StoreError};
@@ -16,7 +15,7 @@ use crate::store::{Destination, Draft, StoreError};
 use super::facts::scope;
 use super::names::Names;
 use super::writer::{Memory, Tx};
-use super::{attachments, operating, outbox, seen};
+use super::{attachments, operating, outbox, seen, surgery};
 
 pub use conversation::write_conversation;
 
@@ -36,7 +35,7 @@ pub fn write(
     let names = tx.memory.names.clone();
     write_contacts(conn, &names, facts, effects)?;
     for merge in &effects.merges {
-        write_merge(tx, *merge)?;
+        surgery::contacts::write_merge(tx, merge)?;
     }
     let touched = effects
         .touched_conversations
@@ -120,8 +119,8 @@ fn write_contacts(
     }
     for identity in &effects.identities {
         conn.prepare_cached(
-            "INSERT INTO identity (id, brand, scope, namespace, address, contact, method, name, at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+            "INSERT INTO identity (id, brand, scope, namespace, address, contact, method, name, at, beside)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
         )?
         .execute(params![
             identity.id.0,
@@ -132,7 +131,8 @@ fn write_contacts(
             identity.contact.0,
             identity.method,
             identity.name,
-            identity.at
+            identity.at,
+            identity.beside.map(|beside| beside.0)
         ])?;
     }
     for suggestion in &effects.suggestions {
@@ -146,49 +146,6 @@ fn write_contacts(
             suggestion.at
         ])?;
     }
-    Ok(())
-}
-
-/// Everything of `from` becomes `into`'s. The conversations the router settled are written after.
-/// The event keeps what moved and what it was, so that a merge can be undone.
-fn write_merge(tx: &mut Tx<'_>, merge: Merge) -> Result<(), StoreError> {
-    let conn = tx.conn;
-    let pair = [merge.into.0, merge.from.0];
-    let moved = |sql: &str| -> Result<Vec<(i64, i64)>, StoreError> {
-        let mut statement = conn.prepare_cached(sql)?;
-        let rows = statement.query_map([merge.from.0], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        Ok(rows.collect::<rusqlite::Result<_>>()?)
-    };
-    let identities = moved("SELECT id, contact FROM identity WHERE contact = ?1")?;
-    let conversations = moved("SELECT id, matter FROM conversation WHERE contact = ?1")?;
-    let event = NewEvent {
-        kind: EventType::ContactMerged,
-        conversation: None,
-        message: None,
-        at: merge.at,
-        detail: Some(serde_json::json!({
-            "from": merge.from.0, "into": merge.into.0, "by": "evidence",
-            "identities": identities.iter().map(|(id, _)| id).collect::<Vec<_>>(),
-            "conversations": conversations,
-        })),
-    };
-    write_events(conn, tx.memory, &[event])?;
-    conn.prepare_cached("UPDATE identity SET contact = ?1 WHERE contact = ?2")?
-        .execute(pair)?;
-    // Of two open conversations without a matter one is about to get its own: until its row is
-    // written both would stand under the same key, so they move with their own numbers first.
-    conn.prepare_cached(
-        "UPDATE conversation SET contact = ?1, matter = CASE WHEN matter = 0 AND status < 8 THEN id ELSE matter END,
-         version = version + 1 WHERE contact = ?2",
-    )?
-    .execute(pair)?;
-    conn.prepare_cached(
-        "INSERT OR IGNORE INTO suggestion (contact, namespace, address, at)
-         SELECT ?1, namespace, address, at FROM suggestion WHERE contact = ?2",
-    )?
-    .execute(pair)?;
-    conn.prepare_cached("UPDATE contact SET merged_into = ?1 WHERE id = ?2")?
-        .execute(pair)?;
     Ok(())
 }
 

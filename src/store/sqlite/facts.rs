@@ -11,7 +11,8 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use crate::conversation::{Delivery, Priority, Status};
 use crate::ids::{ContactId, ConversationId, IdentityId, MessageId};
 use crate::router::facts::{
-    Contact, Conversation, Facts, Identity, IdentityKey, Message, PendingChange, Reference,
+    Contact, Conversation, Facts, Identity, IdentityKey, MERGES_FOLLOWED_MAX, Message,
+    PendingChange, Reference,
 };
 use crate::router::{Needs, Prepared};
 use crate::store::StoreError;
@@ -65,19 +66,35 @@ pub fn load(
             facts.messages.insert(id, message);
         }
     }
+    // What refers to a message finds it where it is now: it may have been merged, split off or moved.
+    for reference in facts.references.values_mut() {
+        if let Some(message) = facts.messages.get(&reference.message) {
+            reference.moved = reference.conversation != message.conversation;
+            reference.conversation = message.conversation;
+        }
+    }
     // Most messages go on in a conversation of their own author, which is loaded with the author.
+    load_apart(conn, &contacts, &mut facts)?;
     for id in contacts {
         load_contact(conn, names, id, &mut facts)?;
     }
     conversations.retain(|id| !facts.conversations.contains_key(id));
     for id in conversations {
-        let Some(conversation) = conversation(conn, names, id)? else {
-            continue;
-        };
-        let contact = conversation.contact;
-        facts.conversations.insert(id, conversation);
-        if !facts.contacts.contains_key(&contact) {
-            load_contact(conn, names, contact, &mut facts)?;
+        let mut next = Some(id);
+        for _ in 0..=MERGES_FOLLOWED_MAX {
+            let Some(id) = next.filter(|id| !facts.conversations.contains_key(id)) else {
+                break;
+            };
+            let Some(conversation) = conversation(conn, names, id)? else {
+                break;
+            };
+            // A token names a conversation for ever, also one that was merged.
+            next = conversation.detail.merged_into;
+            let contact = conversation.contact;
+            facts.conversations.insert(id, conversation);
+            if !facts.contacts.contains_key(&contact) {
+                load_contact(conn, names, contact, &mut facts)?;
+            }
         }
     }
     for conversation in facts.conversations.values() {
@@ -137,6 +154,7 @@ fn reference(conn: &Connection, key: &[u8; 16]) -> rusqlite::Result<Option<Refer
             Ok(Reference {
                 conversation: ConversationId(row.get(0)?),
                 message: MessageId(row.get(1)?),
+                moved: false,
             })
         })
         .optional()
@@ -241,8 +259,29 @@ const OPEN_MAX: usize = 50;
 /// may lie further back by queries of their own.
 const LOOKED_AT_MAX: usize = 200;
 
+/// Which of these contacts a person told apart; nearly always nobody did.
+fn load_apart(
+    conn: &Connection,
+    contacts: &HashSet<ContactId>,
+    facts: &mut Facts,
+) -> rusqlite::Result<()> {
+    if !conn
+        .prepare_cached("SELECT 1 FROM apart LIMIT 1")?
+        .exists([])?
+    {
+        return Ok(());
+    }
+    for contact in contacts {
+        let mut statement = conn.prepare_cached("SELECT other FROM apart WHERE one = ?1")?;
+        for other in statement.query_map([contact.0], |row| row.get(0))? {
+            facts.apart.insert((*contact, ContactId(other?)));
+        }
+    }
+    Ok(())
+}
+
 /// A contact with its open conversations and those it had last.
-fn load_contact(
+pub fn load_contact(
     conn: &Connection,
     names: &Names,
     id: ContactId,

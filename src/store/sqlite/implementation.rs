@@ -22,6 +22,7 @@ use super::{SqliteStore, attachments, facts, lineage, operating, outbox, reading
 
 mod desk;
 mod macros;
+mod surgery;
 
 #[async_trait]
 impl Store for SqliteStore {

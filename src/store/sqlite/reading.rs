@@ -11,7 +11,7 @@ use crate::conversation::Delivery;
 use crate::dispatch::Actor;
 use crate::ids::{ContactId, ConversationId, MessageId};
 use crate::router::effects::Author;
-use crate::router::facts::{Change, Conversation};
+use crate::router::facts::{Change, Conversation, MERGES_FOLLOWED_MAX};
 use crate::store::attachments::Fetches;
 use crate::store::{
     ConversationFilter, Counts, OutboxState, QueueDepth, StoreError, StoredContact, StoredContent,
@@ -97,6 +97,9 @@ pub fn conversations(
                 .collect(),
         );
         sql.push_str(&format!(" AND brand IN ({brands})"));
+    }
+    if !filter.merged {
+        sql.push_str(" AND json_extract(detail, '$.merged_into') IS NULL");
     }
     sql.push_str(" ORDER BY id DESC LIMIT ?");
     values.push(i64::from(filter.limit).into());
@@ -289,15 +292,31 @@ fn envelope(body: &[u8]) -> std::result::Result<Arc<Envelope>, String> {
     }
 }
 
-/// A contact that the actor may see by one of its conversations.
+/// A contact that the actor may see by one of its conversations; one that was merged, by those of
+/// the contact it became.
 pub fn contact(
     conn: &Connection,
     names: &Names,
     actor: &Actor,
     id: ContactId,
 ) -> Result<Option<StoredContact>> {
+    let merged_into = |id: ContactId| -> Result<Option<ContactId>> {
+        let into: Option<Option<i64>> = conn
+            .prepare_cached("SELECT merged_into FROM contact WHERE id = ?1")?
+            .query_row([id.0], |row| row.get(0))
+            .optional()?;
+        Ok(into.flatten().map(ContactId))
+    };
+    let mut stands = id;
+    for _ in 0..MERGES_FOLLOWED_MAX {
+        match merged_into(stands)? {
+            Some(into) => stands = into,
+            None => break,
+        }
+    }
     let filter = ConversationFilter {
-        contact: Some(id),
+        contact: Some(stands),
+        merged: true,
         limit: 1,
         ..ConversationFilter::default()
     };
@@ -306,7 +325,8 @@ pub fn contact(
     }
     let found = conn
         .prepare_cached(
-            "SELECT brand, verified, name, version, created_at, attributes FROM contact WHERE id = ?1",
+            "SELECT brand, verified, name, version, created_at, attributes, merged_into FROM contact
+             WHERE id = ?1",
         )?
         .query_row([id.0], |row| {
             Ok(StoredContact {
@@ -322,6 +342,8 @@ pub fn contact(
                 },
                 identities: Vec::new(),
                 suggestions: Vec::new(),
+                merged_into: row.get::<_, Option<i64>>(6)?.map(ContactId),
+                merged: Vec::new(),
             })
         })
         .optional()?;
@@ -346,6 +368,11 @@ pub fn contact(
         Ok((Namespace::named(row.get::<_, String>(0)?), row.get(1)?))
     })?;
     contact.suggestions = suggestions.collect::<rusqlite::Result<_>>()?;
+    let mut statement = conn.prepare_cached(
+        "SELECT id FROM contact WHERE merged_into = ?1 ORDER BY id DESC LIMIT 100",
+    )?;
+    let merged = statement.query_map([id.0], |row| Ok(ContactId(row.get(0)?)))?;
+    contact.merged = merged.collect::<rusqlite::Result<_>>()?;
     Ok(Some(contact))
 }
 

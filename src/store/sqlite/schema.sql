@@ -35,7 +35,9 @@ CREATE TABLE contact (
 );
 CREATE TABLE identity (
     id INTEGER PRIMARY KEY, brand INTEGER NOT NULL, scope INTEGER NOT NULL, namespace TEXT NOT NULL,
-    address TEXT NOT NULL, contact INTEGER NOT NULL, method TEXT NOT NULL, name TEXT, at INTEGER NOT NULL
+    address TEXT NOT NULL, contact INTEGER NOT NULL, method TEXT NOT NULL, name TEXT, at INTEGER NOT NULL,
+    -- The identity of a known contact that it was proven together with: an unmerge takes both.
+    beside INTEGER
 );
 CREATE UNIQUE INDEX identity_address ON identity (brand, scope, namespace, address);
 CREATE INDEX identity_contact ON identity (contact);
@@ -133,3 +135,20 @@ CREATE INDEX blob_file ON blob (sha256) WHERE content IS NULL;
 
 -- How far a stopped import was: its source is a digest of channel, path and kind.
 CREATE TABLE import (source TEXT PRIMARY KEY, place TEXT NOT NULL, at INTEGER NOT NULL) WITHOUT ROWID;
+
+-- Surgery: merges, splits, moves, contact merges and undoings, each under the number of its event.
+-- `one` went into, or gave to, `other`; `detail` is what undoing needs. Kinds: store/surgery.rs.
+CREATE TABLE surgery (
+    event INTEGER PRIMARY KEY, kind INTEGER NOT NULL, one INTEGER NOT NULL, other INTEGER NOT NULL,
+    at INTEGER NOT NULL, undone_by INTEGER, detail TEXT NOT NULL
+);
+CREATE INDEX surgery_one ON surgery (one, event);
+CREATE INDEX surgery_other ON surgery (other, event);
+-- Where the messages were that an operation gave another place.
+CREATE TABLE place (
+    event INTEGER NOT NULL, message INTEGER NOT NULL, conversation INTEGER NOT NULL, seq INTEGER NOT NULL,
+    PRIMARY KEY (event, message)
+) WITHOUT ROWID;
+-- Contacts that a person told apart after evidence had linked them, `one` the smaller.
+CREATE TABLE apart (one INTEGER NOT NULL, other INTEGER NOT NULL, PRIMARY KEY (one, other)) WITHOUT ROWID;
+CREATE INDEX contact_merged ON contact (merged_into) WHERE merged_into IS NOT NULL;
