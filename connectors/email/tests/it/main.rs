@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod composing;
 mod conformance;
 mod fake_imap;
 mod fake_mail;
@@ -9,5 +10,6 @@ mod fake_smtp;
 mod hostile;
 mod mailbox;
 mod sending;
+mod several;
 mod shared_fixtures;
 mod shared_mails;
