@@ -106,10 +106,8 @@ impl Connector for MailChannel {
         if request.body.is_empty() {
             return Err(Error::malformed("an empty file is no mail"));
         }
-        Ok(vec![parse::parse(
-            request.body.clone(),
-            &self.settings.parse,
-        )])
+        let event = parse::parse(request.body.clone(), &self.settings.parse);
+        Ok(parse::each_recipient(event))
     }
 
     fn import_format(&self) -> Option<ImportFormat> {

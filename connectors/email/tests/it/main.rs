@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod bounces;
 mod composing;
 mod conformance;
 mod fake_imap;
