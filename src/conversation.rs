@@ -1,6 +1,8 @@
 //! The states of a conversation and of a sent message, and the moves between them. Pure: every
 //! part that changes one asks here.
 
+pub mod receipt;
+
 use connector_api::DeliveryStage;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -36,7 +36,7 @@ pub use imports::{EventName, Imports};
 use macros::Macros;
 pub use outbox::{
     Leased, OutboxFilter, OutboxState, Rings, SettleAs, Settled, SettledWhy, Settlement, Settling,
-    Taken, UnsentReply,
+    StoredRecipient, Taken, UnsentReply,
 };
 
 /// Why the store did not do it.
@@ -123,6 +123,8 @@ pub struct StoredMessage {
     /// Of the files that were still at their provider.
     pub fetches: Fetches,
     pub reactions: Vec<String>,
+    /// Of what we sent to several: how far it got with each.
+    pub recipients: Vec<StoredRecipient>,
 }
 
 #[derive(Debug, Clone)]

@@ -3,10 +3,12 @@
 
 use connector_api::Event;
 
-use crate::conversation::{Delivery, Status};
+use crate::conversation::{Delivery, Status, receipt};
 use crate::ids::{ConversationId, IdKind, MessageId};
 
-use super::effects::{DeliveryChange, Effects, EventType, NewChange, NewEvent, NewPending};
+use super::effects::{
+    DeliveryChange, Effects, EventType, NewChange, NewEvent, NewPending, RecipientChange,
+};
 use super::facts::{Change, Facts, Key16, Message, PendingChange};
 use super::policy::Policy;
 use super::{Prepared, Verdict, enqueue, keys, touch};
@@ -33,11 +35,7 @@ pub fn apply(
     let known = message.and_then(|id| facts.messages.get(&id)).cloned();
     match known {
         Some(message) => {
-            if let Change::Receipt { stage, .. } = &change
-                && let Some(delivery) = message.delivery.and_then(|now| now.after_receipt(*stage))
-            {
-                deliver(&message, delivery, record.arrived_at(), facts, effects);
-            }
+            receive(&message, &change, record.arrived_at(), facts, effects);
             note(
                 record.offset,
                 message.id,
@@ -123,12 +121,13 @@ fn change_of(record: &Prepared, event: &Event) -> Option<(Key16, Change)> {
             target,
             stage,
             reason,
-            ..
+            recipient,
         } => (
             keys::sent(&envelope.brand, &envelope.channel, target),
             Change::Receipt {
                 stage: *stage,
                 reason: reason.clone(),
+                recipient: recipient.clone(),
             },
         ),
         _ => return None,
@@ -164,14 +163,57 @@ pub fn own_id(name: &str, policy: &Policy) -> Option<MessageId> {
     known.next().map(MessageId)
 }
 
-/// A refused message comes back to a person: the customer never got the answer.
-fn deliver(
-    message: &Message,
-    delivery: Delivery,
-    at: i64,
-    facts: &mut Facts,
-    effects: &mut Effects,
-) {
+/// What a receipt makes of the message, or of what one of its recipients got.
+fn receive(message: &Message, change: &Change, at: i64, facts: &mut Facts, effects: &mut Effects) {
+    let (
+        Change::Receipt {
+            stage,
+            reason,
+            recipient,
+        },
+        Some(now),
+    ) = (change, message.delivery)
+    else {
+        return;
+    };
+    let received = receipt::receive(now, &message.recipients, recipient.as_deref(), *stage);
+    if let Some(place) = received.place
+        && received.says
+    {
+        reach(message, place, received.recipient, facts);
+        effects.reached.push(RecipientChange {
+            message: message.id,
+            place,
+            delivery: received.recipient,
+            reason: reason.clone(),
+            at,
+        });
+    }
+    if let Some(delivery) = received.message {
+        deliver(message, delivery, facts, effects);
+    }
+    if received.message.is_some() || received.recipient.is_some() {
+        effects.events.push(NewEvent::new(
+            EventType::MessageDelivery,
+            message.conversation,
+            Some(message.id),
+            at,
+        ));
+    }
+    if received.comes_back {
+        bring_back(message, at, facts, effects);
+    }
+}
+
+fn reach(message: &Message, place: u16, delivery: Option<Delivery>, facts: &mut Facts) {
+    let known = facts.messages.get_mut(&message.id);
+    let recipients = known.into_iter().flat_map(|known| &mut known.recipients);
+    for recipient in recipients.filter(|one| one.place == place) {
+        recipient.delivery = delivery.or(recipient.delivery);
+    }
+}
+
+fn deliver(message: &Message, delivery: Delivery, facts: &mut Facts, effects: &mut Effects) {
     if let Some(known) = facts.messages.get_mut(&message.id) {
         known.delivery = Some(delivery);
     }
@@ -179,15 +221,10 @@ fn deliver(
         message: message.id,
         delivery,
     });
-    effects.events.push(NewEvent::new(
-        EventType::MessageDelivery,
-        message.conversation,
-        Some(message.id),
-        at,
-    ));
-    if delivery != Delivery::Refused {
-        return;
-    }
+}
+
+/// A refused message comes back to a person: somebody never got the answer.
+fn bring_back(message: &Message, at: i64, facts: &mut Facts, effects: &mut Effects) {
     let collides = super::file::collides_when_open(message.conversation, facts);
     let Some(conversation) = facts.conversations.get_mut(&message.conversation) else {
         return;
@@ -208,5 +245,6 @@ fn deliver(
         }
         _ => return,
     }
+    effects.returned.push(message.id);
     touch(conversation, effects);
 }

@@ -28,6 +28,9 @@ pub struct Effects {
     pub references: Vec<NewReference>,
     pub changes: Vec<NewChange>,
     pub deliveries: Vec<DeliveryChange>,
+    pub reached: Vec<RecipientChange>,
+    /// Sent messages because of which their conversation came back to a person.
+    pub returned: Vec<MessageId>,
     pub pending: Vec<NewPending>,
     /// Keys whose pending changes were applied.
     pub settled_pending: Vec<Key16>,
@@ -203,6 +206,19 @@ pub struct NewChange {
 pub struct DeliveryChange {
     pub message: MessageId,
     pub delivery: Delivery,
+}
+
+/// How far a message of several recipients got with one of them.
+#[derive(Debug, Clone)]
+pub struct RecipientChange {
+    pub message: MessageId,
+    /// Counted from 1.
+    pub place: u16,
+    /// `None`: as before.
+    pub delivery: Option<Delivery>,
+    /// Why it was refused, or is late.
+    pub reason: Option<String>,
+    pub at: i64,
 }
 
 #[derive(Debug, Clone)]

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use connector_api::{BrandId, ChannelId, Namespace, QueueId};
 use serde::{Deserialize, Serialize};
 
+use crate::conversation::receipt::Reached;
 use crate::conversation::{Delivery, Priority, Status};
 use crate::ids::{ContactId, ConversationId, IdentityId, MessageId};
 
@@ -254,6 +255,8 @@ pub struct Message {
     pub channel: ChannelId,
     /// `None` for an inbound one.
     pub delivery: Option<Delivery>,
+    /// Of a sent one that has several.
+    pub recipients: Vec<Reached>,
 }
 
 /// What an edit, deletion, reaction or receipt does to a message.
@@ -271,6 +274,9 @@ pub enum Change {
         stage: connector_api::DeliveryStage,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
+        /// Whom it speaks for: an address, or `#3`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        recipient: Option<String>,
     },
 }
 

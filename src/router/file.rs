@@ -211,6 +211,7 @@ fn apply_pending(
         conversation: id,
         channel: record.envelope.channel.clone(),
         delivery: None,
+        recipients: Vec::new(),
     };
     facts.messages.insert(message.id, message);
     let Some(waiting) = facts.pending.remove(&record.key) else {

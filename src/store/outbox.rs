@@ -3,10 +3,21 @@
 use connector_api::{ChannelId, Namespace, QueueId, RefusedRecipient};
 use serde::{Deserialize, Serialize};
 
+use crate::conversation::Delivery;
 use crate::dispatch::{Actor, Role};
 use crate::ids::{ConversationId, MessageId};
 
 use super::Draft;
+
+/// One of the recipients of a message that has several.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredRecipient {
+    pub address: String,
+    /// `None`: as the message.
+    pub delivery: Option<Delivery>,
+    /// Why it was refused for them, or is late.
+    pub reason: Option<String>,
+}
 
 /// Where an outbox row stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -19,6 +19,7 @@ mod outbox;
 mod permissions;
 mod position;
 mod replies;
+mod several;
 
 macro_rules! store_suite {
     ($backend:path) => {
@@ -130,6 +131,14 @@ macro_rules! store_suite {
                 the_same_request_twice_at_once_is_one_message
                 a_note_never_leaves
                 a_conversation_without_a_customers_message_cannot_be_answered
+            }
+            several {
+                a_bounce_of_one_is_theirs_and_brings_the_conversation_back
+                a_message_is_refused_once_all_its_recipients_are
+                what_is_late_is_told_and_what_fails_after_it_is_refused
+                a_late_answer_to_one_says_so_until_it_is_there
+                a_bounce_that_names_none_of_them_refuses_nobody_and_is_looked_at
+                a_report_on_one_that_overtakes_the_answer_is_theirs_alone
             }
         }
     };

@@ -87,10 +87,12 @@ pub enum Event {
     },
     Receipt {
         target: String,
+        /// `Accepted` with a reason: it is late and still under way.
         stage: DeliveryStage,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
-        /// Whom it speaks for, where one message had several recipients.
+        /// Whom it speaks for, where one message had several recipients: an address, or `#3` for
+        /// the third of [`crate::OutboundMessage::recipients`].
         #[serde(default, skip_serializing_if = "Option::is_none")]
         recipient: Option<String>,
     },

@@ -11,6 +11,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::parse::{OwnAddresses, ParseSettings, normalise_address};
+use crate::smtp::VERP_LOCAL_CHARS_MAX;
 use crate::tls;
 
 const MAIL_BYTES_MAX_DEFAULT: u64 = 25 * 1024 * 1024;
@@ -56,6 +57,10 @@ pub struct Config {
     /// Answers come back to `local+token@domain`. Turn it off for servers without plus addressing.
     #[serde(default = "default_true")]
     pub plus_address: bool,
+    /// Bounces come back to `local+message@domain` (VERP), so that those that quote nothing of the
+    /// mail find their message, too. Needs plus addressing; a mail to several is sent one by one.
+    #[serde(default)]
+    pub verp: bool,
 }
 
 /// The mailbox to read.
@@ -118,6 +123,7 @@ pub(crate) struct Settings {
     pub(crate) address: String,
     pub(crate) name: Option<String>,
     pub(crate) plus_address: bool,
+    pub(crate) verp: bool,
     pub(crate) imap: Server,
     pub(crate) mailbox: String,
     pub(crate) smtp: Server,
@@ -135,8 +141,6 @@ pub(crate) struct Server {
     pub(crate) login: Option<Login>,
     /// For one answer.
     pub(crate) timeout: Duration,
-    /// The PEM text of `ca_file`.
-    pub(crate) extra_ca: Option<Arc<str>>,
     pub(crate) client: Arc<rustls::ClientConfig>,
 }
 
@@ -215,6 +219,12 @@ pub(crate) fn check(config: Config, context: &BuildContext) -> Result<Settings> 
         context,
         &mut faults,
     );
+    let local = address.split(['@', '+']).next().unwrap_or_default();
+    if config.verp && local.len() > VERP_LOCAL_CHARS_MAX {
+        faults.push(format!(
+            "verp: the address has more than {VERP_LOCAL_CHARS_MAX} characters before the @"
+        ));
+    }
     if !faults.is_empty() {
         let channel = &context.channel;
         return Err(Error::config(format!(
@@ -228,7 +238,6 @@ pub(crate) fn check(config: Config, context: &BuildContext) -> Result<Settings> 
         tls,
         login,
         timeout: timeout.unsigned_abs(),
-        extra_ca: extra_ca.clone(),
         client: Arc::clone(&client),
     };
     let imap_port = if config.imap.tls == Tls::Implicit {
@@ -251,6 +260,7 @@ pub(crate) fn check(config: Config, context: &BuildContext) -> Result<Settings> 
         address,
         name: config.name.filter(|name| !name.trim().is_empty()),
         plus_address: config.plus_address,
+        verp: config.verp,
         imap: server(
             config.imap.host,
             config.imap.port,
@@ -343,9 +353,9 @@ fn duration(key: &str, text: &str, faults: &mut Vec<String>) -> SignedDuration {
     }
 }
 
-fn read_ca(path: &Path, faults: &mut Vec<String>) -> Option<Arc<str>> {
+fn read_ca(path: &Path, faults: &mut Vec<String>) -> Option<String> {
     match std::fs::read_to_string(path) {
-        Ok(pem) => Some(Arc::from(pem)),
+        Ok(pem) => Some(pem),
         Err(error) => {
             faults.push(format!("cannot read ca_file {}: {error}", path.display()));
             None

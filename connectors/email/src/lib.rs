@@ -42,8 +42,8 @@ smtp = { host = "smtp.shop.example", user = "support@shop.example", password = {
     fn build(config: Config, context: BuildContext) -> Result<Box<dyn Connector>> {
         let settings = Arc::new(config::check(config, &context)?);
         Ok(Box::new(MailChannel {
-            mailbox: Mailbox::new(Arc::clone(&settings), context.clock),
-            outbox: Outbox::new(Arc::clone(&settings)),
+            mailbox: Mailbox::new(Arc::clone(&settings), Arc::clone(&context.clock)),
+            outbox: Outbox::new(Arc::clone(&settings), context.clock),
             settings,
         }))
     }
@@ -72,6 +72,7 @@ impl Connector for MailChannel {
             attachments_bytes_max: Some(smtp::ATTACHMENT_BYTES_MAX),
             html: true,
             subject: true,
+            recipients_max: smtp::RECIPIENTS_MAX,
             starts: true,
             reply_window: None,
             sends_inflight_max: 4,
@@ -105,10 +106,8 @@ impl Connector for MailChannel {
         if request.body.is_empty() {
             return Err(Error::malformed("an empty file is no mail"));
         }
-        Ok(vec![parse::parse(
-            request.body.clone(),
-            &self.settings.parse,
-        )])
+        let event = parse::parse(request.body.clone(), &self.settings.parse);
+        Ok(parse::each_recipient(event))
     }
 
     fn import_format(&self) -> Option<ImportFormat> {

@@ -16,8 +16,9 @@ mod mime;
 mod own;
 mod spam;
 mod threading;
+mod verp;
 
-use connector_api::{Automatic, Bytes, Defect, Event, InboundEvent, InboundMessage};
+use connector_api::{Automatic, Bytes, DedupeKey, Defect, Event, InboundEvent, InboundMessage};
 
 use crate::parse::content::Content;
 use crate::parse::headers::Headers;
@@ -47,6 +48,27 @@ pub fn parse(raw: Bytes, settings: &ParseSettings) -> InboundEvent {
     let is_too_large = size > max;
     let defect = || Defect::new("too_large", format!("{size} bytes, limit {max}"));
     read(raw, is_too_large.then(defect), settings)
+}
+
+/// The event of a mail, and where it is a bounce that speaks of several recipients one more for
+/// each further one: a message may have reached some of them.
+pub fn each_recipient(event: InboundEvent) -> Vec<InboundEvent> {
+    let mut further = Vec::new();
+    if let (Event::Receipt { target, .. }, Some(Automatic::Bounce), Some(raw)) =
+        (&event.event, event.automatic, &event.raw)
+    {
+        let (headers, body) = Headers::split(raw);
+        let root = Walk::default().tree(headers, body);
+        for (number, receipt) in (2..).zip(dsn::further_receipts(&root, target)) {
+            let key = format!("{}#{number}", event.dedupe_key);
+            let mut one = InboundEvent::new(DedupeKey::new(key), receipt);
+            one.sent_at = event.sent_at;
+            one.automatic = event.automatic;
+            one.history = event.history;
+            further.push(one);
+        }
+    }
+    std::iter::once(event).chain(further).collect()
 }
 
 /// Reads the header block of a mail whose body cannot be had; `why` is said in its defects.
@@ -88,7 +110,8 @@ fn read(raw: Bytes, bodiless: Option<Defect>, settings: &ParseSettings) -> Inbou
     let mut defects = walk.defects;
     defects.extend(people.defects.iter().cloned());
     defects.truncate(DEFECTS_MAX);
-    let event = event(&headers, &root, people, content, automatic, &settings.own);
+    let (automatic, receipt) = receipt(&root, &content.text, automatic, &settings.own);
+    let event = event(&headers, people, content, receipt);
     InboundEvent {
         sent_at,
         automatic,
@@ -101,19 +124,27 @@ fn read(raw: Bytes, bodiless: Option<Defect>, settings: &ParseSettings) -> Inbou
     }
 }
 
-fn event(
-    headers: &Headers<'_>,
+/// What a machine's mail says of a mail of ours, and so which kind of machine wrote it.
+fn receipt(
     root: &Part<'_>,
-    people: People,
-    content: Content,
+    text: &str,
     automatic: Option<Automatic>,
     own: &OwnAddresses,
-) -> Event {
-    let receipt = match automatic {
-        Some(Automatic::Bounce) => dsn::receipt(root, &content.text, own),
-        Some(Automatic::ReadReceipt) => mdn::receipt(root, own),
-        _ => None,
-    };
+) -> (Option<Automatic>, Option<Event>) {
+    match automatic {
+        Some(Automatic::Bounce) => (automatic, dsn::receipts(root, text, own).into_iter().next()),
+        Some(Automatic::ReadReceipt) => (automatic, mdn::receipt(root, own)),
+        Some(Automatic::Generated) => {
+            match dsn::unmarked_receipts(root, text, own).into_iter().next() {
+                Some(receipt) => (Some(Automatic::Bounce), Some(receipt)),
+                None => (automatic, None),
+            }
+        }
+        _ => (automatic, None),
+    }
+}
+
+fn event(headers: &Headers<'_>, people: People, content: Content, receipt: Option<Event>) -> Event {
     if let Some(receipt) = receipt {
         return receipt;
     }

@@ -8,6 +8,7 @@ pub(crate) mod parsing;
 pub(crate) mod pull;
 pub(crate) mod secrecy;
 pub(crate) mod send;
+pub(crate) mod several;
 pub(crate) mod stream;
 pub(crate) mod webhook;
 
@@ -78,6 +79,28 @@ mod gate {
 
     pub fn attachments(can: &Capabilities) -> bool {
         can.send && can.attachment_bytes_max.is_some()
+    }
+
+    pub fn several(can: &Capabilities) -> bool {
+        can.send && can.recipients_max > 1
+    }
+
+    pub fn html(can: &Capabilities) -> bool {
+        can.send && can.html
+    }
+
+    /// The HTML shows a file by its `content_id`.
+    pub fn images(can: &Capabilities) -> bool {
+        html(can) && attachments(can)
+    }
+
+    /// All files together have a limit.
+    pub fn sum(can: &Capabilities) -> bool {
+        attachments(can) && can.attachments_bytes_max.is_some()
+    }
+
+    pub fn starts(can: &Capabilities) -> bool {
+        can.send && can.starts && inbound(can)
     }
 }
 

@@ -84,6 +84,12 @@ macro_rules! each_case {
             [attachments attachment_round_trip attachments]
             [attachments oversize_refused_before_upload attachments]
             [attachments hostile_file_name_is_harmless attachments]
+            [several everybody_gets_it_once_and_a_blind_copy_shows_nowhere several]
+            [several whoever_is_refused_is_named_and_the_others_get_it_once several]
+            [several html_arrives_beside_the_text html]
+            [several an_image_is_found_by_the_id_in_the_html images]
+            [several too_much_together_is_refused_before_upload sum]
+            [several an_address_is_read_as_events_write_it_and_garbage_is_refused starts]
         }
     };
 }

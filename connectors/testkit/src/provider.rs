@@ -128,6 +128,9 @@ pub enum Fault {
     Refuse { reason: String },
     /// Takes the message and answers something that cannot be read.
     Garbage,
+    /// Refuses this one of several recipients for good and takes the message for the others. Only
+    /// met by connectors whose `recipients_max` is more than one.
+    RefuseRecipient { address: String, reason: String },
 }
 
 /// A message as the provider got it.
@@ -135,12 +138,17 @@ pub enum Fault {
 pub struct Delivered {
     /// The id that the provider gave it, or that its protocol takes from the sender (Message-ID).
     pub provider_id: String,
-    /// Everyone it will be handed to: one address, unless the connector was tricked.
+    /// Everyone it will be handed to: one address, unless the message has several recipients or the
+    /// connector was tricked.
     pub to: Vec<String>,
     /// What the provider would thread it by: its own thread id, or the id of the item it answers
     /// (In-Reply-To without `<>`).
     pub thread: Option<String>,
     pub text: String,
+    /// The same in HTML, where it came with it.
+    pub html: Option<String>,
+    /// Whom every recipient can see that it went to; without blind copies.
+    pub seen: Vec<String>,
     pub attachments: Vec<DeliveredAttachment>,
 }
 
@@ -148,6 +156,8 @@ pub struct Delivered {
 pub struct DeliveredAttachment {
     pub name: String,
     pub content_type: String,
+    /// Under which the HTML shows it.
+    pub content_id: Option<String>,
     pub bytes: Bytes,
 }
 

@@ -276,6 +276,46 @@ const BROKEN: &[(Break, Surface, &[&str])] = &[
         Surface::Poll,
         &["hostile_file_name_is_harmless"],
     ),
+    (
+        Break::CopiesAreDropped,
+        Surface::Poll,
+        &["everybody_gets_it_once_and_a_blind_copy_shows_nowhere"],
+    ),
+    (
+        Break::BlindCopiesAreShown,
+        Surface::Poll,
+        &["everybody_gets_it_once_and_a_blind_copy_shows_nowhere"],
+    ),
+    (
+        Break::RefusalsAreSilent,
+        Surface::Poll,
+        &["whoever_is_refused_is_named_and_the_others_get_it_once"],
+    ),
+    (
+        Break::HtmlIsDropped,
+        Surface::Poll,
+        &["html_arrives_beside_the_text"],
+    ),
+    (
+        Break::ImagesHaveNoIds,
+        Surface::Poll,
+        &["an_image_is_found_by_the_id_in_the_html"],
+    ),
+    (
+        Break::AnySumIsUploaded,
+        Surface::Poll,
+        &["too_much_together_is_refused_before_upload"],
+    ),
+    (
+        Break::AnyAddressIsRead,
+        Surface::Poll,
+        &["an_address_is_read_as_events_write_it_and_garbage_is_refused"],
+    ),
+    (
+        Break::AddressesAreReadAsWritten,
+        Surface::Poll,
+        &["an_address_is_read_as_events_write_it_and_garbage_is_refused"],
+    ),
 ];
 
 /// Cases that notice what is wrong with [`FakeWorld::lax`].

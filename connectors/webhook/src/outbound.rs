@@ -135,22 +135,27 @@ struct WireRecipient<'a> {
 struct WireAttachment<'a> {
     name: &'a str,
     content_type: &'a str,
+    /// Under which the HTML shows it (`cid:`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content_id: Option<&'a str>,
     base64: String,
 }
 
 /// The same bytes on every attempt, as the message is the same.
 async fn body(message: &OutboundMessage, attachment_bytes_max: u64) -> Result<Vec<u8>> {
     let mut attachments = Vec::with_capacity(message.attachments.len());
+    let sizes = message.attachments.iter().map(|file| file.size_bytes);
+    if sizes.fold(0, u64::saturating_add) > attachment_bytes_max {
+        return Err(Error::too_large(format!(
+            "cannot deliver {}: its attachments are larger than {attachment_bytes_max} bytes",
+            message.id
+        )));
+    }
     for attachment in &message.attachments {
-        if attachment.size_bytes > attachment_bytes_max {
-            return Err(Error::too_large(format!(
-                "cannot deliver {}: an attachment is larger than {attachment_bytes_max} bytes",
-                message.id
-            )));
-        }
         attachments.push(WireAttachment {
             name: &attachment.name,
             content_type: &attachment.content_type,
+            content_id: attachment.content_id.as_deref(),
             base64: STANDARD.encode(attachment.content.whole(attachment_bytes_max).await?),
         });
     }

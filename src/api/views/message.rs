@@ -11,7 +11,7 @@ use crate::ids::IdCodec;
 use crate::router::effects::Author;
 use crate::router::triage::{Label, Labels};
 use crate::store::attachments::Standing;
-use crate::store::{AttachmentState, Draft, StoredContent, StoredMessage};
+use crate::store::{AttachmentState, Draft, StoredContent, StoredMessage, StoredRecipient};
 
 use super::{IdentityView, PublicIds, evidence_of};
 
@@ -86,6 +86,12 @@ pub struct RecipientView {
     pub address: String,
     #[schema(required)]
     pub name: Option<String>,
+    /// Of an answer to several: how far it got with them, where that is not as far as the message.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delivery: Option<Delivery>,
+    /// Why it was refused for them, or is late.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 impl RecipientView {
@@ -94,6 +100,8 @@ impl RecipientView {
             namespace: recipient.namespace.as_str().to_owned(),
             address: recipient.address.clone(),
             name: recipient.name.clone(),
+            delivery: None,
+            reason: None,
         }
     }
 }
@@ -198,11 +206,12 @@ impl MessageView {
     /// A message that was asked for by itself.
     pub fn whole(message: &StoredMessage, ids: &IdCodec) -> Self {
         let note = message.author == Author::Note;
-        let said = if message.deleted {
+        let mut said = if message.deleted {
             Said::default()
         } else {
             Said::of(&message.content)
         };
+        said.reached(&message.recipients);
         Self {
             id: ids.message(message.id),
             conversation_id: ids.conversation(message.conversation),
@@ -284,6 +293,17 @@ impl Said {
         }
     }
 
+    /// Says how far it got with each of several.
+    fn reached(&mut self, recipients: &[StoredRecipient]) {
+        for view in self.to.iter_mut().chain(&mut self.cc).chain(&mut self.bcc) {
+            let known = recipients.iter().find(|one| one.address == view.address);
+            if let Some(known) = known {
+                view.delivery = known.delivery;
+                view.reason.clone_from(&known.reason);
+            }
+        }
+    }
+
     fn written(draft: &Draft) -> Self {
         let written = Self {
             text: Some(draft.text.clone()),
@@ -316,6 +336,8 @@ impl Said {
                     namespace: other.namespace.as_str().to_owned(),
                     address: other.address.clone(),
                     name: other.name.clone(),
+                    delivery: None,
+                    reason: None,
                 })
                 .collect()
         };

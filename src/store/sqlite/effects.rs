@@ -2,7 +2,7 @@
 
 mod conversation;
 
-use connector_api::Recipient;
+use connector_api::{DeliveryStage, Recipient};
 use rusqlite::{Connection, params};
 
 use crate::conversation::Delivery;
@@ -56,6 +56,9 @@ pub fn write(
     }
     for delivery in &effects.deliveries {
         outbox::deliver(conn, delivery.message, delivery.delivery, None)?;
+    }
+    for reached in &effects.reached {
+        outbox::recipients::write(conn, reached)?;
     }
     for change in &effects.changes {
         write_change(conn, change)?;
@@ -212,6 +215,18 @@ fn write_change(conn: &Connection, change: &NewChange) -> Result<(), StoreError>
         Change::Deleted => {
             conn.prepare_cached("UPDATE message SET deleted = 1 WHERE id = ?1")?
                 .execute([change.message.0])?;
+        }
+        Change::Receipt {
+            stage: DeliveryStage::Accepted,
+            reason: Some(reason),
+            ..
+        } => {
+            // It is late. Of one of several, its own row says so.
+            conn.prepare_cached(
+                "UPDATE message SET reason = ?1 WHERE id = ?2 AND delivery = ?3
+                 AND NOT EXISTS (SELECT 1 FROM recipient WHERE message = ?2)",
+            )?
+            .execute(params![reason, change.message.0, Delivery::Sent.code()])?;
         }
         Change::Receipt {
             reason: Some(reason),

@@ -18,6 +18,7 @@ use crate::router::{Needs, Prepared};
 use crate::store::StoreError;
 
 use super::names::Names;
+use super::outbox::recipients;
 use super::seen;
 use super::writer::Tx;
 
@@ -165,19 +166,28 @@ pub fn message(
     names: &Names,
     id: MessageId,
 ) -> rusqlite::Result<Option<Message>> {
-    conn.prepare_cached(
-        "SELECT conversation, channel, delivery FROM message WHERE id = ?1 AND channel > 0",
-    )?
-    .query_row([id.0], |row| {
-        let delivery: Option<i64> = row.get(2)?;
-        Ok(Message {
-            id,
-            conversation: ConversationId(row.get(0)?),
-            channel: named(names, row.get(1)?)?,
-            delivery: delivery.and_then(Delivery::from_code),
+    let found = conn
+        .prepare_cached(
+            "SELECT conversation, channel, delivery FROM message WHERE id = ?1 AND channel > 0",
+        )?
+        .query_row([id.0], |row| {
+            let delivery: Option<i64> = row.get(2)?;
+            Ok(Message {
+                id,
+                conversation: ConversationId(row.get(0)?),
+                channel: named(names, row.get(1)?)?,
+                delivery: delivery.and_then(Delivery::from_code),
+                recipients: Vec::new(),
+            })
         })
-    })
-    .optional()
+        .optional()?;
+    match found {
+        Some(sent) if sent.delivery.is_some() => Ok(Some(Message {
+            recipients: recipients::of(conn, id)?,
+            ..sent
+        })),
+        other => Ok(other),
+    }
 }
 
 /// A query of conversations, with the columns that [`conversation_of`] reads.

@@ -209,7 +209,7 @@ pub fn decide(
 /// Queues whose waiting rows a batch added to, by messages or by refused answers, and channels
 /// that have an acknowledgement to send.
 pub fn rings_of(tx: &Tx<'_>, effects: &router::Effects) -> Result<Rings> {
-    let mut queues = outbox::back_in_queue(tx, &effects.deliveries)?;
+    let mut queues = outbox::back_in_queue(tx, &effects.returned)?;
     let chosen = effects
         .messages
         .iter()

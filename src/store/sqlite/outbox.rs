@@ -19,6 +19,7 @@ use super::writer::Tx;
 
 pub mod heard;
 pub mod held;
+pub mod recipients;
 mod settle;
 
 pub use settle::{back_in_queue, settle};
@@ -60,7 +61,8 @@ pub fn insert(conn: &Connection, new: &NewOutbound<'_>) -> Result<(), StoreError
         leaves.then(|| Delivery::Queued.code()),
         if new.draft.automatic { super::effects::FLAG_AUTOMATIC } else { 0 },
     ])?;
-    if leaves {
+    if let Some(to) = &new.draft.to {
+        recipients::note(conn, new.id, to, new.at)?;
         conn.prepare_cached(
             "INSERT INTO outbox (id, channel, conversation, seq, state, attempts, next_at, send_at)
              VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6, ?7)",

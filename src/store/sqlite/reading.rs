@@ -181,6 +181,9 @@ pub fn message_row(
         return Ok(None);
     };
     message.fetches = super::attachments::fetches(conn, &message.content, id)?;
+    if message.delivery.is_some() {
+        message.recipients = super::outbox::recipients::stored(conn, id)?;
+    }
     let mut statement =
         conn.prepare_cached("SELECT change FROM change WHERE message = ?1 ORDER BY record")?;
     for change in statement.query_map([id.0], |row| {
@@ -253,6 +256,7 @@ fn message_of(row: &Row<'_>, names: &Names) -> rusqlite::Result<StoredMessage> {
         content: content(author, first.as_deref(), edit.as_deref()),
         fetches: Fetches::new(),
         reactions: Vec::new(),
+        recipients: Vec::new(),
     })
 }
 

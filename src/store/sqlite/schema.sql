@@ -97,6 +97,12 @@ CREATE INDEX outbox_conversation ON outbox (conversation, seq);
 CREATE INDEX outbox_due ON outbox (channel, state, next_at);
 -- When snoozed conversations wake. Rows of what was woken otherwise are dropped when they are due.
 CREATE TABLE timer (due_at INTEGER NOT NULL, conversation INTEGER NOT NULL, PRIMARY KEY (due_at, conversation)) WITHOUT ROWID;
+-- Whom a message goes to, where these are several: their places from 1, and how far it got with
+-- each; a delivery of NULL is the message's own.
+CREATE TABLE recipient (
+    message INTEGER NOT NULL, place INTEGER NOT NULL, address TEXT NOT NULL, delivery INTEGER, reason TEXT,
+    at INTEGER NOT NULL, PRIMARY KEY (message, place)
+) WITHOUT ROWID;
 CREATE TABLE acknowledged (key BLOB PRIMARY KEY, at INTEGER NOT NULL) WITHOUT ROWID;
 -- Answers kept for use again, and what agents have begun to write: one each in each conversation.
 CREATE TABLE macro (

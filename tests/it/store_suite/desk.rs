@@ -21,7 +21,7 @@ use crate::support::{Backend, Desk, agent, agent_of, chat, mail, senders, superv
 const MINUTE: i64 = 60_000_000;
 
 /// A desk that can send by mail and chat, and write first.
-async fn desk(backend: Arc<dyn Backend>) -> Desk {
+pub(super) async fn desk(backend: Arc<dyn Backend>) -> Desk {
     let desk = Desk::on(backend).await;
     let mail = Capabilities {
         send: true,
@@ -50,7 +50,7 @@ async fn desk(backend: Arc<dyn Backend>) -> Desk {
     desk
 }
 
-async fn write(
+pub(super) async fn write(
     desk: &Desk,
     number: usize,
     actor: Actor,

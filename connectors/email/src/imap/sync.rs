@@ -358,8 +358,9 @@ impl Follower<'_> {
     }
 
     async fn accept(&self, events: Vec<InboundEvent>, position: &Position) -> Result<()> {
+        let each = events.into_iter().flat_map(parse::each_recipient);
         let batch = InboundBatch {
-            events,
+            events: each.collect(),
             cursor: Some(position.cursor()),
         };
         self.intake.accept(batch).await

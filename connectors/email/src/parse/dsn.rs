@@ -1,6 +1,8 @@
 //! What a delivery status notification (RFC 3464), or a bounce in somebody's own words, says
 //! about a mail of ours.
 
+mod words;
+
 use connector_api::{DeliveryStage, Event, reply_token_candidates};
 
 use crate::parse::headers::Headers;
@@ -8,6 +10,7 @@ use crate::parse::identity::{OwnAddresses, normalise};
 use crate::parse::limits::{BOUNCE_TEXT_BYTES_MAX, DSN_RECIPIENTS_MAX};
 use crate::parse::mime::Part;
 use crate::parse::threading::{message_id, message_ids};
+use crate::parse::verp;
 
 /// Longest reason kept for the agent, in characters.
 const REASON_CHARS_MAX: usize = 500;
@@ -16,34 +19,80 @@ const REASON_CHARS_MAX: usize = 500;
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Recipient {
     address: Option<String>,
-    action: String,
+    fate: Fate,
     status: Option<String>,
     diagnostic: Option<String>,
 }
 
-/// The receipt that a bounce amounts to: its original Message-ID must have a reply token and our
-/// domain, as every one of ours has, and its action must settle something. A delay settles nothing:
-/// it stays a message.
-pub(crate) fn receipt(root: &Part<'_>, text: &str, own: &OwnAddresses) -> Option<Event> {
-    let target = original_message_id(root, text, own)?;
-    let recipients = recipients(root);
-    let by_action = |action: &str| recipients.iter().find(|one| one.action == action);
-    if let Some(failed) = by_action("failed") {
-        return Some(failed.receipt(target, DeliveryStage::Failed));
-    }
-    if let Some(delivered) = by_action("delivered") {
-        return Some(delivered.receipt(target, DeliveryStage::Delivered));
-    }
-    if !recipients.is_empty() || sounds_delayed(root, text) {
-        return None;
-    }
-    let own_words = Recipient {
-        address: failed_recipient(&root.headers),
-        action: "failed".to_owned(),
-        status: None,
-        diagnostic: diagnostic_line(text),
+/// In the order in which a report of several is told.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Fate {
+    #[default]
+    Failed,
+    /// The server has it and will try again: nothing is settled yet.
+    Delayed,
+    Delivered,
+}
+
+/// The receipts that a bounce amounts to, one for each recipient that it speaks of; none where it
+/// cannot be about a mail of ours.
+///
+/// Which mail: the address that the bounce came to, if it is one that only that mail was sent from
+/// (VERP); else an original Message-ID that has a reply token and our domain, as every one of ours
+/// has. The daemon checks the id in either. Whom it failed for is never enough: anybody can write
+/// that a mail to somebody bounced.
+pub(crate) fn receipts(root: &Part<'_>, text: &str, own: &OwnAddresses) -> Vec<Event> {
+    let returned_to = verp::returned_to(&root.headers, own);
+    let verp_target = returned_to.as_ref().map(|path| path.message.clone());
+    let Some(target) = verp_target.or_else(|| original_message_id(root, text, own)) else {
+        return Vec::new();
     };
-    Some(own_words.receipt(target, DeliveryStage::Failed))
+    let place = returned_to.and_then(|path| path.place);
+    let mut all = recipients(root);
+    if all.is_empty() {
+        if has_report(root) {
+            return Vec::new();
+        }
+        all.push(Recipient {
+            address: failed_recipient(&root.headers).or_else(|| words::recipient(text, own)),
+            fate: match words::is_delay(root, text) {
+                true => Fate::Delayed,
+                false => Fate::Failed,
+            },
+            status: None,
+            diagnostic: words::diagnostic(text),
+        });
+    }
+    all.sort_by_key(|one| one.fate);
+    let place = place.filter(|_| all.len() == 1);
+    let receipts = all.iter().map(|one| one.receipt(&target, place));
+    receipts.collect()
+}
+
+/// The same for a mail by a machine of which nothing but its content says that it is a bounce: it
+/// came to a return path or brings a mail of ours back, and quotes a refusal.
+pub(crate) fn unmarked_receipts(root: &Part<'_>, text: &str, own: &OwnAddresses) -> Vec<Event> {
+    let returned = [
+        "message/rfc822",
+        "text/rfc822-headers",
+        "message/rfc822-headers",
+    ];
+    let is_returned = !parts_of(root, &returned).is_empty();
+    if !is_returned && verp::returned_to(&root.headers, own).is_none() {
+        return Vec::new();
+    }
+    match words::diagnostic(text) {
+        Some(_) => receipts(root, text, own),
+        None => Vec::new(),
+    }
+}
+
+/// For a bounce that became one receipt: those of its further recipients.
+pub(crate) fn further_receipts(root: &Part<'_>, target: &str) -> Vec<Event> {
+    let mut all = recipients(root);
+    all.sort_by_key(|one| one.fate);
+    let further = all.iter().skip(1);
+    further.map(|one| one.receipt(target, None)).collect()
 }
 
 /// The parts of a tree with one of the given types, without looking into attached mails.
@@ -60,23 +109,42 @@ pub(crate) fn parts_of<'a, 'b>(root: &'b Part<'a>, types: &[&str]) -> Vec<&'b Pa
 }
 
 impl Recipient {
-    fn receipt(&self, target: String, stage: DeliveryStage) -> Event {
-        let words = [self.status.as_deref(), self.diagnostic.as_deref()];
+    fn receipt(&self, target: &str, place: Option<usize>) -> Event {
+        let (stage, prefix) = match self.fate {
+            Fate::Failed => (DeliveryStage::Failed, None),
+            // Taken, and not there yet.
+            Fate::Delayed => (DeliveryStage::Accepted, Some("delayed:")),
+            Fate::Delivered => (DeliveryStage::Delivered, None),
+        };
+        let words = [prefix, self.status.as_deref(), self.diagnostic.as_deref()];
         let words: Vec<&str> = words.into_iter().flatten().collect();
         let reason: String = words.join(" ").chars().take(REASON_CHARS_MAX).collect();
         Event::Receipt {
-            target,
+            target: target.to_owned(),
             stage,
             reason: (!reason.is_empty()).then_some(reason),
-            recipient: self.address.clone(),
+            // The address that we wrote to says more than the one it was forwarded to.
+            recipient: place
+                .map(|place| format!("#{place}"))
+                .or_else(|| self.address.clone()),
         }
     }
 }
 
+const STATUS_TYPES: [&str; 2] = ["message/delivery-status", "message/global-delivery-status"];
+
+/// Whether it lists recipients at all, even if none whose fate is settled or delayed.
+fn has_report(root: &Part<'_>) -> bool {
+    parts_of(root, &STATUS_TYPES).iter().any(|part| {
+        let bytes = part.decoded();
+        let text = String::from_utf8_lossy(&bytes).to_lowercase();
+        text.lines().any(|line| line.starts_with("action:"))
+    })
+}
+
 fn recipients(root: &Part<'_>) -> Vec<Recipient> {
-    let types = ["message/delivery-status", "message/global-delivery-status"];
     let mut found = Vec::new();
-    for part in parts_of(root, &types) {
+    for part in parts_of(root, &STATUS_TYPES) {
         let bytes = part.decoded();
         let mut rest = bytes.as_slice();
         while !rest.is_empty() && found.len() < DSN_RECIPIENTS_MAX {
@@ -88,11 +156,18 @@ fn recipients(root: &Part<'_>) -> Vec<Recipient> {
             let Some(action) = fields.lower("action") else {
                 continue;
             };
-            let word = action.split([' ', '(', ';']).next().unwrap_or_default();
+            let fate = match action.split([' ', '(', ';']).next().unwrap_or_default() {
+                "failed" => Fate::Failed,
+                "delayed" => Fate::Delayed,
+                "delivered" => Fate::Delivered,
+                // Relayed to where nobody reports, or to a list: that settles nothing.
+                _ => continue,
+            };
             found.push(Recipient {
-                address: typed_address(&fields, "final-recipient")
-                    .or_else(|| typed_address(&fields, "original-recipient")),
-                action: word.to_owned(),
+                // As we wrote it, before anybody forwarded it.
+                address: typed_address(&fields, "original-recipient")
+                    .or_else(|| typed_address(&fields, "final-recipient")),
+                fate,
                 status: fields.text("status"),
                 diagnostic: fields.text("diagnostic-code"),
             });
@@ -126,16 +201,20 @@ fn original_message_id(root: &Part<'_>, text: &str, own: &OwnAddresses) -> Optio
             return Some(id);
         }
     }
-    let head = text.chars().take(BOUNCE_TEXT_BYTES_MAX).collect::<String>();
-    for line in head.lines() {
-        let line = line.trim_start_matches(['>', ' ', '\t']);
-        let Some((name, value)) = line.split_once(':') else {
-            continue;
-        };
-        let is_id = name.eq_ignore_ascii_case("message-id");
-        if is_id && let Some(id) = message_ids(value).into_iter().find(|id| is_ours(id)) {
+    // Gateways return them as text, under made-up types, where a part's own headers belong, or
+    // behind a boundary that they got wrong.
+    for part in leaves(root) {
+        let own_headers = message_id(&part.headers).filter(|_| !std::ptr::eq(part, root));
+        let decoded = part.decoded();
+        let head = decoded.get(..BOUNCE_TEXT_BYTES_MAX).unwrap_or(&decoded);
+        let written = written_ids(&String::from_utf8_lossy(head));
+        let mut ids = own_headers.into_iter().chain(written);
+        if let Some(id) = ids.find(|id| is_ours(id)) {
             return Some(id);
         }
+    }
+    if let Some(id) = written_ids(text).into_iter().find(|id| is_ours(id)) {
+        return Some(id);
     }
     ["in-reply-to", "references"]
         .into_iter()
@@ -144,34 +223,41 @@ fn original_message_id(root: &Part<'_>, text: &str, own: &OwnAddresses) -> Optio
         .find(|id| is_ours(id))
 }
 
+/// The ids in lines that look like a `Message-ID` header, wherever they stand.
+fn written_ids(text: &str) -> Vec<String> {
+    let mut ids = Vec::new();
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        let line = line.trim_start_matches(['>', ' ', '\t']);
+        let Some((name, value)) = line.split_once(':') else {
+            continue;
+        };
+        if !name.eq_ignore_ascii_case("message-id") {
+            continue;
+        }
+        let folded = lines.clone().next().filter(|_| value.trim().is_empty());
+        ids.extend(message_ids(folded.unwrap_or(value)));
+    }
+    ids
+}
+
+/// Every part that holds no others.
+fn leaves<'a, 'b>(root: &'b Part<'a>) -> Vec<&'b Part<'a>> {
+    let mut found = Vec::new();
+    let mut open = vec![root];
+    while let Some(part) = open.pop() {
+        if part.children.is_empty() {
+            found.push(part);
+        }
+        open.extend(part.children.iter().rev());
+    }
+    found
+}
+
 fn failed_recipient(headers: &Headers<'_>) -> Option<String> {
     let field = headers.first("x-failed-recipients")?;
     let first = field.addresses().into_iter().next()?;
     normalise(&first.address)
-}
-
-fn sounds_delayed(root: &Part<'_>, text: &str) -> bool {
-    let subject = root.headers.lower("subject").unwrap_or_default();
-    let text = text.chars().take(2_000).collect::<String>().to_lowercase();
-    ["delay", "warning", "verzöger", "retard"]
-        .iter()
-        .any(|word| subject.contains(word))
-        || text.contains("will be retried")
-        || text.contains("you do not need to resend")
-}
-
-/// The first line with an SMTP answer or an enhanced status in it.
-fn diagnostic_line(text: &str) -> Option<String> {
-    let is_code = |word: &str| {
-        let word = word.trim_matches(|c: char| !c.is_ascii_digit());
-        let is_answer = word.len() == 3 && word.starts_with(['4', '5']);
-        let is_status = word.starts_with("5.") || word.starts_with("4.");
-        (is_answer || is_status) && word.chars().all(|c| c.is_ascii_digit() || c == '.')
-    };
-    text.lines()
-        .take(200)
-        .find(|line| line.split_whitespace().any(is_code))
-        .map(|line| line.trim().chars().take(REASON_CHARS_MAX).collect())
 }
 
 #[cfg(test)]
@@ -193,7 +279,7 @@ mod tests {
         ] {
             let (fields, body) = Headers::split(mail.as_bytes());
             let root = Walk::default().tree(fields, body);
-            let target = match receipt(&root, text, &own) {
+            let target = match receipts(&root, text, &own).into_iter().next() {
                 Some(Event::Receipt { target, .. }) => Some(target),
                 _ => None,
             };

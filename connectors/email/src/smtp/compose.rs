@@ -1,14 +1,18 @@
 //! One outbound message as one mail. Everything derives from the message alone, so that every
 //! attempt is the same bytes with the same Message-ID, and a receiver can drop a repetition.
 
+mod parts;
+
 use std::time::SystemTime;
 
-use connector_api::{Error, Namespace, OutboundMessage, Result};
+use connector_api::{Error, Namespace, OutboundMessage, Recipient, Result};
 use lettre::Address;
-use lettre::message::header::{ContentTransferEncoding, ContentType, HeaderName, HeaderValue};
-use lettre::message::{Attachment, Body, Mailbox, Message, MultiPart, MultiPartKind, SinglePart};
+use lettre::message::header::{self, HeaderName, HeaderValue, Headers};
+use lettre::message::{Mailbox, Mailboxes};
 
 use crate::config::Settings;
+use crate::smtp::RECIPIENTS_MAX;
+use crate::smtp::pieces::Pieces;
 
 /// References kept at either end: the first names the thread, the last are its nearest mails.
 const REFERENCES_LAST: usize = 20;
@@ -19,45 +23,81 @@ const REFERENCE_BYTES_MAX: usize = 500;
 /// Longest subject sent, in characters.
 const SUBJECT_CHARS_MAX: usize = 500;
 
-/// A finished mail.
+/// A mail ready to be written. Its texts are here; its files are read as they are sent.
 #[derive(Debug)]
 pub(crate) struct Composed {
     /// Without `<>`.
     pub(crate) message_id: String,
     /// `None` is the null sender: nobody bounces to an automatic mail (RFC 3834, section 3.3).
     pub(crate) envelope_from: Option<Address>,
-    pub(crate) recipient: Address,
-    pub(crate) bytes: Vec<u8>,
+    /// Everybody once, whom it answers first. Who gets a blind copy stands nowhere else.
+    pub(crate) recipients: Vec<Address>,
+    /// Where each stands among the message's recipients, counted from 1.
+    pub(crate) places: Vec<usize>,
+    pub(crate) pieces: Pieces,
+    /// Whether an address in it is outside ASCII (SMTPUTF8, RFC 6531). The rest never is: texts
+    /// are quoted-printable and files base64, so nothing here needs 8BITMIME.
+    pub(crate) is_international: bool,
 }
 
 /// Builds the mail, or says why the message cannot be one.
-pub(crate) async fn compose(message: &OutboundMessage, settings: &Settings) -> Result<Composed> {
+pub(crate) fn compose(message: &OutboundMessage, settings: &Settings) -> Result<Composed> {
     let own: Address = settings
         .address
         .parse()
         .map_err(|_| Error::config("address is no mail address"))?;
-    let recipient = recipient(message)?;
+    let (recipients, places) = recipients(message)?;
     let message_id = message_id(message, own.domain())?;
-    let to_name = message.to.name.as_deref().and_then(clean_name);
+    let headers = headers(message, settings, &own, &message_id)?;
+    let mut pieces = Pieces::default();
+    pieces.text(headers.to_string());
+    let is_international = !pieces.is_ascii() || recipients.iter().any(|to| !is_ascii(to));
+    parts::write(message, &mut pieces)?;
+    Ok(Composed {
+        message_id,
+        envelope_from: (!message.automatic).then_some(own),
+        recipients,
+        places,
+        pieces,
+        is_international,
+    })
+}
+
+fn is_ascii(address: &Address) -> bool {
+    let text: &str = address.as_ref();
+    text.is_ascii()
+}
+
+fn headers(
+    message: &OutboundMessage,
+    settings: &Settings,
+    own: &Address,
+    message_id: &str,
+) -> Result<Headers> {
     let from_name = settings.name.as_deref().and_then(clean_name);
-    let mut builder = Message::builder()
-        .date(SystemTime::from(message.accepted_at))
-        .from(Mailbox::new(from_name.clone(), own.clone()))
-        .to(Mailbox::new(to_name, recipient.clone()))
-        .message_id(Some(format!("<{message_id}>")));
+    let to = std::iter::once(&message.to).chain(&message.also_to);
+    let mut headers = Headers::new();
+    headers.set(header::Date::new(SystemTime::from(message.accepted_at)));
+    let from = Mailbox::new(from_name.clone(), own.clone());
+    headers.set(header::From::from(Mailboxes::from(from)));
+    headers.set(header::To::from(mailboxes(to)?));
+    if !message.cc.is_empty() {
+        headers.set(header::Cc::from(mailboxes(message.cc.iter())?));
+    }
+    headers.set(header::MessageId::from(format!("<{message_id}>")));
     if settings.plus_address {
-        let address = plus_address(&own, &message.reply_token)?;
-        builder = builder.reply_to(Mailbox::new(from_name, address));
+        let address = plus_address(own, &message.reply_token)?;
+        let reply_to = Mailbox::new(from_name, address);
+        headers.set(header::ReplyTo::from(Mailboxes::from(reply_to)));
     }
     if let Some(subject) = message.subject.as_deref() {
         let subject: String = one_line(subject).chars().take(SUBJECT_CHARS_MAX).collect();
-        builder = builder.subject(subject);
+        headers.set(header::Subject::from(subject));
     }
     let references = references(&message.references);
     if let Some(nearest) = references.last() {
-        builder = builder
-            .in_reply_to(nearest.clone())
-            .references(references.join(" "));
+        headers.set(header::InReplyTo::from(nearest.clone()));
+        headers.set(header::References::from(references.join(" ")));
     }
     if message.automatic {
         for (name, value) in [
@@ -66,30 +106,50 @@ pub(crate) async fn compose(message: &OutboundMessage, settings: &Settings) -> R
             ("Precedence", "auto_reply"),
         ] {
             let name = HeaderName::new_from_ascii_str(name);
-            builder = builder.raw_header(HeaderValue::new(name, value.to_owned()));
+            headers.insert_raw(HeaderValue::new(name, value.to_owned()));
         }
     }
-    let built = match content(message).await? {
-        Content::Single(part) => builder.singlepart(part),
-        Content::Multi(part) => builder.multipart(part),
-    };
-    let mail = built.map_err(|error| Error::rejected(format!("cannot write the mail: {error}")))?;
-    Ok(Composed {
-        message_id,
-        envelope_from: (!message.automatic).then_some(own),
-        recipient,
-        bytes: mail.formatted(),
-    })
+    headers.set(header::MIME_VERSION_1_0);
+    Ok(headers)
 }
 
-fn recipient(message: &OutboundMessage) -> Result<Address> {
-    if message.to.namespace != Namespace::email() {
-        return Err(Error::rejected("the recipient has no mail address"));
+/// Everybody the mail goes to, once, and where they stand in the message.
+fn recipients(message: &OutboundMessage) -> Result<(Vec<Address>, Vec<usize>)> {
+    let mut known: Vec<Address> = Vec::new();
+    let mut places = Vec::new();
+    for (place, recipient) in (1..).zip(message.recipients()) {
+        let address = address(recipient)?;
+        if !known.contains(&address) {
+            known.push(address);
+            places.push(place);
+        }
     }
-    let text = &message.to.address;
+    if known.len() > usize::from(RECIPIENTS_MAX) {
+        return Err(Error::rejected(format!(
+            "a mail goes to at most {RECIPIENTS_MAX} recipients, not to {}",
+            known.len()
+        )));
+    }
+    Ok((known, places))
+}
+
+fn mailboxes<'a>(recipients: impl Iterator<Item = &'a Recipient>) -> Result<Mailboxes> {
+    let mut all = Mailboxes::new();
+    for recipient in recipients {
+        let name = recipient.name.as_deref().and_then(clean_name);
+        all.push(Mailbox::new(name, address(recipient)?));
+    }
+    Ok(all)
+}
+
+fn address(recipient: &Recipient) -> Result<Address> {
+    if recipient.namespace != Namespace::email() {
+        return Err(Error::rejected("a recipient has no mail address"));
+    }
+    let text = &recipient.address;
     let is_clean = !text.contains(|c: char| c.is_control() || c.is_whitespace());
     let address = is_clean.then(|| text.parse::<Address>().ok()).flatten();
-    address.ok_or_else(|| Error::rejected("the recipient's mail address is not valid"))
+    address.ok_or_else(|| Error::rejected("a recipient's mail address is not valid"))
 }
 
 /// `<token>.<message id>@<our domain>`: the token brings the answer back, the id makes it unique.
@@ -103,10 +163,11 @@ fn message_id(message: &OutboundMessage, domain: &str) -> Result<String> {
     Ok(format!("{local}@{domain}"))
 }
 
-fn plus_address(own: &Address, token: &str) -> Result<Address> {
+/// Our address with `tag` behind a plus; what it had there gives way.
+pub(crate) fn plus_address(own: &Address, tag: &str) -> Result<Address> {
     let local = own.user().split('+').next().unwrap_or_default();
-    Address::new(format!("{local}+{token}"), own.domain())
-        .map_err(|error| Error::rejected(format!("cannot write the reply address: {error}")))
+    Address::new(format!("{local}+{tag}"), own.domain())
+        .map_err(|error| Error::rejected(format!("cannot write the address for answers: {error}")))
 }
 
 /// What may stand in an id without quoting.
@@ -136,71 +197,6 @@ fn references(all: &[String]) -> Vec<String> {
         }
         _ => ids,
     }
-}
-
-enum Content {
-    Single(SinglePart),
-    Multi(MultiPart),
-}
-
-async fn content(message: &OutboundMessage) -> Result<Content> {
-    let plain = text_part(ContentType::TEXT_PLAIN, &message.text)?;
-    let body = match &message.html {
-        Some(html) => {
-            let html = text_part(ContentType::TEXT_HTML, html)?;
-            let alternative = multi(MultiPartKind::Alternative, message, 1);
-            Content::Multi(alternative.singlepart(plain).singlepart(html))
-        }
-        None => Content::Single(plain),
-    };
-    if message.attachments.is_empty() {
-        return Ok(body);
-    }
-    let mixed = multi(MultiPartKind::Mixed, message, 2);
-    let mut mixed = match body {
-        Content::Single(part) => mixed.singlepart(part),
-        Content::Multi(part) => mixed.multipart(part),
-    };
-    for attachment in &message.attachments {
-        let content_type = ContentType::parse(&one_line(&attachment.content_type));
-        let content_type = content_type.unwrap_or_else(|_| octet_stream());
-        let bytes = attachment
-            .content
-            .whole(attachment.size_bytes)
-            .await?
-            .to_vec();
-        let body = Body::new_with_encoding(bytes, ContentTransferEncoding::Base64)
-            .map_err(|_| Error::rejected("cannot encode an attachment"))?;
-        let name = clean_name(&attachment.name).unwrap_or_else(|| "attachment".to_owned());
-        mixed = mixed.singlepart(Attachment::new(name).body(body, content_type));
-    }
-    Ok(Content::Multi(mixed))
-}
-
-/// A multipart whose boundary is the same on every attempt. Quoted-printable and base64 contain
-/// no `=_`, so no content can contain it.
-fn multi(kind: MultiPartKind, message: &OutboundMessage, level: u8) -> MultiPart {
-    let id: String = message
-        .id
-        .chars()
-        .filter(char::is_ascii_alphanumeric)
-        .take(40)
-        .collect();
-    MultiPart::builder()
-        .kind(kind)
-        .boundary(format!("=_{level}_{id}"))
-        .build()
-}
-
-fn text_part(content_type: ContentType, text: &str) -> Result<SinglePart> {
-    let text = text.replace('\0', "");
-    let body = Body::new_with_encoding(text, ContentTransferEncoding::QuotedPrintable)
-        .map_err(|_| Error::rejected("cannot encode the text"))?;
-    Ok(SinglePart::builder().header(content_type).body(body))
-}
-
-fn octet_stream() -> ContentType {
-    ContentType::parse("application/octet-stream").expect("a literal that is a content type")
 }
 
 /// A name for a header: one line, nothing invisible; `None` when nothing is left.

@@ -2,216 +2,278 @@
 //! dot nothing was sent; behind it only the server's answer says whether the mail is theirs. If
 //! that answer is lost, nobody knows (RFC 5321, section 4.5.3.2.6, waits ten minutes for it).
 
-use std::error::Error as _;
-use std::future::Future;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use connector_api::{Error, ErrorKind, ExposeSecret, Result};
-use lettre::transport::smtp::authentication::{Credentials, Mechanism};
-use lettre::transport::smtp::client::{
-    AsyncSmtpConnection, Certificate, CertificateStore, TlsParameters,
-};
-use lettre::transport::smtp::commands::{Data, Mail, Rcpt};
-use lettre::transport::smtp::extension::{ClientId, Extension, MailParameter};
+use connector_api::{Error, ErrorKind, Result};
+use lettre::Address;
 
-use crate::config::{Login, Server, Tls};
+use crate::config::{Server, Tls};
 use crate::smtp::compose::Composed;
+use crate::smtp::login::log_in;
+use crate::smtp::wire::{Lost, Reply, Wire};
 
-/// To write a mail and get the answer to its final dot: servers filter mail before they give it.
+/// To write a mail.
 const MAIL_TIMEOUT: Duration = Duration::from_secs(900);
-const QUIT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Bytes written at a time.
-const CHUNK_BYTES: usize = 64 * 1024;
+/// For the answer to the final dot: servers filter mail before they give it.
+const VERDICT_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Longest piece of a server's words in an error, in characters.
 const WORDS_CHARS_MAX: usize = 300;
 
-type SmtpResult<T> = std::result::Result<T, lettre::transport::smtp::Error>;
-
 /// An open, authenticated connection.
 pub(crate) struct Dialogue {
-    connection: AsyncSmtpConnection,
+    wire: Wire,
     host: String,
-    patience: Duration,
+    offers: Offers,
+    /// Whether a mail went over it before: servers close what is idle, and that is no outage.
+    is_used: bool,
+}
+
+/// What a server said to our hello.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Offers {
+    starttls: bool,
+    smtputf8: bool,
+    /// `SIZE` and the limit that it names (RFC 1870); 0 names none.
+    size: Option<u64>,
+    auth: Vec<String>,
+}
+
+/// A server's no to one recipient.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct No {
+    /// 4xx: it may be a yes later.
+    pub(crate) is_passing: bool,
+    /// Its words, without addresses.
+    pub(crate) words: String,
 }
 
 impl Dialogue {
     /// Connects, encrypts as configured, logs in if configured.
     pub(crate) async fn open(server: &Server, hello: &str) -> Result<Self> {
         let host = server.host.clone();
-        let patience = server.timeout;
-        let tls = tls_parameters(server)?;
-        let hello = ClientId::Domain(hello.to_owned());
-        let implicit = (server.tls == Tls::Implicit).then(|| tls.clone());
-        let address = (host.as_str(), server.port);
-        let connecting =
-            AsyncSmtpConnection::connect_tokio1(address, Some(patience), &hello, implicit, None);
-        let connection = step(&host, "connect", patience, connecting).await?;
-        let mut dialogue = Self {
-            connection,
-            host,
-            patience,
-        };
+        let lost = |lost| unavailable(&host, "connect", &lost);
+        let mut wire = Wire::connect(&host, server.port, server.timeout)
+            .await
+            .map_err(lost)?;
+        if server.tls == Tls::Implicit {
+            wire = wire.encrypt(&host, &server.client).await.map_err(lost)?;
+        }
+        let greeting = wire.reply().await;
+        positive(&host, "connect", greeting)?;
+        let mut offers = greet(&mut wire, &host, hello).await?;
         if server.tls == Tls::Starttls {
-            dialogue.encrypt(tls, &hello).await?;
-        }
-        if let Some(login) = &server.login {
-            dialogue.log_in(login).await?;
-        }
-        Ok(dialogue)
-    }
-
-    /// Hands over one mail. `Ok` means that the server took it.
-    pub(crate) async fn deliver(&mut self, mail: &Composed) -> Result<()> {
-        let needs_utf8 = !mail.recipient.to_string().is_ascii() || !mail.bytes.is_ascii();
-        let mut options = Vec::new();
-        if needs_utf8 {
-            if !self
-                .connection
-                .server_info()
-                .supports_feature(Extension::SmtpUtfEight)
-            {
-                return Err(Error::rejected(format!(
-                    "{} takes no international mail addresses (SMTPUTF8)",
-                    self.host
+            if !offers.starttls {
+                return Err(Error::unavailable(format!(
+                    "{host} offers no STARTTLS, and mail is not sent without"
                 )));
             }
-            options.push(MailParameter::SmtpUtfEight);
+            let answer = wire.ask("STARTTLS").await;
+            positive(&host, "STARTTLS", answer)?;
+            let lost = |lost| unavailable(&host, "STARTTLS", &lost);
+            wire = wire.encrypt(&host, &server.client).await.map_err(lost)?;
+            offers = greet(&mut wire, &host, hello).await?;
         }
-        let command = Mail::new(mail.envelope_from.clone(), options);
-        let sent = self.connection.command(command);
-        step(&self.host, "MAIL", self.patience, sent).await?;
-        let command = Rcpt::new(mail.recipient.clone(), Vec::new());
-        let sent = self.connection.command(command);
-        step(&self.host, "RCPT", self.patience, sent).await?;
-        let sent = self.connection.command(Data);
-        step(&self.host, "DATA", self.patience, sent).await?;
-        self.content(&mail.bytes).await
+        if let Some(login) = &server.login {
+            log_in(&mut wire, &host, &offers.auth, login).await?;
+        }
+        Ok(Self {
+            wire,
+            host,
+            offers,
+            is_used: false,
+        })
     }
 
-    pub(crate) async fn quit(mut self) {
-        let goodbye = tokio::time::timeout(QUIT_TIMEOUT, self.connection.quit());
-        if let Ok(Err(error)) = goodbye.await {
-            tracing::debug!(%error, "no orderly quit");
-        }
+    pub(crate) fn is_used(&self) -> bool {
+        self.is_used
     }
 
-    /// Writes the mail and the final dot, and waits for the verdict.
-    async fn content(&mut self, bytes: &[u8]) -> Result<()> {
-        // lettre writes chunk by chunk and asks for the next one when the last is written: once
-        // it was told that there is none, the final dot may be on its way.
-        let is_dotted = AtomicBool::new(false);
-        // lettre ends the last line itself.
-        let bytes = bytes.strip_suffix(b"\r\n").unwrap_or(bytes);
-        let mut chunks = bytes.chunks(CHUNK_BYTES);
-        let watched = std::iter::from_fn(|| {
-            let next = chunks.next();
-            is_dotted.store(next.is_none(), Ordering::Relaxed);
-            next
-        });
-        let sent = tokio::time::timeout(MAIL_TIMEOUT, self.connection.message_iter(watched)).await;
-        match sent {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) if error.status().is_some() || !is_dotted.load(Ordering::Relaxed) => {
-                Err(classify(&self.host, "hand over the mail", &error))
-            }
-            Err(_) if !is_dotted.load(Ordering::Relaxed) => Err(Error::unavailable(format!(
-                "cannot hand over the mail to {}: too slow",
-                self.host
-            ))),
-            _ => Err(Error::outcome_unknown(format!(
-                "the mail went to {} and no answer came back",
-                self.host
-            ))),
-        }
-    }
-
-    async fn encrypt(&mut self, tls: TlsParameters, hello: &ClientId) -> Result<()> {
-        if !self.connection.can_starttls() {
-            return Err(Error::unavailable(format!(
-                "{} offers no STARTTLS, and mail is not sent without",
-                self.host
+    /// Says which mail and for whom, and returns each recipient's answer. Nothing is sent by it,
+    /// and [`Dialogue::forget`] takes it back.
+    pub(crate) async fn begin(
+        &mut self,
+        mail: &Composed,
+        from: Option<&Address>,
+        recipients: &[Address],
+    ) -> Result<Vec<std::result::Result<(), No>>> {
+        let host = &self.host;
+        let size = mail.pieces.len();
+        if let Some(limit) = self.offers.size.filter(|limit| (1..size).contains(limit)) {
+            return Err(Error::too_large(format!(
+                "the mail has {size} bytes and {host} takes at most {limit} (SIZE)"
             )));
         }
-        let upgraded = self.connection.starttls(tls, hello);
-        step(&self.host, "STARTTLS", self.patience, upgraded).await
+        let mut command = format!("MAIL FROM:<{}>", from.map_or("", AsRef::as_ref));
+        if self.offers.size.is_some() {
+            command.push_str(&format!(" SIZE={size}"));
+        }
+        if mail.is_international {
+            if !self.offers.smtputf8 {
+                return Err(Error::rejected(format!(
+                    "{host} takes no international mail addresses (SMTPUTF8)"
+                )));
+            }
+            command.push_str(" SMTPUTF8");
+        }
+        let answer = self.wire.ask(&command).await;
+        positive(host, "MAIL", answer)?;
+        let mut answers = Vec::new();
+        for recipient in recipients {
+            let command = format!("RCPT TO:<{recipient}>");
+            let reply = match self.wire.ask(&command).await {
+                Ok(reply) => reply,
+                Err(lost) => return Err(unavailable(host, "RCPT", &lost)),
+            };
+            // It hangs up, or wants a login: that is no answer about the recipient.
+            if reply.code == 421 || is_about_login(reply.code) {
+                return Err(classify(host, "RCPT", &reply));
+            }
+            answers.push(match reply.is_positive() {
+                true => Ok(()),
+                false => Err(No {
+                    is_passing: reply.is_passing(),
+                    words: words(&reply),
+                }),
+            });
+        }
+        Ok(answers)
     }
 
-    async fn log_in(&mut self, login: &Login) -> Result<()> {
-        let password = login.password.expose_secret().to_owned();
-        let credentials = Credentials::new(login.user.clone(), password);
-        let mechanisms = [Mechanism::Plain, Mechanism::Login];
-        let asked = self.connection.auth(&mechanisms, &credentials);
-        let answer = tokio::time::timeout(self.patience, asked).await;
-        // The answer's words may repeat the login; they are not passed on.
-        match answer {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) if error.is_permanent() => {
-                Err(Error::auth(format!("{} refused the login", self.host)))
+    /// Takes back what was begun.
+    pub(crate) async fn forget(&mut self) -> Result<()> {
+        let answer = self.wire.ask("RSET").await;
+        positive(&self.host, "RSET", answer).map(drop)
+    }
+
+    /// Writes the mail and the final dot, and waits for the verdict. `Ok` means that the server
+    /// took it for every recipient that it had said yes to.
+    pub(crate) async fn content(&mut self, mail: &Composed) -> Result<()> {
+        let host = &self.host;
+        let answer = self.wire.ask("DATA").await;
+        positive(host, "DATA", answer)?;
+        let written = tokio::time::timeout(MAIL_TIMEOUT, write(&mut self.wire, mail, host)).await;
+        written.unwrap_or_else(|_| Err(unavailable(host, "hand over the mail", &Lost::Slow)))?;
+        match self.wire.end_mail(VERDICT_TIMEOUT).await {
+            Ok(reply) if reply.is_positive() => {
+                self.is_used = true;
+                Ok(())
             }
-            Ok(Err(error)) if error.is_client() => Err(Error::auth(format!(
-                "{} offers no login by password (PLAIN or LOGIN)",
-                self.host
+            Ok(reply) => Err(classify(host, "hand over the mail", &reply)),
+            Err(_) => Err(Error::outcome_unknown(format!(
+                "the mail went to {host} and no answer came back"
             ))),
-            _ => Err(Error::unavailable(format!(
-                "cannot log in at {}",
-                self.host
-            ))),
+        }
+    }
+
+    /// The mail for one recipient alone.
+    pub(crate) async fn transaction(
+        &mut self,
+        mail: &Composed,
+        from: &Address,
+        to: &Address,
+    ) -> Result<()> {
+        let answers = self
+            .begin(mail, Some(from), std::slice::from_ref(to))
+            .await?;
+        if let Some(Err(no)) = answers.into_iter().next() {
+            let host = &self.host;
+            let kind = match no.is_passing {
+                true => ErrorKind::Unavailable,
+                false => ErrorKind::Rejected,
+            };
+            return Err(Error::new(
+                kind,
+                format!("cannot RCPT at {host}: {}", no.words),
+            ));
+        }
+        self.content(mail).await
+    }
+
+    /// Says goodbye; nobody waits for the answer.
+    pub(crate) async fn quit(mut self) {
+        if let Err(lost) = self.wire.say("QUIT").await {
+            tracing::debug!(error = %lost, "no orderly quit");
         }
     }
 }
 
-/// Runs one step that leaves nothing behind when it fails.
-async fn step<T>(
-    host: &str,
-    verb: &str,
-    limit: Duration,
-    future: impl Future<Output = SmtpResult<T>>,
-) -> Result<T> {
-    match tokio::time::timeout(limit, future).await {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(classify(host, verb, &error)),
-        Err(_) => Err(Error::unavailable(format!(
-            "cannot {verb} at {host}: no answer in time"
-        ))),
+/// Everything up to the final dot: as long as that is missing a server must not deliver (RFC 5321,
+/// section 4.1.1.4), so whatever breaks here leaves no doubt.
+async fn write(wire: &mut Wire, mail: &Composed, host: &str) -> Result<()> {
+    let lost = |lost| unavailable(host, "hand over the mail", &lost);
+    let mut reader = mail.pieces.reader();
+    while let Some(piece) = reader.next().await? {
+        wire.write_mail(&piece).await.map_err(lost)?;
+    }
+    wire.flush_mail().await.map_err(lost)
+}
+
+async fn greet(wire: &mut Wire, host: &str, hello: &str) -> Result<Offers> {
+    let answer = wire.ask(&format!("EHLO {hello}")).await;
+    let reply = positive(host, "EHLO", answer)?;
+    Ok(Offers::read(&reply))
+}
+
+impl Offers {
+    fn read(reply: &Reply) -> Self {
+        let mut offers = Self::default();
+        // The first line is a greeting.
+        for line in reply.lines.iter().skip(1) {
+            let line = line.to_ascii_uppercase();
+            // Old servers write `AUTH=PLAIN LOGIN`.
+            let mut words = line.split([' ', '=']).filter(|word| !word.is_empty());
+            match words.next() {
+                Some("STARTTLS") => offers.starttls = true,
+                Some("SMTPUTF8") => offers.smtputf8 = true,
+                Some("SIZE") => {
+                    let limit = words.next().and_then(|limit| limit.parse().ok());
+                    offers.size = Some(limit.unwrap_or(0));
+                }
+                Some("AUTH") => offers.auth.extend(words.map(str::to_owned)),
+                _ => {}
+            }
+        }
+        offers
+    }
+}
+
+fn positive(host: &str, verb: &str, answer: std::result::Result<Reply, Lost>) -> Result<Reply> {
+    match answer {
+        Ok(reply) if reply.is_positive() => Ok(reply),
+        Ok(reply) => Err(classify(host, verb, &reply)),
+        Err(lost) => Err(unavailable(host, verb, &lost)),
     }
 }
 
 /// The one place where an SMTP answer becomes an [`ErrorKind`]: 5xx is for good, except where it
-/// asks for a login; 4xx passes (greylisting, full queues); anything else broke on the way.
-fn classify(host: &str, verb: &str, error: &lettre::transport::smtp::Error) -> Error {
-    let code = error.status().map(u16::from);
-    let kind = match code {
-        Some(530 | 534 | 535 | 538) => ErrorKind::Auth,
-        Some(500..=599) => ErrorKind::Rejected,
+/// asks for a login; 4xx passes (greylisting, full queues).
+fn classify(host: &str, verb: &str, reply: &Reply) -> Error {
+    let words = words(reply);
+    let kind = match reply.code {
+        code if is_about_login(code) => ErrorKind::Auth,
+        // RFC 3463: 5.3.4, the message is too big for the system.
+        552 if verb == "MAIL" && words.contains("5.3.4") => ErrorKind::TooLarge,
+        500..=599 => ErrorKind::Rejected,
         _ => ErrorKind::Unavailable,
-    };
-    let words = match code {
-        Some(_) => without_addresses(&error.to_string()),
-        None if error.is_timeout() => "no answer in time".to_owned(),
-        None => broken(error),
     };
     Error::new(kind, format!("cannot {verb} at {host}: {words}"))
 }
 
-/// What broke below SMTP, by the innermost cause: a wrong certificate is not a dead network.
-fn broken(error: &lettre::transport::smtp::Error) -> String {
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        if let Some(error) = error.downcast_ref::<std::io::Error>() {
-            let inner = error.get_ref().map(|inner| inner.to_string());
-            return inner.unwrap_or_else(|| error.kind().to_string());
-        }
-        cause = error.source();
-    }
-    "the connection failed".to_owned()
+fn is_about_login(code: u16) -> bool {
+    matches!(code, 530 | 534 | 535 | 538)
+}
+
+/// The connection broke; nothing was sent.
+fn unavailable(host: &str, verb: &str, lost: &Lost) -> Error {
+    Error::unavailable(format!("cannot {verb} at {host}: {lost}"))
 }
 
 /// A server's own words without the addresses in them: errors are logged.
-fn without_addresses(words: &str) -> String {
-    let words = words.split_whitespace().map(|word| {
+fn words(reply: &Reply) -> String {
+    let lines = reply.lines.iter().flat_map(|line| line.split_whitespace());
+    let words = lines.map(|word| {
         if word.contains('@') {
             "(address)"
         } else {
@@ -219,25 +281,46 @@ fn without_addresses(words: &str) -> String {
         }
     });
     let line = words.collect::<Vec<_>>().join(" ");
-    line.chars()
-        .filter(|c| !c.is_control())
-        .take(WORDS_CHARS_MAX)
-        .collect()
+    let line = line.chars().filter(|c| !c.is_control());
+    let line: String = line.take(WORDS_CHARS_MAX).collect();
+    format!("{} {line}", reply.code).trim_end().to_owned()
 }
 
-fn tls_parameters(server: &Server) -> Result<TlsParameters> {
-    let broken = |error: lettre::transport::smtp::Error| {
-        Error::config(format!("cannot set up TLS for {}: {error}", server.host))
-    };
-    let mut builder = TlsParameters::builder(server.host.clone())
-        .certificate_store(CertificateStore::WebpkiRoots);
-    if let Some(pem) = &server.extra_ca {
-        for block in pem.split_inclusive("-----END CERTIFICATE-----") {
-            if block.contains("-----BEGIN CERTIFICATE-----") {
-                let certificate = Certificate::from_pem(block.as_bytes()).map_err(broken)?;
-                builder = builder.add_root_certificate(certificate);
-            }
-        }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_server_offers_is_read_however_it_is_written() {
+        let check = |lines: &[&str], expected: Offers| {
+            let mut all = vec!["mx.example.org hello"];
+            all.extend(lines);
+            let lines = all.into_iter().map(str::to_owned).collect();
+            assert_eq!(Offers::read(&Reply { code: 250, lines }), expected);
+        };
+        check(&[], Offers::default());
+        check(
+            &[
+                "PIPELINING",
+                "size 1000",
+                "AUTH plain LOGIN",
+                "STARTTLS",
+                "SMTPUTF8",
+            ],
+            Offers {
+                starttls: true,
+                smtputf8: true,
+                size: Some(1000),
+                auth: vec!["PLAIN".to_owned(), "LOGIN".to_owned()],
+            },
+        );
+        check(
+            &["SIZE", "AUTH=LOGIN"],
+            Offers {
+                size: Some(0),
+                auth: vec!["LOGIN".to_owned()],
+                ..Offers::default()
+            },
+        );
     }
-    builder.build().map_err(broken)
 }

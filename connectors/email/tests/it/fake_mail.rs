@@ -131,6 +131,10 @@ impl FakeProvider for FakeMail {
             Fault::RejectCredentials => answer("AUTH", "535 5.7.8 bad credentials"),
             Fault::Refuse { reason } => answer("RCPT", &format!("550 5.1.1 {reason}")),
             Fault::Garbage => fake_smtp::Fault::Garbage,
+            Fault::RefuseRecipient { address, reason } => {
+                let answer = format!("550 5.1.1 {reason}");
+                return self.smtp.answer_recipient(&address, &answer);
+            }
         });
     }
 
@@ -188,6 +192,13 @@ fn too_many(retry_after: Duration) -> fake_smtp::Fault {
 
 fn delivered(taken: &Taken) -> Delivered {
     let mail = MessageParser::default().parse(&taken.raw).unwrap();
+    let seen = [mail.to(), mail.cc()]
+        .into_iter()
+        .flatten()
+        .flat_map(|list| list.iter())
+        .filter_map(|one| one.address())
+        .map(str::to_owned)
+        .collect();
     let attachments = mail.attachments().map(|part| {
         let content_type = part.content_type().unwrap();
         DeliveredAttachment {
@@ -197,6 +208,7 @@ fn delivered(taken: &Taken) -> Delivered {
                 content_type.ctype(),
                 content_type.subtype().unwrap_or_default()
             ),
+            content_id: part.content_id().map(str::to_owned),
             bytes: part.contents().to_vec().into(),
         }
     });
@@ -205,6 +217,12 @@ fn delivered(taken: &Taken) -> Delivered {
         to: taken.to.clone(),
         thread: mail.in_reply_to().as_text().map(str::to_owned),
         text: mail.body_text(0).unwrap_or_default().into_owned(),
+        html: mail
+            .html_part(0)
+            .filter(|part| part.is_text_html())
+            .and_then(|part| part.text_contents())
+            .map(str::to_owned),
+        seen,
         attachments: attachments.collect(),
     }
 }

@@ -1,6 +1,6 @@
 //! An SMTP server in this process that keeps what it is given and fails on command.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -21,6 +21,10 @@ struct State {
     data_commands: usize,
     silences: usize,
     faults: VecDeque<Fault>,
+    answers: HashMap<String, String>,
+    size: Option<u64>,
+    connections: usize,
+    commands: Vec<String>,
 }
 
 /// A mail as it was handed over.
@@ -40,6 +44,9 @@ pub enum Fault {
     HangUp(&'static str),
     /// Hangs up when it has read that many bytes of the mail.
     HangUpWithin(usize),
+    /// Hangs up at the next command after so many mails.
+    #[allow(dead_code, reason = "the daemon's tests do without")]
+    HangUpAfter(usize),
     /// Keeps the mail and says something that is no SMTP.
     Garbage,
     /// Keeps the mail and never answers.
@@ -69,6 +76,30 @@ impl FakeSmtp {
         self.state().faults.push_back(fault);
     }
 
+    /// From now on this is the answer to a recipient.
+    #[allow(dead_code, reason = "the daemon's tests do without")]
+    pub fn answer_recipient(&self, address: &str, answer: &str) {
+        let (address, answer) = (address.to_owned(), answer.to_owned());
+        self.state().answers.insert(address, answer);
+    }
+
+    /// Offers `SIZE` with this limit.
+    #[allow(dead_code, reason = "the daemon's tests do without")]
+    pub fn limit_size(&self, bytes: u64) {
+        self.state().size = Some(bytes);
+    }
+
+    #[allow(dead_code, reason = "the daemon's tests do without")]
+    pub fn connections(&self) -> usize {
+        self.state().connections
+    }
+
+    /// Everything that was said, without the mails.
+    #[allow(dead_code, reason = "the daemon's tests do without")]
+    pub fn commands(&self) -> Vec<String> {
+        self.state().commands.clone()
+    }
+
     pub fn taken(&self) -> Vec<Taken> {
         self.state().taken.clone()
     }
@@ -95,6 +126,7 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
 
 async fn serve(stream: TcpStream, state: Arc<Mutex<State>>) {
     stream.set_nodelay(true).unwrap();
+    lock(&state).connections += 1;
     let fault = lock(&state).faults.pop_front();
     let (read, out) = stream.into_split();
     let mut connection = Connection {
@@ -104,6 +136,7 @@ async fn serve(stream: TcpStream, state: Arc<Mutex<State>>) {
         fault,
         from: String::new(),
         to: Vec::new(),
+        mails: 0,
     };
     connection.run().await;
 }
@@ -115,6 +148,7 @@ struct Connection {
     fault: Option<Fault>,
     from: String,
     to: Vec<String>,
+    mails: usize,
 }
 
 impl Connection {
@@ -127,6 +161,7 @@ impl Connection {
             }
             let line = line.trim_end().to_owned();
             let verb = line.split(' ').next()?.to_uppercase();
+            lock(&self.state).commands.push(line.clone());
             match &self.fault {
                 Some(Fault::Answer(at, answer)) if *at == verb => {
                     let answer = answer.clone();
@@ -134,11 +169,16 @@ impl Connection {
                     continue;
                 }
                 Some(Fault::HangUp(at)) if *at == verb => return None,
+                Some(Fault::HangUpAfter(mails)) if *mails == self.mails => return None,
                 _ => {}
             }
             match verb.as_str() {
                 "EHLO" => {
                     self.say("250-fake.test.example").await?;
+                    let size = lock(&self.state).size;
+                    if let Some(size) = size {
+                        self.say(&format!("250-SIZE {size}")).await?;
+                    }
                     self.say("250-AUTH PLAIN LOGIN").await?;
                     self.say("250 8BITMIME").await?;
                 }
@@ -155,7 +195,17 @@ impl Connection {
                     self.say("250 ok").await?;
                 }
                 "RCPT" => {
-                    self.to.push(address_in(&line)?);
+                    let address = address_in(&line)?;
+                    let answer = lock(&self.state).answers.get(&address).cloned();
+                    if answer.is_none() {
+                        self.to.push(address);
+                    }
+                    self.say(&answer.unwrap_or_else(|| "250 ok".to_owned()))
+                        .await?;
+                }
+                "RSET" => {
+                    self.from.clear();
+                    self.to.clear();
                     self.say("250 ok").await?;
                 }
                 "DATA" => self.data().await?,
@@ -200,6 +250,7 @@ impl Connection {
             _ => {}
         }
         lock(&self.state).taken.push(taken);
+        self.mails += 1;
         self.say("250 2.0.0 queued").await
     }
 

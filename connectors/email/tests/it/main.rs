@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod bounces;
+mod composing;
 mod conformance;
 mod fake_imap;
 mod fake_mail;
@@ -9,5 +11,6 @@ mod fake_smtp;
 mod hostile;
 mod mailbox;
 mod sending;
+mod several;
 mod shared_fixtures;
 mod shared_mails;

@@ -15,18 +15,24 @@ use serde_json::json;
 use crate::fake_mail::FakeMail;
 use crate::fake_smtp::Fault;
 
-fn build(fake: &FakeMail) -> Box<dyn Connector> {
+pub fn build(fake: &FakeMail) -> Box<dyn Connector> {
+    build_at(fake, FixedClock::default(), false)
+}
+
+pub fn build_at(fake: &FakeMail, clock: FixedClock, verp: bool) -> Box<dyn Connector> {
     let context = BuildContext::new(
         "support-mail".parse().unwrap(),
         BrandId::default(),
-        Arc::new(FixedClock::default()),
+        Arc::new(clock),
         Arc::new(LoopbackHttp::new()),
         Arc::new(StaticSecrets::new(fake.secrets())),
     );
-    (connector_email::REGISTRATION.build)(fake.config(), context).unwrap()
+    let mut config = fake.config();
+    config["verp"] = json!(verp);
+    (connector_email::REGISTRATION.build)(config, context).unwrap()
 }
 
-fn message() -> OutboundMessage {
+pub fn message() -> OutboundMessage {
     OutboundMessage {
         id: "msg_01990000000070008000000000000001".to_owned(),
         conversation: "cnv_1".to_owned(),
@@ -327,6 +333,8 @@ proptest! {
         let mut message = message();
         message.subject = Some(format!("{subject}{attack}"));
         message.to.name = Some(format!("{name}{attack}"));
+        message.cc = vec![message.to.clone()];
+        message.html = Some(format!("{text}{attack}"));
         message.references.push(format!("{reference}{attack}"));
         message.text = text;
         message.attachments = vec![OutboundAttachment::of(
@@ -340,7 +348,7 @@ proptest! {
         let mut names: Vec<String> = mail.headers().iter().map(|header| header.name().to_lowercase()).collect();
         names.sort();
         let expected = [
-            "content-type", "date", "from", "in-reply-to", "message-id", "mime-version",
+            "cc", "content-type", "date", "from", "in-reply-to", "message-id", "mime-version",
             "references", "reply-to", "subject", "to",
         ];
         prop_assert_eq!(names, expected);

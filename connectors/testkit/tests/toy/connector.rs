@@ -172,6 +172,10 @@ impl Connector for Toy {
             replayable: self.surface != Surface::Webhook,
             text_max: Some(2_000),
             attachment_bytes_max: Some(1_024),
+            attachments_bytes_max: Some(2_000),
+            html: true,
+            recipients_max: 3,
+            starts: true,
             sends_inflight_max: 1,
             ..Capabilities::default()
         }

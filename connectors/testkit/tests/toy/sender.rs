@@ -3,7 +3,8 @@
 use std::sync::atomic::Ordering;
 
 use connector_api::{
-    Bytes, Error, ErrorKind, Health, OutboundMessage, Result, SendReceipt, Sender, async_trait,
+    Bytes, Error, ErrorKind, Health, Namespace, OutboundMessage, Recipient, RefusedRecipient,
+    Result, SendReceipt, Sender, async_trait,
 };
 
 use crate::toy::connector::Toy;
@@ -30,6 +31,22 @@ impl Sender for Toy {
         };
         sent
     }
+
+    fn recipient(&self, address: &str) -> Result<Recipient> {
+        let address = match self.is(Break::AddressesAreReadAsWritten) {
+            true => address,
+            false => address.trim(),
+        };
+        let is_known = !address.is_empty() && address.len() <= 100;
+        if !is_known && !self.is(Break::AnyAddressIsRead) {
+            return Err(Error::rejected("an address has 1 to 100 characters"));
+        }
+        Ok(Recipient {
+            namespace: Namespace::email(),
+            address: address.to_owned(),
+            name: None,
+        })
+    }
 }
 
 impl Toy {
@@ -39,6 +56,10 @@ impl Toy {
             .attachments
             .iter()
             .any(|file| file.size_bytes > 1_024);
+        let sum: u64 = message.attachments.iter().map(|file| file.size_bytes).sum();
+        if sum > 2_000 && !self.is(Break::AnySumIsUploaded) && !self.is(Break::AnySizeIsUploaded) {
+            return Err(Error::too_large("all attachments are at most 2000 bytes"));
+        }
         if too_large && !self.is(Break::AnySizeIsUploaded) {
             return Err(Error::too_large("attachments are at most 1024 bytes"));
         }
@@ -46,6 +67,14 @@ impl Toy {
             Some(Break::SendsInCapitals) => message.text = message.text.to_uppercase(),
             Some(Break::SendsOutsideTheThread) => message.thread = Some("elsewhere".to_owned()),
             Some(Break::FilesAreDropped) => message.attachments.clear(),
+            Some(Break::CopiesAreDropped) => message.cc.clear(),
+            Some(Break::BlindCopiesAreShown) => message.cc.append(&mut message.bcc),
+            Some(Break::HtmlIsDropped) => message.html = None,
+            Some(Break::ImagesHaveNoIds) => {
+                for file in &mut message.attachments {
+                    file.content_id = None;
+                }
+            }
             Some(Break::NewIdPerAttempt) => {
                 message.id += &self.attempts.fetch_add(1, Ordering::Relaxed).to_string();
                 message.id += &format!("{:p}", self);
@@ -68,6 +97,13 @@ impl Toy {
                 return Ok(SendReceipt::accepted(Vec::new()));
             }
             Answer::Taken(id) => return Ok(SendReceipt::accepted(vec![id])),
+            Answer::TakenWithout(id, address, reason) => {
+                let mut receipt = SendReceipt::accepted(vec![id]);
+                if !self.is(Break::RefusalsAreSilent) {
+                    receipt.refused.push(RefusedRecipient { address, reason });
+                }
+                return Ok(receipt);
+            }
             Answer::Lost | Answer::Unreadable if self.breaks.is_none() => ErrorKind::OutcomeUnknown,
             _ if self.is(Break::EverythingIsUnavailable) => ErrorKind::Unavailable,
             _ if self.is(Break::EverythingIsRejected) => ErrorKind::Rejected,

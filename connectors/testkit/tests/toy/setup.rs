@@ -64,6 +64,14 @@ pub enum Break {
     FilesAreDropped,
     AnySizeIsUploaded,
     FileNamesAreHeaders,
+    CopiesAreDropped,
+    BlindCopiesAreShown,
+    RefusalsAreSilent,
+    HtmlIsDropped,
+    ImagesHaveNoIds,
+    AnySumIsUploaded,
+    AnyAddressIsRead,
+    AddressesAreReadAsWritten,
 }
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]

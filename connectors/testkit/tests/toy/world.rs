@@ -54,6 +54,8 @@ struct State {
 /// What the world says to a message.
 pub enum Answer {
     Taken(String),
+    /// Not for this one, for this reason.
+    TakenWithout(String, String, String),
     Later(Duration),
     Broken,
     Lost,
@@ -98,27 +100,50 @@ impl World {
             Some(Fault::ServerError) => return Answer::Broken,
             Some(Fault::RejectCredentials) => return Answer::Unauthorized,
             Some(Fault::Refuse { reason }) => return Answer::Refused(reason),
-            Some(Fault::DropAfterAccept | Fault::Garbage) | None => {}
+            Some(Fault::DropAfterAccept | Fault::Garbage | Fault::RefuseRecipient { .. })
+            | None => {}
         }
-        let id = self.keep(message, files, injected);
+        let id = self.keep(message, files, injected, &fault);
         match fault {
+            Some(Fault::RefuseRecipient { address, reason }) => {
+                Answer::TakenWithout(id, address, reason)
+            }
             Some(Fault::DropAfterAccept) => Answer::Lost,
             Some(_) => Answer::Unreadable,
             None => Answer::Taken(id),
         }
     }
 
-    fn keep(&self, message: &OutboundMessage, files: &[Bytes], injected: bool) -> String {
+    fn keep(
+        &self,
+        message: &OutboundMessage,
+        files: &[Bytes],
+        injected: bool,
+        fault: &Option<Fault>,
+    ) -> String {
         let mut state = self.state();
         if let Some((_, known)) = state.delivered.iter().find(|(id, _)| *id == message.id) {
             return known.provider_id.clone();
         }
-        let mut to = vec![message.to.address.clone()];
+        let mut to: Vec<String> = Vec::new();
+        for recipient in message.recipients() {
+            let address = &recipient.address;
+            let is_refused =
+                matches!(fault, Some(Fault::RefuseRecipient { address: no, .. }) if no == address);
+            if !is_refused && !to.contains(address) {
+                to.push(address.clone());
+            }
+        }
+        let seen = message
+            .recipients()
+            .filter(|one| !message.bcc.contains(one));
+        let seen = seen.map(|one| one.address.clone()).collect();
         to.extend(injected.then(|| "eve@evil.example".to_owned()));
         let files = message.attachments.iter().zip(files);
         let files = files.map(|(file, bytes)| DeliveredAttachment {
             name: file.name.clone(),
             content_type: file.content_type.clone(),
+            content_id: file.content_id.clone(),
             bytes: bytes.clone(),
         });
         let provider_id = format!("w-{}", state.delivered.len());
@@ -127,6 +152,8 @@ impl World {
             to,
             thread: message.thread.clone(),
             text: message.text.clone(),
+            html: message.html.clone(),
+            seen,
             attachments: files.collect(),
         };
         state.delivered.push((message.id.clone(), delivered));

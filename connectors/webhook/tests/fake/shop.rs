@@ -106,6 +106,7 @@ async fn take(State(chat): State<Arc<Mutex<Chat>>>, headers: HeaderMap, body: By
             return (StatusCode::UNPROCESSABLE_ENTITY, body).into_response();
         }
         Some(Fault::DropAfterAccept | Fault::Garbage) | None => {}
+        Some(Fault::RefuseRecipient { .. }) => panic!("a reply has one recipient"),
     }
     let id = chat.keep(&header("webhook-id"), &body);
     match fault {
@@ -134,11 +135,14 @@ impl Chat {
             to: vec![text(&message["to"]["id"])],
             thread: message["thread"].as_str().map(str::to_owned),
             text: text(&message["text"]),
+            html: message["html"].as_str().map(str::to_owned),
+            seen: Vec::new(),
             attachments: attachments
                 .iter()
                 .map(|file| DeliveredAttachment {
                     name: text(&file["name"]),
                     content_type: text(&file["content_type"]),
+                    content_id: file["content_id"].as_str().map(str::to_owned),
                     bytes: STANDARD.decode(text(&file["base64"])).unwrap().into(),
                 })
                 .collect(),

@@ -1,11 +1,11 @@
 //! What became of an attempt, and what that does to its conversation.
 
-use connector_api::{ChannelId, DeliveryStage, QueueId, RefusedRecipient};
+use connector_api::{ChannelId, QueueId, RefusedRecipient};
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::conversation::{Delivery, Status};
+use crate::conversation::{Delivery, Status, receipt};
 use crate::ids::{ConversationId, MessageId};
-use crate::router::effects::{Author, DeliveryChange, EventType, NewEvent};
+use crate::router::effects::{Author, EventType, NewEvent, RecipientChange};
 use crate::router::facts::Change;
 use crate::router::keys;
 use crate::store::{OutboxState, Rings, Settlement, StoreError};
@@ -14,7 +14,7 @@ use super::super::desk;
 use super::super::effects::{json, write_conversation, write_events};
 use super::super::facts::{conversation, from_json, named};
 use super::super::writer::Tx;
-use super::deliver;
+use super::{deliver, recipients};
 
 /// Files the outcome of an attempt. What a receipt settled meanwhile is left as it is.
 pub fn settle(
@@ -58,9 +58,18 @@ pub fn settle(
             if open {
                 deliver(conn, id, Delivery::Sent, not_taken(refused).as_deref())?;
             }
+            recipients::refuse(conn, id, refused, now)?;
             let channel: ChannelId = named(&tx.memory.names, channel)?;
             let namespace = namespace.as_ref();
-            let failed = name_sent(tx, id, conversation_id, &channel, provider_ids, namespace)?;
+            let failed = name_sent(
+                tx,
+                id,
+                conversation_id,
+                &channel,
+                provider_ids,
+                namespace,
+                now,
+            )?;
             failed || !refused.is_empty()
         }
         Settlement::Refused { reason } if open => {
@@ -119,22 +128,16 @@ fn waiting_behind(tx: &Tx<'_>, id: ConversationId, own: i64) -> Result<Vec<Chann
 }
 
 /// Queues that have a conversation again because of what receipts said.
-pub fn back_in_queue(
-    tx: &Tx<'_>,
-    deliveries: &[DeliveryChange],
-) -> Result<Vec<QueueId>, StoreError> {
+pub fn back_in_queue(tx: &Tx<'_>, returned: &[MessageId]) -> Result<Vec<QueueId>, StoreError> {
     let mut queues = Vec::new();
-    let refused = deliveries
-        .iter()
-        .filter(|change| change.delivery == Delivery::Refused);
-    for change in refused {
+    for message in returned {
         let queue = tx
             .conn
             .prepare_cached(
                 "SELECT conversation.queue FROM message JOIN conversation ON conversation.id = message.conversation
                  WHERE message.id = ?1 AND conversation.status = ?2",
             )?
-            .query_row(params![change.message.0, Status::Queued.code()], |row| {
+            .query_row(params![message.0, Status::Queued.code()], |row| {
                 named(&tx.memory.names, row.get(0)?)
             })
             .optional()?;
@@ -152,6 +155,7 @@ fn name_sent(
     channel: &ChannelId,
     provider_ids: &[String],
     namespace: Option<&connector_api::Namespace>,
+    now: i64,
 ) -> Result<Refused, StoreError> {
     let conn = tx.conn;
     let mut refused = false;
@@ -179,9 +183,7 @@ fn name_sent(
         })?;
         for row in early {
             let (record, change) = row?;
-            if let Change::Receipt { stage, reason } = &change {
-                refused |= receive(conn, id, *stage, reason.as_deref())?;
-            }
+            refused |= receive(conn, id, &change, now)?;
             conn.prepare_cached("INSERT OR IGNORE INTO change (record, message, change, at) VALUES (?1, ?2, ?3, ?4)")?
                 .execute(params![record, id.0, json(&change)?, conversation.last_inbound_at])?;
         }
@@ -191,25 +193,47 @@ fn name_sent(
     Ok(refused)
 }
 
-/// Whether a receipt said that the message was refused after all.
+/// Whether a receipt said that somebody did not get it after all.
 type Refused = bool;
 
 fn receive(
     conn: &Connection,
     id: MessageId,
-    stage: DeliveryStage,
-    reason: Option<&str>,
+    change: &Change,
+    at: i64,
 ) -> Result<Refused, StoreError> {
+    let Change::Receipt {
+        stage,
+        reason,
+        recipient,
+    } = change
+    else {
+        return Ok(false);
+    };
     let now: Option<i64> = conn
         .prepare_cached("SELECT delivery FROM message WHERE id = ?1")?
         .query_row([id.0], |row| row.get(0))?;
-    let next = now
-        .and_then(Delivery::from_code)
-        .and_then(|now| now.after_receipt(stage));
-    if let Some(next) = next {
-        deliver(conn, id, next, reason)?;
+    let Some(now) = now.and_then(Delivery::from_code) else {
+        return Ok(false);
+    };
+    let all = recipients::of(conn, id)?;
+    let received = receipt::receive(now, &all, recipient.as_deref(), *stage);
+    if let Some(place) = received.place
+        && received.says
+    {
+        let change = RecipientChange {
+            message: id,
+            place,
+            delivery: received.recipient,
+            reason: reason.clone(),
+            at,
+        };
+        recipients::write(conn, &change)?;
     }
-    Ok(next == Some(Delivery::Refused))
+    if let Some(next) = received.message {
+        deliver(conn, id, next, reason.as_deref())?;
+    }
+    Ok(received.comes_back)
 }
 
 /// An answer that did not certainly leave comes back to whoever wrote it; the queue it waits in
