@@ -398,6 +398,7 @@ fn using(
 ) -> ApiResult<UseMacro> {
     let fields = Fields::of(&body.object, &["conversation_id"])?;
     let shown_as = fields.required_text("conversation_id", 64)?;
+    let at = now(app);
     Ok(UseMacro {
         id: macro_id(app, id)?,
         conversation: conversation_id(app, &shown_as)?,
@@ -405,7 +406,8 @@ fn using(
         idempotency,
         version,
         shown_as,
-        at: now(app),
+        date: timestamp(at).strftime("%Y-%m-%d").to_string(),
+        at,
     })
 }
 

@@ -34,6 +34,8 @@ pub struct UseMacro {
     pub version: Option<i64>,
     /// The conversation's public id, for `conversation.id`.
     pub shown_as: String,
+    /// Today, for `date`.
+    pub date: String,
     pub at: i64,
 }
 

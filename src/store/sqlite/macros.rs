@@ -288,10 +288,7 @@ fn values(
     values.set("conversation.id", Some(&using.shown_as));
     values.set("conversation.queue", Some(found.queue.as_str()));
     values.set("conversation.subject", found.detail.subject.as_deref());
-    let date = crate::clock::timestamp(using.at)
-        .strftime("%Y-%m-%d")
-        .to_string();
-    values.set("date", Some(&date));
+    values.set("date", Some(&using.date));
     values.set_attributes(&found.detail.attributes);
     Ok(values)
 }

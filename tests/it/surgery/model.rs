@@ -389,7 +389,8 @@ impl Day {
             .map(|(id, known)| format!("{}@{}:{:?}", id.0, known.at, known.hang))
             .collect();
         let (lists, done, hangs) = (lists.join(" "), done.join(", "), hangs.join(" "));
-        self.told.push(format!("{lists}\n  {done}\n  {hangs}\n{step:?}"));
+        self.told
+            .push(format!("{lists}\n  {done}\n  {hangs}\n{step:?}"));
     }
 
     /// The customers: one by mail, one by chat, one by mail at another shop's desk.
@@ -829,7 +830,10 @@ fn run(
     let config = Config {
         cases: cases(),
         failure_persistence: None,
-        max_shrink_iters: std::env::var("SHRINK").ok().and_then(|n| n.parse().ok()).unwrap_or(100),
+        max_shrink_iters: std::env::var("SHRINK")
+            .ok()
+            .and_then(|n| n.parse().ok())
+            .unwrap_or(100),
         ..Config::default()
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
