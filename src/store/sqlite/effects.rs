@@ -243,6 +243,7 @@ fn write_acknowledgement(
             thread,
             subject,
             references,
+            answers: Some(new.answers),
             ..Destination::of(Recipient {
                 namespace: new.namespace.clone(),
                 address: new.address.clone(),

@@ -46,6 +46,7 @@ async fn a_conversation_is_shown_with_everything_a_desk_needs() {
               },
               "last_inbound_at": "2026-01-05T09:00:00.01Z",
               "links": [],
+              "merged_into": null,
               "opened_at": "2026-01-05T09:00:00.01Z",
               "participants": [
                 {
@@ -105,6 +106,7 @@ async fn an_explanation_names_facts_and_rules_by_public_ids() {
                 },
                 "last_inbound_at": "2026-01-05T09:00:00.01Z",
                 "links": [],
+                "merged_into": null,
                 "opened_at": "2026-01-05T09:00:00.01Z",
                 "participants": [
                   {
@@ -203,7 +205,8 @@ async fn an_explanation_names_facts_and_rules_by_public_ids() {
                   "settled": []
                 }
               ],
-              "next_cursor": null
+              "next_cursor": null,
+              "operations": []
             }"#]],
     )
     .await;
@@ -285,6 +288,8 @@ async fn a_contact_is_shown_with_what_proves_it() {
               "namespace": "email"
             }
           ],
+          "merged": [],
+          "merged_into": null,
           "name": null,
           "suggestions": [],
           "version": 1

@@ -389,7 +389,8 @@ impl Day {
             .map(|(id, known)| format!("{}@{}:{:?}", id.0, known.at, known.hang))
             .collect();
         let (lists, done, hangs) = (lists.join(" "), done.join(", "), hangs.join(" "));
-        self.told.push(format!("{lists}\n  {done}\n  {hangs}\n{step:?}"));
+        self.told
+            .push(format!("{lists}\n  {done}\n  {hangs}\n{step:?}"));
     }
 
     /// The customers: one by mail, one by chat, one by mail at another shop's desk.
@@ -669,13 +670,10 @@ impl Day {
         let Ok((message, of)) = self.desk.store().reply(reply).await else {
             return Ok(());
         };
-        // It answers the last thing a customer said over its channel.
-        let timeline = super::state::timeline(self.desk.store().as_ref(), id).await;
-        let answered = timeline.iter().rev().find(|one| {
-            let who = self.model.messages.get(&one.id).and_then(|known| known.who);
-            who.is_some() && one.channel == message.channel
-        });
-        let hang = answered.map_or(Hang::Nothing, |one| Hang::On(one.id));
+        // It answers the last thing a customer said.
+        let list = self.model.lists[&id].iter().rev();
+        let mut said = list.filter(|id| self.model.messages[*id].who.is_some());
+        let hang = said.next().map_or(Hang::Nothing, |id| Hang::On(*id));
         self.written
             .insert(message.id, destination(&message.content));
         self.learn(message.id, id, of.contact, hang, None, String::new());
@@ -829,7 +827,10 @@ fn run(
     let config = Config {
         cases: cases(),
         failure_persistence: None,
-        max_shrink_iters: std::env::var("SHRINK").ok().and_then(|n| n.parse().ok()).unwrap_or(100),
+        max_shrink_iters: std::env::var("SHRINK")
+            .ok()
+            .and_then(|n| n.parse().ok())
+            .unwrap_or(100),
         ..Config::default()
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
