@@ -4,6 +4,7 @@
 use connector_api::{Namespace, Recipient};
 use serde::{Deserialize, Serialize};
 
+use crate::ids::MessageId;
 use crate::router::facts::{Conversation, Participant, Role};
 use crate::router::file::PARTICIPANTS_MAX;
 
@@ -30,6 +31,9 @@ pub struct Destination {
     /// Hidden from the others, and no participants.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub bcc: Vec<Recipient>,
+    /// The customer's message that it answers: where that goes by surgery, the answer goes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answers: Option<MessageId>,
 }
 
 impl Destination {
@@ -45,6 +49,7 @@ impl Destination {
             also_to: Vec::new(),
             cc: Vec::new(),
             bcc: Vec::new(),
+            answers: None,
         }
     }
 
@@ -65,6 +70,8 @@ impl Destination {
 /// The message that is answered: whom an answer goes to when its writer names nobody.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Answered {
+    /// `None` where no customer wrote anything.
+    pub message: Option<MessageId>,
     pub to: Recipient,
     /// Who else was on it (To and Cc), without us.
     pub others: Vec<Recipient>,
@@ -107,12 +114,14 @@ pub fn destination(
             // Another person's thread is nobody else's.
             thread: answered.thread.filter(|_| same(&first, &answered.to)),
             references: answered.references,
+            answers: answered.message,
             ..Destination::of(first)
         },
         (Some(first), None) => Destination::of(first),
         (None, Some(answered)) => Destination {
             thread: answered.thread,
             references: answered.references,
+            answers: answered.message,
             cc: match named.reply_all {
                 true => answered.others,
                 false => Vec::new(),
@@ -206,6 +215,7 @@ mod tests {
 
     fn answered() -> Answered {
         Answered {
+            message: None,
             to: mail("ada@example.com"),
             others: mails(&["bob@example.com", "eve@example.com"]),
             thread: Some("t-1".to_owned()),

@@ -13,8 +13,8 @@
 //! - A customer's message belongs with what it was joined by: by a token of a merged conversation to
 //!   that one, by a reference or a thread to wherever the message that it names goes. So does
 //!   everything joined by such a message. An answer belongs with the customer's message that it
-//!   answers: the one before it on the same channel. Whatever hangs on nothing that goes back, and
-//!   every note, belongs to the conversation that goes on.
+//!   answers. Whatever hangs on nothing that goes back, and every note, belongs to the conversation
+//!   that goes on.
 //! - Where a split is undone, all that came to the new conversation goes back with it.
 //! - Whoever came with a message goes with it; a conversation that a customer wrote to since is
 //!   woken as by that message.

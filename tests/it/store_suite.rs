@@ -20,6 +20,7 @@ mod permissions;
 mod position;
 mod replies;
 mod several;
+mod surgery;
 
 macro_rules! store_suite {
     ($backend:path) => {
@@ -139,6 +140,21 @@ macro_rules! store_suite {
                 a_late_answer_to_one_says_so_until_it_is_there
                 a_bounce_that_names_none_of_them_refuses_nobody_and_is_looked_at
                 a_report_on_one_that_overtakes_the_answer_is_theirs_alone
+            }
+            surgery {
+                a_merge_is_one_timeline_by_arrival_and_its_undo_gives_both_back
+                whatever_names_a_merged_conversation_leads_to_the_other_until_it_is_undone
+                what_came_since_goes_where_it_belongs_and_what_agents_did_stays
+                an_answer_keeps_its_address_and_merging_adds_no_recipient
+                a_split_takes_its_references_along_and_its_undo_brings_everything_back
+                a_moved_message_takes_its_place_by_arrival_and_goes_back_to_where_it_was
+                what_another_operation_builds_on_is_undone_after_it
+                only_conversations_of_one_contact_and_brand_are_merged_and_by_whom_they_are
+                whoever_waits_in_a_merged_conversation_waits_in_the_other
+                evidence_that_a_person_took_back_links_no_more
+                a_claimed_sender_whom_a_person_merged_still_joins_only_what_such_senders_wrote
+                an_identity_proven_with_another_goes_back_with_it
+                what_would_hold_up_everybody_is_refused
             }
         }
     };

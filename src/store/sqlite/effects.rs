@@ -258,6 +258,7 @@ fn write_acknowledgement(
             thread,
             subject,
             references,
+            answers: Some(new.answers),
             ..Destination::of(Recipient {
                 namespace: new.namespace.clone(),
                 address: new.address.clone(),

@@ -163,6 +163,11 @@ async fn an_acknowledgement_goes_to_the_writer_and_its_answer_comes_back() {
                 also_to: [],
                 cc: [],
                 bcc: [],
+                answers: Some(
+                    MessageId(
+                        1,
+                    ),
+                ),
             },
         )
     "#]]

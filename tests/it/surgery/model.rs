@@ -670,13 +670,10 @@ impl Day {
         let Ok((message, of)) = self.desk.store().reply(reply).await else {
             return Ok(());
         };
-        // It answers the last thing a customer said over its channel.
-        let timeline = super::state::timeline(self.desk.store().as_ref(), id).await;
-        let answered = timeline.iter().rev().find(|one| {
-            let who = self.model.messages.get(&one.id).and_then(|known| known.who);
-            who.is_some() && one.channel == message.channel
-        });
-        let hang = answered.map_or(Hang::Nothing, |one| Hang::On(one.id));
+        // It answers the last thing a customer said.
+        let list = self.model.lists[&id].iter().rev();
+        let mut said = list.filter(|id| self.model.messages[*id].who.is_some());
+        let hang = said.next().map_or(Hang::Nothing, |id| Hang::On(*id));
         self.written
             .insert(message.id, destination(&message.content));
         self.learn(message.id, id, of.contact, hang, None, String::new());

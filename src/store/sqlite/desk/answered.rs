@@ -89,6 +89,7 @@ pub fn reachable(
         if read.is_ok_and(|read| read.namespace == recipient.namespace) {
             let (references, _) = outbox::thread_of(tx.conn, found.last_message, number)?;
             return Ok(Some(Answered {
+                message: None,
                 to: recipient,
                 others: Vec::new(),
                 thread: None,
@@ -169,6 +170,7 @@ fn said(
     Ok((
         named(&tx.memory.names, row.channel)?,
         Answered {
+            message: Some(id),
             to,
             others,
             thread,
@@ -199,6 +201,7 @@ fn written(
     };
     let (references, _) = outbox::thread_of(tx.conn, found.last_message, row.channel)?;
     let answered = Answered {
+        message: None,
         to: to.first(),
         others: to.also_to.iter().chain(&to.cc).cloned().collect(),
         thread: to.thread,

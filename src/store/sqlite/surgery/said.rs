@@ -27,32 +27,22 @@ struct Said {
     history: bool,
     channel: Option<ChannelId>,
     joined: Option<Explanation>,
+    answers: Option<MessageId>,
     /// The message that its thread is known by.
     anchor: Option<MessageId>,
 }
 
-/// Messages that came since, oldest first. `earlier` are those of the same conversation before and
-/// among them: an answer hangs on the customer's message before it on its channel.
+/// Messages that came since, oldest first.
 pub fn since(
     tx: &Tx<'_>,
     conversation: &Conversation,
     rows: &[&Row],
-    earlier: &[Row],
 ) -> Result<Vec<Since>, StoreError> {
     let mut since = Vec::with_capacity(rows.len());
     for row in rows {
         let said = read(tx, conversation, row)?;
-        let answers = || {
-            let before = earlier.iter().filter(|one| {
-                one.entry.seq < row.entry.seq
-                    && one.author == Author::Customer
-                    && one.channel == row.channel
-            });
-            let nearest = before.max_by_key(|one| one.entry.seq);
-            nearest.map(|one| Hang::Message(one.entry.id))
-        };
         let hangs_on = match row.author {
-            Author::Agent | Author::Automation => answers(),
+            Author::Agent | Author::Automation => said.answers.map(Hang::Message),
             Author::Customer | Author::Echo | Author::System => said.hangs_on(),
             Author::Note => None,
         };
@@ -172,10 +162,11 @@ fn read(tx: &Tx<'_>, conversation: &Conversation, row: &Row) -> Result<Said, Sto
         Author::Agent | Author::Automation | Author::Note
     ) {
         let draft: Option<Draft> = serde_json::from_slice(&body).ok();
-        said.people = draft
-            .and_then(|draft| draft.to)
-            .map(recipients)
-            .unwrap_or_default();
+        if let Some(to) = draft.and_then(|draft| draft.to) {
+            said.answers = to.answers;
+            said.people = recipients(to);
+            said.channel = Some(named(&tx.memory.names, row.channel)?);
+        }
         return Ok(said);
     }
     said.channel = Some(named(&tx.memory.names, row.channel)?);

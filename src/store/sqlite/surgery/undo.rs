@@ -248,7 +248,7 @@ fn since(tx: &Tx<'_>, of: &Conversation, chain: &Chain, side: &Side) -> Result<V
     let rows: Vec<&Row> = (chain.rows.iter())
         .filter(|row| row.entry.seq > side.last_seq)
         .collect();
-    said::since(tx, of, &rows, &chain.rows)
+    said::since(tx, of, &rows)
 }
 
 /// The place a message had before the operation, where that gave it another in this conversation

@@ -1,0 +1,693 @@
+//! Surgery: merging, splitting, moving, and taking it back.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use expect_test::{Expect, expect};
+use switchboard::dispatch::surgery::{MESSAGES_MAX, Refused};
+use switchboard::dispatch::{Action, Actor, Refusal};
+use switchboard::ids::{ConversationId, MessageId};
+use switchboard::store::StoreError;
+use switchboard::store::surgery::{Operated, Order};
+
+use crate::support::{Backend, Desk, Said, agent, agent_of, chat, mail, supervisor};
+use crate::surgery::state::State;
+
+fn order(desk: &Desk, actor: Actor) -> Order {
+    Order {
+        actor,
+        version: None,
+        other_version: None,
+        at: desk.now(),
+    }
+}
+
+async fn id(desk: &Desk, number: usize) -> ConversationId {
+    desk.conversation(number).await.id
+}
+
+async fn merge(desk: &Desk, from: ConversationId, into: ConversationId) -> Operated {
+    let order = order(desk, supervisor());
+    let merged = desk.store().merge_conversations(from, into, order).await;
+    merged.expect("they can be merged")
+}
+
+async fn undo(desk: &Desk, event: i64) -> Operated {
+    let undone = desk.store().undo(event, order(desk, supervisor())).await;
+    undone.expect("it can be undone")
+}
+
+async fn state(desk: &Desk) -> State {
+    State::read(desk.store().as_ref()).await
+}
+
+fn refused(error: StoreError) -> Refused {
+    match error {
+        StoreError::Refused(Refusal::Surgery(refused)) => refused,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Two conversations of one customer, by mail.
+async fn two(backend: Arc<dyn Backend>) -> (Desk, ConversationId, ConversationId) {
+    let mut desk = Desk::on(backend).await;
+    desk.deliver([
+        mail("ada@example.com", "Where is my order?").message_id("a-1"),
+        mail("ada@example.com", "The lamp is broken.")
+            .forward()
+            .message_id("b-1")
+            .cc("eve@example.com"),
+        mail("ada@example.com", "Any news?")
+            .refers_to("a-1")
+            .message_id("a-2"),
+    ])
+    .await;
+    let (first, second) = (id(&desk, 1).await, id(&desk, 2).await);
+    (desk, first, second)
+}
+
+/// Says something and checks which conversation it joined.
+async fn goes(desk: &mut Desk, said: Said, expected: ConversationId, why: &str) {
+    let key = format!("{why} {}", desk.now());
+    desk.deliver([said.key(&key)]).await;
+    let state = state(desk).await;
+    let mut all = state.messages.values().flatten();
+    let newest = all.clone().map(|one| one.id).max();
+    let found = all.find(|one| Some(one.id) == newest).unwrap();
+    assert_eq!(found.conversation, expected, "{why}");
+}
+
+fn answer(text: &str) -> Said {
+    mail("ada@example.com", text)
+}
+
+pub async fn a_merge_is_one_timeline_by_arrival_and_its_undo_gives_both_back(
+    backend: Arc<dyn Backend>,
+) {
+    let (desk, first, second) = two(backend).await;
+    desk.claim("frontline", agent("ada")).await.unwrap();
+    let before = state(&desk).await.comparable();
+    let merged = merge(&desk, second, first).await;
+    let now = state(&desk).await;
+    let texts: Vec<MessageId> = now.messages[&first].iter().map(|one| one.id).collect();
+    assert!(texts.is_sorted() && texts.len() == 3);
+    let [husk, whole] = &merged.conversations[..] else {
+        panic!("both sides");
+    };
+    assert_eq!(
+        (husk.status.as_str(), husk.detail.merged_into),
+        ("closed", Some(first))
+    );
+    assert_eq!(
+        (whole.status.as_str(), whole.assignee.as_deref()),
+        ("assigned", Some("ada"))
+    );
+    let listed = desk.conversations().await;
+    assert_eq!(
+        listed.len(),
+        1,
+        "the merged one is listed only when asked for"
+    );
+
+    let undone = undo(&desk, merged.event).await;
+    assert_eq!(state(&desk).await.comparable(), before);
+    // Undoing the undo does it again, and that can be undone as well.
+    let again = undo(&desk, undone.event).await;
+    assert_eq!(state(&desk).await.messages[&first].len(), 3);
+    let twice = desk
+        .store()
+        .undo(undone.event, order(&desk, supervisor()))
+        .await;
+    assert_eq!(
+        refused(twice.unwrap_err()),
+        Refused::AlreadyUndone { by: again.event }
+    );
+    undo(&desk, again.event).await;
+    assert_eq!(state(&desk).await.comparable(), before);
+}
+
+pub async fn whatever_names_a_merged_conversation_leads_to_the_other_until_it_is_undone(
+    backend: Arc<dyn Backend>,
+) {
+    let (mut desk, first, second) = two(backend).await;
+    let token = desk.keys.reply_tokens.mint(second);
+    let merged = merge(&desk, second, first).await;
+    let by_token = answer("By token.").token(&token);
+    goes(&mut desk, by_token.clone(), first, "the token").await;
+    goes(
+        &mut desk,
+        answer("So?").refers_to("b-1"),
+        first,
+        "a reference",
+    )
+    .await;
+    // Who was copied in the merged one may go on writing, too.
+    let copied = mail("eve@example.com", "I saw it.").refers_to("b-1");
+    goes(
+        &mut desk,
+        copied.clone(),
+        first,
+        "a participant's reference",
+    )
+    .await;
+    undo(&desk, merged.event).await;
+    assert_eq!(state(&desk).await.messages[&second].len(), 4);
+    goes(&mut desk, by_token, second, "the token again").await;
+    goes(
+        &mut desk,
+        answer("So?").refers_to("b-1"),
+        second,
+        "a reference again",
+    )
+    .await;
+    goes(&mut desk, copied, second, "a participant's again").await;
+}
+
+pub async fn what_came_since_goes_where_it_belongs_and_what_agents_did_stays(
+    backend: Arc<dyn Backend>,
+) {
+    let (mut desk, first, second) = two(backend).await;
+    let token = desk.keys.reply_tokens.mint(second);
+    let merged = merge(&desk, second, first).await;
+    let said = answer("The lamp, again.").token(&token);
+    goes(&mut desk, said.message_id("b-2"), first, "by the token").await;
+    desk.claim("frontline", agent("bob")).await.unwrap();
+    let to_lamp = desk
+        .store()
+        .reply(desk.reply_to(first, agent("bob"), "A new lamp."));
+    let (to_lamp, _) = to_lamp.await.unwrap();
+    goes(&mut desk, answer("And my order?"), first, "the open one").await;
+    let (note, _) = (desk.store().note(desk.reply_to(first, agent("bob"), "Hm.")))
+        .await
+        .unwrap();
+    let undone = undo(&desk, merged.event).await;
+    let now = state(&desk).await;
+    let ids = |of| -> Vec<i64> { now.messages[&of].iter().map(|one| one.id.0).collect() };
+    assert!(
+        ids(second).contains(&to_lamp.id.0),
+        "the answer to the lamp"
+    );
+    assert_eq!(ids(second).len(), 3);
+    assert!(ids(first).contains(&note.id.0));
+    assert_eq!(ids(first).len(), 4);
+    let [back, kept] = &undone.conversations[..] else {
+        panic!("both sides");
+    };
+    assert_eq!(
+        (kept.status.as_str(), kept.assignee.as_deref()),
+        ("assigned", Some("bob")),
+        "what bob did stays"
+    );
+    assert_eq!(back.status.as_str(), "queued", "as it was");
+    assert!(
+        kept.detail
+            .participants
+            .iter()
+            .all(|one| one.address == "ada@example.com")
+    );
+}
+
+pub async fn an_answer_keeps_its_address_and_merging_adds_no_recipient(backend: Arc<dyn Backend>) {
+    let (mut desk, first, second) = two(backend).await;
+    let claimed = desk.claim("frontline", supervisor()).await.unwrap();
+    assert_eq!(claimed.id, first);
+    let before = desk.reply(1, "It comes tomorrow.").await;
+    let merged = merge(&desk, second, first).await;
+    let recipients = desk
+        .store()
+        .participants(supervisor(), first)
+        .await
+        .unwrap();
+    assert!(
+        recipients
+            .iter()
+            .all(|one| one.address != "eve@example.com")
+    );
+    // The newest message decides whom an answer goes to, not which conversation it came from.
+    desk.deliver([mail("ada@example.com", "Thank you.").refers_to("a-2")])
+        .await;
+    desk.reply(1, "You are welcome.").await;
+    undo(&desk, merged.event).await;
+    let leased = desk.lease("support-mail").await;
+    assert_eq!(leased.len(), 1, "they leave in their order");
+    assert_eq!((leased[0].id, leased[0].conversation), (before.id, first));
+    let addresses = leased.iter().map(|one| one.draft.to.as_ref().unwrap());
+    assert!(
+        addresses
+            .into_iter()
+            .all(|to| to.address == "ada@example.com" && to.cc.is_empty())
+    );
+}
+
+pub async fn a_split_takes_its_references_along_and_its_undo_brings_everything_back(
+    backend: Arc<dyn Backend>,
+) {
+    let (mut desk, first, _) = two(backend).await;
+    let token = desk.keys.reply_tokens.mint(first);
+    let second_mail = desk.messages(1).await[1].id;
+    let before = state(&desk).await.comparable();
+    let split =
+        desk.store()
+            .split_conversation(first, vec![second_mail], order(&desk, supervisor()));
+    let split = split.await.unwrap();
+    let new = split.conversations[1].clone();
+    assert_eq!(new.matter, Some(new.founding_message()));
+    assert_eq!(
+        (new.contact, new.status.as_str()),
+        (split.conversations[0].contact, "queued")
+    );
+    undo(&desk, split.event).await;
+    assert_eq!(state(&desk).await.comparable(), before);
+
+    let again = undo(&desk, split.event + 2).await;
+    assert_eq!(again.conversations[1].id, new.id, "the same one again");
+    goes(
+        &mut desk,
+        answer("About that.").refers_to("a-2"),
+        new.id,
+        "a reference",
+    )
+    .await;
+    let both = answer("As you asked.").token(&token).refers_to("a-2");
+    goes(
+        &mut desk,
+        both,
+        new.id,
+        "the message answered says more than the token",
+    )
+    .await;
+    goes(
+        &mut desk,
+        answer("About this.").refers_to("a-1"),
+        first,
+        "what stayed",
+    )
+    .await;
+    undo(&desk, again.event).await;
+    let now = state(&desk).await;
+    assert_eq!(
+        (now.messages[&first].len(), now.messages[&new.id].len()),
+        (5, 0)
+    );
+    let own = desk.keys.reply_tokens.mint(new.id);
+    goes(
+        &mut desk,
+        answer("Late.").token(&own),
+        first,
+        "a token of its short life",
+    )
+    .await;
+    let all = desk.store().split_conversation(
+        first,
+        now.messages[&first].iter().map(|one| one.id).collect(),
+        order(&desk, supervisor()),
+    );
+    drop(all.await);
+}
+
+pub async fn a_moved_message_takes_its_place_by_arrival_and_goes_back_to_where_it_was(
+    backend: Arc<dyn Backend>,
+) {
+    let (mut desk, first, second) = two(backend).await;
+    let message = desk.messages(1).await[1].id;
+    desk.deliver([answer("The lamp is blue.").refers_to("b-1")])
+        .await;
+    let before = state(&desk).await;
+    let moved = desk
+        .store()
+        .move_message(message, second, order(&desk, supervisor()));
+    let moved = moved.await.unwrap();
+    let now = state(&desk).await;
+    let ids: Vec<i64> = now.messages[&second].iter().map(|one| one.id.0).collect();
+    assert!(ids.is_sorted() && ids.len() == 3 && ids[1] == message.0);
+    goes(
+        &mut desk,
+        answer("That one.").refers_to("a-2"),
+        second,
+        "a reference",
+    )
+    .await;
+    undo(&desk, moved.event).await;
+    let now = state(&desk).await;
+    assert_eq!(now.messages[&first].len(), 3, "what answered it goes along");
+    assert_eq!(now.messages[&second].len(), before.messages[&second].len());
+    let last = desk
+        .store()
+        .move_message(ids[0].into_message(), first, order(&desk, supervisor()));
+    last.await.unwrap();
+    let last = desk
+        .store()
+        .move_message(ids[2].into_message(), first, order(&desk, supervisor()));
+    assert_eq!(refused(last.await.unwrap_err()), Refused::NothingLeft);
+}
+
+trait IntoMessage {
+    fn into_message(self) -> MessageId;
+}
+
+impl IntoMessage for i64 {
+    fn into_message(self) -> MessageId {
+        MessageId(self)
+    }
+}
+
+pub async fn what_another_operation_builds_on_is_undone_after_it(backend: Arc<dyn Backend>) {
+    let (desk, first, second) = two(backend).await;
+    let merged = merge(&desk, second, first).await;
+    let message = desk.messages(1).await[0].id;
+    let split = desk
+        .store()
+        .split_conversation(first, vec![message], order(&desk, supervisor()));
+    let split = split.await.unwrap();
+    let early = desk
+        .store()
+        .undo(merged.event, order(&desk, supervisor()))
+        .await;
+    assert_eq!(
+        refused(early.unwrap_err()),
+        Refused::UndoFirst { event: split.event }
+    );
+    undo(&desk, split.event).await;
+    undo(&desk, merged.event).await;
+    // What belongs together is listed together.
+    let listed = desk.store().operations(first.0, 10).await.unwrap();
+    let kinds: Vec<_> = listed.iter().map(|one| format!("{:?}", one.kind)).collect();
+    assert_eq!(kinds, ["Undo", "Undo", "Split", "Merge"]);
+    assert!(
+        listed
+            .iter()
+            .all(|one| one.by.as_ref().unwrap().agent.as_deref() == Some("sue"))
+    );
+}
+
+pub async fn only_conversations_of_one_contact_and_brand_are_merged_and_by_whom_they_are(
+    backend: Arc<dyn Backend>,
+) {
+    let (mut desk, first, second) = two(backend).await;
+    desk.deliver([
+        mail("bob@example.com", "Me too."),
+        mail("ada@example.com", "Elsewhere.").on("outlet-mail"),
+    ])
+    .await;
+    let (other, outlet) = (id(&desk, 3).await, id(&desk, 4).await);
+    let merge = async |from, into, actor: Actor| {
+        let order = order(&desk, actor);
+        desk.store().merge_conversations(from, into, order).await
+    };
+    let different = merge(other, first, supervisor()).await.unwrap_err();
+    assert_eq!(refused(different), Refused::AnotherContact);
+    let missing = StoreError::Refused(Refusal::NotFound {
+        what: "conversation",
+    });
+    for (from, into, actor) in [
+        (outlet, first, supervisor()),
+        (first, outlet, supervisor()),
+        (first, second, agent_of("ada", &["backoffice"], &[])),
+        (first, second, agent_of("ada", &[], &["outlet"])),
+    ] {
+        assert_eq!(merge(from, into, actor).await.unwrap_err(), missing);
+    }
+    // Neither is hers.
+    let nobodys = merge(second, first, agent("ada")).await.unwrap_err();
+    assert!(matches!(
+        refused(nobodys),
+        Refused::NotYours { holder: None, .. }
+    ));
+    desk.claim("frontline", agent("ada")).await.unwrap();
+    let bobs = merge(second, first, agent("bob")).await.unwrap_err();
+    assert!(
+        matches!(refused(bobs), Refused::NotYours { holder: Some(holder), .. } if holder == "ada")
+    );
+    let stale = Order {
+        other_version: Some(77),
+        ..order(&desk, agent("ada"))
+    };
+    let stale = desk.store().merge_conversations(second, first, stale).await;
+    assert!(matches!(
+        stale.unwrap_err(),
+        StoreError::Refused(Refusal::Stale { given: 77, .. })
+    ));
+    let merged = merge(second, first, agent("ada")).await.unwrap();
+    let bobs = desk
+        .store()
+        .undo(merged.event, order(&desk, agent("bob")))
+        .await;
+    assert!(matches!(
+        refused(bobs.unwrap_err()),
+        Refused::NotYours { .. }
+    ));
+    let hidden = order(&desk, agent_of("eve", &["backoffice"], &[]));
+    let hidden = desk.store().undo(merged.event, hidden).await.unwrap_err();
+    assert_eq!(
+        hidden,
+        StoreError::Refused(Refusal::NotFound { what: "operation" })
+    );
+    // Nothing is done to what was merged away.
+    let gone = desk
+        .store()
+        .act(second, supervisor(), Action::Resolve, None, desk.now())
+        .await;
+    assert_eq!(refused(gone.unwrap_err()), Refused::Gone { into: first });
+    let note = desk
+        .store()
+        .note(desk.reply_to(second, supervisor(), "Hm."))
+        .await;
+    assert_eq!(refused(note.unwrap_err()), Refused::Gone { into: first });
+    let mine = desk
+        .store()
+        .undo(merged.event, order(&desk, agent("ada")))
+        .await;
+    assert_eq!(mine.unwrap().conversations.len(), 2);
+}
+
+pub async fn whoever_waits_in_a_merged_conversation_waits_in_the_other(backend: Arc<dyn Backend>) {
+    let (mut desk, first, second) = two(backend).await;
+    let waited = desk.conversation(1).await.enqueued_at;
+    desk.hours_later(1);
+    // The other was answered and waits for the customer.
+    let order_of = order(&desk, supervisor());
+    let later = merge(&desk, first, second).await;
+    assert_eq!(
+        later.conversations[1].enqueued_at, waited,
+        "the longer wait counts"
+    );
+    undo(&desk, later.event).await;
+    desk.claim("frontline", agent("ada")).await.unwrap();
+    let reply = desk.reply_to(first, agent("ada"), "It comes tomorrow.");
+    desk.store().reply(reply).await.unwrap();
+    let before = state(&desk).await.comparable();
+    let merged = desk
+        .store()
+        .merge_conversations(second, first, order_of)
+        .await
+        .unwrap();
+    let whole = &merged.conversations[1];
+    assert_eq!(
+        (whole.status.as_str(), whole.assignee.as_deref()),
+        ("assigned", Some("ada"))
+    );
+    undo(&desk, merged.event).await;
+    assert_eq!(state(&desk).await.comparable(), before);
+    desk.resolve(2).await;
+    let ended = desk
+        .store()
+        .merge_conversations(first, second, order(&desk, supervisor()))
+        .await;
+    assert!(matches!(
+        refused(ended.unwrap_err()),
+        Refused::NotOpen { .. }
+    ));
+    desk.deliver([answer("Thanks.")]).await;
+}
+
+async fn shows(desk: &Desk, expected: Expect) {
+    expected.assert_eq(&desk.shows().await);
+}
+
+pub async fn evidence_that_a_person_took_back_links_no_more(backend: Arc<dyn Backend>) {
+    let mut desk = Desk::on(backend).await;
+    desk.deliver([
+        mail("ada@example.com", "Where is my order?"),
+        chat("cust-7", "Hello?"),
+    ])
+    .await;
+    let before = state(&desk).await.comparable();
+    let [mail_contact, chat_contact] = [
+        desk.conversation(1).await.contact,
+        desk.conversation(2).await.contact,
+    ];
+    desk.later(Duration::from_secs(1));
+    desk.deliver([chat("cust-7", "It is me.")
+        .with_email("ada@example.com")
+        .key("same")])
+        .await;
+    let merged = desk
+        .store()
+        .contact(supervisor(), chat_contact)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(merged.merged_into, Some(mail_contact));
+    let not_theirs = desk
+        .store()
+        .unmerge_contact(chat_contact, order(&desk, agent("ada")))
+        .await;
+    assert!(matches!(
+        not_theirs.unwrap_err(),
+        StoreError::Refused(Refusal::Role { .. })
+    ));
+    let undone = desk
+        .store()
+        .unmerge_contact(chat_contact, order(&desk, supervisor()))
+        .await
+        .unwrap();
+    assert_eq!(undone.contacts.len(), 2);
+    let after = state(&desk).await.comparable();
+    assert_eq!(after[&id(&desk, 1).await], before[&id(&desk, 1).await]);
+    desk.deliver([chat("cust-7", "Me again.").with_email("ada@example.com")])
+        .await;
+    shows(
+        &desk,
+        expect![[r#"
+            #1 queued frontline normal [ada@example.com dmarc]
+              m1 ada@example.com: Where is my order? | 6 first_of_contact
+            #2 queued frontline normal [cust-7 signed]
+              m2 cust-7: Hello? | 6 first_of_contact
+              same cust-7: It is me. | 4 open_conversation
+              m4 cust-7: Me again. | 4 open_conversation
+        "#]],
+    )
+    .await;
+    // The person may change their mind.
+    undo(&desk, undone.event).await;
+    let merged = desk
+        .store()
+        .contact(supervisor(), chat_contact)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(merged.merged_into, Some(mail_contact));
+}
+
+pub async fn a_claimed_sender_whom_a_person_merged_still_joins_only_what_such_senders_wrote(
+    backend: Arc<dyn Backend>,
+) {
+    let mut desk = Desk::on(backend).await;
+    desk.deliver([
+        mail("ada@example.com", "Where is my order?").message_id("a-1"),
+        mail("ada@example.com", "Please send it elsewhere.")
+            .claimed()
+            .message_id("f-1"),
+    ])
+    .await;
+    let before = state(&desk).await.comparable();
+    let [verified, claimed] = [
+        desk.conversation(1).await.contact,
+        desk.conversation(2).await.contact,
+    ];
+    // In either direction.
+    for (from, into) in [(claimed, verified), (verified, claimed)] {
+        let merged = desk
+            .store()
+            .merge_contacts(from, into, order(&desk, supervisor()))
+            .await
+            .unwrap();
+        assert!(merged.contacts[1].verified);
+        let methods = merged.contacts[1]
+            .identities
+            .iter()
+            .map(|one| one.method.as_str());
+        assert_eq!(methods.filter(|method| *method == "claimed").count(), 1);
+        undo(&desk, merged.event).await;
+        assert_eq!(state(&desk).await.comparable(), before);
+    }
+    let merging = desk
+        .store()
+        .merge_contacts(claimed, verified, order(&desk, supervisor()));
+    merging.await.unwrap();
+    desk.deliver([
+        mail("ada@example.com", "Urgently!").claimed(),
+        mail("ada@example.com", "As I wrote.")
+            .claimed()
+            .refers_to("a-1"),
+        mail("ada@example.com", "As I said.")
+            .claimed()
+            .refers_to("f-1"),
+    ])
+    .await;
+    shows(
+        &desk,
+        expect![[r#"
+            #1 queued frontline normal [ada@example.com claimed, ada@example.com dmarc] -> #2 same_person
+              m1 ada@example.com: Where is my order? | 6 first_of_contact
+            #2 queued own-matter frontline normal [ada@example.com claimed, ada@example.com dmarc] -> #1 same_person
+              m2 ada@example.com: Please send it elsewhere. | 6 first_of_contact
+              m3 ada@example.com: Urgently! | 4 open_conversation
+              m5 ada@example.com: As I said. | 2 own_reference
+            #3 queued own-matter frontline normal [ada@example.com claimed, ada@example.com dmarc] -> #1 not_a_participant
+              m4 ada@example.com: As I wrote. | 6 not_a_participant, not by reference
+        "#]],
+    )
+    .await;
+}
+
+pub async fn an_identity_proven_with_another_goes_back_with_it(backend: Arc<dyn Backend>) {
+    let mut desk = Desk::on(backend).await;
+    desk.deliver([
+        mail("ada@example.com", "Where is my order?"),
+        chat("cust-7", "Hello?"),
+    ])
+    .await;
+    let [ada, cust] = [
+        desk.conversation(1).await.contact,
+        desk.conversation(2).await.contact,
+    ];
+    let merged = desk
+        .store()
+        .merge_contacts(cust, ada, order(&desk, supervisor()))
+        .await
+        .unwrap();
+    desk.later(Duration::from_secs(1));
+    desk.deliver([
+        chat("cust-7", "And by mail.").with_email("eve@example.com"),
+        mail("eve@example.com", "Here.").forward(),
+    ])
+    .await;
+    undo(&desk, merged.event).await;
+    shows(
+        &desk,
+        expect![[r#"
+            #1 queued frontline normal [ada@example.com dmarc]
+              m1 ada@example.com: Where is my order? | 6 first_of_contact
+            #2 queued frontline normal [cust-7 signed, eve@example.com vouched]
+              m2 cust-7: Hello? | 6 first_of_contact
+              m3 cust-7: And by mail. | 4 open_conversation
+            #3 queued own-matter frontline normal [cust-7 signed, eve@example.com vouched]
+              m4 eve@example.com: Here. | 6 forward
+        "#]],
+    )
+    .await;
+}
+
+pub async fn what_would_hold_up_everybody_is_refused(backend: Arc<dyn Backend>) {
+    let mut desk = Desk::on(backend).await;
+    let many = (0..=MESSAGES_MAX).map(|number| chat("cust-7", &format!("Word {number}.")));
+    desk.accept_at_once(many).await;
+    desk.route(500).await;
+    desk.deliver([chat("cust-7", "Another thing.").forward()])
+        .await;
+    let (long, short) = (id(&desk, 1).await, id(&desk, 2).await);
+    let merging = desk
+        .store()
+        .merge_conversations(long, short, order(&desk, supervisor()));
+    assert!(matches!(
+        refused(merging.await.unwrap_err()),
+        Refused::TooMany {
+            max: MESSAGES_MAX,
+            ..
+        }
+    ));
+    // The other way round only the end of the long one is touched.
+    let merged = merge(&desk, short, long).await;
+    undo(&desk, merged.event).await;
+}
