@@ -5,13 +5,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use connector_api::{
-    CancellationToken, Capabilities, Connector, Health as ChannelHealth, OutboundMessage, Result,
-    SendReceipt, Sender, async_trait,
+    CancellationToken, Capabilities, ChannelId, Clock, Connector, Error, Health as ChannelHealth,
+    OutboundMessage, Result, SendReceipt, Sender, async_trait,
 };
 use switchboard::channels::Channel;
 use switchboard::conversation::Delivery;
 use switchboard::health::{Health, State};
 use switchboard::outbound::{Files, Lane, health_name};
+use switchboard::store::Store;
 use switchboard::store::sqlite::SqliteStore;
 use switchboard::wake::Wakes;
 
@@ -97,10 +98,8 @@ impl Sent {
         done.expect("the statement runs");
     }
 
-    /// Runs the lane until `texts` have left, and ends it.
-    async fn runs_until(&self, texts: &[&str]) {
-        let connector = Sending(self.provider.clone());
-        let lane = Lane {
+    fn lane(&self, connector: impl Connector + 'static, wakes: Arc<Wakes>) -> Lane {
+        Lane {
             channel: Arc::new(Channel {
                 id: "support-mail".parse().unwrap(),
                 brand: "main".parse().unwrap(),
@@ -111,13 +110,18 @@ impl Sent {
             }),
             store: self.store.clone(),
             clock: self.desk.clock.clone(),
-            wakes: Arc::default(),
+            wakes,
             queues: self.queues.clone(),
             health: self.health.clone(),
             ids: self.desk.keys.ids.clone(),
             files: Files::new(self.store.clone(), self.desk.blobs.clone()),
             reply_tokens: self.desk.keys.reply_tokens.clone(),
-        };
+        }
+    }
+
+    /// Runs the lane until `texts` have left, and ends it.
+    async fn runs_until(&self, texts: &[&str]) {
+        let lane = self.lane(Sending(self.provider.clone()), Arc::default());
         let stop = CancellationToken::new();
         let stopped = stop.clone();
         let running = tokio::spawn(async move { lane.run(stopped).await });
@@ -202,4 +206,98 @@ async fn what_a_lane_was_sending_when_it_broke_is_settled_when_it_starts_again()
     sent.runs_until(&["two"]).await;
     let reason = "the lane broke while this was being sent".to_owned();
     assert_eq!(sent.delivery(1).await, (Delivery::Unknown, reason));
+}
+
+/// A provider that is never ready: the times at which it was asked.
+#[derive(Default)]
+struct Greylisting(Mutex<Vec<i64>>);
+
+struct PuttingOff {
+    asked: Arc<Greylisting>,
+    clock: Arc<dyn Clock>,
+}
+
+#[async_trait]
+impl Connector for PuttingOff {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            send: true,
+            ..Capabilities::default()
+        }
+    }
+
+    async fn health(&self) -> ChannelHealth {
+        ChannelHealth::Ready
+    }
+
+    fn sender(&self) -> Option<&dyn Sender> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl Sender for PuttingOff {
+    async fn send(&self, _: &OutboundMessage) -> Result<SendReceipt> {
+        let now = self.clock.now().as_second();
+        let mut asked = self.asked.0.lock().unwrap_or_else(PoisonError::into_inner);
+        asked.push(now);
+        Err(Error::unavailable(
+            "cannot RCPT at mx: 450 4.2.0 greylisted",
+        ))
+    }
+}
+
+/// RFC 5321, section 4.5.4.1: give up after 4 to 5 days, and not before. zammad #1239: the mail
+/// server was down, replies were not tried again and nobody was told.
+#[tokio::test]
+async fn a_reply_that_is_put_off_is_tried_for_five_days_and_then_refused() {
+    const DAY: i64 = 24 * 60 * 60;
+    let sent = Sent::answered(&["one"]).await;
+    let asked = Arc::new(Greylisting::default());
+    let wakes: Arc<Wakes> = Arc::default();
+    let connector = PuttingOff {
+        asked: asked.clone(),
+        clock: sent.desk.clock.clone(),
+    };
+    let lane = sent.lane(connector, wakes.clone());
+    let stop = CancellationToken::new();
+    let stopped = stop.clone();
+    let running = tokio::spawn(async move { lane.run(stopped).await });
+    let channel: ChannelId = "support-mail".parse().unwrap();
+    within_patience("five days of tries", async {
+        while sent.delivery(1).await.0 != Delivery::Refused {
+            let due = sent.store.next_due(&channel, sent.desk.now()).await;
+            if let Some(due) = due.unwrap()
+                && due > sent.desk.now()
+            {
+                let pause = u64::try_from(due - sent.desk.now()).unwrap();
+                sent.desk.later(Duration::from_micros(pause));
+                wakes.ring(channel.as_str());
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+    stop.cancel();
+    within_patience("ending the lane", running).await.unwrap();
+    let asked = asked
+        .0
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .clone();
+    let pauses: Vec<i64> = asked.windows(2).map(|two| two[1] - two[0]).collect();
+    assert!((5..10).contains(&pauses[0]), "soon at first: {pauses:?}");
+    let early = pauses.iter().take(8);
+    assert!(early.is_sorted(), "then ever later: {pauses:?}");
+    let longest = pauses.iter().max().unwrap();
+    assert!(
+        (3_600..=5_400).contains(longest),
+        "at most hourly or so: {longest}"
+    );
+    let age = asked.last().unwrap() - asked[0];
+    assert!((5 * DAY..5 * DAY + 7_200).contains(&age), "{age} s");
+    let reason = "given up after five days of tries: cannot RCPT at mx: 450 4.2.0 greylisted";
+    assert_eq!(sent.delivery(1).await.1, reason);
+    let status = sent.desk.conversation(1).await.status;
+    assert_eq!(status.as_str(), "queued", "somebody is told");
 }

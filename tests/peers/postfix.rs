@@ -23,7 +23,12 @@ pub struct Postfix {
 
 impl Postfix {
     pub fn start(dovecot: &Dovecot) -> Postfix {
-        let (server, [smtp_port, smtps_port]) = Server::start(|| plan(dovecot));
+        Postfix::start_with(dovecot, "")
+    }
+
+    /// With further lines of main.cf, which override what stands before them.
+    pub fn start_with(dovecot: &Dovecot, further: &str) -> Postfix {
+        let (server, [smtp_port, smtps_port]) = Server::start(|| plan(dovecot, further));
         Postfix {
             smtp_port,
             smtps_port,
@@ -53,6 +58,11 @@ impl Postfix {
         smtp::hand_over(port, Dialect::Smtp, from, to, eml)
     }
 
+    /// What it has written about itself.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.server.directory().join("maillog")).unwrap_or_default()
+    }
+
     pub fn directory(&self) -> PathBuf {
         self.server.directory().to_owned()
     }
@@ -77,14 +87,15 @@ ulimit -n 1024
 exec /usr/lib/postfix/sbin/master -c "$1/etc" -s
 "#;
 
-fn plan(dovecot: &Dovecot) -> (Plan, [u16; 2]) {
+fn plan(dovecot: &Dovecot, further: &str) -> (Plan, [u16; 2]) {
     server::installed("/usr/lib/postfix/sbin/master");
     let directory = server::open_directory("postfix");
     let path = directory.path().to_owned();
     let ports = [(); 2].map(|()| server::free_port());
     let etc = path.join("etc");
     std::fs::create_dir(&etc).expect("a fresh directory");
-    write_old(&etc.join("main.cf"), &settings(&path, dovecot));
+    let settings = format!("{}{further}\n", settings(&path, dovecot));
+    write_old(&etc.join("main.cf"), &settings);
     write_old(&etc.join("master.cf"), &services(ports));
     let command = ["sh", "-c", START, "sh", &path.display().to_string()]
         .map(str::to_owned)

@@ -120,7 +120,7 @@ impl Connector for MailChannel {
         if event.defects.iter().any(|one| one.code == "no_headers") {
             return Err(Error::malformed("no mail: it begins with no header"));
         }
-        Ok(vec![parse::as_echo(event, &self.settings.parse)])
+        Ok(parse::each_recipient(parse::as_echo(event, &self.settings.parse)))
     }
 
     fn own_address(&self) -> Option<Recipient> {

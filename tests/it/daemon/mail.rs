@@ -264,3 +264,119 @@ fn a_bounce_of_an_answer_turns_it_refused_and_brings_the_conversation_back() {
         "a bounce is a receipt, not a conversation"
     );
 }
+
+/// One of two recipients is gone: the answer stays sent, the copy is shown as refused, and a person
+/// looks. The bounce is Postfix's own.
+#[test]
+fn a_bounce_of_a_copy_is_shown_with_it_and_the_answer_stays_sent() {
+    if !peers::enabled() {
+        return;
+    }
+    let dovecot = Dovecot::start();
+    let postfix = Postfix::start(&dovecot);
+    let shop = Shop::open();
+    let daemon = start(&config(dovecot.imap_port, postfix.smtp_port, &shop.url));
+    let token = daemon.token("ada");
+    postfix.send(
+        "kim@customer.example",
+        "support@shop.example",
+        &proven(
+            "kim@customer.example",
+            "Order 7",
+            "kim-1",
+            "",
+            "Where is it?",
+        ),
+    );
+    let claimed = daemon.claim(&token, "frontline").expect("the mail");
+    let id = claimed["id"].as_str().unwrap();
+    let written = serde_json::json!({ "text": "It left.", "cc": ["Lee <lee@gone.example>"] });
+    let reply = daemon.write(&token, id, "k-1", &written);
+    let reply = reply["id"].as_str().unwrap();
+    let shown = wait_for("the bounce to be filed", PATIENCE, || {
+        let shown = daemon.get(&token, &format!("/v1/messages/{reply}"));
+        (shown["cc"][0]["delivery"] == "refused").then_some(shown)
+    });
+    assert_eq!(shown["delivery"], "sent", "{shown}");
+    let reason = shown["cc"][0]["reason"].as_str().unwrap_or_default();
+    assert!(reason.contains("5.1.1"), "{shown}");
+    assert!(shown["to"][0].get("delivery").is_none(), "{shown}");
+    let back = daemon.get(&token, &format!("/v1/conversations/{id}"));
+    assert_eq!(back["status"], "assigned", "{back}");
+    assert_eq!(dovecot.wait_for_mails("kim", 1).len(), 1);
+}
+
+/// The connection is cut where it hurts most: the mail has gone and the answer has not come.
+#[test]
+fn an_answer_whose_mail_went_and_whose_server_fell_silent_is_held_and_not_sent_again() {
+    if !peers::enabled() {
+        return;
+    }
+    let dovecot = Dovecot::start();
+    let postfix = Postfix::start(&dovecot);
+    let chaos = Chaos::start(postfix.smtp_port);
+    let shop = Shop::open();
+    let daemon = start(&config(dovecot.imap_port, chaos.port, &shop.url));
+    let token = daemon.token("ada");
+    postfix.send(
+        "kim@customer.example",
+        "support@shop.example",
+        &proven(
+            "kim@customer.example",
+            "Order 7",
+            "kim-1",
+            "",
+            "Where is it?",
+        ),
+    );
+    let claimed = daemon.claim(&token, "frontline").expect("the mail");
+    let id = claimed["id"].as_str().unwrap();
+    chaos.lose_answer_to(b"\r\n.\r\n");
+    let first = daemon.reply(&token, id, "k-1", "It left.");
+    daemon.wait_for_delivery(&token, first["id"].as_str().unwrap(), "unknown");
+    // The lane goes on: what follows is no second copy of the first.
+    let second = daemon.reply(&token, id, "k-2", "Today, in fact.");
+    daemon.wait_for_delivery(&token, second["id"].as_str().unwrap(), "sent");
+    let texts: Vec<String> = dovecot
+        .wait_for_mails("kim", 2)
+        .iter()
+        .map(|mail| String::from_utf8_lossy(mail).into_owned())
+        .collect();
+    assert_eq!(texts.len(), 2);
+    assert!(texts[0].contains("It left.") && texts[1].contains("Today, in fact."));
+}
+
+/// 451: nobody is told that the answer is refused, and it is tried again.
+#[test]
+fn an_answer_that_is_put_off_stays_queued_and_is_tried_again() {
+    if !peers::enabled() {
+        return;
+    }
+    let dovecot = Dovecot::start();
+    let postfix = Postfix::start(&dovecot);
+    let shop = Shop::open();
+    let daemon = start(&config(dovecot.imap_port, postfix.smtp_port, &shop.url));
+    let token = daemon.token("ada");
+    dovecot.deliver(
+        "support",
+        &mail("lee@busy.example", "Question", "lee-1", "", "Open today?"),
+    );
+    let claimed = daemon.claim(&token, "frontline").expect("the mail");
+    let id = claimed["id"].as_str().unwrap();
+    let reply = daemon.reply(&token, id, "k-1", "Until six.");
+    let retries = "switchboard_sends_total{channel=\"support-mail\",outcome=\"retry\"}";
+    wait_until("two attempts", PATIENCE, || daemon.metric(retries) >= 2.0);
+    let shown = daemon.get(
+        &token,
+        &format!("/v1/messages/{}", reply["id"].as_str().unwrap()),
+    );
+    assert!(
+        matches!(shown["delivery"].as_str(), Some("queued" | "sending")),
+        "{shown}"
+    );
+    let waits = daemon.get(&token, &format!("/v1/conversations/{id}"));
+    assert_eq!(
+        waits["status"], "pending",
+        "nobody has to do anything: {waits}"
+    );
+}

@@ -239,13 +239,18 @@ impl Installation {
     }
 
     pub fn reply(&self, token: &str, conversation: &str, key: &str, text: &str) -> Value {
+        self.write(token, conversation, key, &json!({ "text": text }))
+    }
+
+    /// Answers with everything that an answer may have.
+    pub fn write(&self, token: &str, conversation: &str, key: &str, written: &Value) -> Value {
         let url = self.url(&format!("/v1/conversations/{conversation}/messages"));
         let request = self
             .http
             .post(url)
             .bearer_auth(token)
             .header("Idempotency-Key", key);
-        json_of(request.json(&json!({ "text": text })).send().unwrap())
+        json_of(request.json(written).send().unwrap())
     }
 
     pub fn act(&self, token: &str, conversation: &str, action: &str) -> Value {

@@ -127,6 +127,7 @@ pub async fn what_is_late_is_told_and_what_fails_after_it_is_refused(backend: Ar
     );
 }
 
+/// chatwoot #13377: "delivered" here, "sent" there and an error, at once.
 pub async fn a_late_answer_to_one_says_so_until_it_is_there(backend: Arc<dyn Backend>) {
     let mut desk = desk(backend).await;
     desk.deliver([mail("ada@example.com", "Where is it?")])
