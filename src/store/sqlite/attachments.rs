@@ -147,7 +147,8 @@ pub fn settle(
         return Ok(());
     };
     let conversation = ConversationId(conversation);
-    let event = NewEvent::new(EventType::MessageChanged, conversation, Some(message), now);
+    let event = NewEvent::new(EventType::MessageChanged, conversation, Some(message), now)
+        .with(serde_json::json!({ "change": "attachment" }));
     write_events(conn, tx.memory, &[event])
 }
 

@@ -11,7 +11,7 @@ use crate::dispatch::fit::{Fitting, fit};
 use crate::dispatch::verbs::LATER_MAX;
 use crate::dispatch::{self, Action, Actor, Refusal};
 use crate::ids::{IdSource, MessageId};
-use crate::router::effects::{Author, EventType};
+use crate::router::effects::{Author, EventType, NewEvent};
 use crate::router::facts::Conversation;
 use crate::store::{
     Draft, DraftFile, Idempotency, NewReply, OutboxState, Rings, Senders, Sending, Settlement,
@@ -37,6 +37,7 @@ pub fn reply(
         return Ok(known);
     }
     let mut found = visible(tx, reply.conversation, &reply.actor, reply.version)?;
+    let before = found.status;
     dispatch::act(&mut found, &reply.actor, Action::Reply, reply.at)?;
     let written = &reply.written;
     if let Some(last) = written.if_last_message
@@ -62,6 +63,10 @@ pub fn reply(
         at: reply.at,
     };
     let id = append.write(tx, &mut found)?;
+    if found.status != before {
+        let event = NewEvent::status(found.id, found.status, reply.at);
+        write_events(tx.conn, tx.memory, &[event])?;
+    }
     if let Some(agent) = &reply.actor.agent {
         macros::delete_draft(tx.conn, agent, found.id)?;
     }
