@@ -34,6 +34,7 @@ mod conversations;
 mod docs;
 mod documentation;
 mod drafts;
+mod events;
 mod fields;
 mod hooks;
 mod macros;
@@ -54,6 +55,7 @@ mod written;
 
 pub use channels::ChannelFacts;
 use problem::{ApiError, Kind};
+pub use events::STREAMS_MAX;
 pub use serve::serve;
 pub use verbs::TIMERS;
 
@@ -74,6 +76,8 @@ pub struct ApiState {
     pub body_bytes_max: usize,
     /// Bytes of webhook requests in memory at once, of all together; more are refused with 503.
     pub hooks_bytes_max: usize,
+    /// Event streams at a time; more are refused with 503.
+    pub streams_max: usize,
     /// Where the files of messages are.
     pub blobs: Blobs,
     /// The configured queues.
@@ -98,6 +102,10 @@ pub struct Deadlines {
     pub head: Duration,
     /// For the whole of a body.
     pub body: Duration,
+    /// For taking the next piece of an event stream: who is slower is told, and dropped.
+    pub unread: Duration,
+    /// For taking anything at all of an answer; then the connection is cut.
+    pub stalled: Duration,
 }
 
 impl Default for Deadlines {
@@ -106,6 +114,8 @@ impl Default for Deadlines {
             handshake: Duration::from_secs(10),
             head: Duration::from_secs(60),
             body: Duration::from_secs(30),
+            unread: Duration::from_secs(10),
+            stalled: Duration::from_secs(30),
         }
     }
 }
@@ -150,6 +160,10 @@ struct App {
     document: Bytes,
     /// Free room among the bytes of webhook requests.
     hook_room: Arc<Semaphore>,
+    /// The newest events, for all streams.
+    feed: events::Feed,
+    /// Free places for event streams.
+    streams: Arc<Semaphore>,
 }
 
 /// The whole HTTP surface.
@@ -157,9 +171,12 @@ pub fn router(state: ApiState) -> axum::Router {
     let (router, document) = routes().split_for_parts();
     let document = document.to_json().expect("a document of strings is JSON");
     let hook_room = Arc::new(Semaphore::new(state.hooks_bytes_max));
+    let streams = Arc::new(Semaphore::new(state.streams_max));
     let app = App {
         state,
         hook_room,
+        feed: events::Feed::default(),
+        streams,
         tokens: auth::Tokens::default(),
         claims: claims::Claims::default(),
         document: document.into(),
@@ -225,6 +242,7 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(surgery::merge_contact))
         .routes(routes!(surgery::unmerge_contact))
         .routes(routes!(surgery::undo_operation))
+        .routes(routes!(events::stream_events))
         // Providers.
         .routes(routes!(hooks::deliver_webhook))
         // Operators.

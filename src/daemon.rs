@@ -283,6 +283,7 @@ impl Daemon {
             body_bytes_max: usize::try_from(config.server.body_bytes_max).unwrap_or(usize::MAX),
             hooks_bytes_max: HOOKS_BYTES_MAX
                 .max(usize::try_from(config.server.body_bytes_max).unwrap_or(usize::MAX)),
+            streams_max: api::STREAMS_MAX,
             blobs: blobs.clone(),
             known_queues: Arc::new(config.queues.keys().cloned().collect()),
             channels: Arc::new(settings::channel_facts(&config, &channels)),
@@ -366,6 +367,8 @@ impl Daemon {
                 raw: config.retention.raw,
                 bus: config.retention.bus,
                 idempotency: IDEMPOTENCY_KEPT,
+                events: config.retention.events,
+                audit: config.retention.audit,
             },
         });
         let files = keeping.clone();

@@ -77,9 +77,16 @@ impl Actor {
 
     /// What this actor may not see does not exist for it.
     pub fn may_see(&self, conversation: &Conversation) -> bool {
-        let brand = self.brands.is_empty() || self.brands.contains(&conversation.brand);
-        let own = self.agent.is_some() && self.agent == conversation.assignee;
-        self.role.reads_messages() && brand && (own || self.may_use_queue(&conversation.queue))
+        let assignee = conversation.assignee.as_deref();
+        self.may_see_at(&conversation.brand, &conversation.queue, assignee)
+    }
+
+    /// Whether it may see a conversation that stands there.
+    pub fn may_see_at(&self, brand: &BrandId, queue: &QueueId, assignee: Option<&str>) -> bool {
+        let own = self.agent.is_some() && self.agent.as_deref() == assignee;
+        self.role.reads_messages()
+            && (self.brands.is_empty() || self.brands.contains(brand))
+            && (own || self.may_use_queue(queue))
     }
 
     fn holds(&self, conversation: &Conversation) -> bool {

@@ -19,6 +19,7 @@ use crate::router::{Policy, Prepared, Verdict};
 
 pub mod attachments;
 mod desk;
+pub mod events;
 pub mod imports;
 pub mod macros;
 mod outbox;
@@ -238,7 +239,7 @@ pub struct Counts {
 
 /// The store. Methods return once what they did is durable.
 #[async_trait]
-pub trait Store: Desk + Macros + Imports + surgery::SurgeryStore + Send + Sync {
+pub trait Store: Desk + Macros + Imports + surgery::SurgeryStore + events::EventLog + Send + Sync {
     // The router.
     async fn own(&self, partition: u32) -> Result<Ownership>;
     /// Loads the batch's facts, decides, and commits effects and position, conditional on owner
@@ -365,6 +366,10 @@ pub struct Retention {
     /// Log entries, and changes whose message has not come.
     pub bus: Duration,
     pub idempotency: Duration,
+    /// Events that tell what messages and queues say anyway.
+    pub events: Duration,
+    /// Events that tell who did what.
+    pub audit: Duration,
 }
 
 /// How long an `Idempotency-Key` is remembered.

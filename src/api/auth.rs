@@ -9,12 +9,12 @@ use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use tracing::error;
 
-use crate::clock::micros;
 use crate::dispatch::{Actor, Role};
 use crate::store::Token;
 
 use super::App;
 use super::problem::{ApiError, ApiResult};
+use super::request::now;
 use super::token;
 
 const CHALLENGE: &str = "Bearer realm=\"switchboard\"";
@@ -39,6 +39,11 @@ impl Caller {
     /// The same caller as it stands now; for requests that wait.
     pub async fn renewed(&self, app: &App) -> ApiResult<Self> {
         app.tokens.find(app, &self.hash).await
+    }
+
+    /// The same, believing nothing that was found before.
+    pub async fn renewed_now(&self, app: &App) -> ApiResult<Self> {
+        app.tokens.look_up(app, &self.hash, now(app)).await
     }
 }
 
@@ -114,10 +119,14 @@ pub struct Tokens {
 
 impl Tokens {
     async fn find(&self, app: &App, hash: &[u8]) -> ApiResult<Caller> {
-        let now = micros(app.state.clock.now());
-        if let Some(caller) = self.remembered(hash, now) {
-            return Ok(caller);
+        let now = now(app);
+        match self.remembered(hash, now) {
+            Some(caller) => Ok(caller),
+            None => self.look_up(app, hash, now).await,
         }
+    }
+
+    async fn look_up(&self, app: &App, hash: &[u8], now: i64) -> ApiResult<Caller> {
         let found = app.state.store.token_by_hash(hash.to_vec()).await?;
         let caller = found
             .and_then(|token| caller_of(&token, hash))

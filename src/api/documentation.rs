@@ -34,6 +34,7 @@ use super::problem::{Kind, PROBLEM_JSON, Problem};
         (name = "Macros", description = "Answers kept for use again"),
         (name = "Contacts", description = "Who writes"),
         (name = "Surgery", description = "Putting right what was joined wrongly, and undoing that"),
+        (name = "Events", description = "What changes, as it changes"),
         (name = "Hooks", description = "Where providers deliver"),
         (name = "Operations", description = "Health, metrics, documentation; no token needed")
     ),

@@ -112,7 +112,7 @@ impl FromRequestParts<Arc<App>> for IdempotencyKey {
 }
 
 /// The value of a header that may come once, in visible ASCII.
-fn single<'a>(
+pub fn single<'a>(
     headers: &'a HeaderMap,
     name: &HeaderName,
     shown: &str,

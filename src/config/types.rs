@@ -178,6 +178,10 @@ pub struct Retention {
     pub bus: Duration,
     /// Accepts a `bus` outside of 8 to 28 days.
     pub bus_unsafe: bool,
+    /// Events that a stream of `GET /v1/events` can resume after.
+    #[serde(deserialize_with = "text::duration")]
+    #[schemars(with = "text::DurationText")]
+    pub events: Duration,
     /// Resolved conversations.
     #[serde(deserialize_with = "text::duration")]
     #[schemars(with = "text::DurationText")]

@@ -14,6 +14,7 @@ mod attachments;
 mod checkpoint;
 mod desk;
 mod effects;
+mod events;
 mod facts;
 mod implementation;
 mod imports;
@@ -23,6 +24,7 @@ pub mod names;
 mod open;
 mod operating;
 mod outbox;
+mod permission;
 mod readers;
 mod reading;
 mod seen;
@@ -85,6 +87,7 @@ impl SqliteStore {
         let key = installation_key(&conn)?;
         let memory = Memory::load(&conn, known.clone())?;
         let state = Arc::new(WriterState::default());
+        state.moved.send_replace(memory.moved());
         let (writer, _thread) = Writer::start(conn, memory, state.clone())
             .map_err(|error| StoreError::Unavailable(format!("starting the writer: {error}")))?;
         let readers = Readers::open(&path)?;

@@ -9,6 +9,7 @@ mod conversations;
 mod deadlines;
 mod desk;
 mod document;
+mod events;
 mod hooks;
 mod lists;
 mod macros;

@@ -11,6 +11,7 @@
 mod claims;
 mod dedupe;
 mod desk;
+mod events;
 mod held;
 mod imports;
 mod limits;
@@ -60,6 +61,12 @@ macro_rules! store_suite {
                 a_transferred_conversation_keeps_its_rank_or_is_somebodys_at_once
                 what_is_said_of_a_conversation_is_merged_and_bounded
                 whoever_is_taken_out_joins_no_more
+            }
+            events {
+                every_change_has_an_event_of_its_own
+                pages_give_every_event_once_in_order_and_only_what_may_be_seen
+                what_left_a_queue_or_an_agent_is_told_with_where_it_was
+                routine_events_go_after_their_time_and_numbers_go_on
             }
             held {
                 a_held_reply_is_settled_by_its_assignee_or_a_supervisor_and_nobody_else

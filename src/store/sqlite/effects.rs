@@ -6,9 +6,8 @@ use connector_api::{DeliveryStage, Recipient};
 use rusqlite::{Connection, params};
 
 use crate::conversation::Delivery;
-use crate::ids::ConversationId;
 use crate::router::effects::{
-    Acknowledgement, Author, Effects, NewChange, NewEvent, NewMessage, NewReference,
+    Acknowledgement, Author, Effects, EventType, NewChange, NewEvent, NewMessage, NewReference,
 };
 use crate::router::facts::{Change, Facts};
 use crate::store::{Destination, Draft, StoreError};

@@ -13,7 +13,7 @@ use crate::store::{Retention, Rings, StoreError, StoredDeadLetter, Token};
 use super::effects::json;
 use super::facts::from_json;
 use super::writer::Tx;
-use super::{effects, facts, outbox};
+use super::{effects, events, facts, outbox};
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -40,6 +40,7 @@ pub fn save_cursor(tx: &mut Tx<'_>, channel: &ChannelId, cursor: &Cursor) -> Res
 
 pub fn create_token(tx: &mut Tx<'_>, hash: &[u8], mut token: Token) -> Result<Token> {
     token.id = tx.memory.next();
+    tx.memory.token_changes += 1;
     tx.conn
         .prepare_cached(
             "INSERT INTO token (id, hash, label, role, agent, queues, brands, created_at)
@@ -90,6 +91,7 @@ fn token_of(row: &Row<'_>) -> rusqlite::Result<Token> {
 }
 
 pub fn revoke_token(tx: &mut Tx<'_>, id: i64, now: i64) -> Result<bool> {
+    tx.memory.token_changes += 1;
     let revoked = tx
         .conn
         .prepare_cached("UPDATE token SET revoked_at = ?1 WHERE id = ?2 AND revoked_at IS NULL")?
@@ -225,7 +227,7 @@ pub fn rings_of(tx: &Tx<'_>, effects: &router::Effects) -> Result<Rings> {
 }
 
 /// Drops what is past its time: log entries (the bodies stay with their messages), bodies that no
-/// message refers to, raw bytes, kept answers.
+/// message refers to, raw bytes, kept answers, events.
 pub fn sweep(tx: &mut Tx<'_>, keep: &Retention, now: i64) -> Result<()> {
     let before =
         |kept: std::time::Duration| now - i64::try_from(kept.as_micros()).unwrap_or(i64::MAX);
@@ -251,7 +253,7 @@ pub fn sweep(tx: &mut Tx<'_>, keep: &Retention, now: i64) -> Result<()> {
     .execute([before(keep.idempotency), SWEEP_ROWS_MAX])?;
     conn.prepare_cached("DELETE FROM acknowledged WHERE at < ?1")?
         .execute([before(crate::store::ACKNOWLEDGE_WINDOW)])?;
-    Ok(())
+    events::sweep(conn, before(keep.events), before(keep.audit))
 }
 
 /// Drops what came with a record, unless something still refers to it. Attachments go with the body

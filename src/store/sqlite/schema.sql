@@ -158,3 +158,10 @@ CREATE TABLE place (
 -- Contacts that a person told apart after evidence had linked them, `one` the smaller.
 CREATE TABLE apart (one INTEGER NOT NULL, other INTEGER NOT NULL, PRIMARY KEY (one, other)) WITHOUT ROWID;
 CREATE INDEX contact_merged ON contact (merged_into) WHERE merged_into IS NOT NULL;
+
+-- Where a conversation was before the event of this number moved it: who could see it there and
+-- cannot see it now is told that it left. `meta.events_floor`: every event above it is in `event`.
+CREATE TABLE departure (
+    seq INTEGER NOT NULL, conversation INTEGER NOT NULL, queue INTEGER NOT NULL, assignee TEXT,
+    PRIMARY KEY (seq, conversation)
+) WITHOUT ROWID;

@@ -18,7 +18,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
-use crate::support::{Desk, Said, senders, within_patience};
+use crate::support::{Desk, Local, Said, senders, within_patience};
 
 /// The cap of webhook bodies here; small, so that exceeding it is quick.
 pub const HOOK_BYTES_MAX: usize = 4 * 1024;
@@ -38,6 +38,9 @@ pub fn mail_carries() -> Capabilities {
         ..Capabilities::default()
     }
 }
+
+/// Event streams at a time here.
+pub const STREAMS_MAX: usize = 3;
 
 /// A desk and its API.
 pub struct Served {
@@ -62,7 +65,11 @@ impl Served {
     }
 
     pub async fn over(tls: Option<TlsAcceptor>, deadlines: Deadlines) -> Self {
-        let desk = Desk::new().await;
+        Self::on(Arc::new(Local::new()), tls, deadlines).await
+    }
+
+    pub async fn on(backend: Arc<Local>, tls: Option<TlsAcceptor>, deadlines: Deadlines) -> Self {
+        let desk = Desk::on(backend).await;
         let hooks = Arc::new(FakeHooks::default());
         let (queues, outbox) = (Arc::new(Wakes::default()), Arc::new(Wakes::default()));
         let (health, stop) = (Arc::new(Health::default()), CancellationToken::new());
@@ -78,6 +85,7 @@ impl Served {
             metrics: PrometheusBuilder::new().build_recorder().handle(),
             body_bytes_max: HOOK_BYTES_MAX,
             hooks_bytes_max: HOOKS_BYTES_MAX,
+            streams_max: STREAMS_MAX,
             blobs: desk.blobs.clone(),
             known_queues: Arc::new(known.map(|queue| queue.parse().unwrap()).to_vec()),
             channels: Arc::new(vec![ChannelFacts {
@@ -185,9 +193,7 @@ impl Served {
     }
 
     pub fn call(&self, method: Method, token: &str, path: &str) -> Call {
-        let request = self
-            .client
-            .request(method, format!("http://{}{path}", self.address));
+        let request = self.client.request(method, self.url(path));
         let request = if token.is_empty() {
             request
         } else {
@@ -197,6 +203,14 @@ impl Served {
             request,
             what: path.to_owned(),
         }
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    pub fn client(&self) -> &reqwest::Client {
+        &self.client
     }
 
     /// Claims at once; what is expected to be there.

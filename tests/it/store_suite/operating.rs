@@ -227,6 +227,8 @@ fn keep() -> Retention {
         raw: 30 * DAY,
         bus: 14 * DAY,
         idempotency: IDEMPOTENCY_KEPT,
+        events: 7 * DAY,
+        audit: 365 * DAY,
     }
 }
 
