@@ -43,6 +43,7 @@ mod operations;
 mod problem;
 mod queues;
 mod request;
+mod search;
 mod serve;
 mod settle;
 mod start;
@@ -164,6 +165,8 @@ struct App {
     feed: events::Feed,
     /// Free places for event streams.
     streams: Arc<Semaphore>,
+    /// Free places for searches.
+    searches: Semaphore,
 }
 
 /// The whole HTTP surface.
@@ -177,6 +180,7 @@ pub fn router(state: ApiState) -> axum::Router {
         hook_room,
         feed: events::Feed::default(),
         streams,
+        searches: Semaphore::new(search::SEARCHES_MAX),
         tokens: auth::Tokens::default(),
         claims: claims::Claims::default(),
         document: document.into(),
@@ -243,6 +247,7 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(surgery::unmerge_contact))
         .routes(routes!(surgery::undo_operation))
         .routes(routes!(events::stream_events))
+        .routes(routes!(search::search))
         // Providers.
         .routes(routes!(hooks::deliver_webhook))
         // Operators.

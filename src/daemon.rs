@@ -35,6 +35,7 @@ pub mod control;
 mod data_dir;
 mod housekeeping;
 pub mod import;
+mod indexing;
 mod listener;
 mod outbox;
 pub mod route;
@@ -46,6 +47,7 @@ use channel_test::ChannelTests;
 pub use data_dir::DataDir;
 use housekeeping::{FILES, Housekeeping, KEEPING};
 use import::Importer;
+use indexing::{INDEXING, Indexing};
 pub use listener::{certificates, tls_files};
 use route::RouterLoop;
 pub use settings::{Keys, open_store, policy};
@@ -355,6 +357,23 @@ impl Daemon {
             control,
             stop.accepting.clone(),
         )?);
+        let indexing = Arc::new(Indexing {
+            store: shared.clone(),
+            bus: bus.clone(),
+            clock: clock.clone(),
+            health: health.clone(),
+        });
+        let run = move |stop| {
+            let indexing = indexing.clone();
+            async move { indexing.run(stop).await }
+        };
+        let kept = supervised(
+            INDEXING.to_owned(),
+            health.clone(),
+            stop.sending.clone(),
+            run,
+        );
+        tasks.sending.push(tokio::spawn(kept));
         let keeping = Arc::new(Housekeeping {
             store: shared,
             bus: bus.clone(),

@@ -23,6 +23,7 @@ pub mod events;
 pub mod imports;
 pub mod macros;
 mod outbox;
+pub mod search;
 pub mod sqlite;
 pub mod surgery;
 
@@ -239,7 +240,16 @@ pub struct Counts {
 
 /// The store. Methods return once what they did is durable.
 #[async_trait]
-pub trait Store: Desk + Macros + Imports + surgery::SurgeryStore + events::EventLog + Send + Sync {
+pub trait Store:
+    Desk
+    + Macros
+    + Imports
+    + surgery::SurgeryStore
+    + events::EventLog
+    + search::Search
+    + Send
+    + Sync
+{
     // The router.
     async fn own(&self, partition: u32) -> Result<Ownership>;
     /// Loads the batch's facts, decides, and commits effects and position, conditional on owner

@@ -34,6 +34,7 @@ use super::problem::{Kind, PROBLEM_JSON, Problem};
         (name = "Macros", description = "Answers kept for use again"),
         (name = "Contacts", description = "Who writes"),
         (name = "Surgery", description = "Putting right what was joined wrongly, and undoing that"),
+        (name = "Search", description = "Words to messages and contacts"),
         (name = "Events", description = "What changes, as it changes"),
         (name = "Hooks", description = "Where providers deliver"),
         (name = "Operations", description = "Health, metrics, documentation; no token needed")
@@ -111,6 +112,7 @@ problems! {
     NotStored = [(409, "The file is not here (yet)")];
     /// Of operations with parameters.
     BadParameters = [(400, "A parameter or header cannot be read; `field` names it")];
+    TooBroad = [(422, "The search would take too long: give more words or a filter")];
     NoSuchThing = [(404, "There is no such thing, or the token may not see it")];
     /// Of operations that change a conversation.
     Contested = [

@@ -39,6 +39,7 @@ pub enum Kind {
     Unprocessable,
     TextTooLong,
     IdempotencyKeyReused,
+    TooBroad,
     Internal,
     NotReady,
     Unavailable,
@@ -52,7 +53,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 32] = [
         Self::BadRequest,
         Self::IdempotencyKeyRequired,
         Self::Unauthorized,
@@ -74,6 +75,7 @@ impl Kind {
         Self::Unprocessable,
         Self::TextTooLong,
         Self::IdempotencyKeyReused,
+        Self::TooBroad,
         Self::Internal,
         Self::NotReady,
         Self::Unavailable,
@@ -138,6 +140,7 @@ impl Kind {
                 "idempotency-key-reused",
                 "The Idempotency-Key was used for another request",
             ),
+            Self::TooBroad => (422, "search-too-broad", "The search would take too long"),
             Self::Internal => (500, "internal", "Something went wrong on our side"),
             Self::NotReady => (503, "not-ready", "The daemon is not ready"),
             Self::Unavailable => (503, "unavailable", "Not possible now"),

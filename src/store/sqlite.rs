@@ -27,6 +27,7 @@ mod outbox;
 mod permission;
 mod readers;
 mod reading;
+mod search;
 mod seen;
 mod surgery;
 pub mod writer;
@@ -48,6 +49,7 @@ pub fn database_path(data_dir: &Path) -> PathBuf {
 pub struct SqliteStore {
     writer: Writer,
     readers: Arc<Readers>,
+    searcher: search::Searcher,
     names: Arc<Names>,
     state: Arc<WriterState>,
     queues: Vec<QueueId>,
@@ -91,6 +93,7 @@ impl SqliteStore {
         let (writer, _thread) = Writer::start(conn, memory, state.clone())
             .map_err(|error| StoreError::Unavailable(format!("starting the writer: {error}")))?;
         let readers = Readers::open(&path)?;
+        let searcher = search::Searcher::open(&path)?;
         let checkpointing = Arc::new(AtomicBool::new(true));
         checkpoint::start(
             path,
@@ -102,6 +105,7 @@ impl SqliteStore {
         Ok(Self {
             writer,
             readers,
+            searcher,
             names: known,
             state,
             queues: queues.to_vec(),
@@ -172,6 +176,11 @@ impl SqliteStore {
     /// Whether the log has grown to its cap because something keeps it from being checkpointed.
     pub fn wal_full(&self) -> bool {
         self.state.wal_full.load(Ordering::Acquire)
+    }
+
+    /// How long a search may take, from now on.
+    pub fn bound_searches(&self, time_max: std::time::Duration) {
+        self.searcher.bound(time_max);
     }
 
     /// Runs a short query on a reader.

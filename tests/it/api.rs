@@ -16,6 +16,7 @@ mod macros;
 mod messages;
 mod operations;
 mod rights;
+mod search;
 mod served;
 mod settling;
 mod tls;

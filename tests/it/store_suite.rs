@@ -20,6 +20,7 @@ mod outbox;
 mod permissions;
 mod position;
 mod replies;
+mod search;
 mod several;
 mod surgery;
 
@@ -139,6 +140,14 @@ macro_rules! store_suite {
                 the_same_request_twice_at_once_is_one_message
                 a_note_never_leaves
                 a_conversation_without_a_customers_message_cannot_be_answered
+            }
+            search {
+                what_is_said_is_found_by_its_words
+                edits_and_deletions_take_effect
+                who_may_not_see_a_message_or_a_contact_does_not_find_it
+                filters_all_hold_and_pages_give_every_hit_once
+                contacts_are_found_by_name_and_address_and_a_merged_one_no_more
+                the_index_is_made_anew_where_the_log_does_not_reach_back
             }
             several {
                 a_bounce_of_one_is_theirs_and_brings_the_conversation_back

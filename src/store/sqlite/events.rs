@@ -45,7 +45,7 @@ pub fn last(conn: &Connection) -> rusqlite::Result<i64> {
     newest.map_or_else(|| floor(conn), Ok)
 }
 
-fn floor(conn: &Connection) -> rusqlite::Result<i64> {
+pub fn floor(conn: &Connection) -> rusqlite::Result<i64> {
     let floor = conn
         .prepare_cached("SELECT value FROM meta WHERE key = ?1")?
         .query_row([FLOOR], |row| row.get(0))

@@ -165,3 +165,13 @@ CREATE TABLE departure (
     seq INTEGER NOT NULL, conversation INTEGER NOT NULL, queue INTEGER NOT NULL, assignee TEXT,
     PRIMARY KEY (seq, conversation)
 ) WITHOUT ROWID;
+
+-- Full-text search. The words only: what was said is in `body`. Row numbers are those of `message`
+-- and `contact`. `rebuilding`: up to which message the index is made anew, while it is.
+CREATE VIRTUAL TABLE message_search USING fts5(
+    subject, text, files, content='', contentless_delete=1, tokenize="unicode61 remove_diacritics 2"
+);
+CREATE VIRTUAL TABLE contact_search USING fts5(
+    name, address, content='', contentless_delete=1, tokenize="unicode61 remove_diacritics 2"
+);
+CREATE TABLE search_cursor (id INTEGER PRIMARY KEY CHECK (id = 1), event INTEGER NOT NULL, rebuilding INTEGER);
