@@ -31,6 +31,7 @@ mod channels;
 mod claims;
 mod contacts;
 mod conversations;
+mod cors;
 mod docs;
 mod documentation;
 mod drafts;
@@ -50,13 +51,15 @@ mod start;
 mod surgery;
 pub mod tls;
 pub mod token;
+mod uploads;
 mod verbs;
 mod views;
 mod written;
 
+pub use attachments::FileLinks;
 pub use channels::ChannelFacts;
-use problem::{ApiError, Kind};
 pub use events::STREAMS_MAX;
+use problem::{ApiError, Kind};
 pub use serve::serve;
 pub use verbs::TIMERS;
 
@@ -77,6 +80,12 @@ pub struct ApiState {
     pub body_bytes_max: usize,
     /// Bytes of webhook requests in memory at once, of all together; more are refused with 503.
     pub hooks_bytes_max: usize,
+    /// Web origins whose pages may use the API.
+    pub cors_origins: Vec<String>,
+    /// The largest file of an answer.
+    pub upload_bytes_max: u64,
+    /// Signs links to files.
+    pub links: FileLinks,
     /// Event streams at a time; more are refused with 503.
     pub streams_max: usize,
     /// Where the files of messages are.
@@ -173,6 +182,7 @@ struct App {
 pub fn router(state: ApiState) -> axum::Router {
     let (router, document) = routes().split_for_parts();
     let document = document.to_json().expect("a document of strings is JSON");
+    let cors = cors::layer(&state.cors_origins);
     let hook_room = Arc::new(Semaphore::new(state.hooks_bytes_max));
     let streams = Arc::new(Semaphore::new(state.streams_max));
     let app = App {
@@ -185,9 +195,14 @@ pub fn router(state: ApiState) -> axum::Router {
         claims: claims::Claims::default(),
         document: document.into(),
     };
-    router
+    let router = router
         .fallback(no_such_path)
-        .method_not_allowed_fallback(no_such_method)
+        .method_not_allowed_fallback(no_such_method);
+    let router = match cors {
+        Some(cors) => router.layer(cors),
+        None => router,
+    };
+    router
         .layer(map_response(secured))
         .with_state(Arc::new(app))
 }
@@ -230,6 +245,9 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(messages::cancel_message))
         .routes(routes!(settle::settle_message))
         .routes(routes!(attachments::get_attachment))
+        .routes(routes!(attachments::link_attachment))
+        .routes(routes!(attachments::get_file))
+        .routes(routes!(uploads::upload_file))
         .routes(routes!(macros::list_macros, macros::create_macro))
         .routes(routes!(
             macros::get_macro,

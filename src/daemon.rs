@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 use crate::api::tls::{self, Certificates};
-use crate::api::{self, ApiState, Deadlines};
+use crate::api::{self, ApiState, Deadlines, FileLinks};
 use crate::blobs::Blobs;
 use crate::bus::local::LocalBus;
 use crate::channels::{self, Channels};
@@ -285,6 +285,14 @@ impl Daemon {
             body_bytes_max: usize::try_from(config.server.body_bytes_max).unwrap_or(usize::MAX),
             hooks_bytes_max: HOOKS_BYTES_MAX
                 .max(usize::try_from(config.server.body_bytes_max).unwrap_or(usize::MAX)),
+            cors_origins: (config.server.cors_origins.iter())
+                .map(|origin| origin.as_str().to_owned())
+                .collect(),
+            upload_bytes_max: config.server.upload_bytes_max,
+            links: FileLinks::new(
+                keys.links.clone(),
+                config.server.public_url.as_ref().map(|url| url.as_str()),
+            ),
             streams_max: api::STREAMS_MAX,
             blobs: blobs.clone(),
             known_queues: Arc::new(config.queues.keys().cloned().collect()),

@@ -68,9 +68,26 @@ pub struct Actor {
     pub agent: Option<String>,
     pub queues: Vec<QueueId>,
     pub brands: Vec<BrandId>,
+    /// The token of the backend that acts for the agent, where one does.
+    pub acting: Option<i64>,
 }
 
 impl Actor {
+    /// Who did something, as events keep it.
+    pub fn signature(&self) -> serde_json::Value {
+        let mut detail = serde_json::json!({});
+        self.sign(&mut detail);
+        detail
+    }
+
+    /// Adds to what an event keeps who did it.
+    pub fn sign(&self, detail: &mut serde_json::Value) {
+        detail["agent"] = self.agent.clone().into();
+        if let Some(token) = self.acting {
+            detail["acting_token"] = token.into();
+        }
+    }
+
     pub fn may_use_queue(&self, queue: &QueueId) -> bool {
         self.queues.is_empty() || self.queues.contains(queue)
     }

@@ -26,6 +26,7 @@ mod outbox;
 pub mod search;
 pub mod sqlite;
 pub mod surgery;
+pub mod uploads;
 
 pub use crate::dispatch::address::Destination;
 pub use attachments::{AttachmentState, StoredAttachment};
@@ -212,9 +213,15 @@ pub struct Token {
     /// Empty: all.
     pub queues: Vec<String>,
     pub brands: Vec<String>,
+    /// What it may do beyond its role: `act_as`.
+    #[serde(default)]
+    pub scopes: Vec<String>,
     pub created_at: i64,
     pub revoked_at: Option<i64>,
 }
+
+/// The scope of a backend that acts for agents, by naming them.
+pub const SCOPE_ACT_AS: &str = "act_as";
 
 /// An answer kept for a repeated `Idempotency-Key`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -247,6 +254,7 @@ pub trait Store:
     + surgery::SurgeryStore
     + events::EventLog
     + search::Search
+    + uploads::Uploads
     + Send
     + Sync
 {

@@ -108,6 +108,19 @@ problems! {
         (403, "The token's role may not do this"),
         (503, "Not possible now; see Retry-After"),
     ];
+    /// Of uploads.
+    BadUpload = [
+        (408, "The file did not arrive in time"),
+        (413, "The file is too large"),
+        (422, "The file is empty, or too many wait already"),
+    ];
+    /// Of links to files.
+    BadLink = [
+        (404, "There is no such file, or the link is not one of ours, or whoever made it may not see the file any more"),
+        (410, "The link is past its time"),
+        (416, "The range lies outside of the file"),
+    ];
+    OutOfRange = [(416, "The range lies outside of the file")];
     /// Of files.
     NotStored = [(409, "The file is not here (yet)")];
     /// Of operations with parameters.

@@ -33,9 +33,11 @@ pub enum Kind {
     CustomerWrote,
     WindowClosed,
     NotStored,
+    LinkExpired,
     Stale,
     TooLarge,
     UnsupportedMediaType,
+    OutOfRange,
     Unprocessable,
     TextTooLong,
     IdempotencyKeyReused,
@@ -53,7 +55,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 34] = [
         Self::BadRequest,
         Self::IdempotencyKeyRequired,
         Self::Unauthorized,
@@ -69,9 +71,11 @@ impl Kind {
         Self::CustomerWrote,
         Self::WindowClosed,
         Self::NotStored,
+        Self::LinkExpired,
         Self::Stale,
         Self::TooLarge,
         Self::UnsupportedMediaType,
+        Self::OutOfRange,
         Self::Unprocessable,
         Self::TextTooLong,
         Self::IdempotencyKeyReused,
@@ -126,9 +130,11 @@ impl Kind {
                 "The channel takes no answer any more",
             ),
             Self::NotStored => (409, "attachment-not-stored", "The attachment is not here"),
+            Self::LinkExpired => (410, "link-expired", "The link is past its time"),
             Self::Stale => (412, "stale-version", "It has changed meanwhile"),
             Self::TooLarge => (413, "too-large", "The body is too large"),
             Self::UnsupportedMediaType => (415, "unsupported-media-type", "The body must be JSON"),
+            Self::OutOfRange => (416, "out-of-range", "The file is shorter than that"),
             Self::Unprocessable => (422, "unprocessable", "The body says something unusable"),
             Self::TextTooLong => (
                 422,

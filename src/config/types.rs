@@ -40,6 +40,10 @@ pub struct Server {
     #[serde(deserialize_with = "text::size")]
     #[schemars(with = "text::SizeText")]
     pub body_bytes_max: u64,
+    /// Largest file of an answer, in bytes; larger ones get a 413.
+    #[serde(deserialize_with = "text::size")]
+    #[schemars(with = "text::SizeText")]
+    pub upload_bytes_max: u64,
 }
 
 /// Certificate and key of the listener; renewed files are taken over without a restart.

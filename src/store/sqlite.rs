@@ -30,6 +30,7 @@ mod reading;
 mod search;
 mod seen;
 mod surgery;
+pub mod uploads;
 pub mod writer;
 
 pub use checkpoint::WalLimits;

@@ -2,10 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
+mod act_as;
 mod actions;
 mod attachments;
 mod claims;
 mod conversations;
+mod cors;
 mod deadlines;
 mod desk;
 mod document;
@@ -20,3 +22,4 @@ mod search;
 mod served;
 mod settling;
 mod tls;
+mod uploads;

@@ -23,22 +23,9 @@ pub const CLOSED: &str = "closed";
 /// Set beside the number of the event that a departure goes with, so that its id is another.
 const LEFT_BIT: i64 = 1 << 61;
 /// What of an event's detail is shown as it is, where it is text, or a list or object of texts.
-const SHOWN: [&str; 15] = [
-    "acting_token",
-    "added",
-    "agent",
-    "by",
-    "change",
-    "delivery",
-    "from",
-    "outcome",
-    "priority",
-    "reason",
-    "removed",
-    "status",
-    "subject",
-    "tags",
-    "to",
+const SHOWN: [&str; 14] = [
+    "added", "agent", "by", "change", "delivery", "from", "outcome", "priority", "reason",
+    "removed", "status", "subject", "tags", "to",
 ];
 /// The shop's own facts, whatever they are.
 const ATTRIBUTES: &str = "attributes";
@@ -165,6 +152,11 @@ fn data_of(event: &StoredEvent, ids: &IdCodec) -> Map<String, Value> {
             let id = ids.contact(ContactId(number));
             data.insert((*public).to_owned(), id.into());
         }
+    }
+    // Whose backend acted for the agent.
+    if let Some(token) = event.detail.get("acting_token").and_then(Value::as_i64) {
+        let id = ids.encode(IdKind::Token, token);
+        data.insert("acting_token".to_owned(), id.into());
     }
     let settled = event.detail.get("settled");
     for detail in std::iter::once(&event.detail).chain(settled) {

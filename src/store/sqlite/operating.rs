@@ -13,7 +13,7 @@ use crate::store::{Retention, Rings, StoreError, StoredDeadLetter, Token};
 use super::effects::json;
 use super::facts::from_json;
 use super::writer::Tx;
-use super::{effects, events, facts, outbox};
+use super::{effects, events, facts, outbox, uploads};
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -43,8 +43,8 @@ pub fn create_token(tx: &mut Tx<'_>, hash: &[u8], mut token: Token) -> Result<To
     tx.memory.token_changes += 1;
     tx.conn
         .prepare_cached(
-            "INSERT INTO token (id, hash, label, role, agent, queues, brands, created_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            "INSERT INTO token (id, hash, label, role, agent, queues, brands, scopes, created_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
         )?
         .execute(params![
             token.id,
@@ -54,12 +54,14 @@ pub fn create_token(tx: &mut Tx<'_>, hash: &[u8], mut token: Token) -> Result<To
             token.agent,
             json(&token.queues)?,
             json(&token.brands)?,
+            json(&token.scopes)?,
             token.created_at
         ])?;
     Ok(token)
 }
 
-const TOKEN_COLUMNS: &str = "id, label, role, agent, queues, brands, created_at, revoked_at";
+const TOKEN_COLUMNS: &str =
+    "id, label, role, agent, queues, brands, scopes, created_at, revoked_at";
 
 pub fn tokens(conn: &Connection) -> Result<Vec<Token>> {
     let mut statement =
@@ -77,6 +79,14 @@ pub fn token_by_hash(conn: &Connection, hash: &[u8]) -> Result<Option<Token>> {
         .optional()?)
 }
 
+/// Also one that is revoked: whoever asks looks.
+pub fn token_by_id(conn: &Connection, id: i64) -> Result<Option<Token>> {
+    Ok(conn
+        .prepare_cached(&format!("SELECT {TOKEN_COLUMNS} FROM token WHERE id = ?1"))?
+        .query_row([id], token_of)
+        .optional()?)
+}
+
 fn token_of(row: &Row<'_>) -> rusqlite::Result<Token> {
     Ok(Token {
         id: row.get(0)?,
@@ -85,8 +95,9 @@ fn token_of(row: &Row<'_>) -> rusqlite::Result<Token> {
         agent: row.get(3)?,
         queues: from_json(4, &row.get::<_, String>(4)?)?,
         brands: from_json(5, &row.get::<_, String>(5)?)?,
-        created_at: row.get(6)?,
-        revoked_at: row.get(7)?,
+        scopes: from_json(6, &row.get::<_, String>(6)?)?,
+        created_at: row.get(7)?,
+        revoked_at: row.get(8)?,
     })
 }
 
@@ -253,6 +264,7 @@ pub fn sweep(tx: &mut Tx<'_>, keep: &Retention, now: i64) -> Result<()> {
     .execute([before(keep.idempotency), SWEEP_ROWS_MAX])?;
     conn.prepare_cached("DELETE FROM acknowledged WHERE at < ?1")?
         .execute([before(crate::store::ACKNOWLEDGE_WINDOW)])?;
+    uploads::sweep(conn, now, SWEEP_ROWS_MAX)?;
     events::sweep(conn, before(keep.events), before(keep.audit))
 }
 

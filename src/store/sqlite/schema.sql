@@ -123,8 +123,8 @@ CREATE TABLE event (
 );
 CREATE TABLE token (
     id INTEGER PRIMARY KEY, hash BLOB NOT NULL UNIQUE, label TEXT NOT NULL, role TEXT NOT NULL,
-    agent TEXT, queues TEXT NOT NULL, brands TEXT NOT NULL, created_at INTEGER NOT NULL,
-    revoked_at INTEGER
+    agent TEXT, queues TEXT NOT NULL, brands TEXT NOT NULL, scopes TEXT NOT NULL,
+    created_at INTEGER NOT NULL, revoked_at INTEGER
 );
 
 -- Files that were still at their provider when their message was filed. States: 0 pending,
@@ -175,3 +175,12 @@ CREATE VIRTUAL TABLE contact_search USING fts5(
     name, address, content='', contentless_delete=1, tokenize="unicode61 remove_diacritics 2"
 );
 CREATE TABLE search_cursor (id INTEGER PRIMARY KEY CHECK (id = 1), event INTEGER NOT NULL, rebuilding INTEGER);
+
+-- Files uploaded for an answer that has not come yet.
+CREATE TABLE upload (
+    id INTEGER PRIMARY KEY, token INTEGER NOT NULL, agent TEXT, sha256 BLOB NOT NULL,
+    bytes_len INTEGER NOT NULL, content BLOB, name TEXT, content_type TEXT NOT NULL,
+    expires_at INTEGER NOT NULL
+);
+CREATE INDEX upload_due ON upload (expires_at);
+CREATE INDEX upload_file ON upload (sha256) WHERE content IS NULL;

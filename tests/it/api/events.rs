@@ -114,6 +114,7 @@ async fn a_stream_tells_what_happens_in_the_words_of_the_api() {
           {
             "conversation": "cnv_3",
             "data": {
+              "agent": "ada",
               "author": "agent",
               "conversation_seq": 2
             },
@@ -136,7 +137,8 @@ async fn a_stream_tells_what_happens_in_the_words_of_the_api() {
             "time": "2026-01-05",
             "type": "conversation.updated"
           }
-        ]"#]].assert_eq(&numbered(&json!(shown)));
+        ]"#]]
+    .assert_eq(&numbered(&json!(shown)));
 }
 
 #[tokio::test]

@@ -51,7 +51,8 @@ async fn a_hit_has_its_conversation_and_a_snippet_with_what_matched() {
             }
           ],
           "next_cursor": null
-        }"#]].assert_eq(&numbered(&found));
+        }"#]]
+    .assert_eq(&numbered(&found));
     let found = served
         .get(&token, "/v1/search?q=customer.example")
         .send()

@@ -9,7 +9,9 @@ use metrics_exporter_prometheus::PrometheusBuilder;
 use reqwest::header::HeaderMap;
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
-use switchboard::api::{self, ApiState, ChannelFacts, Deadlines, HookAnswer, Hooks, token};
+use switchboard::api::{
+    self, ApiState, ChannelFacts, Deadlines, FileLinks, HookAnswer, Hooks, token,
+};
 use switchboard::health::Health;
 use switchboard::ids::{IdCodec, IdKind};
 use switchboard::store::Token;
@@ -38,6 +40,12 @@ pub fn mail_carries() -> Capabilities {
         ..Capabilities::default()
     }
 }
+
+/// The one origin whose pages may use the API here.
+pub const ORIGIN: &str = "https://desk.example";
+
+/// The cap of uploads here.
+pub const UPLOAD_BYTES_MAX: u64 = 256 * 1024;
 
 /// Event streams at a time here.
 pub const STREAMS_MAX: usize = 3;
@@ -85,7 +93,10 @@ impl Served {
             metrics: PrometheusBuilder::new().build_recorder().handle(),
             body_bytes_max: HOOK_BYTES_MAX,
             hooks_bytes_max: HOOKS_BYTES_MAX,
+            upload_bytes_max: UPLOAD_BYTES_MAX,
+            links: FileLinks::new(desk.keys.links.clone(), Some("https://desk.example/")),
             streams_max: STREAMS_MAX,
+            cors_origins: vec![ORIGIN.to_owned()],
             blobs: desk.blobs.clone(),
             known_queues: Arc::new(known.map(|queue| queue.parse().unwrap()).to_vec()),
             channels: Arc::new(vec![ChannelFacts {
@@ -118,6 +129,22 @@ impl Served {
 
     /// A token of a role that names an agent, for these queues and brands (none: all).
     pub async fn token(&self, role: &str, agent: &str, queues: &[&str], brands: &[&str]) -> String {
+        self.scoped(role, agent, queues, brands, &[]).await
+    }
+
+    /// A token of a backend that acts for agents.
+    pub async fn backend(&self, role: &str, queues: &[&str]) -> String {
+        self.scoped(role, "", queues, &[], &["act_as"]).await
+    }
+
+    async fn scoped(
+        &self,
+        role: &str,
+        agent: &str,
+        queues: &[&str],
+        brands: &[&str],
+        scopes: &[&str],
+    ) -> String {
         let (secret, hash) = token::mint();
         let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
         let new = Token {
@@ -127,6 +154,7 @@ impl Served {
             agent: (!agent.is_empty()).then(|| agent.to_owned()),
             queues: owned(queues),
             brands: owned(brands),
+            scopes: scopes.iter().map(|scope| (*scope).to_owned()).collect(),
             created_at: self.desk.now(),
             revoked_at: None,
         };

@@ -158,6 +158,7 @@ when = { labels = ["urgency:high"] }
         data_dir = "switchboard-data"  # built-in
         listen = "127.0.0.1:8480"  # built-in
         trusted_proxies = []  # built-in
+        upload_bytes_max = "25MiB"  # built-in
 
         [store]
         kind = "sqlite"  # built-in"#]]

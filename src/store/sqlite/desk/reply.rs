@@ -54,7 +54,7 @@ pub fn reply(
     check_fit(tx, &found, &channel, sending, written, &to, reply.at)?;
     let draft = draft_of(written, Some(to), false, reply.at)?;
     let append = Append {
-        agent: reply.actor.agent.as_deref(),
+        by: &reply.actor,
         author: Author::Agent,
         channel: tx.memory.names.id(channel.as_str()),
         draft: &draft,
@@ -82,7 +82,7 @@ pub fn note(tx: &mut Tx<'_>, note: &NewReply) -> Result<MessageId, StoreError> {
     dispatch::act(&mut found, &note.actor, Action::Note, note.at)?;
     let draft = draft_of(&note.written, None, false, note.at)?;
     let append = Append {
-        agent: note.actor.agent.as_deref(),
+        by: &note.actor,
         author: Author::Note,
         channel: 0,
         draft: &draft,
@@ -312,7 +312,7 @@ pub fn draft_of(
 
 /// A message of ours to put at the end of a conversation.
 pub struct Append<'a> {
-    pub agent: Option<&'a str>,
+    pub by: &'a Actor,
     pub author: Author,
     pub channel: i64,
     pub draft: &'a Draft,
@@ -349,7 +349,7 @@ impl Append<'_> {
             seq: found.last_seq,
             prev,
             author: self.author,
-            agent: self.agent,
+            agent: self.by.agent.as_deref(),
             channel: self.channel,
             draft: self.draft,
             at: self.at,
@@ -370,7 +370,12 @@ impl Append<'_> {
         }
         write_conversation(tx.conn, &tx.memory.names, found, new)?;
         keep_answer(tx, self.idempotency, id, self.at)?;
-        let mut event = event_of(EventType::MessageCreated, found.id, self.at, None);
+        let mut event = event_of(
+            EventType::MessageCreated,
+            found.id,
+            self.at,
+            Some(self.by.signature()),
+        );
         event.message = Some(id);
         write_events(tx.conn, tx.memory, &[event])?;
         Ok(id)

@@ -201,5 +201,6 @@ fn everybody() -> Actor {
         agent: None,
         queues: Vec::new(),
         brands: Vec::new(),
+        acting: None,
     }
 }
