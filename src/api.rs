@@ -31,9 +31,11 @@ mod channels;
 mod claims;
 mod contacts;
 mod conversations;
+mod cors;
 mod docs;
 mod documentation;
 mod drafts;
+mod events;
 mod fields;
 mod hooks;
 mod macros;
@@ -42,17 +44,21 @@ mod operations;
 mod problem;
 mod queues;
 mod request;
+mod search;
 mod serve;
 mod settle;
 mod start;
 mod surgery;
 pub mod tls;
 pub mod token;
+mod uploads;
 mod verbs;
 mod views;
 mod written;
 
+pub use attachments::FileLinks;
 pub use channels::ChannelFacts;
+pub use events::STREAMS_MAX;
 use problem::{ApiError, Kind};
 pub use serve::serve;
 pub use verbs::TIMERS;
@@ -74,6 +80,14 @@ pub struct ApiState {
     pub body_bytes_max: usize,
     /// Bytes of webhook requests in memory at once, of all together; more are refused with 503.
     pub hooks_bytes_max: usize,
+    /// Web origins whose pages may use the API.
+    pub cors_origins: Vec<String>,
+    /// The largest file of an answer.
+    pub upload_bytes_max: u64,
+    /// Signs links to files.
+    pub links: FileLinks,
+    /// Event streams at a time; more are refused with 503.
+    pub streams_max: usize,
     /// Where the files of messages are.
     pub blobs: Blobs,
     /// The configured queues.
@@ -98,6 +112,10 @@ pub struct Deadlines {
     pub head: Duration,
     /// For the whole of a body.
     pub body: Duration,
+    /// For taking the next piece of an event stream: who is slower is told, and dropped.
+    pub unread: Duration,
+    /// For taking anything at all of an answer; then the connection is cut.
+    pub stalled: Duration,
 }
 
 impl Default for Deadlines {
@@ -106,6 +124,8 @@ impl Default for Deadlines {
             handshake: Duration::from_secs(10),
             head: Duration::from_secs(60),
             body: Duration::from_secs(30),
+            unread: Duration::from_secs(10),
+            stalled: Duration::from_secs(30),
         }
     }
 }
@@ -150,23 +170,39 @@ struct App {
     document: Bytes,
     /// Free room among the bytes of webhook requests.
     hook_room: Arc<Semaphore>,
+    /// The newest events, for all streams.
+    feed: events::Feed,
+    /// Free places for event streams.
+    streams: Arc<Semaphore>,
+    /// Free places for searches.
+    searches: Semaphore,
 }
 
 /// The whole HTTP surface.
 pub fn router(state: ApiState) -> axum::Router {
     let (router, document) = routes().split_for_parts();
     let document = document.to_json().expect("a document of strings is JSON");
+    let cors = cors::layer(&state.cors_origins);
     let hook_room = Arc::new(Semaphore::new(state.hooks_bytes_max));
+    let streams = Arc::new(Semaphore::new(state.streams_max));
     let app = App {
         state,
         hook_room,
+        feed: events::Feed::default(),
+        streams,
+        searches: Semaphore::new(search::SEARCHES_MAX),
         tokens: auth::Tokens::default(),
         claims: claims::Claims::default(),
         document: document.into(),
     };
-    router
+    let router = router
         .fallback(no_such_path)
-        .method_not_allowed_fallback(no_such_method)
+        .method_not_allowed_fallback(no_such_method);
+    let router = match cors {
+        Some(cors) => router.layer(cors),
+        None => router,
+    };
+    router
         .layer(map_response(secured))
         .with_state(Arc::new(app))
 }
@@ -209,6 +245,9 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(messages::cancel_message))
         .routes(routes!(settle::settle_message))
         .routes(routes!(attachments::get_attachment))
+        .routes(routes!(attachments::link_attachment))
+        .routes(routes!(attachments::get_file))
+        .routes(routes!(uploads::upload_file))
         .routes(routes!(macros::list_macros, macros::create_macro))
         .routes(routes!(
             macros::get_macro,
@@ -225,6 +264,8 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(surgery::merge_contact))
         .routes(routes!(surgery::unmerge_contact))
         .routes(routes!(surgery::undo_operation))
+        .routes(routes!(events::stream_events))
+        .routes(routes!(search::search))
         // Providers.
         .routes(routes!(hooks::deliver_webhook))
         // Operators.

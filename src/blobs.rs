@@ -13,8 +13,10 @@ use bytes::Bytes;
 
 use crate::bus::NewBlob;
 
+mod incoming;
 mod sweep;
 
+pub use incoming::Incoming;
 pub use sweep::sweep;
 
 /// Up to this many bytes are kept in the database, larger ones as files.
@@ -143,6 +145,19 @@ fn write_synced(
             fs::remove_file(&beside).ok();
             return Err(error);
         }
+    }
+    sync_dir(shelf)?;
+    sync_dir(dir)
+}
+
+/// Gives a file that is whole and synced its name, unless it is there already.
+fn place(beside: &Path, path: &Path) -> std::io::Result<()> {
+    let without_dir = || std::io::Error::other("a blob has no directory");
+    let shelf = path.parent().ok_or_else(without_dir)?;
+    let dir = shelf.parent().ok_or_else(without_dir)?;
+    if !path.exists() {
+        fs::create_dir_all(shelf)?;
+        fs::rename(beside, path)?;
     }
     sync_dir(shelf)?;
     sync_dir(dir)

@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 use crate::api::tls::{self, Certificates};
-use crate::api::{self, ApiState, Deadlines};
+use crate::api::{self, ApiState, Deadlines, FileLinks};
 use crate::blobs::Blobs;
 use crate::bus::local::LocalBus;
 use crate::channels::{self, Channels};
@@ -35,6 +35,7 @@ pub mod control;
 mod data_dir;
 mod housekeeping;
 pub mod import;
+mod indexing;
 mod listener;
 mod outbox;
 pub mod route;
@@ -46,6 +47,7 @@ use channel_test::ChannelTests;
 pub use data_dir::DataDir;
 use housekeeping::{FILES, Housekeeping, KEEPING};
 use import::Importer;
+use indexing::{INDEXING, Indexing};
 pub use listener::{certificates, tls_files};
 use route::RouterLoop;
 pub use settings::{Keys, open_store, policy};
@@ -283,6 +285,15 @@ impl Daemon {
             body_bytes_max: usize::try_from(config.server.body_bytes_max).unwrap_or(usize::MAX),
             hooks_bytes_max: HOOKS_BYTES_MAX
                 .max(usize::try_from(config.server.body_bytes_max).unwrap_or(usize::MAX)),
+            cors_origins: (config.server.cors_origins.iter())
+                .map(|origin| origin.as_str().to_owned())
+                .collect(),
+            upload_bytes_max: config.server.upload_bytes_max,
+            links: FileLinks::new(
+                keys.links.clone(),
+                config.server.public_url.as_ref().map(|url| url.as_str()),
+            ),
+            streams_max: api::STREAMS_MAX,
             blobs: blobs.clone(),
             known_queues: Arc::new(config.queues.keys().cloned().collect()),
             channels: Arc::new(settings::channel_facts(&config, &channels)),
@@ -354,6 +365,23 @@ impl Daemon {
             control,
             stop.accepting.clone(),
         )?);
+        let indexing = Arc::new(Indexing {
+            store: shared.clone(),
+            bus: bus.clone(),
+            clock: clock.clone(),
+            health: health.clone(),
+        });
+        let run = move |stop| {
+            let indexing = indexing.clone();
+            async move { indexing.run(stop).await }
+        };
+        let kept = supervised(
+            INDEXING.to_owned(),
+            health.clone(),
+            stop.sending.clone(),
+            run,
+        );
+        tasks.sending.push(tokio::spawn(kept));
         let keeping = Arc::new(Housekeeping {
             store: shared,
             bus: bus.clone(),
@@ -366,6 +394,8 @@ impl Daemon {
                 raw: config.retention.raw,
                 bus: config.retention.bus,
                 idempotency: IDEMPOTENCY_KEPT,
+                events: config.retention.events,
+                audit: config.retention.audit,
             },
         });
         let files = keeping.clone();

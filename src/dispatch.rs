@@ -68,18 +68,42 @@ pub struct Actor {
     pub agent: Option<String>,
     pub queues: Vec<QueueId>,
     pub brands: Vec<BrandId>,
+    /// The token of the backend that acts for the agent, where one does.
+    pub acting: Option<i64>,
 }
 
 impl Actor {
+    /// Who did something, as events keep it.
+    pub fn signature(&self) -> serde_json::Value {
+        let mut detail = serde_json::json!({});
+        self.sign(&mut detail);
+        detail
+    }
+
+    /// Adds to what an event keeps who did it.
+    pub fn sign(&self, detail: &mut serde_json::Value) {
+        detail["agent"] = self.agent.clone().into();
+        if let Some(token) = self.acting {
+            detail["acting_token"] = token.into();
+        }
+    }
+
     pub fn may_use_queue(&self, queue: &QueueId) -> bool {
         self.queues.is_empty() || self.queues.contains(queue)
     }
 
     /// What this actor may not see does not exist for it.
     pub fn may_see(&self, conversation: &Conversation) -> bool {
-        let brand = self.brands.is_empty() || self.brands.contains(&conversation.brand);
-        let own = self.agent.is_some() && self.agent == conversation.assignee;
-        self.role.reads_messages() && brand && (own || self.may_use_queue(&conversation.queue))
+        let assignee = conversation.assignee.as_deref();
+        self.may_see_at(&conversation.brand, &conversation.queue, assignee)
+    }
+
+    /// Whether it may see a conversation that stands there.
+    pub fn may_see_at(&self, brand: &BrandId, queue: &QueueId, assignee: Option<&str>) -> bool {
+        let own = self.agent.is_some() && self.agent.as_deref() == assignee;
+        self.role.reads_messages()
+            && (self.brands.is_empty() || self.brands.contains(brand))
+            && (own || self.may_use_queue(queue))
     }
 
     fn holds(&self, conversation: &Conversation) -> bool {

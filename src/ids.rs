@@ -52,6 +52,8 @@ pub enum IdKind {
     /// A file of a message: see [`IdCodec::attachment`].
     Attachment,
     Macro,
+    /// A file that waits for its answer.
+    Upload,
 }
 
 impl IdKind {
@@ -65,6 +67,7 @@ impl IdKind {
             Self::Page => "cur",
             Self::Attachment => "att",
             Self::Macro => "mac",
+            Self::Upload => "fil",
         }
     }
 }
@@ -169,7 +172,7 @@ mod tests {
 
     use super::*;
 
-    const KINDS: [IdKind; 7] = [
+    const KINDS: [IdKind; 8] = [
         IdKind::Attachment,
         IdKind::Conversation,
         IdKind::Message,
@@ -177,6 +180,7 @@ mod tests {
         IdKind::Event,
         IdKind::Token,
         IdKind::Page,
+        IdKind::Upload,
     ];
 
     proptest! {

@@ -27,6 +27,7 @@ pub mod daemon;
 pub mod health;
 pub mod http;
 pub mod ids;
+pub mod search;
 pub mod telemetry;
 pub mod wake;
 

@@ -19,11 +19,14 @@ use crate::router::{Policy, Prepared, Verdict};
 
 pub mod attachments;
 mod desk;
+pub mod events;
 pub mod imports;
 pub mod macros;
 mod outbox;
+pub mod search;
 pub mod sqlite;
 pub mod surgery;
+pub mod uploads;
 
 pub use crate::dispatch::address::Destination;
 pub use attachments::{AttachmentState, StoredAttachment};
@@ -210,9 +213,15 @@ pub struct Token {
     /// Empty: all.
     pub queues: Vec<String>,
     pub brands: Vec<String>,
+    /// What it may do beyond its role: `act_as`.
+    #[serde(default)]
+    pub scopes: Vec<String>,
     pub created_at: i64,
     pub revoked_at: Option<i64>,
 }
+
+/// The scope of a backend that acts for agents, by naming them.
+pub const SCOPE_ACT_AS: &str = "act_as";
 
 /// An answer kept for a repeated `Idempotency-Key`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -238,7 +247,17 @@ pub struct Counts {
 
 /// The store. Methods return once what they did is durable.
 #[async_trait]
-pub trait Store: Desk + Macros + Imports + surgery::SurgeryStore + Send + Sync {
+pub trait Store:
+    Desk
+    + Macros
+    + Imports
+    + surgery::SurgeryStore
+    + events::EventLog
+    + search::Search
+    + uploads::Uploads
+    + Send
+    + Sync
+{
     // The router.
     async fn own(&self, partition: u32) -> Result<Ownership>;
     /// Loads the batch's facts, decides, and commits effects and position, conditional on owner
@@ -365,6 +384,10 @@ pub struct Retention {
     /// Log entries, and changes whose message has not come.
     pub bus: Duration,
     pub idempotency: Duration,
+    /// Events that tell what messages and queues say anyway.
+    pub events: Duration,
+    /// Events that tell who did what.
+    pub audit: Duration,
 }
 
 /// How long an `Idempotency-Key` is remembered.

@@ -1,50 +1,41 @@
 //! Files of messages. They are strangers' bytes under this API's own origin, so a browser may only
-//! save them: never shown, never guessed at, with no type that it would run.
+//! save them, or show them where they are pictures: never guessed at, with no type that it would run.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use axum::body::Body;
+use axum::Json;
 use axum::extract::State;
-use axum::http::{HeaderValue, header};
-use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
-use futures::stream;
-use tokio::fs::File;
-use tokio::io::AsyncReadExt;
-use tracing::error;
-use utoipa::ToSchema;
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::response::Response;
+use connector_api::Timestamp;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
-use crate::store::AttachmentState;
+use crate::clock::timestamp;
+use crate::dispatch::Actor;
+use crate::ids::{IdKind, MessageId};
+use crate::store::StoredAttachment;
 
 use super::App;
-use super::auth::Reading;
-use super::documentation::{Authenticated, NoSuchThing, NotStored};
+use super::auth::{Reading, actor_of};
+use super::body::NoBody;
+use super::documentation::{
+    Authenticated, BadLink, BadParameters, NoSuchThing, NotStored, OutOfRange, UnexpectedBody,
+};
 use super::problem::{ApiError, ApiResult, Kind};
-use super::request::Segment;
+use super::request::{Params, Segment, duration_of, now};
 
-/// Read and sent at a time.
-const CHUNK_BYTES: usize = 64 * 1024;
-/// Longest name in a header, in characters.
-const NAME_CHARS_MAX: usize = 150;
-/// Types that a browser does nothing with but save or show; all others are `octet-stream`.
-const SAFE_TYPES: [&str; 16] = [
-    "application/gzip",
-    "application/msword",
-    "application/pdf",
-    "application/rtf",
-    "application/vnd.ms-excel",
-    "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
-    "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
-    "application/zip",
-    "image/bmp",
-    "image/gif",
-    "image/heic",
-    "image/jpeg",
-    "image/png",
-    "image/tiff",
-    "image/webp",
-    "text/csv",
-];
+mod content;
+mod links;
+
+use content::{Use, respond};
+pub use links::FileLinks;
+use links::Link;
+
+/// How long a link holds, and at most.
+const LINK_HOLDS: Duration = Duration::from_secs(60 * 60);
+const LINK_HOLDS_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Bytes, as the document shows them.
 #[derive(ToSchema)]
@@ -55,170 +46,162 @@ struct FileBytes(Vec<u8>);
 /// Reads a file of a message.
 ///
 /// The bytes as they came, to be saved and not to be shown: the type is the sender's word, given
-/// only where it is harmless. 409 while the file is not here; `state` of the message's attachment
-/// says why.
+/// only where it is harmless. Takes one `Range`. 409 while the file is not here; `state` of the
+/// message's attachment says why.
 #[utoipa::path(
     get,
     path = "/v1/attachments/{id}",
     tag = "Messages",
     security(("token" = [])),
-    params(("id" = String, Path, description = "The attachment's id, from its message")),
+    params(
+        ("id" = String, Path, description = "The attachment's id, from its message"),
+        ("Range" = Option<String>, Header, description = "A part of it", example = "bytes=0-1023")
+    ),
     responses(
         (status = 200, description = "The bytes", content_type = "application/octet-stream",
             body = inline(FileBytes),
             headers(("Content-Disposition" = String, description = "`attachment`, with the sender's name for it"))),
-        Authenticated, NoSuchThing, NotStored
+        (status = 206, description = "A part of them", content_type = "application/octet-stream",
+            body = inline(FileBytes)),
+        Authenticated, NoSuchThing, NotStored, OutOfRange
     )
 )]
 pub async fn get_attachment(
     State(app): State<Arc<App>>,
     Reading(caller): Reading,
     Segment(id): Segment,
+    headers: HeaderMap,
 ) -> ApiResult<Response> {
-    let missing = || ApiError::not_found("attachment");
-    let (message, place) = app.state.ids.decode_attachment(&id).ok_or_else(missing)?;
-    let store = &app.state.store;
-    let found = store.attachment(caller.actor, message, place).await?;
-    let found = found.ok_or_else(missing)?;
-    let standing = found.standing;
-    let (AttachmentState::Stored, Some(sha256)) = (standing.state, standing.sha256) else {
-        let why = standing
-            .reason
-            .unwrap_or_else(|| "it is being fetched".to_owned());
-        return Err(ApiError::new(
-            Kind::NotStored,
-            format!("the attachment is not here: {why}"),
-        ));
-    };
-    let body = match found.inline {
-        Some(bytes) => Body::from(bytes),
-        None => file(&app, &sha256).await?,
-    };
-    let mut response = body.into_response();
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, content_type(&standing.content_type));
-    headers.insert(
-        header::CONTENT_DISPOSITION,
-        disposition(standing.name.as_deref().unwrap_or_default()),
-    );
-    // Beside `nosniff` and `default-src 'none'`, which every answer has.
-    headers.insert(
-        header::CONTENT_SECURITY_POLICY,
-        HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'; sandbox"),
-    );
-    if let Some(bytes) = standing.size_bytes {
-        headers.insert(header::CONTENT_LENGTH, bytes.into());
+    let found = find(&app, caller.actor, &id).await?;
+    respond(&app, found, &headers, Use::Saved).await
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct LinkParams {
+    /// How long the link holds, at most 24 hours: `15m`, `1h`.
+    #[param(example = "1h")]
+    expires_in: Option<String>,
+}
+
+/// A link to a file.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct LinkView {
+    /// Below `server.public_url`; where that is not set, a path of this daemon.
+    pub url: String,
+    pub expires_at: Timestamp,
+}
+
+/// Makes a link to a file that needs no token.
+///
+/// For `<img>` and `<a>`: whoever has the link reads the file, for an hour if `expires_in` does not
+/// say otherwise, and for as long as this token is not revoked and may see the message.
+#[utoipa::path(
+    post,
+    path = "/v1/attachments/{id}/link",
+    tag = "Messages",
+    security(("token" = [])),
+    params(("id" = String, Path, description = "The attachment's id, from its message"), LinkParams),
+    responses(
+        (status = 200, description = "The link", body = LinkView),
+        Authenticated, BadParameters, NoSuchThing, UnexpectedBody
+    )
+)]
+pub async fn link_attachment(
+    State(app): State<Arc<App>>,
+    Reading(caller): Reading,
+    Segment(id): Segment,
+    Params(params): Params<LinkParams>,
+    _nothing: NoBody,
+) -> ApiResult<Json<LinkView>> {
+    let holds = duration_of("expires_in", params.expires_in.as_deref(), LINK_HOLDS_MAX)?;
+    let holds = holds.unwrap_or(LINK_HOLDS);
+    if holds < Duration::from_secs(1) {
+        let detail = "\"expires_in\" must be a time from 1s to 24h";
+        return Err(ApiError::bad_request("expires_in", detail));
     }
+    find(&app, caller.actor, &id).await?;
+    let seconds = i64::try_from(holds.as_secs()).unwrap_or(i64::MAX);
+    let expires = now(&app) / 1_000_000 + seconds;
+    let url = app.state.links.url(Link {
+        attachment: &id,
+        token: &app.state.ids.encode(IdKind::Token, caller.principal),
+        expires,
+    });
+    Ok(Json(LinkView {
+        url,
+        expires_at: timestamp(expires * 1_000_000),
+    }))
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct FileParams {
+    /// The token that made the link.
+    by: String,
+    /// Until when it holds, in seconds since 1970.
+    expires: i64,
+    /// Says that we made it.
+    mac: String,
+}
+
+/// Reads a file by its link.
+///
+/// Pictures (GIF, JPEG, PNG, WebP) may be shown, all else is saved. Takes one `Range`.
+#[utoipa::path(
+    get,
+    path = "/files/{id}",
+    tag = "Messages",
+    params(
+        ("id" = String, Path, description = "The attachment's id"),
+        FileParams,
+        ("Range" = Option<String>, Header, description = "A part of it", example = "bytes=0-1023")
+    ),
+    responses(
+        (status = 200, description = "The bytes", content_type = "application/octet-stream",
+            body = inline(FileBytes)),
+        (status = 206, description = "A part of them", content_type = "application/octet-stream",
+            body = inline(FileBytes)),
+        BadParameters, BadLink, NotStored
+    )
+)]
+pub async fn get_file(
+    State(app): State<Arc<App>>,
+    Segment(id): Segment,
+    Params(params): Params<FileParams>,
+    headers: HeaderMap,
+) -> ApiResult<Response> {
+    let missing = || ApiError::not_found("file");
+    let link = Link {
+        attachment: &id,
+        token: &params.by,
+        expires: params.expires,
+    };
+    if !app.state.links.is_ours(link, &params.mac) {
+        return Err(missing());
+    }
+    if now(&app) / 1_000_000 >= params.expires {
+        let detail = "this link is past its time: ask for another one";
+        return Err(ApiError::new(Kind::LinkExpired, detail));
+    }
+    let token = app.state.ids.decode(IdKind::Token, &params.by);
+    let actor = actor_of(&app, token.ok_or_else(missing)?).await?;
+    let found = find(&app, actor.ok_or_else(missing)?, &id).await?;
+    let mut response = respond(&app, found, &headers, Use::Shown).await?;
+    // The page that shows it is another origin's.
+    response.headers_mut().insert(
+        HeaderName::from_static("cross-origin-resource-policy"),
+        HeaderValue::from_static("cross-origin"),
+    );
     Ok(response)
 }
 
-/// A stored file, read as it is sent.
-async fn file(app: &App, sha256: &[u8; 32]) -> ApiResult<Body> {
-    let path = app.state.blobs.path(sha256);
-    let file = File::open(&path).await.map_err(|failed| {
-        error!(error = %failed, "a file of the blob store cannot be opened: {}", path.display());
-        ApiError::new(Kind::Internal, "the attachment's file cannot be read")
-    })?;
-    let chunks = stream::try_unfold(file, |mut file| async move {
-        let mut chunk = vec![0; CHUNK_BYTES];
-        let read = file.read(&mut chunk).await?;
-        chunk.truncate(read);
-        Ok::<_, std::io::Error>((read > 0).then(|| (Bytes::from(chunk), file)))
-    });
-    Ok(Body::from_stream(chunks))
-}
-
-fn content_type(said: &str) -> HeaderValue {
-    let essence = said.split(';').next().unwrap_or_default().trim();
-    let media = ["audio/", "video/"];
-    let word = |c: char| c.is_ascii_alphanumeric() || "+-./".contains(c);
-    let known = SAFE_TYPES
-        .iter()
-        .any(|safe| safe.eq_ignore_ascii_case(essence));
-    let safe =
-        known || (media.iter().any(|kind| essence.starts_with(kind)) && essence.chars().all(word));
-    let given = safe.then(|| HeaderValue::try_from(essence).ok()).flatten();
-    given.unwrap_or(match essence.eq_ignore_ascii_case("text/plain") {
-        // Without a charset a browser would guess.
-        true => HeaderValue::from_static("text/plain; charset=utf-8"),
-        false => HeaderValue::from_static("application/octet-stream"),
-    })
-}
-
-/// `attachment`, with the name in ASCII for old clients and in UTF-8 for all others (RFC 6266).
-fn disposition(name: &str) -> HeaderValue {
-    let odd = |c: &char| !c.is_control() && !matches!(c, '/' | '\\' | ':');
-    let name: String = name.chars().filter(odd).take(NAME_CHARS_MAX).collect();
-    let name = name.trim().trim_start_matches('.');
-    let name = if name.is_empty() { "attachment" } else { name };
-    let plain = |c: char| c.is_ascii_alphanumeric() || " .-_()".contains(c);
-    let ascii: String = name
-        .chars()
-        .map(|c| if plain(c) { c } else { '_' })
-        .collect();
-    // What RFC 8187 lets stand as it is.
-    let bare = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-    let encoded: String = name
-        .bytes()
-        .map(|byte| match bare(byte) {
-            true => char::from(byte).to_string(),
-            false => format!("%{byte:02X}"),
-        })
-        .collect();
-    let value = format!("attachment; filename=\"{ascii}\"; filename*=UTF-8''{encoded}");
-    HeaderValue::try_from(value).unwrap_or(HeaderValue::from_static("attachment"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_name_is_data_and_never_a_path_or_a_header() {
-        for (name, expected) in [
-            ("box.jpg", "filename=\"box.jpg\"; filename*=UTF-8''box.jpg"),
-            (
-                "../../etc/passwd",
-                "filename=\"etcpasswd\"; filename*=UTF-8''etcpasswd",
-            ),
-            (
-                "a\"; filename=\"b.exe",
-                "filename=\"a__ filename__b.exe\"; filename*=UTF-8''a%22%3B%20filename%3D%22b.exe",
-            ),
-            (
-                "a\r\nSet-Cookie: x",
-                "filename=\"aSet-Cookie x\"; filename*=UTF-8''aSet-Cookie%20x",
-            ),
-            (
-                "Lieferschein f\u{fc}r Ada.pdf",
-                "filename=\"Lieferschein f_r Ada.pdf\"; filename*=UTF-8''Lieferschein%20f%C3%BCr%20Ada.pdf",
-            ),
-            ("", "filename=\"attachment\"; filename*=UTF-8''attachment"),
-        ] {
-            let value = disposition(name);
-            assert_eq!(
-                value.to_str().unwrap(),
-                format!("attachment; {expected}"),
-                "{name}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_type_that_a_browser_would_run_is_not_given() {
-        for (said, given) in [
-            ("image/png", "image/png"),
-            ("IMAGE/PNG; name=x", "IMAGE/PNG"),
-            ("audio/ogg", "audio/ogg"),
-            ("text/plain; charset=utf-16", "text/plain; charset=utf-8"),
-            ("text/html", "application/octet-stream"),
-            ("image/svg+xml", "application/octet-stream"),
-            ("application/xhtml+xml", "application/octet-stream"),
-            ("text/javascript", "application/octet-stream"),
-            ("video/\u{1}", "application/octet-stream"),
-            ("", "application/octet-stream"),
-        ] {
-            assert_eq!(content_type(said), given, "{said}");
-        }
-    }
+async fn find(app: &App, actor: Actor, id: &str) -> ApiResult<StoredAttachment> {
+    let missing = || ApiError::not_found("attachment");
+    let place: Option<(MessageId, usize)> = app.state.ids.decode_attachment(id);
+    let (message, place) = place.ok_or_else(missing)?;
+    let found = app.state.store.attachment(actor, message, place).await?;
+    found.ok_or_else(missing)
 }

@@ -5,22 +5,27 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::extract::FromRequestParts;
+use axum::http::HeaderName;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use tracing::error;
 
-use crate::clock::micros;
 use crate::dispatch::{Actor, Role};
-use crate::store::Token;
+use crate::store::uploads::Holder;
+use crate::store::{SCOPE_ACT_AS, Token};
 
 use super::App;
-use super::problem::{ApiError, ApiResult};
+use super::problem::{ApiError, ApiResult, Kind};
+use super::request::{now, single};
 use super::token;
 
 const CHALLENGE: &str = "Bearer realm=\"switchboard\"";
 const CHALLENGE_INVALID: &str = "Bearer realm=\"switchboard\", error=\"invalid_token\"";
 /// Longer than any token of ours; what is longer is not hashed.
 const TOKEN_BYTES_MAX: usize = 256;
+/// Whom a backend acts for.
+const AGENT: &str = "Switchboard-Agent";
+const AGENT_CHARS_MAX: usize = 100;
 /// How long a token is believed without asking the store: half of what a revocation may take.
 const BELIEVED_MICROS: i64 = 500_000;
 /// Tokens remembered at a time; more than any desk has.
@@ -33,12 +38,49 @@ pub struct Caller {
     /// The token's number: one holder's `Idempotency-Key`s are not another's.
     pub principal: i64,
     hash: Vec<u8>,
+    /// Whether it may act for agents.
+    acts: bool,
 }
 
 impl Caller {
     /// The same caller as it stands now; for requests that wait.
     pub async fn renewed(&self, app: &App) -> ApiResult<Self> {
-        app.tokens.find(app, &self.hash).await
+        self.standing(app.tokens.find(app, &self.hash).await?)
+    }
+
+    /// Whose files it uploads.
+    pub fn holder(&self) -> Holder {
+        Holder {
+            token: self.principal,
+            agent: self.actor.agent.clone(),
+        }
+    }
+
+    /// The same, believing nothing that was found before.
+    pub async fn renewed_now(&self, app: &App) -> ApiResult<Self> {
+        self.standing(app.tokens.look_up(app, &self.hash, now(app)).await?)
+    }
+
+    /// Who the token is now, acting for the same agent as before.
+    fn standing(&self, found: Self) -> ApiResult<Self> {
+        match (self.actor.acting, &self.actor.agent) {
+            (Some(_), Some(agent)) => found.acting_for(agent),
+            _ => Ok(found),
+        }
+    }
+
+    /// The caller as one of the agents it may act for: with its own reach, in the agent's name.
+    fn acting_for(self, agent: &str) -> ApiResult<Self> {
+        if !self.acts {
+            let detail = format!("this token may not act for an agent: leave {AGENT} out");
+            return Err(ApiError::new(Kind::Forbidden, detail).field(AGENT));
+        }
+        let actor = Actor {
+            agent: Some(agent.to_owned()),
+            acting: Some(self.principal),
+            ..self.actor
+        };
+        Ok(Self { actor, ..self })
     }
 }
 
@@ -56,8 +98,24 @@ impl FromRequestParts<Arc<App>> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> ApiResult<Self> {
         let hash = token::hash(bearer(parts)?);
-        app.tokens.find(app, &hash).await
+        let caller = app.tokens.find(app, &hash).await?;
+        match agent_of(parts)? {
+            Some(agent) => caller.acting_for(agent),
+            None => Ok(caller),
+        }
     }
+}
+
+/// The agent that the caller acts for, where it names one.
+fn agent_of(parts: &Parts) -> ApiResult<Option<&str>> {
+    let name = HeaderName::from_static("switchboard-agent");
+    let agent = single(&parts.headers, &name, AGENT)?;
+    let unusable = |agent: &str| agent.is_empty() || agent.len() > AGENT_CHARS_MAX;
+    if agent.is_some_and(unusable) {
+        let detail = format!("{AGENT} names an agent, in 1 to {AGENT_CHARS_MAX} characters");
+        return Err(ApiError::bad_request(AGENT, detail));
+    }
+    Ok(agent)
 }
 
 /// Makes the extractor of callers whose role passes a test.
@@ -114,10 +172,14 @@ pub struct Tokens {
 
 impl Tokens {
     async fn find(&self, app: &App, hash: &[u8]) -> ApiResult<Caller> {
-        let now = micros(app.state.clock.now());
-        if let Some(caller) = self.remembered(hash, now) {
-            return Ok(caller);
+        let now = now(app);
+        match self.remembered(hash, now) {
+            Some(caller) => Ok(caller),
+            None => self.look_up(app, hash, now).await,
         }
+    }
+
+    async fn look_up(&self, app: &App, hash: &[u8], now: i64) -> ApiResult<Caller> {
         let found = app.state.store.token_by_hash(hash.to_vec()).await?;
         let caller = found
             .and_then(|token| caller_of(&token, hash))
@@ -146,6 +208,14 @@ impl Tokens {
     }
 }
 
+/// What the token of a number may do now; `None` where it is gone, revoked, or cannot be read.
+pub async fn actor_of(app: &App, token: i64) -> ApiResult<Option<Actor>> {
+    let found = app.state.store.token(token).await?;
+    Ok(found
+        .and_then(|token| caller_of(&token, &[]))
+        .map(|caller| caller.actor))
+}
+
 /// The rights of a token. One that this build cannot read has none: an empty list would be no limit.
 fn caller_of(token: &Token, hash: &[u8]) -> Option<Caller> {
     if token.revoked_at.is_some() {
@@ -169,15 +239,19 @@ fn caller_of(token: &Token, hash: &[u8]) -> Option<Caller> {
         );
         return None;
     };
+    // A scope of a newer version allows nothing here.
+    let acts = token.scopes.iter().any(|scope| scope == SCOPE_ACT_AS);
     Some(Caller {
         actor: Actor {
             role,
             agent: token.agent.clone(),
             queues,
             brands,
+            acting: None,
         },
         principal: token.id,
         hash: hash.to_vec(),
+        acts,
     })
 }
 
@@ -193,6 +267,7 @@ mod tests {
             agent: Some("ada".to_owned()),
             queues: vec!["frontline".to_owned()],
             brands: Vec::new(),
+            scopes: Vec::new(),
             created_at: 0,
             revoked_at: None,
         }

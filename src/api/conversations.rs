@@ -109,14 +109,7 @@ fn filter_of(
         limit: limit + 1,
         ..ConversationFilter::default()
     };
-    if let Some(text) = &params.status {
-        let names = Status::ALL.map(Status::as_str);
-        let status = Status::parse(text).ok_or_else(|| {
-            let detail = format!("\"status\" must be one of {}", names.join(", "));
-            ApiError::bad_request("status", detail).allowed(names)
-        })?;
-        filter.status = Some(status);
-    }
+    filter.status = params.status.as_deref().map(status_of).transpose()?;
     if let Some(text) = &params.queue {
         let queue = known_queue(app, actor, text).ok_or_else(|| {
             let usable = |queue: &&connector_api::QueueId| actor.may_use_queue(queue);
@@ -160,6 +153,14 @@ fn filter_of(
     };
     filter.before = cursor_of(app, params.cursor.as_deref())?.map(ConversationId);
     Ok(Some(filter))
+}
+
+pub fn status_of(text: &str) -> ApiResult<Status> {
+    let names = Status::ALL.map(Status::as_str);
+    Status::parse(text).ok_or_else(|| {
+        let detail = format!("\"status\" must be one of {}", names.join(", "));
+        ApiError::bad_request("status", detail).allowed(names)
+    })
 }
 
 /// The row a cursor stands for.

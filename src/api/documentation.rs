@@ -34,6 +34,8 @@ use super::problem::{Kind, PROBLEM_JSON, Problem};
         (name = "Macros", description = "Answers kept for use again"),
         (name = "Contacts", description = "Who writes"),
         (name = "Surgery", description = "Putting right what was joined wrongly, and undoing that"),
+        (name = "Search", description = "Words to messages and contacts"),
+        (name = "Events", description = "What changes, as it changes"),
         (name = "Hooks", description = "Where providers deliver"),
         (name = "Operations", description = "Health, metrics, documentation; no token needed")
     ),
@@ -106,10 +108,24 @@ problems! {
         (403, "The token's role may not do this"),
         (503, "Not possible now; see Retry-After"),
     ];
+    /// Of uploads.
+    BadUpload = [
+        (408, "The file did not arrive in time"),
+        (413, "The file is too large"),
+        (422, "The file is empty, or too many wait already"),
+    ];
+    /// Of links to files.
+    BadLink = [
+        (404, "There is no such file, or the link is not one of ours, or whoever made it may not see the file any more"),
+        (410, "The link is past its time"),
+        (416, "The range lies outside of the file"),
+    ];
+    OutOfRange = [(416, "The range lies outside of the file")];
     /// Of files.
     NotStored = [(409, "The file is not here (yet)")];
     /// Of operations with parameters.
     BadParameters = [(400, "A parameter or header cannot be read; `field` names it")];
+    TooBroad = [(422, "The search would take too long: give more words or a filter")];
     NoSuchThing = [(404, "There is no such thing, or the token may not see it")];
     /// Of operations that change a conversation.
     Contested = [

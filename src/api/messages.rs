@@ -273,7 +273,13 @@ pub fn idempotency_of(
     id: &str,
     body: &[u8],
 ) -> (Vec<u8>, Vec<u8>) {
-    let name = sha256(&[&caller.principal.to_be_bytes(), key.as_bytes()]);
+    // Agents that one backend acts for do not share keys.
+    let agent = caller.actor.agent.as_deref().unwrap_or_default();
+    let name = sha256(&[
+        &caller.principal.to_be_bytes(),
+        agent.as_bytes(),
+        key.as_bytes(),
+    ]);
     let request = sha256(&[b"POST", operation.as_bytes(), id.as_bytes(), body]);
     (name, request)
 }

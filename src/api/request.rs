@@ -112,7 +112,7 @@ impl FromRequestParts<Arc<App>> for IdempotencyKey {
 }
 
 /// The value of a header that may come once, in visible ASCII.
-fn single<'a>(
+pub fn single<'a>(
     headers: &'a HeaderMap,
     name: &HeaderName,
     shown: &str,
@@ -146,14 +146,19 @@ pub fn limit_of(text: Option<&str>) -> ApiResult<u32> {
 
 /// `wait`: how long a claim waits. `30s`, `500ms`, `1m`, or seconds.
 pub fn wait_of(text: Option<&str>, wait_max: Duration) -> ApiResult<Duration> {
+    Ok(duration_of("wait", text, wait_max)?.unwrap_or_default())
+}
+
+/// A time with its unit, up to `max`; `None` where nothing was said.
+pub fn duration_of(field: &str, text: Option<&str>, max: Duration) -> ApiResult<Option<Duration>> {
     let Some(text) = text else {
-        return Ok(Duration::ZERO);
+        return Ok(None);
     };
     let wrong = || {
-        let seconds = wait_max.as_secs();
+        let seconds = max.as_secs();
         ApiError::bad_request(
-            "wait",
-            format!("\"wait\" must be a time from 0s to {seconds}s, as in 30s or 500ms"),
+            field,
+            format!("\"{field}\" must be a time from 0s to {seconds}s, as in 30s or 500ms"),
         )
     };
     let unit_at = text
@@ -161,13 +166,17 @@ pub fn wait_of(text: Option<&str>, wait_max: Duration) -> ApiResult<Duration> {
         .unwrap_or(text.len());
     let (number, unit) = text.split_at(unit_at);
     let number: u64 = number.parse().map_err(|_| wrong())?;
-    let wait = match unit {
+    let duration = match unit {
         "" | "s" => Some(Duration::from_secs(number)),
         "ms" => Some(Duration::from_millis(number)),
         "m" => number.checked_mul(60).map(Duration::from_secs),
+        "h" => number.checked_mul(60 * 60).map(Duration::from_secs),
         _ => None,
     };
-    wait.filter(|wait| *wait <= wait_max).ok_or_else(wrong)
+    duration
+        .filter(|duration| *duration <= max)
+        .map(Some)
+        .ok_or_else(wrong)
 }
 
 /// Whether `expand` asks for the messages; the only thing it can ask for.

@@ -17,6 +17,10 @@ use tracing::{debug, warn};
 
 use super::{ApiState, Deadlines, router};
 
+mod taken;
+
+use taken::Taken;
+
 /// Open connections: the claims that may wait, and room for everybody else. One more waits in the
 /// listener's backlog.
 const CONNECTIONS_MAX: usize = 12_000;
@@ -68,6 +72,7 @@ async fn serve_accepted(
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%error, "TCP_NODELAY could not be set: {error}");
     }
+    let stream = Taken::new(stream, deadlines.stalled);
     let Some(tls) = tls else {
         return serve_connection(stream, service, deadlines, stop).await;
     };

@@ -15,6 +15,7 @@ use crate::daemon::control::{Answer, Control, Request, ask};
 use crate::daemon::{DataDir, Keys, open_store, policy};
 use crate::dispatch::Role;
 use crate::http::Reqwest;
+use crate::store::SCOPE_ACT_AS;
 use crate::{blobs, channels};
 
 use super::run::start_failure;
@@ -36,6 +37,10 @@ pub enum Token {
         /// Brands it reaches, separated by commas [default: all]
         #[arg(long, value_delimiter = ',')]
         brands: Vec<String>,
+        /// It may act for agents by naming them in the header Switchboard-Agent: for a backend that
+        /// knows who its users are
+        #[arg(long)]
+        act_as: bool,
         /// What to call it in lists
         #[arg(long, default_value = "")]
         label: String,
@@ -80,10 +85,16 @@ impl Token {
                 agent,
                 queues,
                 brands,
+                act_as,
                 label,
             } => {
                 check_reach(&config, &queues, &brands)?;
-                if role == Role::Agent && agent.is_none() {
+                if act_as && !role.works() {
+                    return Err(Failure::new(
+                        "--act-as needs --role agent or supervisor: the others do no agent's work",
+                    ));
+                }
+                if role == Role::Agent && agent.is_none() && !act_as {
                     return Err(Failure::new(
                         "--role agent needs --agent NAME: conversations are assigned to that name",
                     ));
@@ -94,6 +105,10 @@ impl Token {
                     agent,
                     queues,
                     brands,
+                    scopes: act_as
+                        .then(|| SCOPE_ACT_AS.to_owned())
+                        .into_iter()
+                        .collect(),
                 }
             }
             Self::List => Request::TokenList,

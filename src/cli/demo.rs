@@ -366,6 +366,7 @@ fn supervisor() -> Actor {
         agent: Some("demo".to_owned()),
         queues: Vec::new(),
         brands: Vec::new(),
+        acting: None,
     }
 }
 
@@ -402,6 +403,7 @@ async fn agent_token(data_dir: &Path) -> Result<String, Failure> {
         agent: Some("ada".to_owned()),
         queues: Vec::new(),
         brands: Vec::new(),
+        scopes: Vec::new(),
     };
     match ask(data_dir, &request).await {
         Some(Answer::Result(value)) => Ok(value["token"].as_str().unwrap_or_default().to_owned()),

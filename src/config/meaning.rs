@@ -98,6 +98,7 @@ impl Meaning<'_> {
             ("raw", DAY, CENTURY, ""),
             ("resolved", DAY, CENTURY, ""),
             ("audit", DAY, CENTURY, ""),
+            ("events", DAY, CENTURY, ""),
         ] {
             let path = KeyPath::of(["retention", key]);
             let Some(duration) = self.text(&path).and_then(|text| parse_duration(&text).ok())

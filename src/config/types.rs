@@ -40,6 +40,10 @@ pub struct Server {
     #[serde(deserialize_with = "text::size")]
     #[schemars(with = "text::SizeText")]
     pub body_bytes_max: u64,
+    /// Largest file of an answer, in bytes; larger ones get a 413.
+    #[serde(deserialize_with = "text::size")]
+    #[schemars(with = "text::SizeText")]
+    pub upload_bytes_max: u64,
 }
 
 /// Certificate and key of the listener; renewed files are taken over without a restart.
@@ -178,6 +182,10 @@ pub struct Retention {
     pub bus: Duration,
     /// Accepts a `bus` outside of 8 to 28 days.
     pub bus_unsafe: bool,
+    /// Events that a stream of `GET /v1/events` can resume after.
+    #[serde(deserialize_with = "text::duration")]
+    #[schemars(with = "text::DurationText")]
+    pub events: Duration,
     /// Resolved conversations.
     #[serde(deserialize_with = "text::duration")]
     #[schemars(with = "text::DurationText")]

@@ -316,6 +316,7 @@ impl ChannelTests {
             agent: None,
             queues: Vec::new(),
             brands: Vec::new(),
+            acting: None,
         };
         let found = self.store.message(actor, message).await;
         let found = found.map_err(|error| store_failed(&error))?;

@@ -44,6 +44,8 @@ pub enum Request {
         agent: Option<String>,
         queues: Vec<String>,
         brands: Vec<String>,
+        #[serde(default)]
+        scopes: Vec<String>,
     },
     TokenList,
     TokenRevoke {
@@ -125,6 +127,7 @@ impl Control {
                 agent,
                 queues,
                 brands,
+                scopes,
             } => {
                 let (secret, hash) = token::mint();
                 let new = Token {
@@ -134,6 +137,7 @@ impl Control {
                     agent,
                     queues,
                     brands,
+                    scopes,
                     created_at: now,
                     revoked_at: None,
                 };
@@ -222,6 +226,7 @@ impl Control {
         serde_json::json!({
             "id": self.ids.encode(IdKind::Token, token.id), "label": token.label, "role": token.role,
             "agent": token.agent, "queues": token.queues, "brands": token.brands,
+            "scopes": token.scopes,
             "created_at": timestamp(token.created_at), "revoked_at": token.revoked_at.map(timestamp),
         })
     }

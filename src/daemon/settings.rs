@@ -25,6 +25,8 @@ pub struct Keys {
     pub ids: IdCodec,
     pub reply_tokens: ReplyTokens,
     pub intake: IntakeKeys,
+    /// Of links to files.
+    pub links: hmac::Key,
 }
 
 impl Keys {
@@ -33,6 +35,7 @@ impl Keys {
         let derive = |purpose: &str| hmac::sign(&root, purpose.as_bytes());
         Self {
             ids: IdCodec::new(derive("public-ids").as_ref()),
+            links: hmac::Key::new(hmac::HMAC_SHA256, derive("file-links").as_ref()),
             reply_tokens: ReplyTokens::new(derive("reply-tokens").as_ref()),
             intake: IntakeKeys {
                 record: hmac::Key::new(hmac::HMAC_SHA256, derive("record-keys").as_ref()),

@@ -142,7 +142,7 @@ pub fn perform(
         debug_assert!(done.detail.is_object(), "what a verb did has names");
     }
     Ok(done.map(|mut done| {
-        done.detail["agent"] = json!(actor.agent);
+        actor.sign(&mut done.detail);
         done
     }))
 }

@@ -75,6 +75,12 @@ pub fn note(
     at: i64,
     effects: &mut Effects,
 ) {
+    let what = match &change {
+        Change::Edited => "edited",
+        Change::Deleted => "deleted",
+        Change::Reaction { .. } => "reaction",
+        Change::Receipt { .. } => "receipt",
+    };
     effects.changes.push(NewChange {
         record,
         message,
@@ -82,12 +88,10 @@ pub fn note(
         change,
         at,
     });
-    effects.events.push(NewEvent::new(
-        EventType::MessageChanged,
-        conversation,
-        Some(message),
-        at,
-    ));
+    let event = NewEvent::new(EventType::MessageChanged, conversation, Some(message), at);
+    effects
+        .events
+        .push(event.with(serde_json::json!({ "change": what })));
 }
 
 /// The key of the customer's message that a record edits, deletes or reacts to.
@@ -193,12 +197,9 @@ fn receive(message: &Message, change: &Change, at: i64, facts: &mut Facts, effec
         deliver(message, delivery, facts, effects);
     }
     if received.message.is_some() || received.recipient.is_some() {
-        effects.events.push(NewEvent::new(
-            EventType::MessageDelivery,
-            message.conversation,
-            Some(message.id),
-            at,
-        ));
+        let stands = received.message.unwrap_or(now);
+        let event = NewEvent::delivery(message.conversation, message.id, stands, at);
+        effects.events.push(event);
     }
     if received.comes_back {
         bring_back(message, at, facts, effects);
@@ -230,7 +231,11 @@ fn bring_back(message: &Message, at: i64, facts: &mut Facts, effects: &mut Effec
         return;
     };
     match (conversation.status, &conversation.assignee) {
-        (Status::Pending, Some(_)) => conversation.status = Status::Assigned,
+        (Status::Pending, Some(_)) => {
+            conversation.status = Status::Assigned;
+            let event = NewEvent::status(message.conversation, Status::Assigned, at);
+            effects.events.push(event);
+        }
         (Status::Pending | Status::Resolved, _) => {
             if conversation.status == Status::Resolved && collides {
                 conversation.matter = Some(conversation.founding_message());

@@ -280,6 +280,41 @@ impl NewEvent {
             detail: None,
         }
     }
+
+    /// Something that happened to a contact.
+    pub fn of_contact(kind: EventType, contact: ContactId, at: i64) -> Self {
+        Self {
+            kind,
+            conversation: None,
+            message: None,
+            at,
+            detail: Some(serde_json::json!({ "contact": contact.0 })),
+        }
+    }
+
+    /// A status that no type of its own tells of.
+    pub fn status(conversation: ConversationId, status: Status, at: i64) -> Self {
+        Self::new(EventType::ConversationUpdated, conversation, None, at)
+            .with(serde_json::json!({ "status": status }))
+    }
+
+    /// How far a message got.
+    pub fn delivery(
+        conversation: ConversationId,
+        message: MessageId,
+        delivery: Delivery,
+        at: i64,
+    ) -> Self {
+        Self::new(EventType::MessageDelivery, conversation, Some(message), at)
+            .with(serde_json::json!({ "delivery": delivery }))
+    }
+
+    pub fn with(self, detail: serde_json::Value) -> Self {
+        Self {
+            detail: Some(detail),
+            ..self
+        }
+    }
 }
 
 /// Types of the event log; `as_str` is the public name.
@@ -362,6 +397,29 @@ impl EventType {
             .iter()
             .position(|kind| *kind == self)
             .map_or(0, |at| at as i64)
+    }
+
+    pub fn from_code(code: i64) -> Option<Self> {
+        Self::ALL.get(usize::try_from(code).ok()?).copied()
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == text)
+    }
+
+    /// Whether it tells what messages and queues say anyway. All others tell who did what, and are
+    /// kept for as long as that is.
+    pub fn is_routine(self) -> bool {
+        matches!(
+            self,
+            Self::MessageCreated
+                | Self::MessageChanged
+                | Self::MessageDelivery
+                | Self::ConversationCreated
+                | Self::ConversationQueued
+                | Self::ConversationUpdated
+                | Self::ContactUpdated
+        )
     }
 }
 

@@ -12,7 +12,7 @@ use connector_api::{AttachmentBody, Event, InboundMessage, ThreadHints};
 use crate::ids::{ConversationId, IdSource, IdentityId, MessageId};
 
 use super::effects::{Author, Effects, EventType, NewEvent, NewFetch, NewMessage, NewReference};
-use super::explain::{DedupeWhy, Explanation, JoinReason, JoinWhy, Through};
+use super::explain::{AcknowledgeWhy, DedupeWhy, Explanation, JoinReason, JoinWhy, Through};
 use super::facts::{Change, Facts, Message, Reference};
 use super::identify::{Writer, identify};
 use super::join::{self, is_own, join, names_by_key};
@@ -91,6 +91,15 @@ pub fn file(
         true => acknowledge(id, record, &writer, facts, policy, ids, effects),
         false => None,
     };
+    let created = |message| {
+        let kind = EventType::MessageCreated;
+        NewEvent::new(kind, id, Some(message), record.arrived_at())
+    };
+    effects.events.push(created(record.message_id()));
+    if acknowledged == Some(AcknowledgeWhy::Sent) {
+        let answer = effects.acknowledgements.last().map(|new| created(new.id));
+        effects.events.extend(answer);
+    }
     let deleted = apply_pending(record, id, facts, effects);
     refer(id, record, message, &writer, facts, effects);
     effects.references.extend(test.map(|token| NewReference {
@@ -127,12 +136,6 @@ pub fn file(
             acknowledged,
         },
     });
-    effects.events.push(NewEvent::new(
-        EventType::MessageCreated,
-        id,
-        Some(record.message_id()),
-        record.arrived_at(),
-    ));
     Verdict::Filed
 }
 

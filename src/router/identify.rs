@@ -5,7 +5,7 @@ use connector_api::{Evidence, IdentityClaim, MessageSender};
 use crate::ids::{ContactId, ConversationId, IdSource, IdentityId};
 
 use super::Prepared;
-use super::effects::{By, Effects, Merge, NewIdentity, Suggestion};
+use super::effects::{By, Effects, EventType, Merge, NewEvent, NewIdentity, Suggestion};
 use super::explain::{Found, IdentityWhy};
 use super::facts::{Contact, Conversation, Facts, Identity, IdentityKey, Link, LinkReason};
 use super::file::LINKS_MAX;
@@ -119,6 +119,9 @@ pub fn identify(
                 && let Some(known) = facts.contacts.get_mut(&contact)
             {
                 super::touch_contact(known, effects);
+                let changed = EventType::ContactUpdated;
+                let event = NewEvent::of_contact(changed, contact, record.arrived_at());
+                effects.events.push(event);
             }
         }
     }
@@ -227,10 +230,10 @@ pub fn link(
         super::touch_contact(contact, effects);
     }
     effects.merges.push(Merge { from, into, at, by });
-    settle(into, facts, effects);
+    settle(into, at, facts, effects);
 }
 
-fn settle(contact: ContactId, facts: &mut Facts, effects: &mut Effects) {
+fn settle(contact: ContactId, at: i64, facts: &mut Facts, effects: &mut Effects) {
     let Some(contact) = facts.contacts.get(&contact) else {
         return;
     };
@@ -250,6 +253,7 @@ fn settle(contact: ContactId, facts: &mut Facts, effects: &mut Effects) {
             conversation.matter = Some(conversation.founding_message());
             note_same_person(conversation, *older);
             super::touch(conversation, effects);
+            effects.events.push(changed(*id, at));
         }
     }
     if !younger.is_empty()
@@ -259,7 +263,12 @@ fn settle(contact: ContactId, facts: &mut Facts, effects: &mut Effects) {
             note_same_person(conversation, *id);
         }
         super::touch(conversation, effects);
+        effects.events.push(changed(*older, at));
     }
+}
+
+fn changed(id: ConversationId, at: i64) -> NewEvent {
+    NewEvent::new(EventType::ConversationUpdated, id, None, at)
 }
 
 fn note_same_person(conversation: &mut Conversation, other: ConversationId) {

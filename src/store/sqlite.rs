@@ -14,6 +14,7 @@ mod attachments;
 mod checkpoint;
 mod desk;
 mod effects;
+mod events;
 mod facts;
 mod implementation;
 mod imports;
@@ -23,10 +24,13 @@ pub mod names;
 mod open;
 mod operating;
 mod outbox;
+mod permission;
 mod readers;
 mod reading;
+mod search;
 mod seen;
 mod surgery;
+pub mod uploads;
 pub mod writer;
 
 pub use checkpoint::WalLimits;
@@ -46,6 +50,7 @@ pub fn database_path(data_dir: &Path) -> PathBuf {
 pub struct SqliteStore {
     writer: Writer,
     readers: Arc<Readers>,
+    searcher: search::Searcher,
     names: Arc<Names>,
     state: Arc<WriterState>,
     queues: Vec<QueueId>,
@@ -85,9 +90,11 @@ impl SqliteStore {
         let key = installation_key(&conn)?;
         let memory = Memory::load(&conn, known.clone())?;
         let state = Arc::new(WriterState::default());
+        state.moved.send_replace(memory.moved());
         let (writer, _thread) = Writer::start(conn, memory, state.clone())
             .map_err(|error| StoreError::Unavailable(format!("starting the writer: {error}")))?;
         let readers = Readers::open(&path)?;
+        let searcher = search::Searcher::open(&path)?;
         let checkpointing = Arc::new(AtomicBool::new(true));
         checkpoint::start(
             path,
@@ -99,6 +106,7 @@ impl SqliteStore {
         Ok(Self {
             writer,
             readers,
+            searcher,
             names: known,
             state,
             queues: queues.to_vec(),
@@ -169,6 +177,11 @@ impl SqliteStore {
     /// Whether the log has grown to its cap because something keeps it from being checkpointed.
     pub fn wal_full(&self) -> bool {
         self.state.wal_full.load(Ordering::Acquire)
+    }
+
+    /// How long a search may take, from now on.
+    pub fn bound_searches(&self, time_max: std::time::Duration) {
+        self.searcher.bound(time_max);
     }
 
     /// Runs a short query on a reader.

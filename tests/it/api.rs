@@ -2,19 +2,24 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
+mod act_as;
 mod actions;
 mod attachments;
 mod claims;
 mod conversations;
+mod cors;
 mod deadlines;
 mod desk;
 mod document;
+mod events;
 mod hooks;
 mod lists;
 mod macros;
 mod messages;
 mod operations;
 mod rights;
+mod search;
 mod served;
 mod settling;
 mod tls;
+mod uploads;

@@ -11,6 +11,7 @@
 mod claims;
 mod dedupe;
 mod desk;
+mod events;
 mod held;
 mod imports;
 mod limits;
@@ -19,6 +20,7 @@ mod outbox;
 mod permissions;
 mod position;
 mod replies;
+mod search;
 mod several;
 mod surgery;
 
@@ -60,6 +62,12 @@ macro_rules! store_suite {
                 a_transferred_conversation_keeps_its_rank_or_is_somebodys_at_once
                 what_is_said_of_a_conversation_is_merged_and_bounded
                 whoever_is_taken_out_joins_no_more
+            }
+            events {
+                every_change_has_an_event_of_its_own
+                pages_give_every_event_once_in_order_and_only_what_may_be_seen
+                what_left_a_queue_or_an_agent_is_told_with_where_it_was
+                routine_events_go_after_their_time_and_numbers_go_on
             }
             held {
                 a_held_reply_is_settled_by_its_assignee_or_a_supervisor_and_nobody_else
@@ -132,6 +140,14 @@ macro_rules! store_suite {
                 the_same_request_twice_at_once_is_one_message
                 a_note_never_leaves
                 a_conversation_without_a_customers_message_cannot_be_answered
+            }
+            search {
+                what_is_said_is_found_by_its_words
+                edits_and_deletions_take_effect
+                who_may_not_see_a_message_or_a_contact_does_not_find_it
+                filters_all_hold_and_pages_give_every_hit_once
+                contacts_are_found_by_name_and_address_and_a_merged_one_no_more
+                the_index_is_made_anew_where_the_log_does_not_reach_back
             }
             several {
                 a_bounce_of_one_is_theirs_and_brings_the_conversation_back

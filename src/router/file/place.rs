@@ -40,6 +40,7 @@ pub fn receive(
     }
     if next != Status::Queued {
         conversation.status = next;
+        effects.events.push(NewEvent::status(id, next, at));
         return None;
     }
     if before == Status::Resolved {
@@ -141,6 +142,9 @@ pub fn open(
                 reason: link.reason,
             });
             touch(other, effects);
+            let changed = EventType::ConversationUpdated;
+            let event = NewEvent::new(changed, link.conversation, None, at);
+            effects.events.push(event);
         }
     }
     let conversation = Conversation {

@@ -147,7 +147,8 @@ pub fn settle(
         return Ok(());
     };
     let conversation = ConversationId(conversation);
-    let event = NewEvent::new(EventType::MessageChanged, conversation, Some(message), now);
+    let event = NewEvent::new(EventType::MessageChanged, conversation, Some(message), now)
+        .with(serde_json::json!({ "change": "attachment" }));
     write_events(conn, tx.memory, &[event])
 }
 
@@ -240,11 +241,12 @@ fn reference(body: &[u8], place: usize) -> Option<String> {
     }
 }
 
-/// Those of `files` that are neither captured bytes nor an attachment.
+/// Those of `files` that are neither captured bytes nor an attachment, nor wait for an answer.
 pub fn unnamed(conn: &Connection, files: &[[u8; 32]]) -> Result<Vec<[u8; 32]>> {
     let mut statement = conn.prepare_cached(
         "SELECT EXISTS (SELECT 1 FROM raw WHERE sha256 = ?1)
-             OR EXISTS (SELECT 1 FROM blob WHERE sha256 = ?1 AND content IS NULL)",
+             OR EXISTS (SELECT 1 FROM blob WHERE sha256 = ?1 AND content IS NULL)
+             OR EXISTS (SELECT 1 FROM upload WHERE sha256 = ?1 AND content IS NULL)",
     )?;
     let mut unnamed = Vec::new();
     for file in files {

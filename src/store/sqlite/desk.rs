@@ -69,7 +69,7 @@ pub fn claim(
         drop(waiting);
         drop(statement);
         write_conversation(tx.conn, &tx.memory.names, &found, false)?;
-        let detail = serde_json::json!({ "agent": found.assignee });
+        let detail = actor.signature();
         write_events(
             tx.conn,
             tx.memory,
@@ -98,7 +98,7 @@ pub fn act(
             found.matter = Some(found.founding_message());
         }
         write_conversation(tx.conn, &tx.memory.names, &found, false)?;
-        let detail = serde_json::json!({ "agent": actor.agent });
+        let detail = actor.signature();
         write_events(
             tx.conn,
             tx.memory,

@@ -7,7 +7,7 @@ use rusqlite::{Connection, params};
 
 use crate::conversation::Delivery;
 use crate::router::effects::{
-    Acknowledgement, Author, Effects, NewChange, NewEvent, NewMessage, NewReference,
+    Acknowledgement, Author, Effects, EventType, NewChange, NewEvent, NewMessage, NewReference,
 };
 use crate::router::facts::{Change, Facts};
 use crate::store::{Destination, Draft, StoreError};
@@ -33,7 +33,8 @@ pub fn write(
     let conn = tx.conn;
     seen::insert(conn, tx.memory, &effects.seen, now)?;
     let names = tx.memory.names.clone();
-    write_contacts(conn, &names, facts, effects)?;
+    let suggested = write_contacts(conn, &names, facts, effects)?;
+    write_events(conn, tx.memory, &suggested)?;
     for merge in &effects.merges {
         surgery::contacts::write_merge(tx, merge)?;
     }
@@ -99,7 +100,7 @@ fn write_contacts(
     names: &Names,
     facts: &Facts,
     effects: &Effects,
-) -> Result<(), StoreError> {
+) -> Result<Vec<NewEvent>, StoreError> {
     for id in &effects.contacts {
         let Some(contact) = facts.contacts.get(id) else {
             continue;
@@ -138,8 +139,9 @@ fn write_contacts(
             identity.beside.map(|beside| beside.0)
         ])?;
     }
+    let mut suggested = Vec::new();
     for suggestion in &effects.suggestions {
-        conn.prepare_cached(
+        let new = conn.prepare_cached(
             "INSERT OR IGNORE INTO suggestion (contact, namespace, address, at) VALUES (?1, ?2, ?3, ?4)",
         )?
         .execute(params![
@@ -148,8 +150,16 @@ fn write_contacts(
             suggestion.address,
             suggestion.at
         ])?;
+        if new > 0 && !effects.contacts.contains(&suggestion.contact) {
+            let changed = EventType::ContactUpdated;
+            suggested.push(NewEvent::of_contact(
+                changed,
+                suggestion.contact,
+                suggestion.at,
+            ));
+        }
     }
-    Ok(())
+    Ok(suggested)
 }
 
 fn write_message(conn: &Connection, names: &Names, message: &NewMessage) -> Result<(), StoreError> {

@@ -8,8 +8,10 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 use tracing::warn;
 
+use crate::router::effects::EventType;
 use crate::store::{Result, StoreError};
 
+use super::events;
 use super::names::Names;
 
 /// The schema this build writes; a newer one is refused.
@@ -88,6 +90,7 @@ pub fn adopt_stranded(conn: &Connection, names: &Names, queues: &[QueueId]) -> R
     let used: Vec<(i64, String)> = rows.collect::<rusqlite::Result<_>>()?;
     for (id, name) in used.iter().filter(|(id, _)| !declared.contains(id)) {
         let moved = conn.unchecked_transaction()?;
+        tell_of_adoption(&moved, *id)?;
         let waiting = moved.execute(
             "UPDATE waiting SET queue = ?1 WHERE queue = ?2",
             [adopting, id],
@@ -102,6 +105,23 @@ pub fn adopt_stranded(conn: &Connection, names: &Names, queues: &[QueueId]) -> R
             "the queue {name} is not declared any more: {waiting} conversations wait in {into} now"
         );
     }
+    Ok(())
+}
+
+/// Writes the events of conversations that are about to wait elsewhere.
+fn tell_of_adoption(conn: &Connection, queue: i64) -> Result<()> {
+    let last = events::last(conn)?;
+    conn.execute(
+        "INSERT INTO departure (seq, conversation, queue)
+         SELECT ?1 + row_number() OVER (ORDER BY id), id, queue FROM waiting WHERE queue = ?2",
+        [last, queue],
+    )?;
+    conn.execute(
+        "INSERT INTO event (seq, kind, conversation, at)
+         SELECT ?1 + row_number() OVER (ORDER BY id), ?3, id, CAST(unixepoch('now', 'subsec') * 1000000 AS INTEGER)
+         FROM waiting WHERE queue = ?2",
+        [last, queue, EventType::ConversationQueued.code()],
+    )?;
     Ok(())
 }
 

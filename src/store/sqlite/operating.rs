@@ -13,7 +13,7 @@ use crate::store::{Retention, Rings, StoreError, StoredDeadLetter, Token};
 use super::effects::json;
 use super::facts::from_json;
 use super::writer::Tx;
-use super::{effects, facts, outbox};
+use super::{effects, events, facts, outbox, uploads};
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -40,10 +40,11 @@ pub fn save_cursor(tx: &mut Tx<'_>, channel: &ChannelId, cursor: &Cursor) -> Res
 
 pub fn create_token(tx: &mut Tx<'_>, hash: &[u8], mut token: Token) -> Result<Token> {
     token.id = tx.memory.next();
+    tx.memory.token_changes += 1;
     tx.conn
         .prepare_cached(
-            "INSERT INTO token (id, hash, label, role, agent, queues, brands, created_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            "INSERT INTO token (id, hash, label, role, agent, queues, brands, scopes, created_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
         )?
         .execute(params![
             token.id,
@@ -53,12 +54,14 @@ pub fn create_token(tx: &mut Tx<'_>, hash: &[u8], mut token: Token) -> Result<To
             token.agent,
             json(&token.queues)?,
             json(&token.brands)?,
+            json(&token.scopes)?,
             token.created_at
         ])?;
     Ok(token)
 }
 
-const TOKEN_COLUMNS: &str = "id, label, role, agent, queues, brands, created_at, revoked_at";
+const TOKEN_COLUMNS: &str =
+    "id, label, role, agent, queues, brands, scopes, created_at, revoked_at";
 
 pub fn tokens(conn: &Connection) -> Result<Vec<Token>> {
     let mut statement =
@@ -76,6 +79,14 @@ pub fn token_by_hash(conn: &Connection, hash: &[u8]) -> Result<Option<Token>> {
         .optional()?)
 }
 
+/// Also one that is revoked: whoever asks looks.
+pub fn token_by_id(conn: &Connection, id: i64) -> Result<Option<Token>> {
+    Ok(conn
+        .prepare_cached(&format!("SELECT {TOKEN_COLUMNS} FROM token WHERE id = ?1"))?
+        .query_row([id], token_of)
+        .optional()?)
+}
+
 fn token_of(row: &Row<'_>) -> rusqlite::Result<Token> {
     Ok(Token {
         id: row.get(0)?,
@@ -84,12 +95,14 @@ fn token_of(row: &Row<'_>) -> rusqlite::Result<Token> {
         agent: row.get(3)?,
         queues: from_json(4, &row.get::<_, String>(4)?)?,
         brands: from_json(5, &row.get::<_, String>(5)?)?,
-        created_at: row.get(6)?,
-        revoked_at: row.get(7)?,
+        scopes: from_json(6, &row.get::<_, String>(6)?)?,
+        created_at: row.get(7)?,
+        revoked_at: row.get(8)?,
     })
 }
 
 pub fn revoke_token(tx: &mut Tx<'_>, id: i64, now: i64) -> Result<bool> {
+    tx.memory.token_changes += 1;
     let revoked = tx
         .conn
         .prepare_cached("UPDATE token SET revoked_at = ?1 WHERE id = ?2 AND revoked_at IS NULL")?
@@ -225,7 +238,7 @@ pub fn rings_of(tx: &Tx<'_>, effects: &router::Effects) -> Result<Rings> {
 }
 
 /// Drops what is past its time: log entries (the bodies stay with their messages), bodies that no
-/// message refers to, raw bytes, kept answers.
+/// message refers to, raw bytes, kept answers, events.
 pub fn sweep(tx: &mut Tx<'_>, keep: &Retention, now: i64) -> Result<()> {
     let before =
         |kept: std::time::Duration| now - i64::try_from(kept.as_micros()).unwrap_or(i64::MAX);
@@ -251,7 +264,8 @@ pub fn sweep(tx: &mut Tx<'_>, keep: &Retention, now: i64) -> Result<()> {
     .execute([before(keep.idempotency), SWEEP_ROWS_MAX])?;
     conn.prepare_cached("DELETE FROM acknowledged WHERE at < ?1")?
         .execute([before(crate::store::ACKNOWLEDGE_WINDOW)])?;
-    Ok(())
+    uploads::sweep(conn, now, SWEEP_ROWS_MAX)?;
+    events::sweep(conn, before(keep.events), before(keep.audit))
 }
 
 /// Drops what came with a record, unless something still refers to it. Attachments go with the body

@@ -7,13 +7,13 @@ use crate::bus::{Content, decode};
 use crate::conversation::Delivery;
 use crate::dispatch::fit::{Fitting, fit};
 use crate::ids::{ConversationId, MessageId};
-use crate::router::effects::Author;
+use crate::router::effects::{Author, NewEvent};
 use crate::store::{
     Draft, Leased, OutboxState, SettleAs, SettledWhy, Settlement, StoreError, Taken,
 };
 
 use super::desk;
-use super::effects::json;
+use super::effects::{json, write_events};
 use super::facts::{conversation, from_json};
 use super::writer::Tx;
 
@@ -175,6 +175,8 @@ pub fn lease(
                     )?
                     .execute([OutboxState::Sending.code(), row.id.0])?;
                 deliver(tx.conn, row.id, Delivery::Sending, None)?;
+                let event = NewEvent::delivery(row.conversation, row.id, Delivery::Sending, now);
+                write_events(tx.conn, tx.memory, &[event])?;
                 taken.leased.push(Leased {
                     id: row.id,
                     conversation: row.conversation,

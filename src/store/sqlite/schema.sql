@@ -123,8 +123,8 @@ CREATE TABLE event (
 );
 CREATE TABLE token (
     id INTEGER PRIMARY KEY, hash BLOB NOT NULL UNIQUE, label TEXT NOT NULL, role TEXT NOT NULL,
-    agent TEXT, queues TEXT NOT NULL, brands TEXT NOT NULL, created_at INTEGER NOT NULL,
-    revoked_at INTEGER
+    agent TEXT, queues TEXT NOT NULL, brands TEXT NOT NULL, scopes TEXT NOT NULL,
+    created_at INTEGER NOT NULL, revoked_at INTEGER
 );
 
 -- Files that were still at their provider when their message was filed. States: 0 pending,
@@ -158,3 +158,29 @@ CREATE TABLE place (
 -- Contacts that a person told apart after evidence had linked them, `one` the smaller.
 CREATE TABLE apart (one INTEGER NOT NULL, other INTEGER NOT NULL, PRIMARY KEY (one, other)) WITHOUT ROWID;
 CREATE INDEX contact_merged ON contact (merged_into) WHERE merged_into IS NOT NULL;
+
+-- Where a conversation was before the event of this number moved it: who could see it there and
+-- cannot see it now is told that it left. `meta.events_floor`: every event above it is in `event`.
+CREATE TABLE departure (
+    seq INTEGER NOT NULL, conversation INTEGER NOT NULL, queue INTEGER NOT NULL, assignee TEXT,
+    PRIMARY KEY (seq, conversation)
+) WITHOUT ROWID;
+
+-- Full-text search. The words only: what was said is in `body`. Row numbers are those of `message`
+-- and `contact`. `rebuilding`: up to which message the index is made anew, while it is.
+CREATE VIRTUAL TABLE message_search USING fts5(
+    subject, text, files, content='', contentless_delete=1, tokenize="unicode61 remove_diacritics 2"
+);
+CREATE VIRTUAL TABLE contact_search USING fts5(
+    name, address, content='', contentless_delete=1, tokenize="unicode61 remove_diacritics 2"
+);
+CREATE TABLE search_cursor (id INTEGER PRIMARY KEY CHECK (id = 1), event INTEGER NOT NULL, rebuilding INTEGER);
+
+-- Files uploaded for an answer that has not come yet.
+CREATE TABLE upload (
+    id INTEGER PRIMARY KEY, token INTEGER NOT NULL, agent TEXT, sha256 BLOB NOT NULL,
+    bytes_len INTEGER NOT NULL, content BLOB, name TEXT, content_type TEXT NOT NULL,
+    expires_at INTEGER NOT NULL
+);
+CREATE INDEX upload_due ON upload (expires_at);
+CREATE INDEX upload_file ON upload (sha256) WHERE content IS NULL;

@@ -11,9 +11,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use rusqlite::Connection;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::store::StoreError;
+use crate::store::events::Moved;
 
 pub use memory::Memory;
 use thread::WriterThread;
@@ -70,6 +71,8 @@ pub struct WriterState {
     pub wal_full: AtomicBool,
     /// What the log holds since it was last started anew.
     pub wal_bytes: AtomicU64,
+    /// Moves with every commit that has events or changes who may do what.
+    pub moved: watch::Sender<Moved>,
 }
 
 impl Writer {

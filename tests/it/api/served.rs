@@ -9,7 +9,9 @@ use metrics_exporter_prometheus::PrometheusBuilder;
 use reqwest::header::HeaderMap;
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
-use switchboard::api::{self, ApiState, ChannelFacts, Deadlines, HookAnswer, Hooks, token};
+use switchboard::api::{
+    self, ApiState, ChannelFacts, Deadlines, FileLinks, HookAnswer, Hooks, token,
+};
 use switchboard::health::Health;
 use switchboard::ids::{IdCodec, IdKind};
 use switchboard::store::Token;
@@ -18,7 +20,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
-use crate::support::{Desk, Said, senders, within_patience};
+use crate::support::{Desk, Local, Said, senders, within_patience};
 
 /// The cap of webhook bodies here; small, so that exceeding it is quick.
 pub const HOOK_BYTES_MAX: usize = 4 * 1024;
@@ -38,6 +40,15 @@ pub fn mail_carries() -> Capabilities {
         ..Capabilities::default()
     }
 }
+
+/// The one origin whose pages may use the API here.
+pub const ORIGIN: &str = "https://desk.example";
+
+/// The cap of uploads here.
+pub const UPLOAD_BYTES_MAX: u64 = 256 * 1024;
+
+/// Event streams at a time here.
+pub const STREAMS_MAX: usize = 3;
 
 /// A desk and its API.
 pub struct Served {
@@ -62,7 +73,11 @@ impl Served {
     }
 
     pub async fn over(tls: Option<TlsAcceptor>, deadlines: Deadlines) -> Self {
-        let desk = Desk::new().await;
+        Self::on(Arc::new(Local::new()), tls, deadlines).await
+    }
+
+    pub async fn on(backend: Arc<Local>, tls: Option<TlsAcceptor>, deadlines: Deadlines) -> Self {
+        let desk = Desk::on(backend).await;
         let hooks = Arc::new(FakeHooks::default());
         let (queues, outbox) = (Arc::new(Wakes::default()), Arc::new(Wakes::default()));
         let (health, stop) = (Arc::new(Health::default()), CancellationToken::new());
@@ -78,6 +93,10 @@ impl Served {
             metrics: PrometheusBuilder::new().build_recorder().handle(),
             body_bytes_max: HOOK_BYTES_MAX,
             hooks_bytes_max: HOOKS_BYTES_MAX,
+            upload_bytes_max: UPLOAD_BYTES_MAX,
+            links: FileLinks::new(desk.keys.links.clone(), Some("https://desk.example/")),
+            streams_max: STREAMS_MAX,
+            cors_origins: vec![ORIGIN.to_owned()],
             blobs: desk.blobs.clone(),
             known_queues: Arc::new(known.map(|queue| queue.parse().unwrap()).to_vec()),
             channels: Arc::new(vec![ChannelFacts {
@@ -110,6 +129,22 @@ impl Served {
 
     /// A token of a role that names an agent, for these queues and brands (none: all).
     pub async fn token(&self, role: &str, agent: &str, queues: &[&str], brands: &[&str]) -> String {
+        self.scoped(role, agent, queues, brands, &[]).await
+    }
+
+    /// A token of a backend that acts for agents.
+    pub async fn backend(&self, role: &str, queues: &[&str]) -> String {
+        self.scoped(role, "", queues, &[], &["act_as"]).await
+    }
+
+    async fn scoped(
+        &self,
+        role: &str,
+        agent: &str,
+        queues: &[&str],
+        brands: &[&str],
+        scopes: &[&str],
+    ) -> String {
         let (secret, hash) = token::mint();
         let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
         let new = Token {
@@ -119,6 +154,7 @@ impl Served {
             agent: (!agent.is_empty()).then(|| agent.to_owned()),
             queues: owned(queues),
             brands: owned(brands),
+            scopes: scopes.iter().map(|scope| (*scope).to_owned()).collect(),
             created_at: self.desk.now(),
             revoked_at: None,
         };
@@ -185,9 +221,7 @@ impl Served {
     }
 
     pub fn call(&self, method: Method, token: &str, path: &str) -> Call {
-        let request = self
-            .client
-            .request(method, format!("http://{}{path}", self.address));
+        let request = self.client.request(method, self.url(path));
         let request = if token.is_empty() {
             request
         } else {
@@ -197,6 +231,14 @@ impl Served {
             request,
             what: path.to_owned(),
         }
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    pub fn client(&self) -> &reqwest::Client {
+        &self.client
     }
 
     /// Claims at once; what is expected to be there.

@@ -145,6 +145,7 @@ when = { labels = ["urgency:high"] }
         audit = "365d"  # built-in
         bus = "14d"  # built-in
         bus_unsafe = false  # built-in
+        events = "7d"  # built-in
         raw = "30d"  # built-in
         resolved = "730d"  # built-in
 
@@ -157,6 +158,7 @@ when = { labels = ["urgency:high"] }
         data_dir = "switchboard-data"  # built-in
         listen = "127.0.0.1:8480"  # built-in
         trusted_proxies = []  # built-in
+        upload_bytes_max = "25MiB"  # built-in
 
         [store]
         kind = "sqlite"  # built-in"#]]

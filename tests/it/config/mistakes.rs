@@ -23,7 +23,7 @@ prot = 99
 windows = "1h"
 "#,
         expect![[r#"
-            :3: server.listn: unknown key; did you mean "listen"? (keys here: body_bytes_max, cors_origins, data_dir, listen, public_url, tls, trusted_proxies)
+            :3: server.listn: unknown key; did you mean "listen"? (keys here: body_bytes_max, cors_origins, data_dir, listen, public_url, tls, trusted_proxies, upload_bytes_max)
             :8: channels.loft.quue: unknown key; did you mean "queue"? (keys here: acknowledge, attachment_hosts, brand, connector, host, idle, login, port, queue, secret, secrets, tls, vouches)
             :9: channels.loft.prot: unknown key; did you mean "port"? (keys here: acknowledge, attachment_hosts, brand, connector, host, idle, login, port, queue, secret, secrets, tls, vouches)
             :12: joining.windows: unknown key (keys here: across, apart, duplicate_window, reopen_window, unify_window)"#]],
@@ -342,7 +342,7 @@ fn a_variable_or_flag_at_fault_is_named() {
             environment variable SWITCHBOARD__RULES__0__QUEUE: rules.0.queue: rules is a list: set it whole, written as TOML
             environment variable SWITCHBOARD__RUN__PARTS: run.parts: this is not TOML: unclosed array, expected `]`
             environment variable SWITCHBOARD__SERVER__LISTEN: server.listen: "everywhere" is not an address: write an IP address and a port, as "127.0.0.1:8480" or "[::]:8480"
-            environment variable SWITCHBOARD__SERVER__LISTN: server.listn: unknown key; did you mean "listen"? (keys here: body_bytes_max, cors_origins, data_dir, listen, public_url, tls, trusted_proxies)
+            environment variable SWITCHBOARD__SERVER__LISTN: server.listn: unknown key; did you mean "listen"? (keys here: body_bytes_max, cors_origins, data_dir, listen, public_url, tls, trusted_proxies, upload_bytes_max)
             flag --data-dir: server.data_dir: this must not be empty
             flag --listen: server.listen.port: server.listen is no table, so it has no such key"#]],
     );

@@ -166,6 +166,7 @@ pub async fn a_token_is_found_by_its_hash_until_it_is_revoked(backend: Arc<dyn B
         agent: Some("ada".to_owned()),
         queues: vec!["frontline".to_owned()],
         brands: Vec::new(),
+        scopes: Vec::new(),
         created_at: desk.now(),
         revoked_at: None,
     };
@@ -227,6 +228,8 @@ fn keep() -> Retention {
         raw: 30 * DAY,
         bus: 14 * DAY,
         idempotency: IDEMPOTENCY_KEPT,
+        events: 7 * DAY,
+        audit: 365 * DAY,
     }
 }
 

@@ -11,6 +11,7 @@ pub fn supervisor() -> Actor {
         agent: Some("sue".to_owned()),
         queues: Vec::new(),
         brands: Vec::new(),
+        acting: None,
     }
 }
 
@@ -21,6 +22,7 @@ pub fn agent(name: &str) -> Actor {
         agent: Some(name.to_owned()),
         queues: Vec::new(),
         brands: Vec::new(),
+        acting: None,
     }
 }
 

@@ -46,13 +46,9 @@ pub fn edit_contact(tx: &mut Tx<'_>, edit: &ContactEdit) -> Result<StoredContact
             found.version,
             found.id.0
         ])?;
-    let event = NewEvent {
-        kind: EventType::ContactUpdated,
-        conversation: None,
-        message: None,
-        at: edit.at,
-        detail: Some(serde_json::json!({ "contact": found.id.0, "agent": edit.actor.agent })),
-    };
+    let mut detail = edit.actor.signature();
+    detail["contact"] = found.id.0.into();
+    let event = NewEvent::of_contact(EventType::ContactUpdated, found.id, edit.at).with(detail);
     write_events(tx.conn, tx.memory, &[event])?;
     Ok(found)
 }

@@ -11,7 +11,7 @@ use crate::dispatch::fit::{Fitting, fit};
 use crate::dispatch::verbs::LATER_MAX;
 use crate::dispatch::{self, Action, Actor, Refusal};
 use crate::ids::{IdSource, MessageId};
-use crate::router::effects::{Author, EventType};
+use crate::router::effects::{Author, EventType, NewEvent};
 use crate::router::facts::Conversation;
 use crate::store::{
     Draft, DraftFile, Idempotency, NewReply, OutboxState, Rings, Senders, Sending, Settlement,
@@ -37,6 +37,7 @@ pub fn reply(
         return Ok(known);
     }
     let mut found = visible(tx, reply.conversation, &reply.actor, reply.version)?;
+    let before = found.status;
     dispatch::act(&mut found, &reply.actor, Action::Reply, reply.at)?;
     let written = &reply.written;
     if let Some(last) = written.if_last_message
@@ -53,7 +54,7 @@ pub fn reply(
     check_fit(tx, &found, &channel, sending, written, &to, reply.at)?;
     let draft = draft_of(written, Some(to), false, reply.at)?;
     let append = Append {
-        agent: reply.actor.agent.as_deref(),
+        by: &reply.actor,
         author: Author::Agent,
         channel: tx.memory.names.id(channel.as_str()),
         draft: &draft,
@@ -62,6 +63,10 @@ pub fn reply(
         at: reply.at,
     };
     let id = append.write(tx, &mut found)?;
+    if found.status != before {
+        let event = NewEvent::status(found.id, found.status, reply.at);
+        write_events(tx.conn, tx.memory, &[event])?;
+    }
     if let Some(agent) = &reply.actor.agent {
         macros::delete_draft(tx.conn, agent, found.id)?;
     }
@@ -77,7 +82,7 @@ pub fn note(tx: &mut Tx<'_>, note: &NewReply) -> Result<MessageId, StoreError> {
     dispatch::act(&mut found, &note.actor, Action::Note, note.at)?;
     let draft = draft_of(&note.written, None, false, note.at)?;
     let append = Append {
-        agent: note.actor.agent.as_deref(),
+        by: &note.actor,
         author: Author::Note,
         channel: 0,
         draft: &draft,
@@ -307,7 +312,7 @@ pub fn draft_of(
 
 /// A message of ours to put at the end of a conversation.
 pub struct Append<'a> {
-    pub agent: Option<&'a str>,
+    pub by: &'a Actor,
     pub author: Author,
     pub channel: i64,
     pub draft: &'a Draft,
@@ -344,7 +349,7 @@ impl Append<'_> {
             seq: found.last_seq,
             prev,
             author: self.author,
-            agent: self.agent,
+            agent: self.by.agent.as_deref(),
             channel: self.channel,
             draft: self.draft,
             at: self.at,
@@ -365,7 +370,12 @@ impl Append<'_> {
         }
         write_conversation(tx.conn, &tx.memory.names, found, new)?;
         keep_answer(tx, self.idempotency, id, self.at)?;
-        let mut event = event_of(EventType::MessageCreated, found.id, self.at, None);
+        let mut event = event_of(
+            EventType::MessageCreated,
+            found.id,
+            self.at,
+            Some(self.by.signature()),
+        );
         event.message = Some(id);
         write_events(tx.conn, tx.memory, &[event])?;
         Ok(id)

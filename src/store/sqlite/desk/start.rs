@@ -70,11 +70,13 @@ pub fn start(
     };
     verbs::perform(&mut found, &new.actor, &Verb::Edit(edit), new.at)?;
     let created = event_of(EventType::ConversationCreated, found.id, new.at, {
-        Some(serde_json::json!({ "agent": new.actor.agent, "by": "us" }))
+        let mut detail = new.actor.signature();
+        detail["by"] = "us".into();
+        Some(detail)
     });
     let draft = draft_of(&new.written, Some(to.clone()), new.automatic, new.at)?;
     let append = Append {
-        agent: new.actor.agent.as_deref(),
+        by: &new.actor,
         author: match new.automatic {
             true => Author::Automation,
             false => Author::Agent,

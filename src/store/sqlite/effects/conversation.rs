@@ -1,11 +1,12 @@
 //! A conversation's row, and its place among those that wait.
 
-use rusqlite::Connection;
+use rusqlite::{Connection, params};
 
 use crate::conversation::{Priority, Status, rank};
 use crate::ids::ConversationId;
 use crate::router::facts::Conversation;
 use crate::store::StoreError;
+use crate::store::sqlite::events;
 use crate::store::sqlite::names::Names;
 
 use super::json;
@@ -23,7 +24,11 @@ pub fn write_conversation(
     } else {
         indexed(conn, conversation.id)?
     };
+    if let Some(before) = &before {
+        note_departure(conn, conversation, before, queue)?;
+    }
     let now = Indexed {
+        queue,
         contact: conversation.contact.0,
         matter: conversation.matter.map_or(0, |matter| matter.0),
         status: conversation.status.code(),
@@ -87,6 +92,7 @@ pub fn write_conversation(
 
 /// The columns of a conversation that indexes and the waiting row are made of.
 struct Indexed {
+    queue: i64,
     contact: i64,
     matter: i64,
     status: i64,
@@ -113,14 +119,40 @@ fn indexed(conn: &Connection, id: ConversationId) -> Result<Option<Indexed>, Sto
     };
     let status: i64 = row.get(2)?;
     let priority = Priority::from_code(row.get(6)?);
-    let place = (row.get(4)?, rank(row.get(5)?, priority));
+    let queue = row.get(4)?;
+    let place = (queue, rank(row.get(5)?, priority));
     Ok(Some(Indexed {
+        queue,
         contact: row.get(0)?,
         matter: row.get(1)?,
         status,
         assignee: row.get(3)?,
         waiting: (status == Status::Queued.code()).then_some(place),
     }))
+}
+
+/// Notes where a conversation was when it leaves its queue or its agent, under the number of the
+/// event that comes next: the one that tells of it.
+fn note_departure(
+    conn: &Connection,
+    conversation: &Conversation,
+    before: &Indexed,
+    queue: i64,
+) -> Result<(), StoreError> {
+    let held = before.assignee.is_some() && before.assignee != conversation.assignee;
+    if before.queue == queue && !held {
+        return Ok(());
+    }
+    conn.prepare_cached(
+        "INSERT OR IGNORE INTO departure (seq, conversation, queue, assignee) VALUES (?1, ?2, ?3, ?4)",
+    )?
+    .execute(params![
+        events::last(conn)? + 1,
+        conversation.id.0,
+        before.queue,
+        before.assignee
+    ])?;
+    Ok(())
 }
 
 fn write_waiting(

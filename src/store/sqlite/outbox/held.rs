@@ -206,13 +206,11 @@ fn write_settled(
             .and_then(|actor: &Actor| actor.agent.clone()),
         at,
     };
-    let event = NewEvent {
-        kind: EventType::MessageDelivery,
-        conversation: Some(of),
-        message: Some(id),
-        at,
-        detail: Some(serde_json::json!({ "settled": settled })),
-    };
+    let mut detail = serde_json::json!({ "settled": settled });
+    if let Some(token) = settling.by.as_ref().and_then(|actor| actor.acting) {
+        detail["acting_token"] = token.into();
+    }
+    let event = NewEvent::new(EventType::MessageDelivery, of, Some(id), at).with(detail);
     explain(tx.conn, id, settled)?;
     write_events(tx.conn, tx.memory, &[event])?;
     Ok(rings)

@@ -88,6 +88,8 @@ pub fn settle(
                 "UPDATE outbox SET state = ?1, next_at = ?2, error = ?3 WHERE id = ?4",
             )?
             .execute(params![OutboxState::Queued.code(), at, reason, id.0])?;
+            let event = NewEvent::delivery(conversation_id, id, Delivery::Queued, now);
+            write_events(tx.conn, tx.memory, &[event])?;
             return Ok(Rings::default());
         }
         _ => return Ok(Rings::default()),
@@ -102,7 +104,9 @@ pub fn settle(
             .queues
             .extend(return_to_person(tx, conversation_id, now)?);
     }
-    let event = NewEvent::new(EventType::MessageDelivery, conversation_id, Some(id), now);
+    // A receipt that overtook the answer may have moved it further.
+    let stands = delivery_of(tx.conn, id)?.unwrap_or(now_at);
+    let event = NewEvent::delivery(conversation_id, id, stands, now);
     write_events(tx.conn, tx.memory, &[event])?;
     Ok(rings)
 }
@@ -210,10 +214,7 @@ fn receive(
     else {
         return Ok(false);
     };
-    let now: Option<i64> = conn
-        .prepare_cached("SELECT delivery FROM message WHERE id = ?1")?
-        .query_row([id.0], |row| row.get(0))?;
-    let Some(now) = now.and_then(Delivery::from_code) else {
+    let Some(now) = delivery_of(conn, id)? else {
         return Ok(false);
     };
     let all = recipients::of(conn, id)?;
@@ -236,6 +237,13 @@ fn receive(
     Ok(received.comes_back)
 }
 
+fn delivery_of(conn: &Connection, id: MessageId) -> Result<Option<Delivery>, StoreError> {
+    let code: Option<i64> = conn
+        .prepare_cached("SELECT delivery FROM message WHERE id = ?1")?
+        .query_row([id.0], |row| row.get(0))?;
+    Ok(code.and_then(Delivery::from_code))
+}
+
 /// An answer that did not certainly leave comes back to whoever wrote it; the queue it waits in
 /// where that is nobody any more.
 pub fn return_to_person(
@@ -247,7 +255,11 @@ pub fn return_to_person(
         return Ok(None);
     };
     match (conversation.status, &conversation.assignee) {
-        (Status::Pending, Some(_)) => conversation.status = Status::Assigned,
+        (Status::Pending, Some(_)) => {
+            conversation.status = Status::Assigned;
+            let event = NewEvent::status(id, Status::Assigned, now);
+            write_events(tx.conn, tx.memory, &[event])?;
+        }
         // Answered and resolved at once, as desks do: the customer still has no answer.
         (Status::Pending | Status::Resolved, _) => {
             if conversation.matter.is_none() && desk::has_other_open(tx, &conversation)? {

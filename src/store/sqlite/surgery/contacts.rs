@@ -81,8 +81,9 @@ pub fn merge(tx: &mut Tx<'_>, from: ContactId, into: ContactId, order: &Order) -
     let mut effects = Effects::default();
     let who = Some(by(&order.actor));
     link(from, into, order.at, who, &mut facts, &mut effects);
+    // Of the events of a link the merge's is the first.
+    let event = tx.memory.next_seq + 1;
     effects::write(tx, &facts, &effects, order.at)?;
-    let event = tx.memory.next_seq;
     operated(tx, event, OperationKind::MergeContacts, [from, into], order)
 }
 
@@ -133,6 +134,13 @@ pub fn write_merge(tx: &mut Tx<'_>, merge: &Merge) -> Result<()> {
         .execute(pair)?
         > 0;
     let event = tx.memory.next_seq;
+    // Each conversation is another contact's now.
+    let updated = moved.conversations.iter().map(|(id, _)| {
+        let kind = EventType::ConversationUpdated;
+        NewEvent::new(kind, ConversationId(*id), None, merge.at)
+    });
+    let updated: Vec<NewEvent> = updated.collect();
+    write_events(tx.conn, tx.memory, &updated)?;
     let who = merge.by.clone();
     let what = What::Contacts(moved);
     let kind = OperationKind::MergeContacts;

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use rusqlite::Connection;
 
 use crate::ids::IdSource;
+use crate::store::events::Moved;
 use crate::store::sqlite::names::Names;
-use crate::store::sqlite::seen;
+use crate::store::sqlite::{events, seen};
 
 /// Ids reserved at once: one small write per this many.
 const IDS_RESERVED: i64 = 10_000;
@@ -17,6 +18,8 @@ pub struct Memory {
     next_id: i64,
     reserved_until: i64,
     pub next_seq: i64,
+    /// Counts changes of tokens, for those who believe one.
+    pub token_changes: u64,
     /// Dedupe generations that are kept, oldest first.
     pub generations: Vec<i64>,
 }
@@ -35,16 +38,14 @@ impl Memory {
             [],
             |row| row.get(0),
         )?;
-        let next_seq: i64 =
-            conn.query_row("SELECT coalesce(max(seq), 0) FROM event", [], |row| {
-                row.get(0)
-            })?;
+        let next_seq = events::last(conn)?;
         let reserved = reserved.unwrap_or(0);
         Ok(Self {
             names,
             next_id: reserved,
             reserved_until: reserved,
             next_seq,
+            token_changes: 0,
             generations: seen::generations(conn)?,
         })
     }
@@ -61,6 +62,13 @@ impl Memory {
         .execute([until])?;
         self.reserved_until = until;
         Ok(())
+    }
+
+    pub fn moved(&self) -> Moved {
+        Moved {
+            last_event: self.next_seq,
+            token_changes: self.token_changes,
+        }
     }
 
     /// What goes back with the rows when a job is undone. Ids handed out are merely not used.
@@ -81,6 +89,7 @@ impl Memory {
         let fresh = Self::load(conn, self.names.clone())?;
         *self = Self {
             next_id: self.next_id.max(fresh.next_id),
+            token_changes: self.token_changes,
             ..fresh
         };
         Ok(())

@@ -1,0 +1,215 @@
+//! Events as streams show them: an envelope after CloudEvents, with public ids. Of what the log
+//! keeps beside an event only what is named here is shown: the log has row numbers in it.
+
+use bytes::Bytes;
+use connector_api::Timestamp;
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+use utoipa::ToSchema;
+
+use crate::api::views::PublicIds;
+use crate::clock::timestamp;
+use crate::ids::{ContactId, IdCodec, IdKind};
+use crate::router::effects::EventType;
+use crate::store::events::{Departure, Place, StoredEvent};
+
+/// A conversation left what the token sees.
+pub const LEFT: &str = "conversation.left";
+/// The stream has a gap.
+pub const RESYNC: &str = "resync";
+/// The stream ends, for a reason.
+pub const CLOSED: &str = "closed";
+
+/// Set beside the number of the event that a departure goes with, so that its id is another.
+const LEFT_BIT: i64 = 1 << 61;
+/// What of an event's detail is shown as it is, where it is text, or a list or object of texts.
+const SHOWN: [&str; 14] = [
+    "added", "agent", "by", "change", "delivery", "from", "outcome", "priority", "reason",
+    "removed", "status", "subject", "tags", "to",
+];
+/// The shop's own facts, whatever they are.
+const ATTRIBUTES: &str = "attributes";
+/// Of these, row numbers of contacts, and what they are called outside.
+const CONTACTS: [(&str, &str); 3] = [
+    ("contact", "contact_id"),
+    ("into", "contact_id"),
+    ("from", "merged_contact_id"),
+];
+
+/// The `data` of an event of the stream.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct EventView {
+    /// Null for `resync` and `closed`, which are about the stream.
+    #[schema(required, example = "evt_5b1c9d1e7a0f8c3d9f2a6b4c8d7e1f03")]
+    pub id: Option<String>,
+    #[serde(rename = "type")]
+    #[schema(example = "message.created")]
+    pub kind: String,
+    #[schema(required)]
+    pub time: Option<Timestamp>,
+    /// Its number; `Last-Event-ID` takes it.
+    pub seq: i64,
+    /// Where the conversation is now.
+    #[schema(required, example = "frontline")]
+    pub queue: Option<String>,
+    #[schema(required, example = "cnv_5b1c9d1e7a0f8c3d9f2a6b4c8d7e1f03")]
+    pub conversation: Option<String>,
+    #[schema(required, example = "msg_1d9e5b1c7a0f8c3d9f2a6b4c8d7e1f03")]
+    pub message: Option<String>,
+    /// What else the type tells, such as `agent`, `status` or `delivery`.
+    #[schema(value_type = Object)]
+    pub data: Map<String, Value>,
+}
+
+/// An event as it goes over the wire.
+pub fn event(event: &StoredEvent, place: Option<&Place>, ids: &IdCodec) -> Bytes {
+    let conversation = event.conversation.as_ref();
+    let view = EventView {
+        id: Some(ids.encode(IdKind::Event, event.seq)),
+        kind: event.kind.as_str().to_owned(),
+        time: Some(timestamp(event.at)),
+        seq: event.seq,
+        queue: place.map(|place| place.queue.as_str().to_owned()),
+        conversation: conversation.map(|(id, _)| ids.conversation(*id)),
+        message: event.message.map(|id| ids.message(id)),
+        data: data_of(event, ids),
+    };
+    frame(Some(event.seq), &view)
+}
+
+/// What is left to say of a conversation that the token may not see any more. It has the number of
+/// the event by which it left; `numbered` where that one is not shown itself.
+pub fn left(departure: &Departure, numbered: bool, ids: &IdCodec) -> Bytes {
+    let view = EventView {
+        id: Some(ids.encode(IdKind::Event, departure.seq | LEFT_BIT)),
+        kind: LEFT.to_owned(),
+        time: departure.at.map(timestamp),
+        seq: departure.seq,
+        queue: Some(departure.before.queue.as_str().to_owned()),
+        conversation: Some(ids.conversation(departure.conversation)),
+        message: None,
+        data: Map::new(),
+    };
+    frame(numbered.then_some(departure.seq), &view)
+}
+
+/// Events after `asked` cannot be given; it goes on after `seq`.
+pub fn resync(asked: i64, reason: &str, seq: i64) -> Bytes {
+    about_stream(
+        RESYNC,
+        json!({ "asked": asked, "reason": reason }),
+        seq,
+        true,
+    )
+}
+
+/// The stream ends; another one goes on after `seq`.
+pub fn closed(reason: &str, seq: i64) -> Bytes {
+    about_stream(CLOSED, json!({ "reason": reason }), seq, false)
+}
+
+/// Nothing happened; a client that reconnects goes on from here.
+pub fn keep_alive(seq: i64) -> Bytes {
+    format!(": keep-alive\nid: {seq}\n\n").into()
+}
+
+fn about_stream(kind: &str, data: Value, seq: i64, numbered: bool) -> Bytes {
+    let Value::Object(data) = data else {
+        return Bytes::new();
+    };
+    let view = EventView {
+        id: None,
+        kind: kind.to_owned(),
+        time: None,
+        seq,
+        queue: None,
+        conversation: None,
+        message: None,
+        data,
+    };
+    frame(numbered.then_some(seq), &view)
+}
+
+/// One event of a stream (WHATWG HTML, section 9.2.6). JSON of serde has no line breaks.
+fn frame(id: Option<i64>, view: &EventView) -> Bytes {
+    let json = serde_json::to_string(view).unwrap_or_default();
+    let kind = &view.kind;
+    match id {
+        Some(id) => format!("id: {id}\nevent: {kind}\ndata: {json}\n\n").into(),
+        None => format!("event: {kind}\ndata: {json}\n\n").into(),
+    }
+}
+
+fn data_of(event: &StoredEvent, ids: &IdCodec) -> Map<String, Value> {
+    let mut data = Map::new();
+    if let (EventType::MessageCreated, Some((author, number))) = (event.kind, event.said) {
+        data.insert("author".to_owned(), json!(author));
+        data.insert("conversation_seq".to_owned(), number.into());
+    }
+    let is_contact = event.conversation.is_none();
+    for (key, public) in CONTACTS.iter().filter(|_| is_contact) {
+        if let Some(number) = event.detail.get(key).and_then(Value::as_i64) {
+            let id = ids.contact(ContactId(number));
+            data.insert((*public).to_owned(), id.into());
+        }
+    }
+    // Whose backend acted for the agent.
+    if let Some(token) = event.detail.get("acting_token").and_then(Value::as_i64) {
+        let id = ids.encode(IdKind::Token, token);
+        data.insert("acting_token".to_owned(), id.into());
+    }
+    let settled = event.detail.get("settled");
+    for detail in std::iter::once(&event.detail).chain(settled) {
+        if let Some(attributes) = detail.get(ATTRIBUTES) {
+            data.insert(ATTRIBUTES.to_owned(), attributes.clone());
+        }
+        if let Some(until) = detail.get("until").and_then(Value::as_i64) {
+            data.insert("until".to_owned(), json!(timestamp(until)));
+        }
+        for key in SHOWN {
+            if let Some(value) = detail.get(key).filter(|value| is_text(value)) {
+                data.insert(key.to_owned(), value.clone());
+            }
+        }
+    }
+    data
+}
+
+fn is_text(value: &Value) -> bool {
+    match value {
+        Value::String(_) | Value::Null => true,
+        Value::Array(items) => items.iter().all(Value::is_string),
+        Value::Object(members) => members
+            .values()
+            .all(|member| member.is_string() || member.is_null()),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn row_numbers_of_the_log_are_never_shown() {
+        let ids = IdCodec::new(b"key");
+        let merged = StoredEvent {
+            seq: 7,
+            kind: EventType::ContactMerged,
+            at: 0,
+            conversation: None,
+            message: None,
+            said: None,
+            detail: json!({
+                "from": 4711, "into": 4712, "by": "evidence", "identities": [4713],
+                "conversations": [[4714, 0]], "agent": null, "queue": 4715,
+            }),
+        };
+        let shown = event(&merged, None, &ids);
+        let text = std::str::from_utf8(&shown).unwrap();
+        assert!(!text.contains("471"), "{text}");
+        assert!(text.contains(&ids.contact(ContactId(4712))), "{text}");
+        assert!(text.contains("\"by\":\"evidence\""), "{text}");
+        assert!(text.starts_with("id: 7\nevent: contact.merged\ndata: {"));
+    }
+}

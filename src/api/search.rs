@@ -1,0 +1,245 @@
+//! Search: words to messages and contacts.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use connector_api::{ChannelId, Timestamp};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use crate::clock::{micros, timestamp};
+use crate::conversation::Status;
+use crate::dispatch::Actor;
+use crate::ids::{IdCodec, IdKind, MessageId};
+use crate::router::effects::Author;
+use crate::search::{Query, Snippet, beginning};
+use crate::store::search::{Hit, SearchRequest, Searched, Words};
+
+use super::App;
+use super::auth::Reading;
+use super::conversations::{cursor_of, status_of};
+use super::documentation::{Authenticated, BadParameters, TooBroad};
+use super::problem::{ApiError, ApiResult, Kind};
+use super::queues::known_queue;
+use super::request::{Params, limit_of};
+use super::views::{ContactView, ConversationView, PublicIds};
+
+/// Searches under way or waiting; they are made one after the other, half a second at most each.
+pub const SEARCHES_MAX: usize = 8;
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct SearchParams {
+    /// Words, all of which must be there; "a phrase" in quotes, begin* of a word.
+    #[param(example = "\"lost parcel\" refund*")]
+    q: String,
+    /// Only of conversations in this queue.
+    #[param(example = "frontline")]
+    queue: Option<String>,
+    /// Only of conversations that stand so.
+    #[param(value_type = Option<Status>)]
+    status: Option<String>,
+    /// Only messages of this channel.
+    #[param(example = "support-mail")]
+    channel: Option<String>,
+    /// Only messages from this address.
+    #[param(example = "ada@customer.example")]
+    from: Option<String>,
+    /// Only messages that arrived then or later.
+    #[param(value_type = Option<Timestamp>)]
+    after: Option<String>,
+    /// Only messages that arrived earlier.
+    #[param(value_type = Option<Timestamp>)]
+    before: Option<String>,
+    /// Items of a page, 1 to 100.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 100, example = 50)]
+    limit: Option<String>,
+    /// `next_cursor` of the page before.
+    cursor: Option<String>,
+}
+
+/// What was found.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct SearchView {
+    /// Newest first.
+    pub items: Vec<HitView>,
+    /// By name or address, at most 10; on the first page only.
+    pub contacts: Vec<ContactView>,
+    /// Give it as `cursor` for the next page; null on the last one.
+    #[schema(required)]
+    pub next_cursor: Option<String>,
+}
+
+/// A message that has the words.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct HitView {
+    #[schema(example = "msg_1d9e5b1c7a0f8c3d9f2a6b4c8d7e1f03")]
+    pub message_id: String,
+    pub author: Author,
+    pub arrived_at: Timestamp,
+    /// Where the snippet is from.
+    pub field: HitField,
+    pub snippet: SnippetView,
+    pub conversation: ConversationView,
+}
+
+/// A part of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum HitField {
+    Subject,
+    Text,
+    /// Names of files.
+    Attachments,
+}
+
+/// A piece of plain text around what was found.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct SnippetView {
+    /// No HTML: show it as text.
+    pub text: String,
+    pub matches: Vec<MatchView>,
+}
+
+/// A match, in UTF-16 units of `text`, as JavaScript's `slice` counts.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct MatchView {
+    pub start: usize,
+    pub end: usize,
+}
+
+/// Searches messages and contacts.
+///
+/// Whole words, whatever their case and accents, newest messages first; deleted messages are not
+/// found, of edited ones what they say now. What is in `q` besides words, quotes and `*` separates
+/// words. New messages are found within seconds, later under load. A search that would take longer
+/// than half a second is refused with 422: give more words or a filter.
+#[utoipa::path(
+    get,
+    path = "/v1/search",
+    tag = "Search",
+    security(("token" = [])),
+    params(SearchParams),
+    responses(
+        (status = 200, description = "A page", body = SearchView),
+        Authenticated, BadParameters, TooBroad
+    )
+)]
+pub async fn search(
+    State(app): State<Arc<App>>,
+    Reading(caller): Reading,
+    Params(params): Params<SearchParams>,
+) -> ApiResult<Json<SearchView>> {
+    let limit = limit_of(params.limit.as_deref())?;
+    let request = request_of(&app, caller.actor, &params, limit + 1)?;
+    let full = |_| ApiError::new(Kind::Overloaded, "too many searches are under way");
+    let _place = app.searches.try_acquire().map_err(full)?;
+    let query = request.query.clone();
+    let (mut hits, contacts) = match app.state.store.search(request).await? {
+        Searched::Found { hits, contacts } => (hits, contacts),
+        Searched::TooBroad => {
+            let detail = "too much has these words: give more of them, or a filter";
+            return Err(ApiError::new(Kind::TooBroad, detail).field("q"));
+        }
+    };
+    let ids = &app.state.ids;
+    let more = hits.len() > limit as usize;
+    hits.truncate(limit as usize);
+    let last = hits.last().filter(|_| more);
+    Ok(Json(SearchView {
+        next_cursor: last.map(|last| ids.encode(IdKind::Page, last.message.id.0)),
+        items: hits
+            .iter()
+            .map(|hit| HitView::of(hit, &query, ids))
+            .collect(),
+        contacts: contacts
+            .iter()
+            .map(|contact| ContactView::of(contact, ids))
+            .collect(),
+    }))
+}
+
+fn request_of(
+    app: &App,
+    actor: Actor,
+    params: &SearchParams,
+    limit: u32,
+) -> ApiResult<SearchRequest> {
+    let query = Query::parse(&params.q).map_err(|error| {
+        ApiError::bad_request("q", format!("\"q\" cannot be searched: {error}"))
+    })?;
+    let queue = match &params.queue {
+        Some(text) => Some(
+            known_queue(app, &actor, text)
+                .ok_or_else(|| ApiError::bad_request("queue", "there is no such queue"))?,
+        ),
+        None => None,
+    };
+    let channel = match &params.channel {
+        Some(text) => Some(
+            text.parse::<ChannelId>()
+                .map_err(|_| ApiError::bad_request("channel", "\"channel\" is no channel's id"))?,
+        ),
+        None => None,
+    };
+    Ok(SearchRequest {
+        actor,
+        query,
+        queue,
+        status: params.status.as_deref().map(status_of).transpose()?,
+        channel,
+        from: params.from.clone(),
+        after: time_of("after", params.after.as_deref())?,
+        before: time_of("before", params.before.as_deref())?,
+        below: cursor_of(app, params.cursor.as_deref())?.map(MessageId),
+        limit,
+    })
+}
+
+fn time_of(field: &str, text: Option<&str>) -> ApiResult<Option<i64>> {
+    let Some(text) = text else { return Ok(None) };
+    match text.parse::<Timestamp>() {
+        Ok(time) => Ok(Some(micros(time))),
+        Err(_) => Err(ApiError::bad_request(
+            field,
+            format!("\"{field}\" must be a time in RFC 3339, as in 2026-01-05T09:00:00Z"),
+        )),
+    }
+}
+
+impl HitView {
+    fn of(hit: &Hit, query: &Query, ids: &IdCodec) -> Self {
+        let words = Words::of(&hit.message).unwrap_or_default();
+        let fields = [
+            (HitField::Text, &words.text),
+            (HitField::Subject, &words.subject),
+            (HitField::Attachments, &words.files),
+        ];
+        let mut found = fields
+            .into_iter()
+            .filter_map(|(field, text)| Some((field, query.snippet(text)?)));
+        // The index folds a few letters that snippets do not.
+        let first = found.next();
+        let (field, snippet) = first.unwrap_or_else(|| (HitField::Text, beginning(&words.text)));
+        Self {
+            message_id: ids.message(hit.message.id),
+            author: hit.message.author,
+            arrived_at: timestamp(hit.message.arrived_at),
+            field,
+            snippet: snippet.into(),
+            conversation: ConversationView::of(&hit.conversation, ids),
+        }
+    }
+}
+
+impl From<Snippet> for SnippetView {
+    fn from(snippet: Snippet) -> Self {
+        let spans = snippet.matches.into_iter();
+        Self {
+            text: snippet.text,
+            matches: spans.map(|(start, end)| MatchView { start, end }).collect(),
+        }
+    }
+}

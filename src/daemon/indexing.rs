@@ -1,0 +1,92 @@
+//! The search index is kept up with the log when there is time for it: after filing, never beside
+//! it. A router that is behind has the writer for itself.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use connector_api::{CancellationToken, Clock};
+use tokio::time::Instant;
+use tracing::warn;
+
+use crate::bus::local::LocalBus;
+use crate::clock::micros;
+use crate::health::{Health, State};
+use crate::store::Store;
+
+/// Under which name its state is kept: as a channel's, it makes nothing unready.
+pub const INDEXING: &str = "channel:#search";
+/// Events of one step: a few milliseconds of the writer, so that nobody waits for it noticeably.
+const STEP_EVENTS: u32 = 64;
+/// Records that the router may have before it for indexing to go on: those of one commit.
+const LAG_RECORDS_MAX: i64 = 50;
+/// How long to leave the writer alone while the router is behind, and after a failure.
+const PAUSE: Duration = Duration::from_millis(250);
+/// Between two steps while the router works, as a multiple of what the last one took: a fifth of the
+/// writer at most.
+const REST_FACTOR: u32 = 4;
+/// The index is told to be behind after this time.
+const BEHIND_MICROS_MAX: i64 = 10 * 60 * 1_000_000;
+
+pub struct Indexing {
+    pub store: Arc<dyn Store>,
+    pub bus: Arc<LocalBus>,
+    pub clock: Arc<dyn Clock>,
+    pub health: Arc<Health>,
+}
+
+impl Indexing {
+    /// Follows the log until `stop`.
+    pub async fn run(&self, stop: CancellationToken) {
+        let mut moved = self.store.moved();
+        loop {
+            moved.borrow_and_update();
+            let rest = tokio::select! {
+                rest = self.step() => rest,
+                () = stop.cancelled() => return,
+            };
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = async {
+                    match rest {
+                        Some(rest) => tokio::time::sleep(rest).await,
+                        // The sender is the store's, which is held here.
+                        None => drop(moved.changed().await),
+                    }
+                } => {}
+            }
+        }
+    }
+
+    /// One step, where there is time for it; how long to rest, or `None` until something happens.
+    async fn step(&self) -> Option<Duration> {
+        if self.bus.lag() > LAG_RECORDS_MAX {
+            return Some(PAUSE);
+        }
+        let begun = Instant::now();
+        match self.store.index(STEP_EVENTS).await {
+            Ok(indexed) => {
+                metrics::gauge!("switchboard_search_lag_events").set(indexed.behind as f64);
+                let now = micros(self.clock.now());
+                let since = indexed.behind_since.map_or(0, |since| now - since);
+                self.tell(since);
+                let factor = if self.bus.lag() > 0 { REST_FACTOR } else { 0 };
+                (indexed.behind > 0).then(|| begun.elapsed() * factor)
+            }
+            Err(error) => {
+                warn!(%error, "indexing for search failed, trying again: {error}");
+                Some(PAUSE)
+            }
+        }
+    }
+
+    fn tell(&self, behind_micros: i64) {
+        metrics::gauge!("switchboard_search_lag_seconds").set(behind_micros.max(0) as f64 / 1e6);
+        let state = match behind_micros > BEHIND_MICROS_MAX {
+            true => State::Degraded {
+                reason: "search does not know the newest messages yet".to_owned(),
+            },
+            false => State::Ready,
+        };
+        self.health.set(INDEXING, state);
+    }
+}
