@@ -10,8 +10,14 @@ use crate::parse::limits::RECEIVED_MAX;
 use crate::parse::mime::Part;
 use crate::parse::threading::message_id;
 
-/// Decides from the most certain sign to the weakest.
-pub(crate) fn classify(root: &Part<'_>, author: &str, author_is_us: bool) -> Option<Automatic> {
+/// Decides from the most certain sign to the weakest. `null_sender` is what a service that received
+/// the mail says of its envelope.
+pub(crate) fn classify(
+    root: &Part<'_>,
+    author: &str,
+    author_is_us: bool,
+    null_sender: bool,
+) -> Option<Automatic> {
     let headers = &root.headers;
     if is_loop(headers, author_is_us) {
         return Some(Automatic::Loop);
@@ -19,7 +25,7 @@ pub(crate) fn classify(root: &Part<'_>, author: &str, author_is_us: bool) -> Opt
     if let Some(report) = report(root) {
         return Some(report);
     }
-    let signs = Signs::read(headers, author);
+    let signs = Signs::read(headers, author, null_sender);
     if signs.is_bounce(headers) {
         return Some(Automatic::Bounce);
     }
@@ -93,7 +99,7 @@ struct Signs {
 }
 
 impl Signs {
-    fn read(headers: &Headers<'_>, author: &str) -> Self {
+    fn read(headers: &Headers<'_>, author: &str, null_sender: bool) -> Self {
         let keyword = |name| {
             let value: Option<String> = headers.lower(name);
             let value = value.unwrap_or_default();
@@ -103,10 +109,11 @@ impl Signs {
         let auto_submitted = keyword("auto-submitted");
         let return_path = headers.first("return-path").map(|field| field.unfolded());
         let return_path = return_path.map(|path| path.to_lowercase());
-        let null_sender = return_path.as_deref().is_some_and(|path| {
+        let null_path = return_path.as_deref().is_some_and(|path| {
             let path = path.trim_matches(['<', '>', ' ']);
             path.is_empty() || path.starts_with("mailer-daemon")
         });
+        let null_sender = null_sender || null_path;
         let from = headers.lower("from").unwrap_or_default();
         let local = author.split('@').next().unwrap_or_default();
         let local: String = local.chars().filter(|c| c.is_alphanumeric()).collect();
@@ -239,7 +246,7 @@ mod tests {
         let (fields, body) = Headers::split(mail.as_bytes());
         let root = Walk::default().tree(fields, body);
         let is_us = author == "support@shop.example";
-        assert_eq!(classify(&root, author, is_us), expected, "{headers}");
+        assert_eq!(classify(&root, author, is_us, false), expected, "{headers}");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! beside it says how far it may be believed.
 
 use connector_api::{
-    Defect, Evidence, IdentityClaim, MessageSender, Namespace, Participant, ParticipantRole,
+    Defect, Evidence, IdentityClaim, MessageSender, Method, Namespace, Participant, ParticipantRole,
 };
 
 use crate::parse::auth_results;
@@ -44,18 +44,27 @@ pub(crate) struct People {
     pub(crate) defects: Vec<Defect>,
 }
 
+/// By what an author may be proven.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Proof<'a> {
+    /// The server whose `Authentication-Results` are believed.
+    pub(crate) authserv_id: Option<&'a str>,
+    /// The author for whom the service that hands the mail over found that DMARC passed.
+    pub(crate) dmarc_author: Option<&'a str>,
+}
+
 /// Reads From, Reply-To, To and Cc. `fallback` names a sender where the mail names none.
 pub(crate) fn people(
     headers: &Headers<'_>,
     own: &OwnAddresses,
-    authserv_id: Option<&str>,
+    proof: Proof<'_>,
     fallback: impl Fn() -> String,
 ) -> People {
     let mut defects = Vec::new();
     let mut left = ADDRESSES_MAX;
     let authors = addresses(headers, "from", &mut left, &mut defects);
     let evidence = match authors.as_slice() {
-        [only] if headers.all("from").count() == 1 => evidence(headers, authserv_id, only),
+        [only] if headers.all("from").count() == 1 => evidence(headers, proof, only),
         [] => Evidence::Claimed,
         _ => {
             defects.push(Defect::new("several_from", "more than one author"));
@@ -116,9 +125,13 @@ pub(crate) fn normalise(address: &str) -> Option<String> {
     Some(address.trim_end_matches('.').to_lowercase())
 }
 
-fn evidence(headers: &Headers<'_>, authserv_id: Option<&str>, author: &Address) -> Evidence {
+fn evidence(headers: &Headers<'_>, proof: Proof<'_>, author: &Address) -> Evidence {
+    // Somebody else may read an odd header in another way than we do.
+    if proof.dmarc_author == Some(author.address.as_str()) {
+        return Evidence::Verified(Method::Dmarc);
+    }
     let domain = author.address.rsplit_once('@').map(|(_, domain)| domain);
-    let (Some(id), Some(domain)) = (authserv_id, domain) else {
+    let (Some(id), Some(domain)) = (proof.authserv_id, domain) else {
         return Evidence::Claimed;
     };
     auth_results::trusted(headers, id).map_or(Evidence::Claimed, |results| results.evidence(domain))
@@ -213,9 +226,11 @@ mod tests {
         let mail = format!("{headers}\n\n");
         let (headers, _) = Headers::split(mail.as_bytes());
         let own = OwnAddresses::new(["support@shop.example"]);
-        people(&headers, &own, Some("mx.test.example"), || {
-            "nobody@sender.invalid".to_owned()
-        })
+        let proof = Proof {
+            authserv_id: Some("mx.test.example"),
+            dmarc_author: None,
+        };
+        people(&headers, &own, proof, || "nobody@sender.invalid".to_owned())
     }
 
     fn senders(people: &People) -> Vec<(&str, bool)> {
