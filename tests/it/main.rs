@@ -14,6 +14,7 @@ mod daemon;
 mod inbound;
 mod joining;
 mod lanes;
+mod loops;
 mod mail_out;
 mod properties;
 mod routing;

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use connector_api::{
     BuildContext, Capabilities, Connector, ConnectorKind, Error, ErrorKind, Health, ImportFormat,
-    InboundEvent, Namespace, Recipient, Registration, Result, Sender, StreamSource, TextUnit,
-    WebhookRequest, WebhookSource, async_trait,
+    InboundEvent, Namespace, OutboundMessage, Recipient, Registration, Result, Sender,
+    StreamSource, TextUnit, WebhookRequest, WebhookSource, async_trait,
 };
 
 use crate::config::Settings;
@@ -24,6 +24,31 @@ use crate::webhook::Hook;
 
 /// For the list in the daemon's `channels`.
 pub const REGISTRATION: Registration = Registration::of::<Email>();
+
+/// Writes mails without a server: for tests of whole exchanges.
+pub struct Composer(Settings);
+
+/// A mail as it would be sent.
+#[derive(Debug)]
+pub struct Written {
+    pub bytes: Vec<u8>,
+    pub has_null_sender: bool,
+}
+
+impl Composer {
+    pub fn new(config: Config, context: &BuildContext) -> Result<Self> {
+        config::check(config, context).map(Self)
+    }
+
+    /// The bytes that a server would get.
+    pub async fn write(&self, message: &OutboundMessage) -> Result<Written> {
+        let mail = smtp::compose(message, &self.0).await?;
+        Ok(Written {
+            has_null_sender: mail.envelope_from.is_none(),
+            bytes: mail.bytes,
+        })
+    }
+}
 
 /// How long a health check may take; it stands in nobody's way, but operators wait for it.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(15);

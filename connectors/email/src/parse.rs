@@ -3,6 +3,7 @@
 
 mod auth_results;
 mod automatic;
+mod calendar;
 mod charset;
 mod content;
 mod dsn;
@@ -21,6 +22,8 @@ mod verp;
 use connector_api::{
     Automatic, Bytes, DedupeKey, Defect, Event, InboundEvent, InboundMessage, ThreadHints,
 };
+
+use serde_json::{Map, Value};
 
 use crate::parse::content::Content;
 use crate::parse::headers::Headers;
@@ -151,7 +154,7 @@ fn read(
     let automatic = automatic::classify(
         &root,
         &author_address(&people),
-        people.from_is_us,
+        &settings.own,
         envelope.null_sender,
     );
     let reply_to = people.reply_to.clone();
@@ -164,6 +167,7 @@ fn read(
     let hints = |is_forwarded| threading::hints(&headers, is_forwarded, &envelope.recipients);
     let event = event(&headers, people, content, receipt, hints);
     InboundEvent {
+        extra: list(&headers),
         sent_at,
         automatic,
         defects,
@@ -241,6 +245,21 @@ fn opens_with_forward(content: &Content) -> bool {
     }
 }
 
+/// Which mailing list a mail came over (RFC 2919, RFC 2369).
+fn list(headers: &Headers<'_>) -> Map<String, Value> {
+    let fields = [("id", "list-id"), ("post", "list-post")];
+    let named = fields.into_iter().filter_map(|(key, name)| {
+        let text: String = headers.text(name)?.chars().take(LIST_CHARS_MAX).collect();
+        Some((key.to_owned(), Value::String(text)))
+    });
+    let named: Map<String, Value> = named.collect();
+    let mut extra = Map::new();
+    if !named.is_empty() {
+        extra.insert("list".to_owned(), Value::Object(named));
+    }
+    extra
+}
+
 fn author_address(people: &People) -> String {
     let first = people.from.identities.first();
     first.map(|claim| claim.address.clone()).unwrap_or_default()
@@ -267,6 +286,9 @@ fn header_defects(headers: &Headers<'_>, has_id: bool, has_date: bool, walk: &mu
         walk.defect("header_charset_repaired", "");
     }
 }
+
+/// Longest list header kept, in characters.
+const LIST_CHARS_MAX: usize = 500;
 
 /// RFC 2606 reserves `.invalid`: nobody can own the address.
 const NOBODYS_DOMAIN: &str = "@sender.invalid";

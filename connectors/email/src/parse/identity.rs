@@ -40,7 +40,6 @@ pub(crate) struct People {
     /// Where the sender wants answers, when it is elsewhere and the mail is verified. No identity:
     /// the author is proven, that the other mailbox is theirs is not.
     pub(crate) reply_to: Option<String>,
-    pub(crate) from_is_us: bool,
     pub(crate) defects: Vec<Defect>,
 }
 
@@ -79,7 +78,6 @@ pub(crate) fn people(
         name: None,
         address: fallback(),
     });
-    let from_is_us = own.contains(&author.address);
     let identities = vec![claim(&author.address, evidence)];
     let reply_to = evidence
         .is_verified()
@@ -108,7 +106,6 @@ pub(crate) fn people(
         },
         participants,
         reply_to,
-        from_is_us,
         defects,
     }
 }
@@ -144,6 +141,10 @@ fn reply_to(
     left: &mut usize,
     defects: &mut Vec<Defect>,
 ) -> Option<String> {
+    // A list puts its own address there: an answer for one customer would go to all of it.
+    if headers.has("list-id") || headers.has("list-post") {
+        return None;
+    }
     let found = addresses(headers, "reply-to", left, defects);
     let address = found.into_iter().next()?.address;
     (address != author && !own.contains(&address)).then_some(address)
@@ -250,6 +251,20 @@ mod tests {
         let people = read(mail);
         assert_eq!(senders(&people), [("ada@a.example", false)]);
         assert_eq!(people.reply_to, None);
+    }
+
+    #[test]
+    fn an_answer_to_list_mail_goes_to_its_author_and_not_to_the_list() {
+        let stamp = "Authentication-Results: mx.test.example; dmarc=pass header.from=a.example";
+        let mail = "From: ada@a.example\nReply-To: all@list.example";
+        for list in [
+            "List-Id: <all.list.example>",
+            "List-Post: <mailto:all@list.example>",
+        ] {
+            let people = read(&format!("{stamp}\n{mail}\n{list}"));
+            assert_eq!(senders(&people), [("ada@a.example", true)]);
+            assert_eq!(people.reply_to, None, "{list}");
+        }
     }
 
     #[test]

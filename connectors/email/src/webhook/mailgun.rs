@@ -155,7 +155,7 @@ pub(crate) fn read(form: &Form, settings: &ParseSettings) -> Result<InboundEvent
         }
     };
     let mut event = parse_delivered(raw, envelope, settings);
-    event.extra = super::extra("mailgun", form, is_read);
+    event.extra.extend(super::extra("mailgun", form, is_read));
     Ok(event)
 }
 

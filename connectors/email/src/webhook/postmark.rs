@@ -108,7 +108,9 @@ pub(crate) fn read(body: &Bytes, settings: &ParseSettings) -> Result<InboundEven
     };
     let mut event = parse_delivered(raw, envelope, settings);
     let rest = rest.into_iter().filter(|(key, _)| !KNOWN.contains(&&**key));
-    event.extra = super::extra_members("postmark", rest.collect());
+    event
+        .extra
+        .extend(super::extra_members("postmark", rest.collect()));
     Ok(event)
 }
 

@@ -76,7 +76,7 @@ pub(crate) fn read(form: &Form, settings: &ParseSettings) -> Result<InboundEvent
     if event.provider_spam.is_none() && score.is_some_and(|score| score >= SPAM_SCORE_MIN) {
         event.provider_spam = Some("spam_score".to_owned());
     }
-    event.extra = super::extra("sendgrid", form, is_read);
+    event.extra.extend(super::extra("sendgrid", form, is_read));
     Ok(event)
 }
 

@@ -105,7 +105,7 @@ pub(crate) fn read(body: &Bytes, settings: &ParseSettings) -> Result<Read> {
     // Whoever opens it ends the subscription.
     rest.remove("UnsubscribeURL");
     rest.extend(notification.rest);
-    event.extra = super::extra_members("ses", rest);
+    event.extra.extend(super::extra_members("ses", rest));
     Ok(Read::Mail(Box::new(event)))
 }
 
