@@ -9,6 +9,7 @@ mod api;
 mod architecture;
 mod attachments;
 mod bus_suite;
+mod complaints;
 mod config;
 mod daemon;
 mod inbound;

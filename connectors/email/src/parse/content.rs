@@ -5,6 +5,7 @@ use connector_api::{Attachment, AttachmentBody, Bytes};
 use crate::parse::calendar;
 use crate::parse::charset;
 use crate::parse::headers::Headers;
+use crate::parse::limits::TEXT_BYTES_MAX;
 use crate::parse::mime::{Part, Walk};
 
 /// The readable side of a mail.
@@ -16,6 +17,8 @@ pub(crate) struct Content {
     pub(crate) attachments: Vec<Attachment>,
     /// What calendar parts say, in a few lines each.
     calendar_notes: Vec<String>,
+    /// How much text there was, in bytes as they stand in the mail.
+    text_bytes: usize,
     /// An attached mail, shown inside this one.
     pub(crate) has_attached_mail: bool,
 }
@@ -150,7 +153,13 @@ fn leaf(
         return None;
     }
     let is_html = part.mime_type == "text/html";
-    let bytes = part.decoded();
+    let left = TEXT_BYTES_MAX.saturating_sub(content.text_bytes);
+    content.text_bytes += part.body.len();
+    if part.body.len() > left {
+        let detail = format!("only {TEXT_BYTES_MAX} bytes of text are read, the mail has them all");
+        walk.defect("text_cut", detail);
+    }
+    let bytes = part.decoded_head(left);
     let declared = part
         .parameter("charset")
         .or_else(|| is_html.then(|| charset::html_charset(&bytes)).flatten());
@@ -163,7 +172,9 @@ fn leaf(
         walk.defect("nul_bytes", "NUL bytes were removed from the text");
         text.retain(|c| c != '\0');
     }
-    text = text.replace("\r\n", "\n").replace('\r', "\n");
+    if text.contains('\r') {
+        text = text.replace("\r\n", "\n").replace('\r', "\n");
+    }
     if is_html {
         return Some(Segment {
             text: None,

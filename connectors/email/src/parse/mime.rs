@@ -132,10 +132,20 @@ impl Part<'_> {
     /// The part's bytes with the transfer encoding undone; an unknown encoding leaves them as
     /// they are (RFC 2045, section 6.4).
     pub(crate) fn decoded(&self) -> Vec<u8> {
+        self.decode(self.body)
+    }
+
+    /// The same for the first `bytes_max` of the part.
+    pub(crate) fn decoded_head(&self, bytes_max: usize) -> Vec<u8> {
+        let end = self.body.len().min(bytes_max);
+        self.decode(self.body.get(..end).unwrap_or_default())
+    }
+
+    fn decode(&self, body: &[u8]) -> Vec<u8> {
         match self.transfer_encoding().as_str() {
-            "base64" => decode_base64(self.body),
-            "quoted-printable" => decode_quoted_printable(self.body),
-            _ => self.body.to_vec(),
+            "base64" => decode_base64(body),
+            "quoted-printable" => decode_quoted_printable(body),
+            _ => body.to_vec(),
         }
     }
 
