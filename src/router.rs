@@ -167,8 +167,9 @@ fn needs_of_message(
             .extend(join::reference_keys(record, message, &claim.namespace));
         let channel = policy.channels.get(&record.envelope.channel);
         if channel.is_some_and(|channel| channel.acknowledge.is_some()) {
-            let key = keys::acknowledged(&record.envelope.channel, &claim.address);
-            needs.acknowledged.insert(key);
+            needs
+                .acknowledged
+                .extend(file::acknowledgement_keys(record, message, &claim.address));
         }
     }
     needs.messages.extend(join::own_ids(message, policy));

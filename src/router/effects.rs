@@ -242,7 +242,8 @@ pub struct NewFetch {
 #[derive(Debug, Clone)]
 pub struct Acknowledgement {
     pub id: MessageId,
-    pub key: Key16,
+    /// Under what it is remembered.
+    pub keys: Vec<Key16>,
     pub conversation: ConversationId,
     pub answers: MessageId,
     pub seq: i64,

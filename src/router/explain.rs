@@ -144,6 +144,8 @@ pub enum AcknowledgeWhy {
     Spam,
     /// The sender asks for no automatic answers.
     NotWanted,
-    /// This address had one on this channel within 24 hours.
+    /// It carries a reply token of ours: it answers something we sent.
+    AnswersOurs,
+    /// This address had one on this channel within 24 hours, or this text from its domain.
     Recently,
 }

@@ -19,6 +19,7 @@ use super::join::{self, is_own, join, names_by_key};
 use super::policy::Policy;
 use super::{Prepared, Verdict, change, is_quiet, keys, sender_of, test_token, touch};
 
+pub use acknowledge::acknowledgement_keys;
 use acknowledge::acknowledge;
 pub use part::named_by;
 use part::{near_duplicate, take_part};

@@ -64,14 +64,35 @@ pub fn sent(brand: &BrandId, channel: &ChannelId, provider_id: &str) -> Key16 {
     )
 }
 
-/// The key of "this address got an acknowledgement on this channel".
+/// The key of "this mailbox got an acknowledgement on this channel". What follows a plus names no
+/// other mailbox: ticket systems put a number there.
 pub fn acknowledged(channel: &ChannelId, address: &str) -> Key16 {
+    let mailbox = address.split_once('@').map(|(local, domain)| {
+        let (name, _) = local.split_once('+').unwrap_or((local, ""));
+        format!("{name}@{domain}")
+    });
+    let address = mailbox.as_deref().unwrap_or(address);
     key16(KeyKind::Acknowledged, &[channel.as_str(), address])
 }
 
 /// The key of the message that bears a channel test's token.
 pub fn channel_test(token: &str) -> Key16 {
     key16(KeyKind::ChannelTest, &[token])
+}
+
+/// The key of "this text from this domain got an acknowledgement on this channel": letters alone,
+/// because machines put numbers into theirs. `None` for texts that many people write, and for
+/// addresses without a domain.
+pub fn acknowledged_text(channel: &ChannelId, address: &str, text: &str) -> Option<Key16> {
+    const LETTERS_MIN: usize = 24;
+    /// Characters looked at.
+    const TEXT_CHARS_MAX: usize = 2_000;
+    let (_, domain) = address.rsplit_once('@')?;
+    let letters = text.chars().take(TEXT_CHARS_MAX);
+    let letters: String = letters.filter(|c| c.is_alphabetic()).collect();
+    let is_long = letters.chars().nth(LETTERS_MIN).is_some();
+    let letters = letters.to_lowercase();
+    is_long.then(|| key16(KeyKind::Acknowledged, &[channel.as_str(), domain, &letters]))
 }
 
 /// Tells two events under one dedupe key apart: a keyed hash of fields a provider repeats exactly

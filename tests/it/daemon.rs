@@ -10,6 +10,7 @@ mod fsync;
 mod import;
 mod kill;
 mod mail;
+mod memory;
 mod post_office;
 mod process;
 mod restored;

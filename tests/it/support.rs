@@ -24,7 +24,7 @@ pub use clock::ManualClock;
 pub use desk::Desk;
 pub use local::Local;
 pub use said::{Said, chat, delete, echo, edit, mail, reaction, receipt, system};
-pub use setup::{channel_id, channels, queue_id, senders};
+pub use setup::{channel_id, channels, policy, queue_id, senders};
 pub use show::show_sorted;
 
 /// A store and the bus it is used with, and how to open the two. What a PostgreSQL store and a

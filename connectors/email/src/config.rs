@@ -13,13 +13,15 @@ use serde::Deserialize;
 use crate::parse::{OwnAddresses, ParseSettings, normalise_address};
 use crate::smtp::VERP_LOCAL_CHARS_MAX;
 use crate::tls;
+use crate::webhook::config::Receiver;
+pub use crate::webhook::config::{Provider, WebhookConfig};
 
 const MAIL_BYTES_MAX_DEFAULT: u64 = 25 * 1024 * 1024;
 
 /// Above this a mail could not be held in memory together with its parsed form.
 const MAIL_BYTES_MAX_LIMIT: u64 = 150 * 1024 * 1024;
 
-/// A mailbox read over IMAP, answers sent over SMTP.
+/// Mail read over IMAP or posted by a mail service, answers sent over SMTP.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
@@ -32,7 +34,11 @@ pub struct Config {
     #[serde(default)]
     pub name: Option<String>,
     /// The mailbox to read.
-    pub imap: ImapConfig,
+    #[serde(default)]
+    pub imap: Option<ImapConfig>,
+    /// The service that posts mails to us, instead of a mailbox.
+    #[serde(default)]
+    pub webhook: Option<WebhookConfig>,
     /// The server that takes our answers.
     pub smtp: SmtpConfig,
     /// Id that our mail server writes into `Authentication-Results` (usually its host name). Only
@@ -124,8 +130,9 @@ pub(crate) struct Settings {
     pub(crate) name: Option<String>,
     pub(crate) plus_address: bool,
     pub(crate) verp: bool,
-    pub(crate) imap: Server,
+    pub(crate) imap: Option<Server>,
     pub(crate) mailbox: String,
+    pub(crate) webhook: Option<Receiver>,
     pub(crate) smtp: Server,
     pub(crate) backfill: Option<SignedDuration>,
     pub(crate) poll_interval: Duration,
@@ -165,17 +172,23 @@ pub(crate) fn check(config: Config, context: &BuildContext) -> Result<Settings> 
         config.name.as_deref().unwrap_or_default(),
         &mut faults,
     );
-    one_line("imap.user", &config.imap.user, &mut faults);
-    one_line("imap.mailbox", &config.imap.mailbox, &mut faults);
+    match (&config.imap, &config.webhook) {
+        (Some(_), None) | (None, Some(_)) => {}
+        (None, None) => faults.push("one of imap and webhook says how mail comes in".to_owned()),
+        (Some(_), Some(_)) => {
+            faults.push("imap and webhook exclude each other: use a channel for each".to_owned())
+        }
+    }
     let user = config.smtp.user.as_deref().unwrap_or_default();
     one_line("smtp.user", user, &mut faults);
-    for (key, text) in [
-        ("imap.user", &config.imap.user),
-        ("imap.mailbox", &config.imap.mailbox),
-    ] {
-        if text.trim().is_empty() {
-            faults.push(format!("{key} is empty"));
+    if let Some(imap) = &config.imap {
+        for (key, text) in [("imap.user", &imap.user), ("imap.mailbox", &imap.mailbox)] {
+            one_line(key, text, &mut faults);
+            if text.trim().is_empty() {
+                faults.push(format!("{key} is empty"));
+            }
         }
+        host("imap", &imap.host, imap.tls, &mut faults);
     }
     if config
         .authserv_id
@@ -184,7 +197,6 @@ pub(crate) fn check(config: Config, context: &BuildContext) -> Result<Settings> 
     {
         faults.push("authserv_id is empty".to_owned());
     }
-    host("imap", &config.imap.host, config.imap.tls, &mut faults);
     host("smtp", &config.smtp.host, config.smtp.tls, &mut faults);
     let poll_interval = duration("poll_interval", &config.poll_interval, &mut faults);
     let timeout = duration("timeout", &config.timeout, &mut faults);
@@ -205,13 +217,13 @@ pub(crate) fn check(config: Config, context: &BuildContext) -> Result<Settings> 
         faults.push(fault);
         tls::without_roots()
     });
-    let imap_login = login(
-        "imap",
-        Some(&config.imap.user),
-        Some(&config.imap.password),
-        context,
-        &mut faults,
-    );
+    let imap_login = config.imap.as_ref().and_then(|imap| {
+        let (user, password) = (Some(&imap.user), Some(&imap.password));
+        login("imap", user, password, context, &mut faults)
+    });
+    let webhook = config
+        .webhook
+        .and_then(|webhook| webhook.check(context, &mut faults));
     let smtp_login = login(
         "smtp",
         config.smtp.user.as_ref(),
@@ -240,16 +252,16 @@ pub(crate) fn check(config: Config, context: &BuildContext) -> Result<Settings> 
         timeout: timeout.unsigned_abs(),
         client: Arc::clone(&client),
     };
-    let imap_port = if config.imap.tls == Tls::Implicit {
-        993
-    } else {
-        143
-    };
     let smtp_port = match config.smtp.tls {
         Tls::Implicit => 465,
         Tls::Starttls => 587,
         Tls::None => 25,
     };
+    let mailbox = config.imap.as_ref().map(|imap| imap.mailbox.clone());
+    let imap = config.imap.map(|imap| {
+        let default_port = if imap.tls == Tls::Implicit { 993 } else { 143 };
+        server(imap.host, imap.port, default_port, imap.tls, imap_login)
+    });
     let own = aliases.iter().chain([&address]).map(String::as_str);
     Ok(Settings {
         parse: ParseSettings {
@@ -261,14 +273,9 @@ pub(crate) fn check(config: Config, context: &BuildContext) -> Result<Settings> 
         name: config.name.filter(|name| !name.trim().is_empty()),
         plus_address: config.plus_address,
         verp: config.verp,
-        imap: server(
-            config.imap.host,
-            config.imap.port,
-            imap_port,
-            config.imap.tls,
-            imap_login,
-        ),
-        mailbox: config.imap.mailbox,
+        imap,
+        mailbox: mailbox.unwrap_or_default(),
+        webhook,
         smtp: server(
             config.smtp.host,
             config.smtp.port,

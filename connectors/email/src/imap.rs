@@ -9,9 +9,11 @@ mod troubles;
 
 use std::sync::{Arc, Mutex};
 
-use connector_api::{CancellationToken, Clock, Cursor, Intake, Result, StreamSource, async_trait};
+use connector_api::{
+    CancellationToken, Clock, Cursor, Error, Intake, Result, StreamSource, async_trait,
+};
 
-use crate::config::Settings;
+use crate::config::{Server, Settings};
 use crate::imap::session::Session;
 use crate::imap::sync::Follower;
 use crate::imap::troubles::Troubles;
@@ -33,9 +35,14 @@ impl Mailbox {
         }
     }
 
+    fn server(&self) -> Result<&Server> {
+        let server = self.settings.imap.as_ref();
+        server.ok_or_else(|| Error::config("the channel has no mailbox to read"))
+    }
+
     /// Logs in and out again.
     pub(crate) async fn check(&self) -> Result<()> {
-        let session = Session::open(&self.settings.imap).await?;
+        let session = Session::open(self.server()?).await?;
         session.log_out().await;
         Ok(())
     }
@@ -52,7 +59,7 @@ impl StreamSource for Mailbox {
         let opened = tokio::select! {
             biased;
             () = stop.cancelled() => return Ok(()),
-            opened = Session::open(&self.settings.imap) => opened,
+            opened = Session::open(self.server()?) => opened,
         };
         let mut session = opened?;
         let mut follower = Follower {

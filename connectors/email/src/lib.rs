@@ -5,23 +5,50 @@ mod imap;
 pub mod parse;
 mod smtp;
 mod tls;
+mod webhook;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use connector_api::{
     BuildContext, Capabilities, Connector, ConnectorKind, Error, ErrorKind, Health, ImportFormat,
-    InboundEvent, Namespace, Recipient, Registration, Result, Sender, StreamSource, TextUnit,
-    WebhookRequest, async_trait,
+    InboundEvent, Namespace, OutboundMessage, Recipient, Registration, Result, Sender,
+    StreamSource, TextUnit, WebhookRequest, WebhookSource, async_trait,
 };
 
 use crate::config::Settings;
-pub use crate::config::{Config, ImapConfig, SmtpConfig, Tls};
+pub use crate::config::{Config, ImapConfig, Provider, SmtpConfig, Tls, WebhookConfig};
 use crate::imap::Mailbox;
 use crate::smtp::Outbox;
+use crate::webhook::Hook;
 
 /// For the list in the daemon's `channels`.
 pub const REGISTRATION: Registration = Registration::of::<Email>();
+
+/// Writes mails without a server: for tests of whole exchanges.
+pub struct Composer(Settings);
+
+/// A mail as it would be sent.
+#[derive(Debug)]
+pub struct Written {
+    pub bytes: Vec<u8>,
+    pub has_null_sender: bool,
+}
+
+impl Composer {
+    pub fn new(config: Config, context: &BuildContext) -> Result<Self> {
+        config::check(config, context).map(Self)
+    }
+
+    /// The bytes that a server would get.
+    pub async fn write(&self, message: &OutboundMessage) -> Result<Written> {
+        let mail = smtp::compose(message, &self.0).await?;
+        Ok(Written {
+            has_null_sender: mail.envelope_from.is_none(),
+            bytes: mail.bytes,
+        })
+    }
+}
 
 /// How long a health check may take; it stands in nobody's way, but operators wait for it.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(15);
@@ -41,8 +68,14 @@ smtp = { host = "smtp.shop.example", user = "support@shop.example", password = {
 
     fn build(config: Config, context: BuildContext) -> Result<Box<dyn Connector>> {
         let settings = Arc::new(config::check(config, &context)?);
+        let inbound = match settings.webhook {
+            Some(_) => Inbound::Hook(Hook::new(Arc::clone(&settings), &context)),
+            None => {
+                Inbound::Mailbox(Mailbox::new(Arc::clone(&settings), Arc::clone(&context.clock)))
+            }
+        };
         Ok(Box::new(MailChannel {
-            mailbox: Mailbox::new(Arc::clone(&settings), Arc::clone(&context.clock)),
+            inbound,
             outbox: Outbox::new(Arc::clone(&settings), context.clock),
             settings,
         }))
@@ -51,21 +84,29 @@ smtp = { host = "smtp.shop.example", user = "support@shop.example", password = {
 
 struct MailChannel {
     settings: Arc<Settings>,
-    mailbox: Mailbox,
+    inbound: Inbound,
     outbox: Outbox,
+}
+
+/// How mail comes in.
+enum Inbound {
+    Mailbox(Mailbox),
+    Hook(Hook),
 }
 
 #[async_trait]
 impl Connector for MailChannel {
     fn capabilities(&self) -> Capabilities {
+        let is_mailbox = self.stream_source().is_some();
         Capabilities {
-            stream: true,
+            stream: is_mailbox,
+            webhook: !is_mailbox,
             send: true,
             // A second mail with the same Message-ID is a second mail to most servers.
             send_idempotent: false,
             // Bounces come back as mails.
             receipts: true,
-            replayable: true,
+            replayable: is_mailbox,
             text_max: None,
             text_unit: TextUnit::Chars,
             attachment_bytes_max: Some(smtp::ATTACHMENT_BYTES_MAX),
@@ -82,7 +123,9 @@ impl Connector for MailChannel {
 
     async fn health(&self) -> Health {
         let checks = async {
-            self.mailbox.check().await?;
+            if let Inbound::Mailbox(mailbox) = &self.inbound {
+                mailbox.check().await?;
+            }
             self.outbox.check().await
         };
         match tokio::time::timeout(HEALTH_TIMEOUT, checks).await {
@@ -95,7 +138,17 @@ impl Connector for MailChannel {
     }
 
     fn stream_source(&self) -> Option<&dyn StreamSource> {
-        Some(&self.mailbox)
+        match &self.inbound {
+            Inbound::Mailbox(mailbox) => Some(mailbox),
+            Inbound::Hook(_) => None,
+        }
+    }
+
+    fn webhook_source(&self) -> Option<&dyn WebhookSource> {
+        match &self.inbound {
+            Inbound::Mailbox(_) => None,
+            Inbound::Hook(hook) => Some(hook),
+        }
     }
 
     fn sender(&self) -> Option<&dyn Sender> {
@@ -106,7 +159,9 @@ impl Connector for MailChannel {
         if request.body.is_empty() {
             return Err(Error::malformed("an empty file is no mail"));
         }
-        let event = parse::parse(request.body.clone(), &self.settings.parse);
+        let settings = &self.settings.parse;
+        let posted = webhook::read_captured(&request.body, settings);
+        let event = posted.unwrap_or_else(|| parse::parse(request.body.clone(), settings));
         Ok(parse::each_recipient(event))
     }
 

@@ -3,29 +3,35 @@
 
 mod auth_results;
 mod automatic;
+mod calendar;
 mod charset;
 mod content;
 mod dsn;
 mod encoded_words;
-mod headers;
+pub(crate) mod headers;
 mod identity;
 mod key;
 mod limits;
 mod mdn;
-mod mime;
+pub(crate) mod mime;
 mod own;
 mod spam;
 mod threading;
 mod verp;
 
-use connector_api::{Automatic, Bytes, DedupeKey, Defect, Event, InboundEvent, InboundMessage};
+use connector_api::{
+    Automatic, Bytes, DedupeKey, Defect, Event, InboundEvent, InboundMessage, ThreadHints,
+};
+
+use serde_json::{Map, Value};
 
 use crate::parse::content::Content;
 use crate::parse::headers::Headers;
 pub use crate::parse::identity::OwnAddresses;
-use crate::parse::identity::People;
 pub(crate) use crate::parse::identity::normalise as normalise_address;
+use crate::parse::identity::{People, Proof};
 use crate::parse::limits::DEFECTS_MAX;
+pub(crate) use crate::parse::mime::decode_base64;
 use crate::parse::mime::{Part, Walk};
 pub use crate::parse::own::as_echo;
 
@@ -39,15 +45,39 @@ pub struct ParseSettings {
     pub mail_bytes_max: u64,
 }
 
+/// What a service that received a mail says about it, beside the mail.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Envelope {
+    /// Whom it was delivered to: reply tokens are looked for here, too.
+    pub(crate) recipients: Vec<String>,
+    /// It was sent with a null sender (RFC 5321, section 4.5.5).
+    pub(crate) null_sender: bool,
+    /// The author for whom the service's own check says that DMARC passed; the service is
+    /// authenticated.
+    pub(crate) dmarc_author: Option<String>,
+    /// The bytes were put together from fields: no header of them proves anything.
+    pub(crate) is_rebuilt: bool,
+    pub(crate) defects: Vec<Defect>,
+}
+
 /// Reads a whole mail.
 ///
 /// Above `mail_bytes_max` only the headers are read; the bytes are kept all the same.
 pub fn parse(raw: Bytes, settings: &ParseSettings) -> InboundEvent {
+    parse_delivered(raw, Envelope::default(), settings)
+}
+
+/// The same for a mail that a service received for us.
+pub(crate) fn parse_delivered(
+    raw: Bytes,
+    envelope: Envelope,
+    settings: &ParseSettings,
+) -> InboundEvent {
     let size = u64::try_from(raw.len()).unwrap_or(u64::MAX);
     let max = settings.mail_bytes_max;
     let is_too_large = size > max;
     let defect = || Defect::new("too_large", format!("{size} bytes, limit {max}"));
-    read(raw, is_too_large.then(defect), settings)
+    read(raw, is_too_large.then(defect), envelope, settings)
 }
 
 /// The event of a mail, and where it is a bounce that speaks of several recipients one more for
@@ -73,20 +103,37 @@ pub fn each_recipient(event: InboundEvent) -> Vec<InboundEvent> {
 
 /// Reads the header block of a mail whose body cannot be had; `why` is said in its defects.
 pub fn parse_headers_only(raw: Bytes, why: Defect, settings: &ParseSettings) -> InboundEvent {
-    read(raw, Some(why), settings)
+    read(raw, Some(why), Envelope::default(), settings)
 }
 
-fn read(raw: Bytes, bodiless: Option<Defect>, settings: &ParseSettings) -> InboundEvent {
+/// The same for a mail of which a service gave the headers alone.
+pub(crate) fn parse_delivered_headers(
+    raw: Bytes,
+    why: Defect,
+    envelope: Envelope,
+    settings: &ParseSettings,
+) -> InboundEvent {
+    read(raw, Some(why), envelope, settings)
+}
+
+fn read(
+    raw: Bytes,
+    bodiless: Option<Defect>,
+    envelope: Envelope,
+    settings: &ParseSettings,
+) -> InboundEvent {
     let (headers, body) = Headers::split(&raw);
     let content_digest = || key::content_digest(&headers, body);
     let message_id = threading::message_id(&headers);
     let dedupe_key = key::dedupe_key(message_id.as_deref(), &headers, body);
-    let people = identity::people(
-        &headers,
-        &settings.own,
-        settings.authserv_id.as_deref(),
-        || nobodys_address(&content_digest()),
-    );
+    let authserv_id = settings.authserv_id.as_deref();
+    let proof = Proof {
+        authserv_id: authserv_id.filter(|_| !envelope.is_rebuilt),
+        dmarc_author: envelope.dmarc_author.as_deref(),
+    };
+    let people = identity::people(&headers, &settings.own, proof, || {
+        nobodys_address(&content_digest())
+    });
     let sent_at = headers.first("date").and_then(|field| field.date());
 
     let mut walk = Walk::default();
@@ -104,15 +151,23 @@ fn read(raw: Bytes, bodiless: Option<Defect>, settings: &ParseSettings) -> Inbou
         }
     };
 
-    let automatic = automatic::classify(&root, &author_address(&people), people.from_is_us);
+    let automatic = automatic::classify(
+        &root,
+        &author_address(&people),
+        &settings.own,
+        envelope.null_sender,
+    );
     let reply_to = people.reply_to.clone();
     let nobody = author_address(&people).ends_with(NOBODYS_DOMAIN) && reply_to.is_none();
-    let mut defects = walk.defects;
+    let mut defects = envelope.defects;
+    defects.extend(walk.defects);
     defects.extend(people.defects.iter().cloned());
     defects.truncate(DEFECTS_MAX);
     let (automatic, receipt) = receipt(&root, &content.text, automatic, &settings.own);
-    let event = event(&headers, people, content, receipt);
+    let hints = |is_forwarded| threading::hints(&headers, is_forwarded, &envelope.recipients);
+    let event = event(&headers, people, content, receipt, hints);
     InboundEvent {
+        extra: list(&headers),
         sent_at,
         automatic,
         defects,
@@ -144,7 +199,13 @@ fn receipt(
     }
 }
 
-fn event(headers: &Headers<'_>, people: People, content: Content, receipt: Option<Event>) -> Event {
+fn event(
+    headers: &Headers<'_>,
+    people: People,
+    content: Content,
+    receipt: Option<Event>,
+    hints: impl Fn(bool) -> ThreadHints,
+) -> Event {
     if let Some(receipt) = receipt {
         return receipt;
     }
@@ -155,7 +216,7 @@ fn event(headers: &Headers<'_>, people: People, content: Content, receipt: Optio
         subject: headers.text("subject"),
         text: content.text,
         html: content.html,
-        thread: threading::hints(headers, is_forwarded),
+        thread: hints(is_forwarded),
         attachments: content.attachments,
     }))
 }
@@ -182,6 +243,21 @@ fn opens_with_forward(content: &Content) -> bool {
         }
         None => content.has_attached_mail && content.html.is_none(),
     }
+}
+
+/// Which mailing list a mail came over (RFC 2919, RFC 2369).
+fn list(headers: &Headers<'_>) -> Map<String, Value> {
+    let fields = [("id", "list-id"), ("post", "list-post")];
+    let named = fields.into_iter().filter_map(|(key, name)| {
+        let text: String = headers.text(name)?.chars().take(LIST_CHARS_MAX).collect();
+        Some((key.to_owned(), Value::String(text)))
+    });
+    let named: Map<String, Value> = named.collect();
+    let mut extra = Map::new();
+    if !named.is_empty() {
+        extra.insert("list".to_owned(), Value::Object(named));
+    }
+    extra
 }
 
 fn author_address(people: &People) -> String {
@@ -211,6 +287,9 @@ fn header_defects(headers: &Headers<'_>, has_id: bool, has_date: bool, walk: &mu
     }
 }
 
+/// Longest list header kept, in characters.
+const LIST_CHARS_MAX: usize = 500;
+
 /// RFC 2606 reserves `.invalid`: nobody can own the address.
 const NOBODYS_DOMAIN: &str = "@sender.invalid";
 
@@ -219,10 +298,15 @@ fn nobodys_address(mail: &str) -> String {
     format!("unknown-{mail}{NOBODYS_DOMAIN}")
 }
 
+/// Text of a service's field, by the charset it names.
+pub(crate) fn decode_text(bytes: &[u8], charset: Option<&str>) -> String {
+    charset::decode(bytes, charset).text
+}
+
 /// A mail that its server could not give us: known to exist, unreadable.
 pub(crate) fn unreadable(key: String, reason: &str) -> InboundEvent {
     let headers = Headers::default();
-    let people = identity::people(&headers, &OwnAddresses::default(), None, || {
+    let people = identity::people(&headers, &OwnAddresses::default(), Proof::default(), || {
         nobodys_address(&key.replace(':', "-"))
     });
     let message = InboundMessage {
@@ -231,7 +315,7 @@ pub(crate) fn unreadable(key: String, reason: &str) -> InboundEvent {
         subject: None,
         text: String::new(),
         html: None,
-        thread: connector_api::ThreadHints::default(),
+        thread: ThreadHints::default(),
         attachments: Vec::new(),
     };
     let mut event = InboundEvent::new(

@@ -9,6 +9,8 @@ mod several;
 mod verp;
 mod wire;
 
+pub(crate) use compose::compose;
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use connector_api::{
-    BrandId, BuildContext, Bytes, ChannelId, Clock, Connector, Event, HttpClient, InboundEvent,
-    InboundMessage, OutboundMessage, Recipient, SecretResolver, WebhookRequest,
+    BrandId, BuildContext, Bytes, ChannelId, Clock, Connector, ErrorKind, Event, HttpClient,
+    InboundEvent, InboundMessage, OutboundMessage, Recipient, SecretResolver, WebhookRequest,
+    WebhookSource,
 };
 use serde_json::Value;
 
@@ -67,6 +68,20 @@ impl Kit {
             Arc::new(http),
             Arc::new(secrets),
         )
+    }
+}
+
+/// Verifies as the daemon does: once more after a refresh, where the source asks for one.
+pub(crate) async fn verified(
+    source: &dyn WebhookSource,
+    request: &WebhookRequest,
+) -> connector_api::Result<()> {
+    match source.verify(request) {
+        Err(error) if error.kind == ErrorKind::KeysStale => {
+            source.refresh().await?;
+            source.verify(request)
+        }
+        verified => verified,
     }
 }
 

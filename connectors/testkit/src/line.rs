@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::intake::{RecordingIntake, wait_max};
-use crate::kit::{Kit, Verdict};
+use crate::kit::{Kit, Verdict, verified};
 
 /// How long a stream may take to end after `stop`: the daemon gives 10 s to everything together.
 const STOP_TIME_MAX: Duration = Duration::from_secs(5);
@@ -105,8 +105,8 @@ impl<'a> Line<'a> {
     async fn post(&self, id: &str) -> Verdict {
         let request = self.kit.provider.webhook_for(id);
         let source = self.connector.webhook_source().ok_or("no webhook source")?;
-        source
-            .verify(&request)
+        verified(source, &request)
+            .await
             .map_err(|error| format!("a genuine delivery was refused: {error}"))?;
         let outcome = source
             .parse(&request)

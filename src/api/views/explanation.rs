@@ -344,6 +344,7 @@ pub enum AcknowledgedView {
     AutomaticMessage,
     Spam,
     NotWanted,
+    AnswersOurs,
     Recently,
 }
 
@@ -354,6 +355,7 @@ impl AcknowledgedView {
             AcknowledgeWhy::AutomaticMessage => Self::AutomaticMessage,
             AcknowledgeWhy::Spam => Self::Spam,
             AcknowledgeWhy::NotWanted => Self::NotWanted,
+            AcknowledgeWhy::AnswersOurs => Self::AnswersOurs,
             AcknowledgeWhy::Recently => Self::Recently,
         }
     }

@@ -290,8 +290,10 @@ fn write_acknowledgement(
         at: new.at,
     };
     outbox::insert(conn, &outbound)?;
-    conn.prepare_cached("INSERT OR REPLACE INTO acknowledged (key, at) VALUES (?1, ?2)")?
-        .execute(params![new.key.as_slice(), new.at])?;
+    for key in &new.keys {
+        conn.prepare_cached("INSERT OR REPLACE INTO acknowledged (key, at) VALUES (?1, ?2)")?
+            .execute(params![key.as_slice(), new.at])?;
+    }
     Ok(())
 }
 

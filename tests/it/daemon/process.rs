@@ -148,6 +148,12 @@ impl Installation {
         child.wait().unwrap().success()
     }
 
+    /// The process that runs now.
+    pub fn pid(&self) -> u32 {
+        let child = self.child.lock().unwrap();
+        child.as_ref().expect("a running daemon").id()
+    }
+
     pub fn url(&self, path: &str) -> String {
         format!("{}://{}{path}", self.scheme, self.address)
     }

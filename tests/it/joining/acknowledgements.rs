@@ -39,6 +39,60 @@ async fn a_conversation_is_acknowledged_once() {
 }
 
 #[tokio::test]
+async fn a_mail_that_answers_ours_is_not_acknowledged_whoever_sends_it() {
+    check_with(
+        acknowledging,
+        [
+            mail("ada@example.com", "Where is my order?").into(),
+            mail("ticket-7@example.net", "Your request was received.")
+                .token("#1")
+                .into(),
+            mail("ticket-8@example.net", "Your request was received.")
+                .token("forged #1")
+                .into(),
+        ],
+        expect![[r#"
+            #1 queued frontline normal [ada@example.com dmarc]
+              m1 ada@example.com: Where is my order? | 6 first_of_contact | acknowledged: sent
+              - automation: to ada@example.com: We got it. | queued
+            #2 queued frontline normal [ticket-7@example.net dmarc] -> #1 not_a_participant
+              m2 ticket-7@example.net: Your request was received. | 6 not_a_participant, not by reply_token | acknowledged: answers_ours
+            #3 queued frontline normal [ticket-8@example.net dmarc]
+              m3 ticket-8@example.net: Your request was received. | 6 first_of_contact | acknowledged: sent
+              - automation: to ticket-8@example.net: We got it. | queued
+        "#]],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_ticket_system_gets_one_acknowledgement_whatever_its_addresses_are() {
+    let text = "Your request was received as ticket number";
+    check_with(
+        acknowledging,
+        [
+            mail("help+1@example.net", &format!("{text} 17.")).into(),
+            mail("help+2@example.net", "Quite another text.").into(),
+            mail("ticket-3@example.net", &format!("{text} 18.")).into(),
+            mail("ticket-3@example.com", &format!("{text} 19.")).into(),
+        ],
+        expect![[r#"
+            #1 queued frontline normal [help+1@example.net dmarc]
+              m1 help+1@example.net: Your request was received as ticket number 17. | 6 first_of_contact | acknowledged: sent
+              - automation: to help+1@example.net: We got it. | queued
+            #2 queued frontline normal [help+2@example.net dmarc]
+              m2 help+2@example.net: Quite another text. | 6 first_of_contact | acknowledged: recently
+            #3 queued frontline normal [ticket-3@example.net dmarc]
+              m3 ticket-3@example.net: Your request was received as ticket number 18. | 6 first_of_contact | acknowledged: recently
+            #4 queued frontline normal [ticket-3@example.com dmarc]
+              m4 ticket-3@example.com: Your request was received as ticket number 19. | 6 first_of_contact | acknowledged: sent
+              - automation: to ticket-3@example.com: We got it. | queued
+        "#]],
+    )
+    .await;
+}
+
+#[tokio::test]
 async fn an_address_gets_one_acknowledgement_a_day_and_channel() {
     check_with(
         acknowledging,

@@ -6,20 +6,27 @@ use connector_api::{Automatic, reply_token_candidates};
 
 use crate::parse::dsn::parts_of;
 use crate::parse::headers::Headers;
+use crate::parse::identity::OwnAddresses;
 use crate::parse::limits::RECEIVED_MAX;
 use crate::parse::mime::Part;
 use crate::parse::threading::message_id;
 
-/// Decides from the most certain sign to the weakest.
-pub(crate) fn classify(root: &Part<'_>, author: &str, author_is_us: bool) -> Option<Automatic> {
+/// Decides from the most certain sign to the weakest. `null_sender` is what a service that received
+/// the mail says of its envelope.
+pub(crate) fn classify(
+    root: &Part<'_>,
+    author: &str,
+    own: &OwnAddresses,
+    null_sender: bool,
+) -> Option<Automatic> {
     let headers = &root.headers;
-    if is_loop(headers, author_is_us) {
+    if is_loop(headers, author, own) {
         return Some(Automatic::Loop);
     }
     if let Some(report) = report(root) {
         return Some(report);
     }
-    let signs = Signs::read(headers, author);
+    let signs = Signs::read(headers, author, null_sender);
     if signs.is_bounce(headers) {
         return Some(Automatic::Bounce);
     }
@@ -48,11 +55,20 @@ pub(crate) fn suppresses_answers(headers: &Headers<'_>) -> bool {
         .any(|word| matches!(word, "all" | "autoreply" | "oof" | "dr"))
 }
 
-/// Our own mail came back as a new one, or a mail goes in circles.
-fn is_loop(headers: &Headers<'_>, author_is_us: bool) -> bool {
-    let is_our_id =
-        || message_id(headers).is_some_and(|id| !reply_token_candidates(&id).is_empty());
-    headers.all("received").count() > RECEIVED_MAX || (author_is_us && is_our_id())
+/// Our own mail came back as a new one, or a mail goes in circles. A list or a forwarder may have
+/// put another author into it: the id and `X-Loop`, which our automatic mail carries, stay.
+fn is_loop(headers: &Headers<'_>, author: &str, own: &OwnAddresses) -> bool {
+    let is_our_id = || {
+        message_id(headers).is_some_and(|id| {
+            let is_ours = own.contains(author) || own.has_domain_of(&id);
+            is_ours && !reply_token_candidates(&id).is_empty()
+        })
+    };
+    let is_our_loop = || {
+        let mut marks = headers.all("x-loop");
+        marks.any(|field| own.contains(field.unfolded().trim_matches(['<', '>', ' '])))
+    };
+    headers.all("received").count() > RECEIVED_MAX || is_our_id() || is_our_loop()
 }
 
 /// What a report (RFC 6522) reports, by its type or by the part that holds it.
@@ -93,7 +109,7 @@ struct Signs {
 }
 
 impl Signs {
-    fn read(headers: &Headers<'_>, author: &str) -> Self {
+    fn read(headers: &Headers<'_>, author: &str, null_sender: bool) -> Self {
         let keyword = |name| {
             let value: Option<String> = headers.lower(name);
             let value = value.unwrap_or_default();
@@ -103,10 +119,11 @@ impl Signs {
         let auto_submitted = keyword("auto-submitted");
         let return_path = headers.first("return-path").map(|field| field.unfolded());
         let return_path = return_path.map(|path| path.to_lowercase());
-        let null_sender = return_path.as_deref().is_some_and(|path| {
+        let null_path = return_path.as_deref().is_some_and(|path| {
             let path = path.trim_matches(['<', '>', ' ']);
             path.is_empty() || path.starts_with("mailer-daemon")
         });
+        let null_sender = null_sender || null_path;
         let from = headers.lower("from").unwrap_or_default();
         let local = author.split('@').next().unwrap_or_default();
         let local: String = local.chars().filter(|c| c.is_alphanumeric()).collect();
@@ -238,8 +255,8 @@ mod tests {
         let mail = format!("{headers}\n\nhello");
         let (fields, body) = Headers::split(mail.as_bytes());
         let root = Walk::default().tree(fields, body);
-        let is_us = author == "support@shop.example";
-        assert_eq!(classify(&root, author, is_us), expected, "{headers}");
+        let own = OwnAddresses::new(["support@shop.example"]);
+        assert_eq!(classify(&root, author, &own, false), expected, "{headers}");
     }
 
     #[test]
@@ -306,6 +323,9 @@ mod tests {
                 Loop,
             ),
             (&*"Received: x\n".repeat(51), Loop),
+            // Whoever stands in From now.
+            (&*format!("Message-ID: <{token}.m@shop.example>"), Loop),
+            ("X-Loop: Support@shop.example", Loop),
         ] {
             check(headers.trim_end(), Some(expected));
         }
@@ -324,7 +344,8 @@ mod tests {
             "Subject: Re: Undeliverable: my parcel\nReturn-Path: <ada@example.org>",
             "Subject: failure notice in the tracking app",
             "From: support@shop.example\nMessage-ID: <typed-by-a-person@shop.example>",
-            &format!("Message-ID: <{token}.m@shop.example>"),
+            &format!("Message-ID: <{token}.m@other.example>"),
+            "X-Loop: list@example.org",
             &format!("In-Reply-To: <{token}.m@shop.example>"),
             "Content-Type: multipart/mixed; boundary=b",
         ] {

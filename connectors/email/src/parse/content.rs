@@ -2,8 +2,10 @@
 
 use connector_api::{Attachment, AttachmentBody, Bytes};
 
+use crate::parse::calendar;
 use crate::parse::charset;
 use crate::parse::headers::Headers;
+use crate::parse::limits::TEXT_BYTES_MAX;
 use crate::parse::mime::{Part, Walk};
 
 /// The readable side of a mail.
@@ -13,9 +15,16 @@ pub(crate) struct Content {
     pub(crate) text: String,
     pub(crate) html: Option<String>,
     pub(crate) attachments: Vec<Attachment>,
+    /// What calendar parts say, in a few lines each.
+    calendar_notes: Vec<String>,
+    /// How much text there was, in bytes as they stand in the mail.
+    text_bytes: usize,
     /// An attached mail, shown inside this one.
     pub(crate) has_attached_mail: bool,
 }
+
+/// Most calendar parts that are told in the text.
+const CALENDAR_NOTES_MAX: usize = 5;
 
 /// One stretch of the body: the same words as text, as HTML, or as both.
 #[derive(Debug, Default)]
@@ -27,7 +36,13 @@ struct Segment {
 /// Collects body and attachments of a tree.
 pub(crate) fn read(root: &Part<'_>, walk: &mut Walk) -> Content {
     let mut content = Content::default();
-    let segments = collect(root, &Context::default(), &mut content, walk);
+    let mut segments = collect(root, &Context::default(), &mut content, walk);
+    // Beside whatever words came with them, and for a text reader, too.
+    let notes = std::mem::take(&mut content.calendar_notes).into_iter();
+    segments.extend(notes.map(|note| Segment {
+        text: Some(note),
+        html: None,
+    }));
     let has_html = segments.iter().any(|segment| segment.html.is_some());
     let is_all_text = segments.iter().all(|segment| segment.text.is_some());
     if is_all_text {
@@ -126,11 +141,25 @@ fn leaf(
         if part.mime_type == "message/rfc822" {
             content.has_attached_mail = true;
         }
-        content.attachments.push(attachment(part, context));
+        let mut attachment = attachment(part, context);
+        if part.mime_type == "text/calendar" {
+            read_calendar(part, &mut attachment, content);
+        }
+        if is_tnef(&attachment) {
+            let detail = "winmail.dat, a format of Outlook alone, is kept as a file and not read";
+            walk.defect("tnef", detail);
+        }
+        content.attachments.push(attachment);
         return None;
     }
     let is_html = part.mime_type == "text/html";
-    let bytes = part.decoded();
+    let left = TEXT_BYTES_MAX.saturating_sub(content.text_bytes);
+    content.text_bytes += part.body.len();
+    if part.body.len() > left {
+        let detail = format!("only {TEXT_BYTES_MAX} bytes of text are read, the mail has them all");
+        walk.defect("text_cut", detail);
+    }
+    let bytes = part.decoded_head(left);
     let declared = part
         .parameter("charset")
         .or_else(|| is_html.then(|| charset::html_charset(&bytes)).flatten());
@@ -143,7 +172,9 @@ fn leaf(
         walk.defect("nul_bytes", "NUL bytes were removed from the text");
         text.retain(|c| c != '\0');
     }
-    text = text.replace("\r\n", "\n").replace('\r', "\n");
+    if text.contains('\r') {
+        text = text.replace("\r\n", "\n").replace('\r', "\n");
+    }
     if is_html {
         return Some(Segment {
             text: None,
@@ -199,6 +230,30 @@ fn attachment(part: &Part<'_>, context: &Context) -> Attachment {
         inline,
         body: AttachmentBody::Bytes(Bytes::from(bytes)),
     }
+}
+
+/// An invitation may come twice in one mail: as a part to be shown and as a file.
+fn read_calendar(part: &Part<'_>, attachment: &mut Attachment, content: &mut Content) {
+    if attachment.name.is_none() {
+        attachment.name = Some("invite.ics".to_owned());
+    }
+    let AttachmentBody::Bytes(bytes) = &attachment.body else {
+        return;
+    };
+    let text = charset::decode(bytes, part.parameter("charset").as_deref()).text;
+    let notes = &mut content.calendar_notes;
+    if let Some(note) = calendar::note(&text).filter(|note| !notes.contains(note))
+        && notes.len() < CALENDAR_NOTES_MAX
+    {
+        notes.push(note);
+    }
+}
+
+fn is_tnef(attachment: &Attachment) -> bool {
+    let name = attachment.name.as_deref().unwrap_or_default();
+    name.eq_ignore_ascii_case("winmail.dat")
+        || ["application/ms-tnef", "application/vnd.ms-tnef"]
+            .contains(&attachment.content_type.as_str())
 }
 
 /// Attached mails rarely have names; their subject says what they are.

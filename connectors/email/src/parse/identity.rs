@@ -2,7 +2,7 @@
 //! beside it says how far it may be believed.
 
 use connector_api::{
-    Defect, Evidence, IdentityClaim, MessageSender, Namespace, Participant, ParticipantRole,
+    Defect, Evidence, IdentityClaim, MessageSender, Method, Namespace, Participant, ParticipantRole,
 };
 
 use crate::parse::auth_results;
@@ -40,22 +40,30 @@ pub(crate) struct People {
     /// Where the sender wants answers, when it is elsewhere and the mail is verified. No identity:
     /// the author is proven, that the other mailbox is theirs is not.
     pub(crate) reply_to: Option<String>,
-    pub(crate) from_is_us: bool,
     pub(crate) defects: Vec<Defect>,
+}
+
+/// By what an author may be proven.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Proof<'a> {
+    /// The server whose `Authentication-Results` are believed.
+    pub(crate) authserv_id: Option<&'a str>,
+    /// The author for whom the service that hands the mail over found that DMARC passed.
+    pub(crate) dmarc_author: Option<&'a str>,
 }
 
 /// Reads From, Reply-To, To and Cc. `fallback` names a sender where the mail names none.
 pub(crate) fn people(
     headers: &Headers<'_>,
     own: &OwnAddresses,
-    authserv_id: Option<&str>,
+    proof: Proof<'_>,
     fallback: impl Fn() -> String,
 ) -> People {
     let mut defects = Vec::new();
     let mut left = ADDRESSES_MAX;
     let authors = addresses(headers, "from", &mut left, &mut defects);
     let evidence = match authors.as_slice() {
-        [only] if headers.all("from").count() == 1 => evidence(headers, authserv_id, only),
+        [only] if headers.all("from").count() == 1 => evidence(headers, proof, only),
         [] => Evidence::Claimed,
         _ => {
             defects.push(Defect::new("several_from", "more than one author"));
@@ -70,7 +78,6 @@ pub(crate) fn people(
         name: None,
         address: fallback(),
     });
-    let from_is_us = own.contains(&author.address);
     let identities = vec![claim(&author.address, evidence)];
     let reply_to = evidence
         .is_verified()
@@ -99,7 +106,6 @@ pub(crate) fn people(
         },
         participants,
         reply_to,
-        from_is_us,
         defects,
     }
 }
@@ -116,9 +122,13 @@ pub(crate) fn normalise(address: &str) -> Option<String> {
     Some(address.trim_end_matches('.').to_lowercase())
 }
 
-fn evidence(headers: &Headers<'_>, authserv_id: Option<&str>, author: &Address) -> Evidence {
+fn evidence(headers: &Headers<'_>, proof: Proof<'_>, author: &Address) -> Evidence {
+    // Somebody else may read an odd header in another way than we do.
+    if proof.dmarc_author == Some(author.address.as_str()) {
+        return Evidence::Verified(Method::Dmarc);
+    }
     let domain = author.address.rsplit_once('@').map(|(_, domain)| domain);
-    let (Some(id), Some(domain)) = (authserv_id, domain) else {
+    let (Some(id), Some(domain)) = (proof.authserv_id, domain) else {
         return Evidence::Claimed;
     };
     auth_results::trusted(headers, id).map_or(Evidence::Claimed, |results| results.evidence(domain))
@@ -131,6 +141,10 @@ fn reply_to(
     left: &mut usize,
     defects: &mut Vec<Defect>,
 ) -> Option<String> {
+    // A list puts its own address there: an answer for one customer would go to all of it.
+    if headers.has("list-id") || headers.has("list-post") {
+        return None;
+    }
     let found = addresses(headers, "reply-to", left, defects);
     let address = found.into_iter().next()?.address;
     (address != author && !own.contains(&address)).then_some(address)
@@ -213,9 +227,11 @@ mod tests {
         let mail = format!("{headers}\n\n");
         let (headers, _) = Headers::split(mail.as_bytes());
         let own = OwnAddresses::new(["support@shop.example"]);
-        people(&headers, &own, Some("mx.test.example"), || {
-            "nobody@sender.invalid".to_owned()
-        })
+        let proof = Proof {
+            authserv_id: Some("mx.test.example"),
+            dmarc_author: None,
+        };
+        people(&headers, &own, proof, || "nobody@sender.invalid".to_owned())
     }
 
     fn senders(people: &People) -> Vec<(&str, bool)> {
@@ -235,6 +251,20 @@ mod tests {
         let people = read(mail);
         assert_eq!(senders(&people), [("ada@a.example", false)]);
         assert_eq!(people.reply_to, None);
+    }
+
+    #[test]
+    fn an_answer_to_list_mail_goes_to_its_author_and_not_to_the_list() {
+        let stamp = "Authentication-Results: mx.test.example; dmarc=pass header.from=a.example";
+        let mail = "From: ada@a.example\nReply-To: all@list.example";
+        for list in [
+            "List-Id: <all.list.example>",
+            "List-Post: <mailto:all@list.example>",
+        ] {
+            let people = read(&format!("{stamp}\n{mail}\n{list}"));
+            assert_eq!(senders(&people), [("ada@a.example", true)]);
+            assert_eq!(people.reply_to, None, "{list}");
+        }
     }
 
     #[test]

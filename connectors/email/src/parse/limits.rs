@@ -26,6 +26,11 @@ pub(crate) const MESSAGE_ID_BYTES_MAX: usize = 998;
 /// for at least 100; real routes have under 20).
 pub(crate) const RECEIVED_MAX: usize = 50;
 
+/// Most bytes of text and HTML that are decoded, as they stand in the mail. Twelve times what the
+/// daemon keeps readable of a plain text; a mail that is one long text would otherwise be in memory
+/// several times.
+pub(crate) const TEXT_BYTES_MAX: usize = 4 * 1024 * 1024;
+
 /// Most bytes of a body that the text rules for bounces look at.
 pub(crate) const BOUNCE_TEXT_BYTES_MAX: usize = 16 * 1024;
 

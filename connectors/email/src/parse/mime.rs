@@ -132,10 +132,20 @@ impl Part<'_> {
     /// The part's bytes with the transfer encoding undone; an unknown encoding leaves them as
     /// they are (RFC 2045, section 6.4).
     pub(crate) fn decoded(&self) -> Vec<u8> {
+        self.decode(self.body)
+    }
+
+    /// The same for the first `bytes_max` of the part.
+    pub(crate) fn decoded_head(&self, bytes_max: usize) -> Vec<u8> {
+        let end = self.body.len().min(bytes_max);
+        self.decode(self.body.get(..end).unwrap_or_default())
+    }
+
+    fn decode(&self, body: &[u8]) -> Vec<u8> {
         match self.transfer_encoding().as_str() {
-            "base64" => decode_base64(self.body),
-            "quoted-printable" => decode_quoted_printable(self.body),
-            _ => self.body.to_vec(),
+            "base64" => decode_base64(body),
+            "quoted-printable" => decode_quoted_printable(body),
+            _ => body.to_vec(),
         }
     }
 
@@ -269,7 +279,7 @@ fn mime_type(content_type: Option<&Parameterised>, default: &str) -> String {
 }
 
 /// A part may start with its empty line: then it has no headers (RFC 2046, section 5.1).
-fn split_part(section: &[u8]) -> (Headers<'_>, &[u8]) {
+pub(crate) fn split_part(section: &[u8]) -> (Headers<'_>, &[u8]) {
     let (line, rest) = split_line(section);
     if trim_line_end(line).is_empty() && !line.is_empty() {
         return (Headers::default(), rest);
@@ -278,10 +288,10 @@ fn split_part(section: &[u8]) -> (Headers<'_>, &[u8]) {
 }
 
 /// What lies between the delimiter lines of a multipart.
-struct Sections<'a, 'b> {
+pub(crate) struct Sections<'a, 'b> {
     rest: &'a [u8],
     boundary: &'b [u8],
-    closed: bool,
+    pub(crate) closed: bool,
 }
 
 #[derive(PartialEq)]
@@ -293,7 +303,7 @@ enum Delimiter {
 
 impl<'a, 'b> Sections<'a, 'b> {
     /// Stands behind the first delimiter line.
-    fn new(body: &'a [u8], boundary: &'b [u8]) -> Self {
+    pub(crate) fn new(body: &'a [u8], boundary: &'b [u8]) -> Self {
         let mut sections = Self {
             rest: body,
             boundary,
@@ -309,7 +319,7 @@ impl<'a, 'b> Sections<'a, 'b> {
         sections
     }
 
-    fn next(&mut self) -> Option<&'a [u8]> {
+    pub(crate) fn next(&mut self) -> Option<&'a [u8]> {
         if self.closed || self.rest.is_empty() {
             return None;
         }

@@ -5,7 +5,7 @@ use base64::Engine;
 use connector_api::{ThreadHints, reply_token_candidates};
 
 use crate::parse::headers::Headers;
-use crate::parse::limits::{MESSAGE_ID_BYTES_MAX, REFERENCES_MAX};
+use crate::parse::limits::{ADDRESSES_MAX as RECIPIENTS_MAX, MESSAGE_ID_BYTES_MAX, REFERENCES_MAX};
 
 /// Headers that may hold the address a mail was really sent to, and so our plus-address token.
 const RECIPIENT_HEADERS: [&str; 8] = [
@@ -25,7 +25,13 @@ const RECIPIENT_HEADERS: [&str; 8] = [
 /// `Thread-Index` (Outlook) becomes the reference `thread-index:<hex>`: its first 22 bytes name
 /// the conversation (6 bytes of time, a GUID) and are the same in every mail of it. It stands
 /// last, because any message id is nearer.
-pub(crate) fn hints(headers: &Headers<'_>, has_forwarded_mail: bool) -> ThreadHints {
+///
+/// `recipients` are the addresses the mail was delivered to, where a service says so.
+pub(crate) fn hints(
+    headers: &Headers<'_>,
+    has_forwarded_mail: bool,
+    recipients: &[String],
+) -> ThreadHints {
     let mut references = Vec::new();
     for field in headers.all("in-reply-to") {
         for id in message_ids(&field.unfolded()) {
@@ -42,6 +48,9 @@ pub(crate) fn hints(headers: &Headers<'_>, has_forwarded_mail: bool) -> ThreadHi
         references.push(entry);
     }
     let mut reply_tokens = Vec::new();
+    for recipient in recipients.iter().take(RECIPIENTS_MAX) {
+        collect_tokens(recipient, &mut reply_tokens);
+    }
     for name in RECIPIENT_HEADERS {
         for field in headers.all(name) {
             collect_tokens(&field.unfolded(), &mut reply_tokens);
@@ -187,7 +196,7 @@ mod tests {
 
     fn read(headers: &str) -> ThreadHints {
         let mail = format!("{headers}\n\n");
-        hints(&Headers::split(mail.as_bytes()).0, false)
+        hints(&Headers::split(mail.as_bytes()).0, false, &[])
     }
 
     #[test]

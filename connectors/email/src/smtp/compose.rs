@@ -100,7 +100,10 @@ fn headers(
         headers.set(header::References::from(references.join(" ")));
     }
     if message.automatic {
+        let x_loop = settings.address.as_str();
         for (name, value) in [
+            // Stays when a forwarder changes author and id: what comes back with it is a loop.
+            ("X-Loop", x_loop),
             ("Auto-Submitted", "auto-replied"),
             ("X-Auto-Response-Suppress", "All"),
             ("Precedence", "auto_reply"),

@@ -89,11 +89,7 @@ impl FakeProvider for FakeMail {
     }
 
     async fn customer_answers(&self, sent: &Delivered, text: &str) -> String {
-        let sent = &sent.provider_id;
-        let (id, mail) = self.mail(
-            &format!("In-Reply-To: <{sent}>\r\nReferences: <{sent}>\r\n"),
-            text,
-        );
+        let (id, mail) = self.answer(sent, text);
         self.imap.deliver(mail);
         id
     }
@@ -139,6 +135,24 @@ impl FakeProvider for FakeMail {
     }
 
     async fn reports(&self, sent: &Delivered, stage: DeliveryStage) -> String {
+        let (id, mail) = self.report(sent, stage);
+        self.imap.deliver(mail);
+        id
+    }
+}
+
+impl FakeMail {
+    /// A mail that answers one of ours.
+    pub fn answer(&self, sent: &Delivered, text: &str) -> (String, String) {
+        let sent = &sent.provider_id;
+        self.mail(
+            &format!("In-Reply-To: <{sent}>\r\nReferences: <{sent}>\r\n"),
+            text,
+        )
+    }
+
+    /// A mail that reports how far one of ours got.
+    pub fn report(&self, sent: &Delivered, stage: DeliveryStage) -> (String, String) {
         let original = &sent.provider_id;
         let (report_type, status_type, status) = match stage {
             DeliveryStage::Read => (
@@ -173,8 +187,7 @@ impl FakeProvider for FakeMail {
                 "Content-Type: multipart/report; report-type={report_type}; boundary=b\r\n\r\n--b\r\n\r\nA report.\r\n--b\r\nContent-Type: {status_type}\r\n\r\n{status}\r\n--b\r\nContent-Type: text/rfc822-headers\r\n\r\nMessage-ID: <{original}>\r\nSubject: Re: A question\r\n\r\n--b--\r\n"
             ),
         );
-        self.imap.deliver(mail);
-        id
+        (id, mail)
     }
 }
 

@@ -5,9 +5,12 @@
 mod bounces;
 mod composing;
 mod conformance;
+mod conformance_hooks;
+mod fake_hook;
 mod fake_imap;
 mod fake_mail;
 mod fake_smtp;
+mod hooks;
 mod hostile;
 mod mailbox;
 mod sending;

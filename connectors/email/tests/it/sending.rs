@@ -110,6 +110,7 @@ async fn an_automatic_mail_says_so_and_has_no_return_address() {
         Subject: Re: Where is my parcel?
         In-Reply-To: <last@example.org>
         References: <first@example.org> <last@example.org>
+        X-Loop: support@shop.example
         Auto-Submitted: auto-replied
         X-Auto-Response-Suppress: All
         Precedence: auto_reply

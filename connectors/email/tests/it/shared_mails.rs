@@ -22,7 +22,7 @@ pub const FOLDERS: [(&str, usize); 9] = [
 /// The mails of a folder by file name; what is no mail is wrapped in one.
 pub fn mails(folder: &str) -> BTreeMap<String, Vec<u8>> {
     let mut mails = BTreeMap::new();
-    for entry in fs::read_dir(fixtures().join(folder)).unwrap() {
+    for entry in fs::read_dir(shared().join("fixtures").join(folder)).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         let bytes = fs::read(&path).unwrap();
@@ -51,8 +51,8 @@ fn wrapped(name: &str, content_type: &str, body: &[u8]) -> Vec<u8> {
     [head.as_bytes(), body].concat()
 }
 
-/// `shared/fixtures` beside the checkout, or where `SWITCHBOARD_SHARED` says.
-fn fixtures() -> PathBuf {
+/// `shared` beside the checkout, or where `SWITCHBOARD_SHARED` says.
+pub fn shared() -> PathBuf {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
     let shared = match std::env::var_os("SWITCHBOARD_SHARED") {
         Some(shared) => Some(package.join(shared)),
@@ -61,11 +61,11 @@ fn fixtures() -> PathBuf {
             .map(|dir| dir.join("shared"))
             .find(|dir| dir.join("fixtures").is_dir()),
     };
-    let fixtures = shared.unwrap_or_default().join("fixtures");
+    let shared = shared.unwrap_or_default();
     assert!(
-        fixtures.is_dir(),
+        shared.join("fixtures").is_dir(),
         "the folder 'shared' with the mails of others is not beside this checkout ({}): set SWITCHBOARD_SHARED",
-        fixtures.display()
+        shared.display()
     );
-    fixtures
+    shared
 }

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use connector_api::{ErrorKind, WebhookOutcome, WebhookRequest, WebhookSource};
 
-use crate::kit::{Kit, Verdict, ensure};
+use crate::kit::{Kit, Verdict, ensure, verified};
 
 pub(crate) async fn genuine_delivery_is_accepted(kit: &Kit) -> Verdict {
     with_delivery(kit, async |source, request| {
-        source
-            .verify(&request)
+        verified(source, &request)
+            .await
             .map_err(|error| format!("refused: {error}"))?;
         match source
             .parse(&request)
@@ -36,11 +36,11 @@ pub(crate) async fn tampered_body_is_refused(kit: &Kit) -> Verdict {
             let mut body = request.body.to_vec();
             body[place] ^= 1;
             tampered.body = body.into();
-            refused(source, &tampered, &format!("byte {place} was changed"))?;
+            refused(source, &tampered, &format!("byte {place} was changed")).await?;
         }
         let mut tampered = request.clone();
         tampered.body = [&request.body[..], b" "].concat().into();
-        refused(source, &tampered, "a space was added at the end")
+        refused(source, &tampered, "a space was added at the end").await
     })
     .await
 }
@@ -50,13 +50,13 @@ pub(crate) async fn unsigned_request_is_refused(kit: &Kit) -> Verdict {
         let mut bare = request.clone();
         bare.headers.clear();
         bare.query.clear();
-        refused(source, &bare, "no header and no query came with it")?;
+        refused(source, &bare, "no header and no query came with it").await?;
         let mut emptied = request.clone();
         for (_, value) in &mut emptied.headers {
             value.clear();
         }
         emptied.query.clear();
-        refused(source, &emptied, "every header was empty")
+        refused(source, &emptied, "every header was empty").await
     })
     .await
 }
@@ -69,14 +69,14 @@ pub(crate) async fn stale_timestamp_is_refused(kit: &Kit) -> Verdict {
         let late = freshness + Duration::from_secs(1);
         let mut stale = request.clone();
         stale.received_at = request.received_at + late;
-        refused(source, &stale, &format!("it arrived {late:?} late"))?;
+        refused(source, &stale, &format!("it arrived {late:?} late")).await?;
         stale.received_at = request.received_at - late;
-        refused(source, &stale, &format!("it was signed {late:?} ahead"))?;
+        refused(source, &stale, &format!("it was signed {late:?} ahead")).await?;
         let mut late_enough = request.clone();
         late_enough.received_at =
             request.received_at + freshness.saturating_sub(Duration::from_secs(1));
-        source
-            .verify(&late_enough)
+        verified(source, &late_enough)
+            .await
             .map_err(|error| format!("refused within its time: {error}"))
     })
     .await
@@ -88,8 +88,8 @@ pub(crate) async fn handshake_is_answered(kit: &Kit) -> Verdict {
     };
     let connector = kit.connector()?;
     let source = connector.webhook_source().ok_or("no webhook source")?;
-    source
-        .verify(&handshake.request)
+    verified(source, &handshake.request)
+        .await
         .map_err(|error| format!("the challenge is refused: {error}"))?;
     let WebhookOutcome::Handshake(reply) = source
         .parse(&handshake.request)
@@ -113,8 +113,8 @@ async fn with_delivery(
     check(source, kit.provider.webhook_for(&id)).await
 }
 
-fn refused(source: &dyn WebhookSource, request: &WebhookRequest, why: &str) -> Verdict {
-    match source.verify(request) {
+async fn refused(source: &dyn WebhookSource, request: &WebhookRequest, why: &str) -> Verdict {
+    match verified(source, request).await {
         Ok(()) => Err(format!("let in although {why}")),
         Err(error) => ensure(error.kind == ErrorKind::Auth, || {
             format!("is {:?} and not Auth although {why}: {error}", error.kind)
