@@ -19,8 +19,8 @@ use super::join::{self, is_own, join, names_by_key};
 use super::policy::Policy;
 use super::{Prepared, Verdict, change, is_quiet, keys, sender_of, test_token, touch};
 
-pub use acknowledge::acknowledgement_keys;
 use acknowledge::acknowledge;
+pub use acknowledge::acknowledgement_keys;
 pub use part::named_by;
 use part::{near_duplicate, take_part};
 pub use place::collides_when_open;

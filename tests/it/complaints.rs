@@ -29,6 +29,7 @@ fn claimed(head: &str, text: &str) -> Said {
         channel: "support-mail",
         event: parse(Bytes::from(mail), &settings),
         keyed: true,
+        imported: false,
     }
 }
 
@@ -89,7 +90,7 @@ async fn libredesk_skips_auto_replies_here_they_are_filed_and_wake_nobody() {
         #1 queued frontline normal [ada@example.com dmarc]
           mid:a1@example.com ada@example.com: Where is it? | 6 first_of_contact
           - @sue: to ada@example.com: On its way. | queued
-          sha256:8263ebbc654ebafe527b79338f0f8745 ada@example.com: I am away. | 1 reply_token
+          sha256:5c6fa98d3e69d719747525c288ae96f5 ada@example.com: I am away. | 1 reply_token
     "#]]
     .assert_eq(&desk.shows().await);
 }
@@ -210,9 +211,9 @@ async fn chatwoot_3868_an_answer_by_reference_stays_in_its_conversation() {
         #1 queued frontline normal [ada@example.com dmarc]
           mid:a1@example.com ada@example.com: Where is it? | 6 first_of_contact
           - @sue: to ada@example.com: On its way. | queued
-          sha256:5696fd897c2e7a3d6ae9c608b019518a ada@example.com: Thank you. | 1 reply_token
-          sha256:b965f28aebfba37216c0b3ceac264137 ada@example.com: Thank you. | 1 reply_token
-          sha256:16ecec07e2c5d0384c6f237270e9fafc ada@example.com: Thank you. | 1 reply_token
+          sha256:4bf33eed5ca8165c981ab52808a16f1a ada@example.com: Thank you. | 1 reply_token
+          sha256:34ffaa723332efa88191fc2e43b595a3 ada@example.com: Thank you. | 1 reply_token
+          sha256:7b2f3a824c37d9d90d7ae4d3987e1d52 ada@example.com: Thank you. | 1 reply_token
     "#]]
     .assert_eq(&desk.shows().await);
 }
@@ -307,9 +308,9 @@ async fn zammad_5064_a_ticket_number_in_the_subject_gives_nobody_a_conversation(
           mid:a1@example.com ada@example.com: Where is it? | 6 first_of_contact
           - @sue: to ada@example.com: On its way. | queued
         #2 queued frontline normal [eve@example.net dmarc]
-          sha256:93cea7c1fd2b3f797d1f236ee9649dd3 eve@example.net: Send it to my house. | 6 first_of_contact
+          sha256:948a61d7e123e9e8528b2088f5eb3748 eve@example.net: Send it to my house. | 6 first_of_contact
         #3 queued own-matter frontline normal [eve@example.net dmarc] -> #1 not_a_participant
-          sha256:1ee21017868ccc6bb63f81a137c6da48 eve@example.net: And this. | 6 not_a_participant, not by reply_token
+          sha256:026a8dac660bdd5fe1bf897df852e237 eve@example.net: And this. | 6 not_a_participant, not by reply_token
         #4 queued frontline normal [ada@example.com claimed] -> #1 not_a_participant
           sha256:256d5728bebbe55711de496c7bfdad20 ada@example.com: I am Ada. | 6 not_a_participant, not by reference
     "#]]
@@ -337,10 +338,10 @@ async fn libredesk_176_references_that_a_client_rewrote_still_name_the_conversat
         #1 queued frontline normal [ada@example.com dmarc]
           mid:a1@example.com ada@example.com: Where is it? | 6 first_of_contact
           - @sue: to ada@example.com: On its way. | queued
-          sha256:ee97857a1f724f31708f58a17a75d3b4 ada@example.com: Still me. | 1 reply_token
-          sha256:7edddf7854964e3a444ac163ea977473 ada@example.com: Still me. | 1 reply_token
-          sha256:148af17b13744ffe112b693dda2cee36 ada@example.com: Still me. | 1 reply_token
-          sha256:30e670a29cbf69613d4e1cd87e015738 ada@example.com: Still me. | 1 reply_token
+          sha256:fe46cc5c3ae63524d08c6e87a47bc385 ada@example.com: Still me. | 1 reply_token
+          sha256:bbfb0fb325344f08696d7d71a93c0b40 ada@example.com: Still me. | 1 reply_token
+          sha256:f6a916f3c29dbec8fe001f58a06032b5 ada@example.com: Still me. | 1 reply_token
+          sha256:64e9c40f366cb7a0d845d37bf47de7aa ada@example.com: Still me. | 1 reply_token
     "#]]
     .assert_eq(&desk.shows().await);
 }
@@ -418,11 +419,11 @@ async fn cve_2026_47123_a_forged_agent_is_a_stranger_and_reaches_no_customer() {
           mid:a1@example.com ada@example.com: Where is it? | 6 first_of_contact
           - @sue: to ada@example.com: On its way. | queued
         #2 queued frontline normal [support@shop.example claimed]
-          sha256:50d0ea5ef49de00ea2748de425ac78bf support@shop.example: Pay to this account. | 6 first_of_contact
+          sha256:8582ef9b52895ed2d1c167a232c10be2 support@shop.example: Pay to this account. | 6 first_of_contact
         #3 queued own-matter frontline normal [support@shop.example claimed] -> #1 not_a_participant
-          sha256:7ede33b440d227659850501d367f6613 support@shop.example: Pay to this account. | 6 not_a_participant, not by reply_token
+          sha256:c840026ac9314245371d0069f02d584a support@shop.example: Pay to this account. | 6 not_a_participant, not by reply_token
         #4 queued frontline normal [agent@shop.example claimed] -> #1 not_a_participant
-          sha256:8fef85b3c564111aa787e6f6a3c178ed agent@shop.example: Pay to this account. | 6 not_a_participant, not by reply_token
+          sha256:243da4adaf8c4616fe67119913cc5a9f agent@shop.example: Pay to this account. | 6 not_a_participant, not by reply_token
     "#]]
     .assert_eq(&shown);
 }

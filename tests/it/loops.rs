@@ -179,6 +179,7 @@ impl Desk<'_> {
             channel: channel_id("support-mail"),
             arrived_at: offset * 1_000_000,
             digest,
+            imported: false,
             event,
             full_text: normalised.full_text,
         };

@@ -265,7 +265,11 @@ fn readable(file: &str) -> String {
     let bytes = std::fs::read(&path)
         .unwrap_or_else(|error| panic!("cannot read {}: {error}", path.display()));
     let raw = String::from_utf8_lossy(&bytes).replace("\r\n", "\n");
-    let raw = if file.ends_with("_R_S") { unmarked(&raw) } else { raw };
+    let raw = if file.ends_with("_R_S") {
+        unmarked(&raw)
+    } else {
+        raw
+    };
     let mut text = match Path::new(file)
         .extension()
         .and_then(|extension| extension.to_str())
