@@ -32,7 +32,7 @@ pub use crate::dispatch::address::Destination;
 pub use attachments::{AttachmentState, StoredAttachment};
 use attachments::{DueFetch, FetchOutcome, Fetches};
 pub use desk::{
-    ContactEdit, Desk, Doing, Draft, DraftFile, Idempotency, NewConversation, NewFile, NewReply,
+    Attached, ContactEdit, Desk, Doing, Draft, DraftFile, Idempotency, NewConversation, NewReply,
     ReadAddress, Senders, Sending, Woken, Written,
 };
 pub use imports::{EventName, Imports};

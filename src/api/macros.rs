@@ -402,6 +402,7 @@ fn using(
     Ok(UseMacro {
         id: macro_id(app, id)?,
         conversation: conversation_id(app, &shown_as)?,
+        holder: caller.holder(),
         actor: caller.actor,
         idempotency,
         version,

@@ -24,7 +24,7 @@ use super::problem::{ApiError, ApiResult};
 use super::request::{IdempotencyKey, IfMatch, Params, Segment, limit_of, now};
 use super::views::List;
 use super::views::message::MessageView;
-use super::written::{NewMessage, NewNote, written};
+use super::written::{NewMessage, NewNote, attached, written};
 
 /// Lists the messages of a conversation.
 ///
@@ -144,10 +144,12 @@ pub async fn send_message(
     let key = key.required()?;
     let written = written(&app, &body.object, &[])?;
     let idempotency = Some(idempotency_of(&caller, &key, "messages", &id, &body.bytes));
+    let holder = caller.holder();
     let actor = caller.actor;
     let reply = NewReply {
         conversation,
         actor,
+        holder,
         written,
         idempotency,
         version,
@@ -188,14 +190,19 @@ pub async fn add_note(
     body: ObjectBody,
 ) -> ApiResult<Response> {
     let conversation = conversation_id(&app, &id)?;
-    let fields = Fields::of(&body.object, &["text"])?;
+    let fields = Fields::of(&body.object, &["text", "attachments"])?;
     let text = fields.required_text("text", TEXT_CHARS_MAX)?;
     let idempotency = key.map(|key| idempotency_of(&caller, &key, "notes", &id, &body.bytes));
+    let holder = caller.holder();
     let actor = caller.actor;
     let note = NewReply {
         conversation,
         actor,
-        written: Written::text(&text),
+        holder,
+        written: Written {
+            attachments: attached(&app, &fields)?,
+            ..Written::text(&text)
+        },
         idempotency,
         version,
         at: now(&app),

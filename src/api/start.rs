@@ -62,6 +62,9 @@ pub struct NewConversationBody {
     text: Option<String>,
     #[schema(max_length = 500_000)]
     html: Option<String>,
+    /// As in an answer.
+    #[schema(max_items = 20, value_type = Option<Vec<Object>>)]
+    attachments: Option<Vec<serde_json::Value>>,
     send_at: Option<connector_api::Timestamp>,
     /// Where it waits when the customer answers and nobody holds it. Default: the channel's queue.
     queue: Option<String>,
@@ -129,6 +132,7 @@ pub async fn start_conversation(
         automatic: fields.flag("automatic")?,
         idempotency: Some(idempotency),
         at: now(&app),
+        holder: caller.holder(),
         actor: caller.actor,
         written,
     };

@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use crate::ids::{IdKind, MessageId};
 use crate::normalise::html::to_text;
-use crate::store::Written;
+use crate::store::{Attached, Written};
 
 use super::App;
 use super::body::TEXT_CHARS_MAX;
@@ -22,8 +22,14 @@ pub const SUBJECT_CHARS_MAX: usize = 500;
 pub const RECIPIENTS_MAX: usize = 50;
 pub const RECIPIENT_CHARS_MAX: usize = 500;
 
+/// Files of one message.
+pub const ATTACHMENTS_MAX: usize = 20;
+/// Of the name of a file, and of the id under which HTML shows it, in characters.
+const FILE_NAME_CHARS_MAX: usize = 255;
+const CONTENT_ID_CHARS_MAX: usize = 100;
+
 /// The fields of an answer.
-pub const FIELDS: [&str; 10] = [
+pub const FIELDS: [&str; 11] = [
     "text",
     "html",
     "channel",
@@ -32,6 +38,7 @@ pub const FIELDS: [&str; 10] = [
     "bcc",
     "reply_all",
     "subject",
+    "attachments",
     "send_at",
     "if_last_message",
 ];
@@ -71,6 +78,10 @@ pub struct NewMessage {
     /// Default: the conversation's.
     #[schema(max_length = 500)]
     subject: Option<String>,
+    /// Files uploaded for it, at most 20: their ids, or objects that also give one another name, or
+    /// the id under which the HTML shows it (`cid:`).
+    #[schema(max_items = 20, value_type = Option<Vec<Object>>, example = json!(["fil_5b1c9d1e7a0f8c3d9f2a6b4c8d7e1f03", { "id": "fil_7d1e7a0f8c3d9f2a6b4c8d7e1f035b1c", "content_id": "logo" }]))]
+    attachments: Option<Vec<serde_json::Value>>,
     /// When it is to leave, at most 400 days from now.
     send_at: Option<connector_api::Timestamp>,
     /// The newest message its writer had read: refused with 409 (`customer-wrote`) when the customer
@@ -94,6 +105,9 @@ pub struct NewNote {
         example = "Promised a refund by phone."
     )]
     text: String,
+    /// Files uploaded for it, as in an answer.
+    #[schema(max_items = 20, value_type = Option<Vec<Object>>)]
+    attachments: Option<Vec<serde_json::Value>>,
 }
 
 /// Reads what is written; `more` are the fields that the operation has besides.
@@ -121,10 +135,56 @@ pub fn written(app: &App, object: &Map<String, Value>, more: &[&str]) -> ApiResu
         bcc: recipients("bcc")?,
         reply_all: fields.flag("reply_all")?,
         subject: fields.line("subject", SUBJECT_CHARS_MAX)?,
-        attachments: Vec::new(),
+        attachments: attached(app, &fields)?,
         send_at: fields.time("send_at")?,
         if_last_message: last_message(app, &fields)?,
     })
+}
+
+/// Files of an answer or a note, by the ids of their uploads.
+pub fn attached(app: &App, fields: &Fields<'_>) -> ApiResult<Vec<Attached>> {
+    let items = match fields.get("attachments") {
+        None => return Ok(Vec::new()),
+        Some(Value::Array(items)) if items.len() <= ATTACHMENTS_MAX => items,
+        Some(Value::Array(_)) => {
+            let detail = format!("\"attachments\" may have {ATTACHMENTS_MAX} items");
+            return Err(wrong("attachments", detail));
+        }
+        Some(_) => return Err(wrong("attachments", "\"attachments\" must be a list")),
+    };
+    items.iter().map(|item| one_attached(app, item)).collect()
+}
+
+fn one_attached(app: &App, item: &Value) -> ApiResult<Attached> {
+    let whole = match item {
+        Value::String(id) => Map::from_iter([("id".to_owned(), Value::from(id.as_str()))]),
+        Value::Object(whole) => whole.clone(),
+        _ => {
+            let detail = "each of \"attachments\" must be an id, or an object with an \"id\"";
+            return Err(wrong("attachments", detail));
+        }
+    };
+    let fields = Fields::of(&whole, &["id", "name", "content_id"])?;
+    let id = fields.required_text("id", 64)?;
+    let upload = app.state.ids.decode(IdKind::Upload, &id);
+    let content_id = fields.line("content_id", CONTENT_ID_CHARS_MAX)?;
+    if content_id.as_deref().is_some_and(|id| !is_content_id(id)) {
+        return Err(wrong(
+            "content_id",
+            "a \"content_id\" has letters, digits, \"_\", \"-\", \".\" and \"@\"",
+        ));
+    }
+    Ok(Attached {
+        upload: upload
+            .ok_or_else(|| wrong("attachments", format!("there is no uploaded file {id:?}")))?,
+        name: fields.line("name", FILE_NAME_CHARS_MAX)?,
+        content_id,
+    })
+}
+
+fn is_content_id(id: &str) -> bool {
+    id.bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || b"_-.@".contains(&byte))
 }
 
 /// The text of those who read no HTML.

@@ -10,6 +10,8 @@ use crate::blobs::unhex;
 use crate::bus::NewBlob;
 use crate::ids::MessageId;
 
+use super::DraftFile;
+
 /// Where a file is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -89,6 +91,18 @@ pub struct StoredAttachment {
 const TYPE_UNKNOWN: &str = "application/octet-stream";
 
 impl Standing {
+    /// A file that we sent: it is here.
+    pub fn of_written(file: &DraftFile) -> Self {
+        Self {
+            name: Some(file.name.clone()),
+            content_type: file.content_type.clone(),
+            size_bytes: Some(file.size_bytes),
+            state: AttachmentState::Stored,
+            reason: None,
+            sha256: unhex(&file.sha256),
+        }
+    }
+
     /// What the message says of the file, with what became of fetching it.
     pub fn of(attachment: &Attachment, fetched: Option<&Fetched>) -> Self {
         let mut standing = Self {

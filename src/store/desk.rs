@@ -8,7 +8,6 @@ use async_trait::async_trait;
 use connector_api::{BrandId, Capabilities, ChannelId, QueueId, Recipient};
 use serde::{Deserialize, Serialize};
 
-use crate::bus::NewBlob;
 use crate::conversation::Priority;
 use crate::dispatch::address::Destination;
 use crate::dispatch::verbs::{Attributes, Verb};
@@ -16,6 +15,7 @@ use crate::dispatch::{Action, Actor};
 use crate::ids::{ContactId, ConversationId, MessageId};
 use crate::router::facts::Conversation;
 
+use super::uploads::Holder;
 use super::{Result, Rings, StoredContact, StoredMessage};
 
 /// What an agent (or an acknowledgement) wrote, with its frozen destination.
@@ -51,13 +51,14 @@ pub struct DraftFile {
     pub content_id: Option<String>,
 }
 
-/// A file to send with what is written.
-#[derive(Debug, Clone)]
-pub struct NewFile {
-    pub name: String,
-    pub content_type: String,
+/// A file to send with what is written: one that was uploaded for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attached {
+    pub upload: i64,
+    /// What the recipient sees it called. Default: what it was uploaded as.
+    pub name: Option<String>,
+    /// Shown inside the HTML under this id.
     pub content_id: Option<String>,
-    pub blob: NewBlob,
 }
 
 /// What somebody writes, and to whom, as they say it.
@@ -74,7 +75,7 @@ pub struct Written {
     pub reply_all: bool,
     /// `None`: the conversation's.
     pub subject: Option<String>,
-    pub attachments: Vec<NewFile>,
+    pub attachments: Vec<Attached>,
     /// UTC microseconds.
     pub send_at: Option<i64>,
     /// The newest message its writer had read.
@@ -98,6 +99,8 @@ pub type Idempotency = (Vec<u8>, Vec<u8>);
 pub struct NewReply {
     pub conversation: ConversationId,
     pub actor: Actor,
+    /// Whose uploads it takes.
+    pub holder: Holder,
     pub written: Written,
     pub idempotency: Option<Idempotency>,
     /// `If-Match`.
@@ -109,6 +112,8 @@ pub struct NewReply {
 #[derive(Debug, Clone)]
 pub struct NewConversation {
     pub actor: Actor,
+    /// Whose uploads it takes.
+    pub holder: Holder,
     pub channel: ChannelId,
     pub written: Written,
     /// Whose it is; `None`: whoever is known under the first address, or somebody new.

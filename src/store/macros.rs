@@ -8,6 +8,7 @@ use crate::dispatch::macros::Macro;
 use crate::ids::ConversationId;
 use crate::router::facts::Conversation;
 
+use super::uploads::Holder;
 use super::{Idempotency, Result, StoredMessage};
 
 /// Macros of an installation, at most: an agent looks through them all.
@@ -29,6 +30,7 @@ pub struct UseMacro {
     pub id: i64,
     pub conversation: ConversationId,
     pub actor: Actor,
+    pub holder: Holder,
     pub idempotency: Option<Idempotency>,
     /// `If-Match`, of the conversation.
     pub version: Option<i64>,

@@ -33,12 +33,25 @@ fn claimed(head: &str, text: &str) -> Said {
     }
 }
 
+/// What there is. Keys made from a mail's content are left out: tokens of an installation are part
+/// of it.
+async fn shown(desk: &Desk) -> String {
+    let text = desk.shows().await;
+    let mut pieces = text.split("sha256:");
+    let mut shown = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        shown += "sha256";
+        shown += piece.trim_start_matches(|c: char| c.is_ascii_hexdigit());
+    }
+    shown
+}
+
 async fn check(mails: impl IntoIterator<Item = Said>, expected: Expect) {
     let mut desk = Desk::new().await;
     for mail in mails {
         desk.deliver([mail]).await;
     }
-    expected.assert_eq(&desk.shows().await);
+    expected.assert_eq(&shown(&desk).await);
 }
 
 /// Has `ada@example.com` ask, an agent answer, and gives the id of the answer as mail carries it.
@@ -68,9 +81,9 @@ async fn freescout_4740_a_mail_without_message_id_is_filed_like_any_other() {
         ],
         expect![[r#"
             #1 queued frontline normal [ada@example.com dmarc]
-              sha256:8d933ec1b5818e6771dbd91e79df3048 ada@example.com: No id at all. | 6 first_of_contact
+              sha256 ada@example.com: No id at all. | 6 first_of_contact
             #2 queued frontline normal [bob@example.com dmarc]
-              sha256:3b1affe1eb0b598ce1ccfe4023a66708 bob@example.com: An empty one. | 6 first_of_contact
+              sha256 bob@example.com: An empty one. | 6 first_of_contact
             #3 queued frontline normal [cy@example.com dmarc]
               mid:none cy@example.com: A word. | 6 first_of_contact
         "#]],
@@ -90,9 +103,9 @@ async fn libredesk_skips_auto_replies_here_they_are_filed_and_wake_nobody() {
         #1 queued frontline normal [ada@example.com dmarc]
           mid:a1@example.com ada@example.com: Where is it? | 6 first_of_contact
           - @sue: to ada@example.com: On its way. | queued
-          sha256:5c6fa98d3e69d719747525c288ae96f5 ada@example.com: I am away. | 1 reply_token
+          sha256 ada@example.com: I am away. | 1 reply_token
     "#]]
-    .assert_eq(&desk.shows().await);
+    .assert_eq(&shown(&desk).await);
 }
 
 #[tokio::test]
@@ -105,10 +118,10 @@ async fn zammad_1033_a_mail_that_nothing_can_read_is_filed_with_what_can_be_read
         ],
         expect![[r#"
             #1 queued frontline normal [ada@example.com claimed]
-              sha256:299e91ddeec45f96e0e5b530036523ec ada@example.com: --x hello | 6 first_of_contact
-              sha256:def3984f2efa939cb35188a371925e12 ada@example.com: still words | 4 open_conversation
+              sha256 ada@example.com: --x hello | 6 first_of_contact
+              sha256 ada@example.com: still words | 4 open_conversation
             #2 queued frontline normal [unknown-0e915a103b3fa7831158ed746e1c8aa6@sender.invalid claimed]
-              sha256:0e915a103b3fa7831158ed746e1c8aa6 unknown-0e915a103b3fa7831158ed746e1c8aa6@sender.invalid:   nothing of it is a mail | 6 first_of_contact
+              sha256 unknown-0e915a103b3fa7831158ed746e1c8aa6@sender.invalid:   nothing of it is a mail | 6 first_of_contact
         "#]],
     )
     .await;
@@ -211,11 +224,11 @@ async fn chatwoot_3868_an_answer_by_reference_stays_in_its_conversation() {
         #1 queued frontline normal [ada@example.com dmarc]
           mid:a1@example.com ada@example.com: Where is it? | 6 first_of_contact
           - @sue: to ada@example.com: On its way. | queued
-          sha256:4bf33eed5ca8165c981ab52808a16f1a ada@example.com: Thank you. | 1 reply_token
-          sha256:34ffaa723332efa88191fc2e43b595a3 ada@example.com: Thank you. | 1 reply_token
-          sha256:7b2f3a824c37d9d90d7ae4d3987e1d52 ada@example.com: Thank you. | 1 reply_token
+          sha256 ada@example.com: Thank you. | 1 reply_token
+          sha256 ada@example.com: Thank you. | 1 reply_token
+          sha256 ada@example.com: Thank you. | 1 reply_token
     "#]]
-    .assert_eq(&desk.shows().await);
+    .assert_eq(&shown(&desk).await);
 }
 
 #[tokio::test]
@@ -234,8 +247,8 @@ async fn chatwoot_10028_outlook_answers_without_references_stay_together() {
         ],
         expect![[r#"
             #1 queued frontline normal [ada@example.com dmarc]
-              sha256:ae6993f8b74bbc82bc583074abfd5c53 ada@example.com: One. | 6 first_of_contact
-              sha256:0adbdecf0df6cdbad861c0ab039b78ce ada@example.com: Two. | 4 open_conversation
+              sha256 ada@example.com: One. | 6 first_of_contact
+              sha256 ada@example.com: Two. | 4 open_conversation
         "#]],
     )
     .await;
@@ -256,9 +269,9 @@ async fn chatwoot_15869_another_subject_with_another_matter_is_a_conversation_of
         ],
         expect![[r#"
             #1 queued frontline normal [ada@example.com dmarc] -> #2 another_matter
-              sha256:d3560724866daccf5c97a2dd7cda55b2 ada@example.com: Where is my parcel? The tracking shows nothing. | 6 first_of_contact
+              sha256 ada@example.com: Where is my parcel? The tracking shows nothing. | 6 first_of_contact
             #2 queued own-matter frontline normal [ada@example.com dmarc] -> #1 another_matter
-              sha256:370b932fc2041e1e66cdecfb5598946f ada@example.com: Please send me the invoice for my payment. | 6 another_matter
+              sha256 ada@example.com: Please send me the invoice for my payment. | 6 another_matter
         "#]],
     )
     .await;
@@ -278,9 +291,9 @@ async fn chatwoot_13502_answers_to_one_newsletter_of_two_customers_never_meet() 
         [answer("ada@example.com"), answer("bob@example.com")],
         expect![[r#"
             #1 queued frontline normal [ada@example.com dmarc]
-              sha256:31f454c7dc6f2c195fc9fb5addf0f571 ada@example.com: My order, please. | 6 first_of_contact
+              sha256 ada@example.com: My order, please. | 6 first_of_contact
             #2 queued frontline normal [bob@example.com dmarc]
-              sha256:33b3c64a1cf175a885698f1f3f855a7a bob@example.com: My order, please. | 6 first_of_contact
+              sha256 bob@example.com: My order, please. | 6 first_of_contact
         "#]],
     )
     .await;
@@ -308,13 +321,13 @@ async fn zammad_5064_a_ticket_number_in_the_subject_gives_nobody_a_conversation(
           mid:a1@example.com ada@example.com: Where is it? | 6 first_of_contact
           - @sue: to ada@example.com: On its way. | queued
         #2 queued frontline normal [eve@example.net dmarc]
-          sha256:948a61d7e123e9e8528b2088f5eb3748 eve@example.net: Send it to my house. | 6 first_of_contact
+          sha256 eve@example.net: Send it to my house. | 6 first_of_contact
         #3 queued own-matter frontline normal [eve@example.net dmarc] -> #1 not_a_participant
-          sha256:026a8dac660bdd5fe1bf897df852e237 eve@example.net: And this. | 6 not_a_participant, not by reply_token
+          sha256 eve@example.net: And this. | 6 not_a_participant, not by reply_token
         #4 queued frontline normal [ada@example.com claimed] -> #1 not_a_participant
-          sha256:256d5728bebbe55711de496c7bfdad20 ada@example.com: I am Ada. | 6 not_a_participant, not by reference
+          sha256 ada@example.com: I am Ada. | 6 not_a_participant, not by reference
     "#]]
-    .assert_eq(&desk.shows().await);
+    .assert_eq(&shown(&desk).await);
 }
 
 #[tokio::test]
@@ -338,12 +351,12 @@ async fn libredesk_176_references_that_a_client_rewrote_still_name_the_conversat
         #1 queued frontline normal [ada@example.com dmarc]
           mid:a1@example.com ada@example.com: Where is it? | 6 first_of_contact
           - @sue: to ada@example.com: On its way. | queued
-          sha256:fe46cc5c3ae63524d08c6e87a47bc385 ada@example.com: Still me. | 1 reply_token
-          sha256:bbfb0fb325344f08696d7d71a93c0b40 ada@example.com: Still me. | 1 reply_token
-          sha256:f6a916f3c29dbec8fe001f58a06032b5 ada@example.com: Still me. | 1 reply_token
-          sha256:64e9c40f366cb7a0d845d37bf47de7aa ada@example.com: Still me. | 1 reply_token
+          sha256 ada@example.com: Still me. | 1 reply_token
+          sha256 ada@example.com: Still me. | 1 reply_token
+          sha256 ada@example.com: Still me. | 1 reply_token
+          sha256 ada@example.com: Still me. | 1 reply_token
     "#]]
-    .assert_eq(&desk.shows().await);
+    .assert_eq(&shown(&desk).await);
 }
 
 #[tokio::test]
@@ -360,10 +373,10 @@ async fn chatwoot_14993_a_marketplaces_equal_subjects_of_two_buyers_are_two_conv
         ],
         expect![[r#"
             #1 queued frontline normal [b1@market.example dmarc]
-              sha256:ced5e0ed804acffd3c55328a9776fadc b1@market.example: Is it blue? | 6 first_of_contact
-              sha256:03875652ae65122ba683a76f53b6ec55 b1@market.example: Or green? | 4 open_conversation
+              sha256 b1@market.example: Is it blue? | 6 first_of_contact
+              sha256 b1@market.example: Or green? | 4 open_conversation
             #2 queued frontline normal [b2@market.example dmarc]
-              sha256:1a68d0da0ad40b6de8faea707f7ffe1b b2@market.example: Is it red? | 6 first_of_contact
+              sha256 b2@market.example: Is it red? | 6 first_of_contact
         "#]],
     )
     .await;
@@ -419,11 +432,11 @@ async fn cve_2026_47123_a_forged_agent_is_a_stranger_and_reaches_no_customer() {
           mid:a1@example.com ada@example.com: Where is it? | 6 first_of_contact
           - @sue: to ada@example.com: On its way. | queued
         #2 queued frontline normal [support@shop.example claimed]
-          sha256:8582ef9b52895ed2d1c167a232c10be2 support@shop.example: Pay to this account. | 6 first_of_contact
+          sha256:a52cb63086acb72f24feae142f694548 support@shop.example: Pay to this account. | 6 first_of_contact
         #3 queued own-matter frontline normal [support@shop.example claimed] -> #1 not_a_participant
-          sha256:c840026ac9314245371d0069f02d584a support@shop.example: Pay to this account. | 6 not_a_participant, not by reply_token
+          sha256:36c90dee50b6ae13f6f9449b4e6ce818 support@shop.example: Pay to this account. | 6 not_a_participant, not by reply_token
         #4 queued frontline normal [agent@shop.example claimed] -> #1 not_a_participant
-          sha256:243da4adaf8c4616fe67119913cc5a9f agent@shop.example: Pay to this account. | 6 not_a_participant, not by reply_token
+          sha256:938d792962b171b1e77155a3b0c813d0 agent@shop.example: Pay to this account. | 6 not_a_participant, not by reply_token
     "#]]
     .assert_eq(&shown);
 }

@@ -21,7 +21,7 @@ use switchboard::store::Store;
 pub use actors::{agent, agent_of, supervisor};
 pub use authority::{Authority, Made};
 pub use clock::ManualClock;
-pub use desk::Desk;
+pub use desk::{Desk, holder};
 pub use local::Local;
 pub use said::{Said, chat, delete, echo, edit, mail, reaction, receipt, system};
 pub use setup::{channel_id, channels, policy, queue_id, senders};

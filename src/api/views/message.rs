@@ -369,25 +369,42 @@ fn message_of(envelope: &Envelope) -> Option<&InboundMessage> {
 }
 
 fn attachments_of(message: &StoredMessage, ids: &IdCodec) -> Vec<AttachmentView> {
-    let said = match &message.content {
-        StoredContent::Inbound { first, .. } if !message.deleted => message_of(first),
-        _ => None,
-    };
-    let files = said.iter().flat_map(|said| &said.attachments);
-    let view = |(place, file): (usize, &connector_api::Attachment)| {
-        let standing = Standing::of(file, message.fetches.get(&place));
+    if message.deleted {
+        return Vec::new();
+    }
+    let view = |place: usize, standing: Standing, content_id: Option<String>, inline: bool| {
         AttachmentView {
             id: ids.attachment(message.id, place),
             name: standing.name,
             content_type: standing.content_type,
             size_bytes: standing.size_bytes,
-            content_id: file.content_id.clone(),
-            inline: file.inline,
+            content_id,
+            inline,
             state: standing.state,
             reason: standing.reason,
         }
     };
-    files.enumerate().map(view).collect()
+    match &message.content {
+        StoredContent::Inbound { first, .. } => {
+            let said = message_of(first);
+            let files = said.iter().flat_map(|said| &said.attachments).enumerate();
+            let each = files.map(|(place, file)| {
+                let standing = Standing::of(file, message.fetches.get(&place));
+                view(place, standing, file.content_id.clone(), file.inline)
+            });
+            each.collect()
+        }
+        StoredContent::Written(draft) => {
+            let files = draft.attachments.iter().enumerate();
+            let each = files.map(|(place, file)| {
+                let inline = file.content_id.is_some();
+                let standing = Standing::of_written(file);
+                view(place, standing, file.content_id.clone(), inline)
+            });
+            each.collect()
+        }
+        StoredContent::Unreadable(_) => Vec::new(),
+    }
 }
 
 impl DefectView {

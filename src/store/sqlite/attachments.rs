@@ -197,10 +197,16 @@ pub fn read(
     let StoredMessage {
         content, fetches, ..
     } = message;
-    let Some(attachment) = said(&content).and_then(|said| said.attachments.get(place)) else {
+    let standing = match &content {
+        StoredContent::Written(draft) => draft.attachments.get(place).map(Standing::of_written),
+        _ => {
+            let attachment = said(&content).and_then(|said| said.attachments.get(place));
+            attachment.map(|attachment| Standing::of(attachment, fetches.get(&place)))
+        }
+    };
+    let Some(standing) = standing else {
         return Ok(None);
     };
-    let standing = Standing::of(attachment, fetches.get(&place));
     let digest = standing.sha256.as_ref().map(|sha256| sha256.as_slice());
     let row = conn
         .prepare_cached("SELECT content, bytes_len FROM blob WHERE body = ?1 AND sha256 = ?2")?

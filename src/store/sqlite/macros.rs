@@ -185,6 +185,7 @@ pub fn apply(
         let reply = NewReply {
             conversation: found.id,
             actor: using.actor.clone(),
+            holder: using.holder.clone(),
             written,
             idempotency: using.idempotency.clone(),
             version: None,

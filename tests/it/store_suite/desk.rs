@@ -16,7 +16,7 @@ use switchboard::store::{
     Doing, NewConversation, NewReply, Settlement, StoreError, StoredMessage, Written,
 };
 
-use crate::support::{Backend, Desk, agent, agent_of, chat, mail, senders, supervisor};
+use crate::support::{Backend, Desk, agent, agent_of, chat, holder, mail, senders, supervisor};
 
 const MINUTE: i64 = 60_000_000;
 
@@ -73,6 +73,7 @@ fn refusal<T: std::fmt::Debug>(outcome: Result<T, StoreError>) -> String {
 fn beginning(desk: &Desk, channel: &str, to: &str) -> NewConversation {
     NewConversation {
         actor: agent("ada"),
+        holder: holder(&agent("ada")),
         channel: channel.parse().unwrap(),
         written: Written {
             to: vec![to.to_owned()],

@@ -15,6 +15,7 @@ use switchboard::intake::Intake;
 use switchboard::router::facts::Conversation;
 use switchboard::router::reply_token::ReplyTokens;
 use switchboard::router::{Policy, Prepared, Verdict};
+use switchboard::store::uploads::Holder;
 use switchboard::store::{
     Leased, NewReply, Ownership, Rings, RouteCommit, Settlement, Store, StoreError, StoredMessage,
     Written,
@@ -42,6 +43,14 @@ pub struct Desk {
     /// Accepted and not yet decided.
     undecided: usize,
     said: usize,
+}
+
+/// Whose uploads an actor uses here.
+pub fn holder(actor: &Actor) -> Holder {
+    Holder {
+        token: 0,
+        agent: actor.agent.clone(),
+    }
 }
 
 impl Desk {
@@ -330,6 +339,7 @@ impl Desk {
     pub fn reply_to(&self, conversation: ConversationId, actor: Actor, text: &str) -> NewReply {
         NewReply {
             conversation,
+            holder: holder(&actor),
             actor,
             written: Written::text(text),
             idempotency: None,

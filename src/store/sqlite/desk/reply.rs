@@ -1,6 +1,7 @@
 //! Answers and notes: accepted with their outbox row and the kept answer of their
 //! `Idempotency-Key`, at once.
 
+use bytes::Bytes;
 use connector_api::{ChannelId, Recipient};
 use rusqlite::{OptionalExtension, params};
 
@@ -13,12 +14,14 @@ use crate::dispatch::{self, Action, Actor, Refusal};
 use crate::ids::{IdSource, MessageId};
 use crate::router::effects::{Author, EventType, NewEvent};
 use crate::router::facts::Conversation;
+use crate::store::uploads::Holder;
 use crate::store::{
-    Draft, DraftFile, Idempotency, NewReply, OutboxState, Rings, Senders, Sending, Settlement,
-    StoreError, Written,
+    Attached, Draft, DraftFile, Idempotency, NewReply, OutboxState, Rings, Senders, Sending,
+    Settlement, StoreError, Written,
 };
 
 use super::super::effects::{FLAG_AUTOMATIC, write_conversation, write_events};
+use super::super::uploads::take_upload;
 use super::super::writer::Tx;
 use super::super::{macros, outbox};
 use super::answered::{answered, reachable};
@@ -51,14 +54,17 @@ pub fn reply(
         found.detail.channels.push(channel.clone());
     }
     let sending = senders.and_then(|senders| senders.get(&channel));
-    check_fit(tx, &found, &channel, sending, written, &to, reply.at)?;
-    let draft = draft_of(written, Some(to), false, reply.at)?;
+    let files = Files::take(tx, &written.attachments, &reply.holder, reply.at)?;
+    check_fit(
+        tx, &found, &channel, sending, written, &files, &to, reply.at,
+    )?;
+    let draft = draft_of(written, &files, Some(to), false, reply.at)?;
     let append = Append {
         by: &reply.actor,
         author: Author::Agent,
         channel: tx.memory.names.id(channel.as_str()),
         draft: &draft,
-        written,
+        files: &files,
         idempotency: reply.idempotency.as_ref(),
         at: reply.at,
     };
@@ -80,13 +86,14 @@ pub fn note(tx: &mut Tx<'_>, note: &NewReply) -> Result<MessageId, StoreError> {
     }
     let mut found = visible(tx, note.conversation, &note.actor, note.version)?;
     dispatch::act(&mut found, &note.actor, Action::Note, note.at)?;
-    let draft = draft_of(&note.written, None, false, note.at)?;
+    let files = Files::take(tx, &note.written.attachments, &note.holder, note.at)?;
+    let draft = draft_of(&note.written, &files, None, false, note.at)?;
     let append = Append {
         by: &note.actor,
         author: Author::Note,
         channel: 0,
         draft: &draft,
-        written: &note.written,
+        files: &files,
         idempotency: note.idempotency.as_ref(),
         at: note.at,
     };
@@ -245,6 +252,7 @@ pub fn check_fit(
     channel: &ChannelId,
     sending: Option<&Sending>,
     written: &Written,
+    files: &Files,
     to: &Destination,
     at: i64,
 ) -> Result<(), StoreError> {
@@ -257,17 +265,13 @@ pub fn check_fit(
         Some(window) => outbox::heard::heard_at(tx, found.id, channel, to, window, leaves)?,
         None => None,
     };
-    let files: Vec<u64> = written
-        .attachments
-        .iter()
-        .map(|file| file.blob.bytes_len)
-        .collect();
+    let sizes: Vec<u64> = files.0.iter().map(|file| file.shown.size_bytes).collect();
     let fitting = Fitting {
         text: &written.text,
         html: written.html.is_some(),
         subject: written.subject.is_some(),
         recipients: to.recipients_len(),
-        files: &files,
+        files: &sizes,
     };
     Ok(fit(channel, can, fitting, heard_at, leaves)?)
 }
@@ -275,6 +279,7 @@ pub fn check_fit(
 /// What is kept of what was written.
 pub fn draft_of(
     written: &Written,
+    files: &Files,
     to: Option<Destination>,
     automatic: bool,
     at: i64,
@@ -288,19 +293,12 @@ pub fn draft_of(
         }
         .into());
     }
-    let file = |file: &crate::store::NewFile| DraftFile {
-        name: file.name.clone(),
-        content_type: file.content_type.clone(),
-        size_bytes: file.blob.bytes_len,
-        sha256: hex(&file.blob.sha256),
-        content_id: file.content_id.clone(),
-    };
     Ok(Draft {
         text: written.text.clone(),
         html: written.html.clone(),
         to,
         automatic,
-        attachments: written.attachments.iter().map(file).collect(),
+        attachments: files.0.iter().map(|file| file.shown.clone()).collect(),
         send_at: written.send_at,
         // What leaves at once was compared just now.
         if_last_message: written
@@ -310,13 +308,57 @@ pub fn draft_of(
     })
 }
 
+/// Files of what is written, taken from those that were uploaded for it.
+#[derive(Default)]
+pub struct Files(Vec<File>);
+
+struct File {
+    shown: DraftFile,
+    sha256: [u8; 32],
+    /// The bytes, where they are in the store.
+    inline: Option<Bytes>,
+}
+
+impl Files {
+    /// Takes them in the transaction that writes the answer: each is used once.
+    pub fn take(
+        tx: &mut Tx<'_>,
+        attached: &[Attached],
+        holder: &Holder,
+        now: i64,
+    ) -> Result<Self, StoreError> {
+        let mut files = Vec::with_capacity(attached.len());
+        for one in attached {
+            let taken = take_upload(tx, one.upload, holder, now)?;
+            let taken = taken.ok_or_else(|| Refusal::Unusable {
+                field: "attachments",
+                reason: "a file is not there: it was used, it expired, or it is not yours"
+                    .to_owned(),
+            })?;
+            let name = one.name.clone().or(taken.name);
+            files.push(File {
+                shown: DraftFile {
+                    name: name.unwrap_or_else(|| "file".to_owned()),
+                    content_type: taken.content_type,
+                    size_bytes: taken.bytes_len,
+                    sha256: hex(&taken.sha256),
+                    content_id: one.content_id.clone(),
+                },
+                sha256: taken.sha256,
+                inline: taken.inline,
+            });
+        }
+        Ok(Self(files))
+    }
+}
+
 /// A message of ours to put at the end of a conversation.
 pub struct Append<'a> {
     pub by: &'a Actor,
     pub author: Author,
     pub channel: i64,
     pub draft: &'a Draft,
-    pub written: &'a Written,
+    pub files: &'a Files,
     pub idempotency: Option<&'a Idempotency>,
     pub at: i64,
 }
@@ -355,17 +397,16 @@ impl Append<'_> {
             at: self.at,
         };
         outbox::insert(tx.conn, &outbound)?;
-        for file in &self.written.attachments {
-            let blob = &file.blob;
+        for file in &self.files.0 {
             tx.conn
                 .prepare_cached(
                     "INSERT OR IGNORE INTO blob (body, sha256, bytes_len, content) VALUES (?1, ?2, ?3, ?4)",
                 )?
                 .execute(params![
                     id.0,
-                    blob.sha256.as_slice(),
-                    blob.bytes_len as i64,
-                    blob.inline.as_deref()
+                    file.sha256.as_slice(),
+                    file.shown.size_bytes as i64,
+                    file.inline.as_deref()
                 ])?;
         }
         write_conversation(tx.conn, &tx.memory.names, found, new)?;

@@ -16,7 +16,7 @@ use crate::store::{NewConversation, Senders, Sending, StoreError};
 use super::super::effects::write_events;
 use super::super::reading;
 use super::super::writer::Tx;
-use super::reply::{Append, check_fit, draft_of, named};
+use super::reply::{Append, Files, check_fit, draft_of, named};
 use super::{event_of, kept_answer};
 
 /// Begins a conversation with its first message.
@@ -74,7 +74,14 @@ pub fn start(
         detail["by"] = "us".into();
         Some(detail)
     });
-    let draft = draft_of(&new.written, Some(to.clone()), new.automatic, new.at)?;
+    let files = Files::take(tx, &new.written.attachments, &new.holder, new.at)?;
+    let draft = draft_of(
+        &new.written,
+        &files,
+        Some(to.clone()),
+        new.automatic,
+        new.at,
+    )?;
     let append = Append {
         by: &new.actor,
         author: match new.automatic {
@@ -83,7 +90,7 @@ pub fn start(
         },
         channel: tx.memory.names.id(new.channel.as_str()),
         draft: &draft,
-        written: &new.written,
+        files: &files,
         idempotency: new.idempotency.as_ref(),
         at: new.at,
     };
@@ -99,6 +106,7 @@ pub fn start(
         &new.channel,
         Some(sending),
         &new.written,
+        &files,
         &to,
         new.at,
     )?;
