@@ -11,7 +11,6 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
-use crate::api::tls::{self, Certificates};
 use crate::api::{self, ApiState, Deadlines, FileLinks};
 use crate::blobs::Blobs;
 use crate::bus::local::LocalBus;
@@ -302,30 +301,17 @@ impl Daemon {
             stop: stop.accepting.clone(),
             deadlines: Deadlines::default(),
         };
-        let acceptor = certificates
-            .as_ref()
-            .map(Certificates::acceptor)
-            .transpose()
-            .map_err(|error| StartError::Other(format!("setting up TLS: {error}")))?;
-        if let Some(certificates) = certificates {
-            let (following, clock) = (health.clone(), clock.clone());
-            let run = move |stop| {
-                let (certificates, health) = (certificates.clone(), following.clone());
-                let clock = clock.clone();
-                async move {
-                    let every = tls::LOOK_EVERY;
-                    certificates
-                        .follow(every, clock.as_ref(), &health, &stop)
-                        .await;
-                }
-            };
-            tasks.accepting.push(tokio::spawn(supervised(
-                tls::HEALTH.to_owned(),
-                health.clone(),
-                stop.accepting.clone(),
-                run,
-            )));
-        }
+        let acceptor = match certificates {
+            Some(certificates) => {
+                let acceptor = certificates.acceptor();
+                let stop = stop.accepting.clone();
+                let following = listener::follow(certificates, &clock, &health, stop);
+                tasks.accepting.push(following);
+                let failed = |error| StartError::Other(format!("setting up TLS: {error}"));
+                Some(acceptor.map_err(failed)?)
+            }
+            None => None,
+        };
         tasks
             .accepting
             .push(tokio::spawn(api::serve(listener, acceptor, state)));

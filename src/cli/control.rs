@@ -201,21 +201,6 @@ pub fn carry_out(
     }
 }
 
-/// Dead letters and held answers of a data directory that no daemon holds.
-pub async fn carry_out_counts(
-    config: &Config,
-    registrations: &[Registration],
-) -> Result<(i64, i64), String> {
-    let failed = |failure: Failure| failure.text;
-    let data_dir = DataDir::hold(&config.server.data_dir);
-    let data_dir = data_dir.map_err(|error| error.to_string())?;
-    let control = offline(config, registrations, &data_dir).map_err(failed)?;
-    let counts = control.store.counts().await;
-    let counts = counts.map_err(|error| error.to_string())?;
-    let [_, _, held] = counts.outbox;
-    Ok((counts.dead_letters, held))
-}
-
 /// What the daemon would use, on a data directory that no daemon holds.
 fn offline(
     config: &Config,

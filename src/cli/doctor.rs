@@ -92,7 +92,7 @@ impl Doctor {
                     let status = daemon::status(&config).await;
                     findings.extend(daemon::versions(&config, &status));
                     findings.extend(machine::look(&config, &status));
-                    findings.extend(daemon::look(&config, registrations, &status).await);
+                    findings.extend(daemon::look(&config, &status).await);
                 });
             }
         }

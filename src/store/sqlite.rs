@@ -19,6 +19,7 @@ mod facts;
 mod implementation;
 mod imports;
 mod lineage;
+pub mod look;
 mod macros;
 pub mod names;
 mod open;

@@ -3,11 +3,10 @@
 use std::net::TcpListener;
 use std::time::Duration;
 
-use connector_api::{Clock, Registration};
+use connector_api::Clock;
 use serde_json::Value;
 
 use crate::api::tls::{EXPIRY_SOON, Pair};
-use crate::cli::control::carry_out_counts;
 use crate::cli::here::Here;
 use crate::clock::SystemClock;
 use crate::config::Config;
@@ -16,13 +15,13 @@ use crate::daemon::control::{Answer, Request, ask};
 use crate::daemon::tls_files;
 use crate::http::egress::{Egress, FetchError};
 use crate::store::sqlite::SCHEMA_VERSION;
+use crate::store::sqlite::look::{look as look_at, sqlite_version};
 
 use super::Finding;
 
 /// Of the daemon's own answer, in bytes.
 const ANSWER_BYTES_MAX: u64 = 64 * 1024;
 const ANSWER_WAIT: Duration = Duration::from_secs(10);
-const DATABASE: &str = "switchboard.db";
 
 type Running = Result<Option<Status>, String>;
 
@@ -42,44 +41,39 @@ pub async fn status(config: &Config) -> Running {
 
 pub fn versions(config: &Config, status: &Running) -> Vec<Finding> {
     let own = env!("CARGO_PKG_VERSION");
-    let sqlite = rusqlite::version();
-    let mut findings = vec![match status {
+    let sqlite = sqlite_version();
+    let version = match status {
         Ok(Some(status)) if status.version != own => Finding::warn(
             "version",
             format!("this is {own}, the daemon that runs is {}", status.version),
             "restart the daemon",
         ),
         _ => Finding::ok("version", format!("switchboard {own}, SQLite {sqlite}")),
-    }];
-    let database = config.server.data_dir.join(DATABASE);
-    if !database.exists() {
-        return findings;
-    }
-    let flags =
-        rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY | rusqlite::OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let schema = rusqlite::Connection::open_with_flags(&database, flags)
-        .and_then(|conn| conn.query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0)));
-    findings.push(match schema {
-        Ok(SCHEMA_VERSION) => Finding::ok("schema", format!("version {SCHEMA_VERSION}")),
-        Ok(other) => Finding::fail(
+    };
+    let dir = &config.server.data_dir;
+    let schema = match look_at(dir) {
+        Ok(None) => None,
+        Ok(Some(look)) if look.schema == SCHEMA_VERSION => {
+            Some(Finding::ok("schema", format!("version {SCHEMA_VERSION}")))
+        }
+        Ok(Some(look)) => Some(Finding::fail(
             "schema",
-            format!("the database has version {other}, this build knows {SCHEMA_VERSION}"),
+            format!(
+                "the database has version {}, this build knows {SCHEMA_VERSION}",
+                look.schema
+            ),
             "run the switchboard that made it, or a newer one",
-        ),
-        Err(error) => Finding::fail(
+        )),
+        Err(error) => Some(Finding::fail(
             "schema",
-            format!("{}: {error}", database.display()),
+            format!("the database in {}: {error}", dir.display()),
             "run this as the user of the daemon; a damaged database is restored from a backup",
-        ),
-    });
-    findings
+        )),
+    };
+    std::iter::once(version).chain(schema).collect()
 }
 
-pub async fn look(
-    config: &Config,
-    registrations: &[Registration],
-    status: &Running,
-) -> Vec<Finding> {
+pub async fn look(config: &Config, status: &Running) -> Vec<Finding> {
     let mut findings = Vec::new();
     match status {
         Ok(Some(status)) => {
@@ -99,15 +93,11 @@ pub async fn look(
             ));
             findings.push(port(config));
             findings.extend(tls(config));
-            if config.server.data_dir.join(DATABASE).exists() {
-                match carry_out_counts(config, registrations).await {
-                    Ok((dead, held)) => findings.extend(left_over(dead, held)),
-                    Err(error) => findings.push(Finding::fail(
-                        "store",
-                        error,
-                        "another process may hold the data directory: run this as its user",
-                    )),
-                }
+            // What cannot be read was said with the schema.
+            if let Ok(Some(found)) = look_at(&config.server.data_dir)
+                && let Some((dead, held)) = found.left_over
+            {
+                findings.extend(left_over(dead, held));
             }
         }
         Err(error) => findings.push(Finding::fail(
