@@ -345,8 +345,9 @@ fn begin(
     let event = tx.memory.next_seq + 1;
     let mut detail = serde_json::json!({
         "operation": event, "from": one.id.0, "into": other.id.0,
-        "role": order.actor.role.as_str(), "agent": order.actor.agent,
+        "role": order.actor.role.as_str(),
     });
+    order.actor.sign(&mut detail);
     if let (Some(detail), Some(about)) = (detail.as_object_mut(), about.as_object()) {
         detail.extend(about.clone());
     }

@@ -229,10 +229,11 @@ pub fn unmerge(
         return Err(Refusal::from(Refused::UndoFirst { event }).into());
     }
 
-    let about = serde_json::json!({
+    let mut about = serde_json::json!({
         "operation": tx.memory.next_seq + 1, "undoes": operation.event, "from": from, "into": into,
-        "role": order.actor.role.as_str(), "agent": order.actor.agent,
+        "role": order.actor.role.as_str(),
     });
+    order.actor.sign(&mut about);
     let event = NewEvent {
         kind: EventType::OperationUndone,
         conversation: None,
