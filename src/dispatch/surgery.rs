@@ -39,9 +39,9 @@ pub use since::{Hang, Since, followers};
 use since::{newest_inbound, part_people, take_in};
 pub use timeline::{Entry, arrange};
 
-/// Messages that one operation gives another place, and that it looks at: more would hold up
-/// everything else that is written meanwhile.
-pub const MESSAGES_MAX: usize = 5_000;
+/// Messages that one operation gives another place, and that it looks at: as many as a commit
+/// holds. More would hold up everything else that is written meanwhile.
+pub const MESSAGES_MAX: usize = 1_000;
 /// Messages that one split names.
 pub const SPLIT_MAX: usize = 500;
 /// Conversations merged into one, and moved messages that brought somebody along.
@@ -346,7 +346,7 @@ pub fn move_message(
     let strange = |person: &Participant| !to.has_participant(&person.namespace, &person.address);
     let knows = part.channels.iter().all(|one| to.channels().contains(&one));
     if part.participants.iter().any(strange) || !knows {
-        let people = part.participants.iter().cloned().filter(|one| strange(one));
+        let people = part.participants.iter().filter(|&one| strange(one)).cloned();
         let absorbed = Absorbed {
             conversation: from.id,
             participants: people.collect(),

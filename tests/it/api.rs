@@ -21,5 +21,6 @@ mod rights;
 mod search;
 mod served;
 mod settling;
+mod surgery;
 mod tls;
 mod uploads;

@@ -800,10 +800,7 @@ fn refused_as(
 fn cases() -> u32 {
     match std::env::var("SWITCHBOARD_LONG").is_ok_and(|value| value == "1") {
         true => 10_000,
-        false => std::env::var("CASES")
-            .ok()
-            .and_then(|n| n.parse().ok())
-            .unwrap_or(48),
+        false => 48,
     }
 }
 
@@ -827,10 +824,7 @@ fn run(
     let config = Config {
         cases: cases(),
         failure_persistence: None,
-        max_shrink_iters: std::env::var("SHRINK")
-            .ok()
-            .and_then(|n| n.parse().ok())
-            .unwrap_or(100),
+        max_shrink_iters: 100,
         ..Config::default()
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -859,7 +853,6 @@ fn run(
         panic!("{why}\nafter\n{}", told[last..].join("\n"));
     }
     let happened = happened.into_inner().unwrap();
-    eprintln!("{happened:?}");
     for what in expected {
         assert!(
             happened.contains_key(*what),
