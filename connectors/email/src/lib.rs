@@ -42,10 +42,15 @@ impl Composer {
 
     /// The bytes that a server would get.
     pub async fn write(&self, message: &OutboundMessage) -> Result<Written> {
-        let mail = smtp::compose(message, &self.0).await?;
+        let mail = smtp::compose(message, &self.0)?;
+        let mut bytes = Vec::new();
+        let mut reader = mail.pieces.reader();
+        while let Some(more) = reader.next().await? {
+            bytes.extend_from_slice(&more);
+        }
         Ok(Written {
             has_null_sender: mail.envelope_from.is_none(),
-            bytes: mail.bytes,
+            bytes,
         })
     }
 }
