@@ -45,8 +45,8 @@ impl Composer {
         let mail = smtp::compose(message, &self.0)?;
         let mut bytes = Vec::new();
         let mut reader = mail.pieces.reader();
-        while let Some(piece) = reader.next().await? {
-            bytes.extend_from_slice(&piece);
+        while let Some(more) = reader.next().await? {
+            bytes.extend_from_slice(&more);
         }
         Ok(Written {
             has_null_sender: mail.envelope_from.is_none(),
@@ -75,10 +75,9 @@ smtp = { host = "smtp.shop.example", user = "support@shop.example", password = {
         let settings = Arc::new(config::check(config, &context)?);
         let inbound = match settings.webhook {
             Some(_) => Inbound::Hook(Hook::new(Arc::clone(&settings), &context)),
-            None => Inbound::Mailbox(Mailbox::new(
-                Arc::clone(&settings),
-                Arc::clone(&context.clock),
-            )),
+            None => {
+                Inbound::Mailbox(Mailbox::new(Arc::clone(&settings), Arc::clone(&context.clock)))
+            }
         };
         Ok(Box::new(MailChannel {
             inbound,
@@ -181,10 +180,7 @@ impl Connector for MailChannel {
         if event.defects.iter().any(|one| one.code == "no_headers") {
             return Err(Error::malformed("no mail: it begins with no header"));
         }
-        Ok(parse::each_recipient(parse::as_echo(
-            event,
-            &self.settings.parse,
-        )))
+        Ok(parse::each_recipient(parse::as_echo(event, &self.settings.parse)))
     }
 
     fn own_address(&self) -> Option<Recipient> {

@@ -9,8 +9,6 @@ mod several;
 mod verp;
 mod wire;
 
-pub(crate) use compose::compose;
-
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +25,7 @@ use crate::smtp::compose::Composed;
 use crate::smtp::dialogue::Dialogue;
 use crate::smtp::lines::{Lines, Turn};
 use crate::smtp::several::{refused, split};
+pub(crate) use crate::smtp::compose::compose;
 pub(crate) use crate::smtp::verp::LOCAL_CHARS_MAX as VERP_LOCAL_CHARS_MAX;
 
 /// Largest sum of attachments, in bytes: with base64 it stays under the 25 MiB that most
