@@ -97,6 +97,9 @@ enum Command {
     /// Look at replies that have not left, and settle those that are held
     #[command(subcommand)]
     Outbox(outbox::Outbox),
+    /// Grant a channel access to its account
+    #[command(subcommand)]
+    Channel(channel::Channel),
 }
 
 /// Runs the command line with the built-in connectors and `extra` ones of other crates.
@@ -121,6 +124,7 @@ pub fn run_with(extra: &[Registration]) -> ExitCode {
         Command::Token(token) => token.run(&cli.common, &registrations),
         Command::DeadLetters(letters) => letters.run(&cli.common, &registrations),
         Command::Outbox(outbox) => outbox.run(&cli.common, &registrations),
+        Command::Channel(channel) => channel.run(&cli.common, &registrations),
     };
     result.unwrap_or_else(|failure| {
         eprintln!("{}", failure.text);

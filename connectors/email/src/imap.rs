@@ -56,27 +56,34 @@ impl StreamSource for Mailbox {
         intake: Arc<dyn Intake>,
         stop: CancellationToken,
     ) -> Result<()> {
-        let opened = tokio::select! {
-            biased;
-            () = stop.cancelled() => return Ok(()),
-            opened = Session::open(self.server()?) => opened,
-        };
-        let mut session = opened?;
-        let mut follower = Follower {
-            settings: &self.settings,
-            clock: self.clock.as_ref(),
-            troubles: &self.troubles,
-            intake: intake.as_ref(),
-            session: &mut session,
-            has_given_up: false,
-        };
-        let followed = tokio::select! {
-            biased;
-            () = stop.cancelled() => Ok(()),
-            followed = follower.follow(resume) => followed,
-        };
-        session.log_out().await;
-        followed
+        let mut resume = resume;
+        loop {
+            let opened = tokio::select! {
+                biased;
+                () = stop.cancelled() => return Ok(()),
+                opened = Session::open(self.server()?) => opened,
+            };
+            let mut session = opened?;
+            let mut follower = Follower {
+                settings: &self.settings,
+                clock: self.clock.as_ref(),
+                troubles: &self.troubles,
+                intake: intake.as_ref(),
+                session: &mut session,
+                has_given_up: false,
+            };
+            let followed = tokio::select! {
+                biased;
+                () = stop.cancelled() => Ok(None),
+                followed = follower.follow(resume) => followed.map(Some),
+            };
+            session.log_out().await;
+            // The token is over: on with the next one, before the server ends the session.
+            resume = match followed? {
+                Some(cursor) => Some(cursor),
+                None => return Ok(()),
+            };
+        }
     }
 }
 

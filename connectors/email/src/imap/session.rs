@@ -4,23 +4,27 @@
 
 mod connect;
 mod fetched;
+mod login;
 mod names;
 mod words;
 
 use std::io::ErrorKind;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_imap::imap_proto::{Capability, MailboxDatum, RequestId, Response, ResponseCode, Status};
-use connector_api::{Bytes, Error, Result};
+use connector_api::{Bytes, Error, ExposeSecret, Result, Timestamp};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::config::Server;
+use crate::config::{Proof, Server};
 use crate::imap::cursor::Listed;
 use crate::imap::link::Link;
-use crate::imap::session::connect::{connect, log_in};
+use crate::imap::session::connect::connect;
 use crate::imap::session::fetched::{read_body, read_listed};
+use crate::imap::session::login::{ByToken, by_password, by_token};
 use crate::imap::session::names::{modified_utf7, quoted};
 use crate::imap::session::words::{broken, io_words, is_passing, unavailable, words};
+use crate::oauth::OAuth;
 
 /// Commands that carry mails or long listings may take so many times longer: 25 MiB at 100 KB/s
 /// under the default of 30 s.
@@ -29,6 +33,8 @@ const LONG_FACTOR: u32 = 10;
 const ANSWER_BYTES_MAX: u64 = 1024 * 1024;
 /// A listing: 70 bytes a mail, so some millions of mails.
 const LISTING_BYTES_MAX: u64 = 256 * 1024 * 1024;
+/// A refused token, and the next one.
+const TOKENS_TRIED: usize = 2;
 /// Most mails kept from one listing, the lowest UIDs; the rest is listed again later.
 pub(crate) const LISTED_MAX: usize = 5_000;
 pub(crate) struct Session {
@@ -36,6 +42,8 @@ pub(crate) struct Session {
     host: String,
     /// For one short command; also how long a dead link takes to be noticed after `DONE`.
     patience: Duration,
+    /// When the token that it logged in with is to be renewed: some servers end a session with it.
+    pub(crate) renew_at: Option<Timestamp>,
     pub(crate) can_idle: bool,
     /// Mails in the mailbox, as last announced.
     exists: u32,
@@ -73,21 +81,26 @@ enum Tagged {
 pub(crate) type Body = (u32, Option<Bytes>);
 
 impl Session {
-    /// Connects and logs in.
+    /// Connects and logs in. A token that is refused is renewed once: it may have been withdrawn, or
+    /// the server's clock be ahead.
     pub(crate) async fn open(server: &Server) -> Result<Self> {
         let Some(login) = &server.login else {
             return Err(Error::config("imap needs a user and a password"));
         };
-        let client = timeout(server.timeout, connect(server))
-            .await
-            .map_err(|_| unavailable(&server.host, "connect", "no answer in time"))??;
-        let inner = timeout(server.timeout, log_in(client, login, &server.host))
-            .await
-            .map_err(|_| unavailable(&server.host, "log in", "no answer in time"))??;
+        let (inner, renew_at) = match &login.proof {
+            Proof::Password(password) => {
+                let password = password.expose_secret();
+                let logged_in = in_time(server, "connect", connect(server)).await?;
+                let logged_in = by_password(logged_in, &login.user, password, &server.host);
+                (in_time(server, "log in", logged_in).await?, None)
+            }
+            Proof::Token(oauth) => log_in_by_token(server, &login.user, oauth).await?,
+        };
         let mut session = Self {
             inner,
             host: server.host.clone(),
             patience: server.timeout,
+            renew_at,
             can_idle: false,
             exists: 0,
             has_news: false,
@@ -407,6 +420,36 @@ impl Session {
     fn budget(&mut self, budget_bytes: u64) {
         self.inner.get_mut().allow(budget_bytes);
     }
+}
+
+async fn log_in_by_token(
+    server: &Server,
+    user: &str,
+    oauth: &Arc<OAuth>,
+) -> Result<(async_imap::Session<Link>, Option<Timestamp>)> {
+    for _ in 0..TOKENS_TRIED {
+        let token = oauth.token().await?;
+        let client = in_time(server, "connect", connect(server)).await?;
+        let answer = by_token(client, user, &token, server);
+        match in_time(server, "log in", answer).await? {
+            ByToken::In(session) => return Ok((session, token.renew_at)),
+            ByToken::Refused => oauth.refuse(&token).await,
+        }
+    }
+    let host = &server.host;
+    Err(Error::auth(format!(
+        "{host} refused a token that was just issued: is it {user} that granted access, and may it use IMAP?"
+    )))
+}
+
+async fn in_time<T>(
+    server: &Server,
+    verb: &str,
+    step: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    timeout(server.timeout, step)
+        .await
+        .map_err(|_| unavailable(&server.host, verb, "no answer in time"))?
 }
 
 impl Tagged {

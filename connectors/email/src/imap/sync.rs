@@ -7,7 +7,7 @@ use std::time::Duration;
 use connector_api::{
     Bytes, Clock, Cursor, Defect, Error, InboundBatch, InboundEvent, Intake, Result,
 };
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::config::Settings;
 use crate::imap::cursor::{Backfill, Listed, Position, Verdict};
@@ -51,9 +51,18 @@ pub(crate) struct Follower<'a> {
 }
 
 impl Follower<'_> {
-    /// Runs until the link breaks.
-    pub(crate) async fn follow(&mut self, resume: Option<Cursor>) -> Result<()> {
-        let selected = self.session.examine(&self.settings.mailbox).await?;
+    /// Runs until the link breaks, or until its token is over: then a new link goes on from the
+    /// cursor that is returned.
+    pub(crate) async fn follow(&mut self, resume: Option<Cursor>) -> Result<Cursor> {
+        let selected = self
+            .session
+            .examine(
+                self.settings
+                    .mailboxes
+                    .first()
+                    .map_or("INBOX", String::as_str),
+            )
+            .await?;
         let mut position = self.position(resume, &selected).await?;
         let mut uid_next = selected.uid_next;
         loop {
@@ -61,6 +70,9 @@ impl Follower<'_> {
             // Giving up is no news from the provider, and must not shorten the next pause.
             if !std::mem::take(&mut self.has_given_up) {
                 self.intake.heard();
+            }
+            if self.token_left().is_some_and(|left| left.is_zero()) {
+                return Ok(position.cursor());
             }
             self.wait().await?;
             // Without it a server need not show what is new (RFC 3501, section 6.1.2).
@@ -366,9 +378,18 @@ impl Follower<'_> {
         self.intake.accept(batch).await
     }
 
+    /// How long the token of this link is still good; `None` where none ends.
+    fn token_left(&self) -> Option<Duration> {
+        let left = self.clock.now().until(self.session.renew_at?).ok()?;
+        Some(Duration::try_from(SignedDuration::try_from(left).ok()?).unwrap_or_default())
+    }
+
     /// Waits for news, for the next look at the mailbox, or for the link to break.
     async fn wait(&mut self) -> Result<()> {
-        let wait = self.settings.poll_interval;
+        let poll_interval = self.settings.poll_interval;
+        let wait = self
+            .token_left()
+            .map_or(poll_interval, |left| left.min(poll_interval));
         if self.session.can_idle {
             let intake = self.intake;
             let woken = self

@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -54,6 +56,10 @@ pub struct Options {
     /// Says nothing any more, and does not hang up: a dead link.
     pub is_dead: bool,
     pub logins_refused: usize,
+    /// Lets in with a token that this accepts.
+    pub tokens: Option<Accepts>,
+    /// Tokens by OAUTHBEARER only.
+    pub is_standard: bool,
     /// Mails whose content is refused.
     pub refused_bodies: BTreeSet<u32>,
     /// Its storage is down for as many fetches of bodies; it says so in words without a code.
@@ -69,6 +75,10 @@ pub struct Options {
     /// Announced instead of the real size.
     pub claimed_size: Option<u32>,
 }
+
+/// Whether a token is good.
+#[derive(Clone)]
+pub struct Accepts(pub Arc<dyn Fn(&str) -> bool + Send + Sync>);
 
 impl FakeImap {
     pub async fn start(password: &str) -> Self {
@@ -206,9 +216,19 @@ impl Connection {
                     } else {
                         " IDLE"
                     };
-                    self.say(&format!("* CAPABILITY IMAP4rev1{idle}")).await?;
+                    let tokens = {
+                        let options = &self.shared.state().options;
+                        match (options.tokens.is_some(), options.is_standard) {
+                            (false, _) => "",
+                            (true, false) => " AUTH=XOAUTH2",
+                            (true, true) => " AUTH=OAUTHBEARER",
+                        }
+                    };
+                    self.say(&format!("* CAPABILITY IMAP4rev1{idle}{tokens}"))
+                        .await?;
                     self.done(tag).await?;
                 }
+                "AUTHENTICATE" => self.authenticate(tag, &upper).await?,
                 "EXAMINE" => self.examine(tag).await?,
                 "IDLE" => self.idle(tag).await?,
                 "LOGOUT" => {
@@ -241,6 +261,45 @@ impl Connection {
             false => format!("NO [AUTHENTICATIONFAILED] not with {command}"),
         };
         self.say(&format!("{tag} {answer}")).await
+    }
+
+    /// A token, after the server said go on; refused in a challenge that wants its answer.
+    async fn authenticate(&mut self, tag: &str, command: &str) -> Option<()> {
+        let is_standard = self.shared.state().options.is_standard;
+        let expected = if is_standard {
+            "OAUTHBEARER"
+        } else {
+            "XOAUTH2"
+        };
+        if command != format!("AUTHENTICATE {expected}") {
+            return self.say(&format!("{tag} NO no such mechanism")).await;
+        }
+        self.say("+ ").await?;
+        let response = self.line().await?;
+        let is_good = {
+            let mut state = self.shared.state();
+            let is_refused = state.options.logins_refused > 0;
+            state.options.logins_refused = state.options.logins_refused.saturating_sub(1);
+            let token = bearer(&response, is_standard);
+            let accepts = state.options.tokens.clone();
+            !is_refused && token.is_some_and(|token| accepts.is_some_and(|Accepts(is)| is(&token)))
+        };
+        if is_good {
+            return self.done(tag).await;
+        }
+        let challenge = r#"{"status":"401","schemes":"bearer","scope":"mail"}"#;
+        self.say(&format!("+ {}", STANDARD.encode(challenge)))
+            .await?;
+        let expected = if is_standard { "AQ==" } else { "" };
+        match self.line().await? == expected {
+            true => {
+                self.say(&format!(
+                    "{tag} NO [AUTHENTICATIONFAILED] not with {response}"
+                ))
+                .await
+            }
+            false => self.say(&format!("{tag} BAD what is that")).await,
+        }
     }
 
     async fn examine(&mut self, tag: &str) -> Option<()> {
@@ -412,6 +471,22 @@ impl Connection {
         let line = format!("{line}\r\n");
         self.out.write_all(line.as_bytes()).await.ok()
     }
+}
+
+/// The token in a response, if the rest of it is as it should be.
+fn bearer(response: &str, is_standard: bool) -> Option<String> {
+    let response = String::from_utf8(STANDARD.decode(response).ok()?).ok()?;
+    let rest = match is_standard {
+        true => {
+            let rest = response.strip_prefix(&format!("n,a={USER},\x01host=127.0.0.1\x01port="))?;
+            rest.split_once('\x01')?.1
+        }
+        false => response.strip_prefix(&format!("user={USER}\x01"))?,
+    };
+    let token = rest
+        .strip_prefix("auth=Bearer ")?
+        .strip_suffix("\x01\x01")?;
+    Some(token.to_owned())
 }
 
 /// Whether a sequence set names `value`; `n:*` always names the last one.
