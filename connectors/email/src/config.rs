@@ -24,7 +24,7 @@ mod servers;
 pub use oauth::{GrantKind, OAuthConfig};
 pub use preset::Preset;
 pub use servers::{After, ImapConfig, SmtpConfig, Tls};
-pub(crate) use servers::{Login, Proof, Server};
+pub(crate) use servers::{Login, Proof, Server, same_mailbox};
 
 const MAIL_BYTES_MAX_DEFAULT: u64 = 25 * 1024 * 1024;
 

@@ -14,6 +14,7 @@ mod fake_smtp;
 mod hooks;
 mod hostile;
 mod mailbox;
+mod mailboxes;
 mod oauth;
 mod presets;
 mod sending;
