@@ -11,6 +11,7 @@ mod fsync;
 mod import;
 mod kill;
 mod mail;
+mod mailboxes;
 mod memory;
 mod post_office;
 mod process;
