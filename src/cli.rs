@@ -83,7 +83,7 @@ enum Command {
     Send(send::Send),
     /// Look for what may be wrong with this installation, and say what to do
     Doctor(doctor::Doctor),
-    /// Try a channel
+    /// Try a channel, or grant it access to its account
     #[command(subcommand)]
     Channel(channel::Channel),
     /// File mails and events that lie in files: mbox, Maildir, .eml, JSONL
@@ -97,9 +97,6 @@ enum Command {
     /// Look at replies that have not left, and settle those that are held
     #[command(subcommand)]
     Outbox(outbox::Outbox),
-    /// Grant a channel access to its account
-    #[command(subcommand)]
-    Channel(channel::Channel),
 }
 
 /// Runs the command line with the built-in connectors and `extra` ones of other crates.
@@ -124,7 +121,6 @@ pub fn run_with(extra: &[Registration]) -> ExitCode {
         Command::Token(token) => token.run(&cli.common, &registrations),
         Command::DeadLetters(letters) => letters.run(&cli.common, &registrations),
         Command::Outbox(outbox) => outbox.run(&cli.common, &registrations),
-        Command::Channel(channel) => channel.run(&cli.common, &registrations),
     };
     result.unwrap_or_else(|failure| {
         eprintln!("{}", failure.text);

@@ -245,7 +245,7 @@ pub async fn carry_out_counts(
     let failed = |failure: Failure| failure.text;
     let data_dir = DataDir::hold(&config.server.data_dir);
     let data_dir = data_dir.map_err(|error| error.to_string())?;
-    let control = offline(config, registrations, &data_dir).map_err(failed)?;
+    let control = offline(config, registrations, &data_dir, None).map_err(failed)?;
     let counts = control.store.counts().await;
     let counts = counts.map_err(|error| error.to_string())?;
     let [_, _, held] = counts.outbox;
