@@ -70,8 +70,9 @@ impl Follower<'_> {
                 refer_to_gmail_thread(event, thread);
             }
         }
-        // Of what we sent a copy may lie in any mailbox but the inbox, where it would be a loop.
-        if !self.is_in_inbox() {
+        // What we sent may lie in other mailboxes, too; where mail arrives it would be a loop.
+        let at_google = batch.iter().any(|(mail, _)| mail.gmail_id.is_some());
+        if !self.is_arrival(at_google) {
             events.retain(|(_, event)| !is_sent_copy(event));
         }
         Ok(events)

@@ -93,9 +93,11 @@ impl<'a> Follower<'a> {
         }
     }
 
-    pub(crate) fn is_in_inbox(&self) -> bool {
-        let open = self.open.and_then(|at| self.settings.mailboxes.get(at));
-        open.is_some_and(|name| same_mailbox(name, "INBOX"))
+    /// Whether mail arrives in the mailbox that is open. In others lie copies of what we sent; at
+    /// Google's all over, but in the inbox.
+    pub(crate) fn is_arrival(&self, at_google: bool) -> bool {
+        let Some(at) = self.open else { return true };
+        same_mailbox(self.name(at), "INBOX") || (at == 0 && !at_google)
     }
 
     /// Files what is new in one mailbox.
