@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use connector_api::{
     Authorization, BuildContext, Capabilities, Connector, ConnectorKind, Error, ErrorKind, Health,
-    ImportFormat, InboundEvent, Namespace, OutboundMessage, Recipient, Registration, Result, Sender,
-    StreamSource, TextUnit, WebhookRequest, WebhookSource, async_trait,
+    ImportFormat, InboundEvent, Namespace, OutboundMessage, Recipient, Registration, Result,
+    Sender, StreamSource, TextUnit, WebhookRequest, WebhookSource, async_trait,
 };
 
 use crate::config::Settings;

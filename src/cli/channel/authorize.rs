@@ -63,10 +63,7 @@ impl Authorize {
     pub fn run(self, common: &Common, registrations: &[Registration]) -> CommandResult {
         let config = common.load(Vec::new(), registrations)?;
         let known = config.channels.keys();
-        let Some(id) = known
-            .into_iter()
-            .find(|id| id.as_str() == self.channel)
-        else {
+        let Some(id) = known.into_iter().find(|id| id.as_str() == self.channel) else {
             return Err(Failure::new(format!(
                 "there is no channel \"{}\"",
                 self.channel
