@@ -11,6 +11,7 @@ use connector_api::{
 };
 
 use crate::config::{Config, ConfigErrors, Vouch};
+use crate::credentials::{ChannelCredentials, Keeper};
 
 /// The connectors of this build, by explicit list.
 pub fn builtin() -> Vec<Registration> {
@@ -42,6 +43,7 @@ pub fn build(
     registrations: &[Registration],
     clock: &Arc<dyn Clock>,
     http: &Arc<dyn HttpClient>,
+    keeper: &Arc<Keeper>,
 ) -> Result<Channels, ConfigErrors> {
     let mut channels = BTreeMap::new();
     let mut errors = ConfigErrors::default();
@@ -64,7 +66,11 @@ pub fn build(
             clock.clone(),
             http.clone(),
             Arc::new(Secrets),
-        );
+        )
+        .with_credentials(Arc::new(ChannelCredentials {
+            channel: id.clone(),
+            keeper: keeper.clone(),
+        }));
         match (registration.build)(settings.settings.clone(), context) {
             Ok(connector) => {
                 let capabilities = connector.capabilities();

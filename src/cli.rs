@@ -83,7 +83,7 @@ enum Command {
     Send(send::Send),
     /// Look for what may be wrong with this installation, and say what to do
     Doctor(doctor::Doctor),
-    /// Try a channel
+    /// Try a channel, or grant it access to its account
     #[command(subcommand)]
     Channel(channel::Channel),
     /// File mails and events that lie in files: mbox, Maildir, .eml, JSONL

@@ -17,6 +17,7 @@ use crate::bus::local::LocalBus;
 use crate::channels::{self, Channels};
 use crate::clock::{SystemClock, micros};
 use crate::config::{Config, ConfigErrors};
+use crate::credentials::Keeper;
 use crate::health::{Health, State};
 use crate::http::Reqwest;
 use crate::inbound::attachments::Fetcher;
@@ -129,7 +130,8 @@ impl Daemon {
             Arc::new(Reqwest::new().map_err(|error| {
                 StartError::Other(format!("building the HTTP client: {error}"))
             })?);
-        let channels = channels::build(&config, registrations, &clock, &http)?;
+        let credentials = Arc::new(Keeper::default());
+        let channels = channels::build(&config, registrations, &clock, &http, &credentials)?;
         let certificates = certificates(&config, clock.now())?;
         let config = Arc::new(config);
 
@@ -143,6 +145,7 @@ impl Daemon {
             error,
         })?;
         let shared: Arc<dyn Store> = store.clone();
+        credentials.open(shared.clone(), keys.vault);
         let intake = Arc::new(Intake::new(
             bus.clone(),
             shared.clone(),
@@ -157,6 +160,7 @@ impl Daemon {
         outbox::tell(&health, &store.counts().await?);
 
         let (queues, outbox) = (Arc::new(Wakes::default()), Arc::new(Wakes::default()));
+        let sources = Arc::new(Wakes::default());
         let stop = Stop {
             accepting: CancellationToken::new(),
             routing: CancellationToken::new(),
@@ -192,6 +196,7 @@ impl Daemon {
                 intake.clone(),
                 shared.clone(),
                 health.clone(),
+                sources.bell(channel.id.as_str()),
                 stop.accepting.clone(),
             );
             tasks.accepting.push(tokio::spawn(source));
@@ -317,11 +322,13 @@ impl Daemon {
             .push(tokio::spawn(api::serve(listener, acceptor, state)));
         let control = control::Control {
             store: shared.clone(),
+            channels: channels.clone(),
             policy: policy.clone(),
             ids: keys.ids.clone(),
             clock: clock.clone(),
             queues: queues.clone(),
             outbox: outbox.clone(),
+            sources: sources.clone(),
             sending: true,
             importer: Some(Importer {
                 channels: channels.clone(),

@@ -10,6 +10,7 @@ use connector_api::{
     CancellationToken, Error, ErrorKind, WebhookOutcome, WebhookRequest, WebhookSource,
 };
 use futures::FutureExt;
+use tokio::sync::Notify;
 use tracing::debug;
 
 use crate::api::{HookAnswer, Hooks};
@@ -123,12 +124,13 @@ fn not_durable(error: &BusError) -> HookAnswer {
 }
 
 /// Runs a channel's stream or poll source until `stop`, with back-off between failures. A channel
-/// that only takes webhooks is ready at once.
+/// that only takes webhooks is ready at once. `again` ends a pause early.
 pub async fn run_source(
     channel: Arc<Channel>,
     intake: Arc<Intake>,
     store: Arc<dyn Store>,
     health: Arc<Health>,
+    again: Arc<Notify>,
     stop: CancellationToken,
 ) {
     let name = format!("channel:{}", channel.id);
@@ -168,6 +170,8 @@ pub async fn run_source(
         tokio::select! {
             () = stop.cancelled() => {}
             () = tokio::time::sleep(wait) => {}
+            // Access was granted meanwhile.
+            () = again.notified() => pause = BACKOFF_FIRST,
         }
     }
 }

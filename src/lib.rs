@@ -23,6 +23,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod conversation;
+pub mod credentials;
 pub mod daemon;
 pub mod health;
 pub mod http;

@@ -18,6 +18,7 @@ use crate::router::facts::{Conversation, Participant};
 use crate::router::{Policy, Prepared, Verdict};
 
 pub mod attachments;
+pub mod credentials;
 mod desk;
 pub mod events;
 pub mod imports;
@@ -248,7 +249,8 @@ pub struct Counts {
 /// The store. Methods return once what they did is durable.
 #[async_trait]
 pub trait Store:
-    Desk
+    credentials::CredentialStore
+    + Desk
     + Macros
     + Imports
     + surgery::SurgeryStore

@@ -9,10 +9,15 @@ use crate::daemon::control::{Request, steps};
 
 use super::{CommandResult, Common, Failure, runtime};
 
+mod authorize;
+mod redirect;
+
 #[derive(Subcommand)]
 pub enum Channel {
     /// Log in, send a message to the channel itself, and see where it comes to
     Test(Test),
+    /// Grant a channel access to its account at the provider, as a person who may
+    Authorize(authorize::Authorize),
 }
 
 #[derive(Args)]
@@ -31,8 +36,11 @@ pub struct Test {
 
 impl Channel {
     pub fn run(self, common: &Common, registrations: &[Registration]) -> CommandResult {
+        let test = match self {
+            Self::Test(test) => test,
+            Self::Authorize(authorize) => return authorize.run(common, registrations),
+        };
         let config = common.load(Vec::new(), registrations)?;
-        let Self::Test(test) = self;
         let request = Request::ChannelTest {
             channel: test.name,
             wait_seconds: test.wait,

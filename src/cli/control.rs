@@ -2,16 +2,18 @@
 //! directory itself.
 
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Subcommand;
-use connector_api::{Clock, HttpClient, Registration};
+use connector_api::{ChannelId, Clock, HttpClient, Registration};
 use serde_json::Value;
 
 use crate::clock::SystemClock;
 use crate::config::Config;
-use crate::daemon::control::{Answer, Control, Request, ask};
+use crate::credentials::Keeper;
+use crate::daemon::control::{Answer, Control, Request, ask, is_up};
 use crate::daemon::{DataDir, Keys, open_store, policy};
 use crate::dispatch::Role;
 use crate::http::Reqwest;
@@ -187,17 +189,51 @@ pub fn carry_out(
     registrations: &[Registration],
     request: &Request,
 ) -> Result<Value, Failure> {
-    let answer = runtime()?.block_on(async {
-        if let Some(answer) = ask(&config.server.data_dir, request).await {
-            return Ok(answer);
+    runtime()?.block_on(async {
+        let desk = Desk::open(config, registrations, None).await?;
+        desk.ask(request.clone()).await
+    })
+}
+
+/// Who carries requests out: the daemon that runs on the data directory, or this command, which then
+/// holds the directory until it is dropped.
+pub enum Desk {
+    Daemon(PathBuf),
+    Own {
+        control: Box<Control>,
+        _held: DataDir,
+    },
+}
+
+impl Desk {
+    /// Of a channel that is `needed`, everything that is wrong with it is said.
+    pub async fn open(
+        config: &Config,
+        registrations: &[Registration],
+        needed: Option<&ChannelId>,
+    ) -> Result<Self, Failure> {
+        if is_up(&config.server.data_dir).await {
+            return Ok(Self::Daemon(config.server.data_dir.clone()));
         }
         let data_dir = DataDir::hold(&config.server.data_dir).map_err(start_failure)?;
-        let control = offline(config, registrations, &data_dir)?;
-        Ok(control.answer(request.clone()).await)
-    })?;
-    match answer {
-        Answer::Result(value) => Ok(value),
-        Answer::Error(error) => Err(Failure::new(error)),
+        let control = offline(config, registrations, &data_dir, needed)?;
+        Ok(Self::Own {
+            control: Box::new(control),
+            _held: data_dir,
+        })
+    }
+
+    pub async fn ask(&self, request: Request) -> Result<Value, Failure> {
+        let answer = match self {
+            Self::Daemon(data_dir) => ask(data_dir, &request)
+                .await
+                .unwrap_or_else(|| Answer::Error("the daemon went away".to_owned())),
+            Self::Own { control, .. } => control.answer(request).await,
+        };
+        match answer {
+            Answer::Result(value) => Ok(value),
+            Answer::Error(error) => Err(Failure::new(error)),
+        }
     }
 }
 
@@ -206,23 +242,36 @@ fn offline(
     config: &Config,
     registrations: &[Registration],
     data_dir: &DataDir,
+    needed: Option<&ChannelId>,
 ) -> Result<Control, Failure> {
     let store = open_store(config, data_dir).map_err(Failure::new)?;
     blobs::Blobs::open(&data_dir.path).map_err(Failure::new)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
     let http: Arc<dyn HttpClient> = Arc::new(Reqwest::new().map_err(Failure::new)?);
-    // Tokens need no working channels; a redrive only needs to know which ones there are.
-    let built = channels::build(config, registrations, &clock, &http).unwrap_or_default();
+    let keeper = Arc::new(Keeper::default());
+    let build = |config: &Config| channels::build(config, registrations, &clock, &http, &keeper);
+    let built = match needed {
+        // Tokens need no working channels; a redrive only needs to know which ones there are.
+        None => build(config).unwrap_or_default(),
+        Some(id) => {
+            let mut alone = config.clone();
+            alone.channels.retain(|known, _| known == id);
+            build(&alone).map_err(|errors| Failure::config(&errors))?
+        }
+    };
     let keys = Keys::derive(store.installation_key());
     let policy = Arc::new(policy(config, &built, &keys));
+    keeper.open(store.clone(), keys.vault);
     Ok(Control {
         store,
+        channels: built,
         policy,
         ids: keys.ids,
         clock,
         queues: Arc::default(),
         outbox: Arc::default(),
+        sources: Arc::default(),
         sending: false,
         importer: None,
         tests: None,

@@ -118,7 +118,9 @@ pub fn good(config: &Config, registrations: &[Registration]) -> Result<String, C
         }
         Ok(http) => {
             let http: Arc<dyn HttpClient> = Arc::new(http);
-            if let Err(found) = channels::build(config, registrations, &clock, &http) {
+            if let Err(found) =
+                channels::build(config, registrations, &clock, &http, &Arc::default())
+            {
                 note(found);
             }
         }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use connector_api::{CancellationToken, Clock};
+use connector_api::{CancellationToken, ChannelId, Clock};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 use tracing::warn;
 
 use crate::api::token;
+use crate::channels::Channels;
 use crate::clock::{micros, timestamp};
 use crate::ids::{IdCodec, IdKind};
 use crate::router::Policy;
@@ -25,10 +26,13 @@ use super::StartError;
 use super::channel_test::ChannelTests;
 use super::import::{Begin, Importer};
 
+mod channel;
 pub mod import;
 mod outbox;
 pub mod status;
 pub mod steps;
+
+pub use channel::Hidden;
 
 const REQUEST_BYTES_MAX: u64 = 64 * 1024;
 const DEAD_LETTERS_LISTED: u32 = 1000;
@@ -81,6 +85,21 @@ pub enum Request {
         channel: String,
         wait_seconds: u64,
     },
+    /// How a channel can be granted access.
+    ChannelWays {
+        channel: ChannelId,
+    },
+    /// Begins to grant it; with a port, through a browser that comes back to it.
+    ChannelAuthorize {
+        channel: ChannelId,
+        port: Option<u16>,
+    },
+    /// Goes on with what the step before answered.
+    ChannelAuthorizeStep {
+        channel: ChannelId,
+        state: Hidden,
+        answer: Option<Hidden>,
+    },
 }
 
 /// `result`, or `error` for a person.
@@ -94,6 +113,7 @@ pub enum Answer {
 /// Carries requests out, in the daemon or in a command that holds the data directory itself.
 pub struct Control {
     pub store: Arc<dyn Store>,
+    pub channels: Channels,
     pub policy: Arc<Policy>,
     pub ids: IdCodec,
     pub clock: Arc<dyn Clock>,
@@ -101,6 +121,8 @@ pub struct Control {
     pub queues: Arc<Wakes>,
     /// Rung under a channel's id when its outbox has something.
     pub outbox: Arc<Wakes>,
+    /// Rung under a channel's id when its source should try again at once.
+    pub sources: Arc<Wakes>,
     /// Whether lanes run on this store.
     pub sending: bool,
     /// Only in the daemon.
@@ -204,6 +226,13 @@ impl Control {
             Request::Import(_) | Request::ChannelTest { .. } => {
                 Err("this needs the running daemon".to_owned())
             }
+            Request::ChannelWays { channel } => self.ways(&channel),
+            Request::ChannelAuthorize { channel, port } => self.authorize(&channel, port).await,
+            Request::ChannelAuthorizeStep {
+                channel,
+                state,
+                answer,
+            } => self.authorize_step(&channel, state, answer).await,
         }
     }
 
@@ -335,6 +364,14 @@ async fn converse(stream: UnixStream, control: Arc<Control>) {
     if let Err(error) = writer.write_all(format!("{text}\n").as_bytes()).await {
         warn!(%error, "answering a command failed");
     }
+}
+
+/// Whether a daemon runs on a data directory.
+pub async fn is_up(data_dir: &Path) -> bool {
+    let Ok((path, _dir)) = usable_path(data_dir) else {
+        return false;
+    };
+    UnixStream::connect(path).await.is_ok()
 }
 
 /// Asks the daemon that runs on a data directory; `None` where none does.

@@ -9,6 +9,7 @@ use connector_api::QueueId;
 use crate::api::ChannelFacts;
 use crate::channels::{Channel, Channels};
 use crate::config::{Across, Config, QUEUE_DEFAULT};
+use crate::credentials::Vault;
 use crate::ids::IdCodec;
 use crate::intake::IntakeKeys;
 use crate::router::Policy;
@@ -27,6 +28,8 @@ pub struct Keys {
     pub intake: IntakeKeys,
     /// Of links to files.
     pub links: hmac::Key,
+    /// Under which credentials of channels are sealed.
+    pub vault: Vault,
 }
 
 impl Keys {
@@ -41,6 +44,8 @@ impl Keys {
                 record: hmac::Key::new(hmac::HMAC_SHA256, derive("record-keys").as_ref()),
                 digest: DigestKey::new(derive("digests").as_ref()),
             },
+            vault: Vault::new(derive("credentials").as_ref())
+                .expect("HMAC-SHA256 gives the 32 bytes that AES-256 takes"),
         }
     }
 }

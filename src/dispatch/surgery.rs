@@ -346,7 +346,11 @@ pub fn move_message(
     let strange = |person: &Participant| !to.has_participant(&person.namespace, &person.address);
     let knows = part.channels.iter().all(|one| to.channels().contains(&one));
     if part.participants.iter().any(strange) || !knows {
-        let people = part.participants.iter().filter(|&one| strange(one)).cloned();
+        let people = part
+            .participants
+            .iter()
+            .filter(|&one| strange(one))
+            .cloned();
         let absorbed = Absorbed {
             conversation: from.id,
             participants: people.collect(),

@@ -28,6 +28,8 @@ use place::{Opening, open, receive};
 
 /// Participants kept per conversation; more are dropped from the list, not from the messages.
 pub const PARTICIPANTS_MAX: usize = 50;
+/// Marks of threads that one message is found by.
+const MARKS_MAX: usize = 2;
 /// Links kept per conversation; the messages' explanations keep them all.
 pub(super) const LINKS_MAX: usize = 20;
 
@@ -269,6 +271,19 @@ fn refer(
         && !names_by_key(record, message)
     {
         let key = keys::message_id(&envelope.brand, &writer.claim.namespace, name);
+        if let Entry::Vacant(free) = facts.references.entry(key) {
+            free.insert(reference);
+            effects.references.push(NewReference {
+                key,
+                replace: false,
+                conversation: id,
+                message: record.message_id(),
+            });
+        }
+    }
+    // A thread's mark names the conversation of the first message that bears it.
+    for mark in message.thread.marks().take(MARKS_MAX) {
+        let key = keys::message_id(&envelope.brand, &writer.claim.namespace, mark);
         if let Entry::Vacant(free) = facts.references.entry(key) {
             free.insert(reference);
             effects.references.push(NewReference {

@@ -12,6 +12,7 @@ use crate::store::{Result, Senders, StoreError};
 
 mod attachments;
 mod checkpoint;
+mod credentials;
 mod desk;
 mod effects;
 mod events;

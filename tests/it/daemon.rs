@@ -1,6 +1,7 @@
 //! The daemon as its users meet it: the real binary, its files, its HTTP.
 
 mod attachments;
+mod authorize;
 mod channel_test;
 mod corpus;
 mod doctor;
@@ -10,6 +11,7 @@ mod fsync;
 mod import;
 mod kill;
 mod mail;
+mod mailboxes;
 mod memory;
 mod post_office;
 mod process;
@@ -17,6 +19,7 @@ mod restored;
 mod shop;
 mod shuffled;
 mod tls;
+mod tokens;
 mod webhooks;
 mod wire;
 
@@ -25,6 +28,8 @@ mod wire;
 #[allow(dead_code, reason = "each user needs its own part of it")]
 #[path = "../../connectors/email/tests/it/fake_imap.rs"]
 mod fake_imap;
+#[path = "../../connectors/email/tests/it/fake_oauth.rs"]
+mod fake_oauth;
 #[allow(dead_code, reason = "each user needs its own part of it")]
 #[path = "../../connectors/email/tests/it/fake_smtp.rs"]
 mod fake_smtp;

@@ -9,6 +9,7 @@
 //! Cases see only the traits `Store` and `Bus`. What is special to SQLite is tested in `sqlite`.
 
 mod claims;
+mod credentials;
 mod dedupe;
 mod desk;
 mod events;
@@ -34,6 +35,9 @@ macro_rules! store_suite {
                 a_customers_message_goes_to_the_agent_who_waits_for_it
                 every_action_is_allowed_or_refused_by_state_and_holder
                 an_action_on_another_version_is_refused
+            }
+            credentials {
+                a_credential_is_kept_per_channel_and_name_over_restarts
             }
             dedupe {
                 a_pushed_event_is_remembered_for_at_least_eight_days_and_then_forgotten

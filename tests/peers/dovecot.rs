@@ -7,10 +7,16 @@ use std::net::TcpStream;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
 use super::certificate::{self, Certificate};
 use super::server::{self, Plan, Server};
 use super::smtp::{self, Dialect};
 use super::{PATIENCE, mail, wait_for, wait_until};
+
+/// Signs the tokens (JWT, HS256) that open the mailbox of their claim `email`.
+pub const TOKEN_KEY: &[u8] = b"a-signing-key-of-the-test-provider";
 
 pub struct Dovecot {
     /// Plain, with STARTTLS.
@@ -266,6 +272,13 @@ fn plan() -> (Plan, ([u16; 4], Certificate)) {
     let configuration = path.join("dovecot.conf");
     std::fs::write(&configuration, settings(&path, ports, &certificate))
         .expect("a file in a fresh directory");
+    std::fs::write(path.join("oauth2.conf"), token_settings(&path))
+        .expect("a file in a fresh directory");
+    // The key of tokens that name none; in base64 (https://doc.dovecot.org/2.3, OAuth2).
+    let keys = path.join("keys/default/HS256");
+    std::fs::create_dir_all(&keys).expect("a folder in a fresh directory");
+    std::fs::write(keys.join("default"), STANDARD.encode(TOKEN_KEY))
+        .expect("a file in a fresh directory");
     let (user, group) = server::mail_account();
     let made = server::as_root("install")
         .args(["-d", "-o", &user, "-g", &group])
@@ -309,7 +322,7 @@ mail_uid = {user}
 mail_gid = {group}
 first_valid_uid = 1
 first_valid_gid = 1
-auth_mechanisms = plain login
+auth_mechanisms = plain login xoauth2 oauthbearer
 auth_failure_delay = 0
 # A mailbox is its local part, for those who log in and for what is delivered.
 auth_username_format = %Ln
@@ -341,12 +354,30 @@ service auth {{
 passdb {{
   driver = static
   args = password=secret
+  mechanisms = plain login
+}}
+passdb {{
+  driver = oauth2
+  mechanisms = xoauth2 oauthbearer
+  args = {path}/oauth2.conf
 }}
 userdb {{
   driver = static
   args = uid={user} gid={group} home={path}/mail/%u allow_all_users=yes
 }}
 "
+    )
+}
+
+/// Tokens are checked here, without asking whoever issued them.
+fn token_settings(path: &Path) -> String {
+    format!(
+        "introspection_mode = local
+local_validation_key_dict = fs:posix:prefix={}/keys/
+username_attribute = email
+username_format = %Ln
+",
+        path.display()
     )
 }
 

@@ -20,16 +20,21 @@ missing=''
 [ -x /usr/lib/dovecot/imap ] || missing="$missing dovecot-imapd"
 [ -x /usr/lib/dovecot/lmtp ] || missing="$missing dovecot-lmtpd"
 [ -x /usr/lib/postfix/sbin/master ] || missing="$missing postfix"
-if [ -z "$missing" ]; then
-    echo 'peers: Dovecot and Postfix are installed'
+# The second IMAP server. Debian lets only one be installed, so of this one the part that differs is unpacked.
+cyrus=/usr/local/lib/switchboard-peers/cyrus-imapd
+lacks_cyrus=''
+[ -x /usr/lib/cyrus/bin/imapd ] || [ -x "$cyrus/usr/lib/cyrus/bin/imapd" ] || lacks_cyrus=yes
+[ -x /usr/lib/cyrus/bin/master ] || missing="$missing cyrus-common"
+if [ -z "$missing$lacks_cyrus" ]; then
+    echo 'peers: Dovecot, Cyrus and Postfix are installed'
     exit 0
 fi
 if ! command -v apt-get >/dev/null; then
-    echo "peers: these tests need Dovecot 2.3 (imap, lmtp) and Postfix 3; install them and run this again" >&2
+    echo "peers: these tests need Dovecot 2.3 (imap, lmtp), Cyrus 3.6 and Postfix 3; install them and run this again" >&2
     exit 1
 fi
 
-echo "peers: installing$missing with apt-get, not started and not enabled"
+echo "peers: installing$missing${lacks_cyrus:+ cyrus-imapd} with apt-get, not started and not enabled"
 policy=/usr/sbin/policy-rc.d
 log=''
 trap 'rm -f "$log"' EXIT
@@ -50,8 +55,18 @@ apt() {
 }
 apt update
 # shellcheck disable=SC2086 # one word per package
-apt install -y --no-install-recommends $missing
+[ -z "$missing" ] || apt install -y --no-install-recommends $missing
 if [ -d /run/systemd/system ]; then
-    $as_root systemctl disable --quiet dovecot.service dovecot.socket postfix.service 2>/dev/null || true
+    $as_root systemctl disable --quiet cyrus-imapd.service dovecot.service dovecot.socket postfix.service 2>/dev/null || true
+fi
+if [ -n "$lacks_cyrus" ]; then
+    packages="$(mktemp -d)"
+    # shellcheck disable=SC2016 # the version is the one of what was installed above
+    version="$(dpkg-query --showformat='${Version}' --show cyrus-common)"
+    (cd "$packages" && apt download "cyrus-imapd=$version")
+    $as_root mkdir -p "$cyrus"
+    $as_root dpkg -x "$packages"/cyrus-imapd_*.deb "$cyrus"
+    rm -rf "$packages"
+    missing="$missing cyrus-imapd"
 fi
 echo "peers: installed$missing"

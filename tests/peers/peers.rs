@@ -1,4 +1,4 @@
-//! Real mail servers for whole-daemon tests: Dovecot and Postfix on loopback, and a proxy that breaks connections.
+//! Real mail servers for whole-daemon tests: Dovecot, Cyrus and Postfix on loopback, and a proxy that breaks connections.
 //!
 //! Each test starts its own servers in a temporary directory on free ports and they stop with the test, also when it
 //! panics or is killed. Everything here blocks: asynchronous tests on a multi-thread runtime may call it directly or
@@ -7,7 +7,9 @@
 
 mod certificate;
 pub mod chaos;
+pub mod cyrus;
 pub mod dovecot;
+pub mod imap;
 pub mod mail;
 pub mod postfix;
 mod self_test;
@@ -18,6 +20,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 pub use chaos::Chaos;
+pub use cyrus::Cyrus;
 pub use dovecot::Dovecot;
 pub use mail::with_auth_results;
 pub use postfix::Postfix;

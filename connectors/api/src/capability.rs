@@ -14,6 +14,8 @@ pub struct Capabilities {
     /// Sending the same message id twice delivers once: a lost answer may be retried.
     pub send_idempotent: bool,
     pub receipts: bool,
+    /// A person grants it access, with `switchboard channel authorize`.
+    pub authorization: bool,
     /// The provider keeps what we missed (a mailbox): reading again after a crash loses nothing.
     /// Its items are remembered for as long as the provider can show them again.
     pub replayable: bool,

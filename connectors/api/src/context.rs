@@ -13,6 +13,7 @@ use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::Deserialize;
 
+use crate::credentials::{Credentials, NothingKept};
 use crate::error::Result;
 use crate::ids::{BrandId, ChannelId};
 
@@ -25,9 +26,11 @@ pub struct BuildContext {
     pub clock: Arc<dyn Clock>,
     pub http: Arc<dyn HttpClient>,
     pub secrets: Arc<dyn SecretResolver>,
+    credentials: Arc<dyn Credentials>,
 }
 
 impl BuildContext {
+    /// A context that keeps no credentials: see [`BuildContext::with_credentials`].
     pub fn new(
         channel: ChannelId,
         brand: BrandId,
@@ -41,7 +44,20 @@ impl BuildContext {
             clock,
             http,
             secrets,
+            credentials: Arc::new(NothingKept),
         }
+    }
+
+    /// Gives the channel a place for what it obtains at run time.
+    pub fn with_credentials(mut self, credentials: Arc<dyn Credentials>) -> Self {
+        self.credentials = credentials;
+        self
+    }
+
+    /// What this channel obtained or rotated at run time, kept sealed. Secrets that an operator
+    /// gives are [`BuildContext::secrets`].
+    pub fn credentials(&self) -> &Arc<dyn Credentials> {
+        &self.credentials
     }
 }
 

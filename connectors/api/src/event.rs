@@ -248,7 +248,8 @@ pub struct ThreadHints {
     /// The id that later messages refer to this one by (a mail's Message-ID, without `<>`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message_id: Option<String>,
-    /// Ids this message refers to, nearest first (In-Reply-To, then References from last to first).
+    /// Ids this message refers to, nearest first (In-Reply-To, then References from last to first,
+    /// then marks of threads: `thread-index:…`, `gm-thrid:…`).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub references: Vec<String>,
     /// Everything that looks like one of our reply tokens; the router checks the MAC.
@@ -257,6 +258,17 @@ pub struct ThreadHints {
     /// A forward starts a new conversation whatever it refers to.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub forward: bool,
+}
+
+/// References that name a thread and no message: what Outlook and Gmail call a conversation.
+const THREAD_MARKS: [&str; 2] = ["thread-index:", "gm-thrid:"];
+
+impl ThreadHints {
+    /// Those of the references that name a thread.
+    pub fn marks(&self) -> impl Iterator<Item = &str> {
+        let is_mark = |id: &&str| THREAD_MARKS.iter().any(|mark| id.starts_with(mark));
+        self.references.iter().map(String::as_str).filter(is_mark)
+    }
 }
 
 /// A file with a message. Names and types are the sender's words: data only, never paths.

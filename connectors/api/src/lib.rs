@@ -3,14 +3,17 @@
 //! A connector turns what one provider sends into [`InboundEvent`]s and what an agent writes into
 //! provider calls. It sees this crate and nothing else of the daemon. It hands out the surfaces
 //! that it has ([`WebhookSource`], [`PollSource`], [`StreamSource`], [`Sender`],
-//! [`AttachmentSource`]); no method returns "unsupported". Retries, rate, splitting, dedupe and
-//! durability belong to the daemon.
+//! [`AttachmentSource`], [`Authorization`]); no method returns "unsupported". Retries, rate,
+//! splitting, dedupe and durability belong to the daemon.
 //!
 //! Reading order: [`ids`], [`event`] (what comes in), [`outbound`] (what goes out), [`surface`]
-//! (the traits), [`capability`], [`error`], [`context`], [`registration`].
+//! (the traits), [`authorization`], [`capability`], [`error`], [`context`], [`credentials`],
+//! [`registration`].
 
+pub mod authorization;
 pub mod capability;
 pub mod context;
+pub mod credentials;
 pub mod error;
 pub mod event;
 pub mod ids;
@@ -19,12 +22,16 @@ pub mod registration;
 pub mod surface;
 
 pub use async_trait::async_trait;
+pub use authorization::{
+    Authorization, AuthorizationRequest, AuthorizationStep, Begun, Progress, Way,
+};
 pub use bytes::Bytes;
 pub use capability::{Capabilities, Health, TextUnit};
 pub use context::{
     BuildContext, Clock, HttpClient, HttpMethod, HttpRequest, HttpResponse, SecretRef,
     SecretResolver,
 };
+pub use credentials::{CREDENTIAL_BYTES_MAX, CREDENTIAL_NAME_BYTES_MAX, Credentials};
 pub use error::{Error, ErrorKind, Result};
 pub use event::{
     Attachment, AttachmentBody, Automatic, Defect, DeliveryStage, Event, EventKind, Evidence,

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
+use crate::authorization::Authorization;
 use crate::capability::{Capabilities, Health};
 use crate::error::Result;
 use crate::event::InboundEvent;
@@ -32,6 +33,10 @@ pub trait Connector: Send + Sync {
         None
     }
     fn attachment_source(&self) -> Option<&dyn AttachmentSource> {
+        None
+    }
+    /// How a person grants this channel access, where the provider wants that.
+    fn authorization(&self) -> Option<&dyn Authorization> {
         None
     }
     /// Reads one captured item (a mail file, a webhook body) without checking where it came from:

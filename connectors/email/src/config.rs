@@ -5,16 +5,26 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use connector_api::{BuildContext, Error, Result, SecretRef, SecretString};
+use connector_api::{BuildContext, Error, Result};
 use jiff::{SignedDuration, Span};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::oauth::OAuth;
 use crate::parse::{OwnAddresses, ParseSettings, normalise_address};
 use crate::smtp::VERP_LOCAL_CHARS_MAX;
 use crate::tls;
 use crate::webhook::config::Receiver;
 pub use crate::webhook::config::{Provider, WebhookConfig};
+
+mod oauth;
+mod preset;
+mod servers;
+
+pub use oauth::{GrantKind, OAuthConfig};
+pub use preset::Preset;
+pub use servers::{After, ImapConfig, SmtpConfig, Tls};
+pub(crate) use servers::{Login, Proof, Server, same_mailbox};
 
 const MAIL_BYTES_MAX_DEFAULT: u64 = 25 * 1024 * 1024;
 
@@ -33,6 +43,12 @@ pub struct Config {
     /// The name shown beside our address.
     #[serde(default)]
     pub name: Option<String>,
+    /// Fills in the servers and OAuth endpoints of a well-known provider; keys given here win.
+    #[serde(default)]
+    pub preset: Option<Preset>,
+    /// Logs in with tokens: every server with a user and without a password does.
+    #[serde(default)]
+    pub oauth: Option<OAuthConfig>,
     /// The mailbox to read.
     #[serde(default)]
     pub imap: Option<ImapConfig>,
@@ -40,6 +56,7 @@ pub struct Config {
     #[serde(default)]
     pub webhook: Option<WebhookConfig>,
     /// The server that takes our answers.
+    #[serde(default)]
     pub smtp: SmtpConfig,
     /// Id that our mail server writes into `Authentication-Results` (usually its host name). Only
     /// set it for a server that stamps every mail: its `dmarc=pass` proves who wrote.
@@ -69,60 +86,6 @@ pub struct Config {
     pub verp: bool,
 }
 
-/// The mailbox to read.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ImapConfig {
-    /// Host name; certificates are checked against it.
-    pub host: String,
-    /// Default: 993 for implicit TLS, else 143.
-    #[serde(default)]
-    pub port: Option<u16>,
-    /// How the connection is protected.
-    #[serde(default)]
-    pub tls: Tls,
-    /// Login name.
-    pub user: String,
-    /// Password.
-    pub password: SecretRef,
-    /// The mailbox; one channel reads one.
-    #[serde(default = "default_mailbox")]
-    pub mailbox: String,
-}
-
-/// The server that takes our answers.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct SmtpConfig {
-    /// Host name; certificates are checked against it.
-    pub host: String,
-    /// Default: 465 for implicit TLS, 587 for STARTTLS, 25 without.
-    #[serde(default)]
-    pub port: Option<u16>,
-    /// How the connection is protected.
-    #[serde(default)]
-    pub tls: Tls,
-    /// Login name, if the server wants one.
-    #[serde(default)]
-    pub user: Option<String>,
-    /// Password, if the server wants one.
-    #[serde(default)]
-    pub password: Option<SecretRef>,
-}
-
-/// How a connection is protected.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Tls {
-    /// From the first byte (RFC 8314).
-    #[default]
-    Implicit,
-    /// By `STARTTLS`, which must succeed.
-    Starttls,
-    /// Not at all; only on this machine's own loopback.
-    None,
-}
-
 /// A checked configuration with its secrets resolved.
 #[derive(Debug)]
 pub(crate) struct Settings {
@@ -130,36 +93,22 @@ pub(crate) struct Settings {
     pub(crate) name: Option<String>,
     pub(crate) plus_address: bool,
     pub(crate) verp: bool,
+    /// None where mails come by webhook.
     pub(crate) imap: Option<Server>,
-    pub(crate) mailbox: String,
     pub(crate) webhook: Option<Receiver>,
+    /// The mailboxes to read; the first one is watched.
+    pub(crate) mailboxes: Vec<String>,
+    pub(crate) after: After,
     pub(crate) smtp: Server,
+    /// What both servers log in with that need a token.
+    pub(crate) oauth: Option<Arc<OAuth>>,
     pub(crate) backfill: Option<SignedDuration>,
     pub(crate) poll_interval: Duration,
     pub(crate) parse: ParseSettings,
 }
 
-/// One server and how to get in.
-#[derive(Debug)]
-pub(crate) struct Server {
-    pub(crate) host: String,
-    pub(crate) port: u16,
-    pub(crate) tls: Tls,
-    pub(crate) login: Option<Login>,
-    /// For one answer.
-    pub(crate) timeout: Duration,
-    pub(crate) client: Arc<rustls::ClientConfig>,
-}
-
-/// Shows no password in `Debug`: `SecretString` does not.
-#[derive(Debug)]
-pub(crate) struct Login {
-    pub(crate) user: String,
-    pub(crate) password: SecretString,
-}
-
 /// Checks everything that needs no network.
-pub(crate) fn check(config: Config, context: &BuildContext) -> Result<Settings> {
+pub(crate) fn check(mut config: Config, context: &BuildContext) -> Result<Settings> {
     let mut faults = Vec::new();
     let address = own_address("address", &config.address, &mut faults);
     let aliases: Vec<String> = config
@@ -172,23 +121,16 @@ pub(crate) fn check(config: Config, context: &BuildContext) -> Result<Settings> 
         config.name.as_deref().unwrap_or_default(),
         &mut faults,
     );
-    match (&config.imap, &config.webhook) {
-        (Some(_), None) | (None, Some(_)) => {}
-        (None, None) => faults.push("one of imap and webhook says how mail comes in".to_owned()),
-        (Some(_), Some(_)) => {
+    let has_preset = config.preset.is_some();
+    match (config.imap.is_some(), config.webhook.is_some()) {
+        (true, false) | (false, true) => {}
+        (false, false) if has_preset => config.imap = Some(ImapConfig::default()),
+        (false, false) => {
+            faults.push("one of imap and webhook says how mail comes in (or a preset)".to_owned())
+        }
+        (true, true) => {
             faults.push("imap and webhook exclude each other: use a channel for each".to_owned())
         }
-    }
-    let user = config.smtp.user.as_deref().unwrap_or_default();
-    one_line("smtp.user", user, &mut faults);
-    if let Some(imap) = &config.imap {
-        for (key, text) in [("imap.user", &imap.user), ("imap.mailbox", &imap.mailbox)] {
-            one_line(key, text, &mut faults);
-            if text.trim().is_empty() {
-                faults.push(format!("{key} is empty"));
-            }
-        }
-        host("imap", &imap.host, imap.tls, &mut faults);
     }
     if config
         .authserv_id
@@ -197,7 +139,6 @@ pub(crate) fn check(config: Config, context: &BuildContext) -> Result<Settings> 
     {
         faults.push("authserv_id is empty".to_owned());
     }
-    host("smtp", &config.smtp.host, config.smtp.tls, &mut faults);
     let poll_interval = duration("poll_interval", &config.poll_interval, &mut faults);
     let timeout = duration("timeout", &config.timeout, &mut faults);
     let backfill = config
@@ -217,20 +158,34 @@ pub(crate) fn check(config: Config, context: &BuildContext) -> Result<Settings> 
         faults.push(fault);
         tls::without_roots()
     });
-    let imap_login = config.imap.as_ref().and_then(|imap| {
-        let (user, password) = (Some(&imap.user), Some(&imap.password));
-        login("imap", user, password, context, &mut faults)
-    });
+    let preset = config.preset;
+    let user = config.imap.as_ref().and_then(|imap| imap.user.clone());
+    let user = user.unwrap_or_else(|| address.clone());
     let webhook = config
         .webhook
         .and_then(|webhook| webhook.check(context, &mut faults));
-    let smtp_login = login(
-        "smtp",
-        config.smtp.user.as_ref(),
-        config.smtp.password.as_ref(),
+    let oauth = config.oauth.map(|oauth| {
+        let settings = oauth::check(oauth, preset, &user, context, &mut faults);
+        Arc::new(OAuth::new(settings, context))
+    });
+    let common = servers::Common {
+        address: &address,
+        preset,
+        oauth: oauth.as_ref(),
+        timeout: timeout.unsigned_abs(),
+        client,
         context,
-        &mut faults,
-    );
+    };
+    let (mut mailboxes, mut after) = (Vec::new(), After::Nothing);
+    let imap = config.imap.map(|mut imap| {
+        (mailboxes, after) = servers::mailboxes(&mut imap, &mut faults);
+        servers::imap(imap, &common, &mut faults)
+    });
+    let smtp = servers::smtp(config.smtp, &user, &common, &mut faults);
+    let uses_oauth = imap.as_ref().is_some_and(Server::uses_oauth) || smtp.uses_oauth();
+    if oauth.is_some() && !uses_oauth {
+        faults.push("oauth is given, and no server uses it: leave the password out".to_owned());
+    }
     let local = address.split(['@', '+']).next().unwrap_or_default();
     if config.verp && local.len() > VERP_LOCAL_CHARS_MAX {
         faults.push(format!(
@@ -244,24 +199,6 @@ pub(crate) fn check(config: Config, context: &BuildContext) -> Result<Settings> 
             faults.join("; ")
         )));
     }
-    let server = |host: String, port: Option<u16>, default_port: u16, tls, login| Server {
-        host,
-        port: port.unwrap_or(default_port),
-        tls,
-        login,
-        timeout: timeout.unsigned_abs(),
-        client: Arc::clone(&client),
-    };
-    let smtp_port = match config.smtp.tls {
-        Tls::Implicit => 465,
-        Tls::Starttls => 587,
-        Tls::None => 25,
-    };
-    let mailbox = config.imap.as_ref().map(|imap| imap.mailbox.clone());
-    let imap = config.imap.map(|imap| {
-        let default_port = if imap.tls == Tls::Implicit { 993 } else { 143 };
-        server(imap.host, imap.port, default_port, imap.tls, imap_login)
-    });
     let own = aliases.iter().chain([&address]).map(String::as_str);
     Ok(Settings {
         parse: ParseSettings {
@@ -274,15 +211,11 @@ pub(crate) fn check(config: Config, context: &BuildContext) -> Result<Settings> 
         plus_address: config.plus_address,
         verp: config.verp,
         imap,
-        mailbox: mailbox.unwrap_or_default(),
         webhook,
-        smtp: server(
-            config.smtp.host,
-            config.smtp.port,
-            smtp_port,
-            config.smtp.tls,
-            smtp_login,
-        ),
+        mailboxes,
+        after,
+        smtp,
+        oauth,
         backfill,
         poll_interval: poll_interval.unsigned_abs(),
     })
@@ -298,10 +231,6 @@ fn default_timeout() -> String {
 
 fn default_mail_bytes_max() -> u64 {
     MAIL_BYTES_MAX_DEFAULT
-}
-
-fn default_mailbox() -> String {
-    "INBOX".to_owned()
 }
 
 fn default_true() -> bool {
@@ -365,33 +294,6 @@ fn read_ca(path: &Path, faults: &mut Vec<String>) -> Option<String> {
         Ok(pem) => Some(pem),
         Err(error) => {
             faults.push(format!("cannot read ca_file {}: {error}", path.display()));
-            None
-        }
-    }
-}
-
-fn login(
-    key: &str,
-    user: Option<&String>,
-    password: Option<&SecretRef>,
-    context: &BuildContext,
-    faults: &mut Vec<String>,
-) -> Option<Login> {
-    let (user, password) = match (user, password) {
-        (Some(user), Some(password)) => (user, password),
-        (None, None) => return None,
-        _ => {
-            faults.push(format!("{key}.user and {key}.password belong together"));
-            return None;
-        }
-    };
-    match context.secrets.resolve(password) {
-        Ok(password) => Some(Login {
-            user: user.clone(),
-            password,
-        }),
-        Err(error) => {
-            faults.push(format!("{key}.password: {error}"));
             None
         }
     }

@@ -1,43 +1,54 @@
-//! Mail in: one mailbox followed over IMAP. The cursor moves only with a durable batch; nothing
-//! in the mailbox is changed, so a person may work in it, too.
+//! Mail in: mailboxes followed over IMAP. The cursor moves only with a durable batch. Unless
+//! `imap.after` says so, nothing in a mailbox is changed; people may work in it, too.
 
 mod cursor;
+mod fetch;
 mod link;
+mod memory;
 mod session;
 mod sync;
 mod troubles;
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use connector_api::{
     CancellationToken, Clock, Cursor, Error, Intake, Result, StreamSource, async_trait,
 };
 
 use crate::config::{Server, Settings};
+use crate::imap::cursor::Places;
+use crate::imap::memory::Memory;
 use crate::imap::session::Session;
 use crate::imap::sync::Follower;
-use crate::imap::troubles::Troubles;
 
 /// The stream source of one channel.
 pub(crate) struct Mailbox {
     settings: Arc<Settings>,
     clock: Arc<dyn Clock>,
-    /// Mails that failed to be fetched, remembered over reconnects.
-    troubles: Mutex<Troubles>,
+    memory: Memory,
 }
 
 impl Mailbox {
     pub(crate) fn new(settings: Arc<Settings>, clock: Arc<dyn Clock>) -> Self {
         Self {
+            memory: Memory::new(settings.mailboxes.len()),
             settings,
             clock,
-            troubles: Mutex::default(),
         }
     }
 
     fn server(&self) -> Result<&Server> {
         let server = self.settings.imap.as_ref();
         server.ok_or_else(|| Error::config("the channel has no mailbox to read"))
+    }
+
+    fn places(&self, resume: Option<&Cursor>) -> Result<Places> {
+        let first = self.settings.mailboxes.first();
+        let first = first.map_or("INBOX", String::as_str);
+        resume.map_or_else(
+            || Ok(Places::default()),
+            |cursor| Places::read(cursor, first),
+        )
     }
 
     /// Logs in and out again.
@@ -56,27 +67,34 @@ impl StreamSource for Mailbox {
         intake: Arc<dyn Intake>,
         stop: CancellationToken,
     ) -> Result<()> {
-        let opened = tokio::select! {
-            biased;
-            () = stop.cancelled() => return Ok(()),
-            opened = Session::open(self.server()?) => opened,
-        };
-        let mut session = opened?;
-        let mut follower = Follower {
-            settings: &self.settings,
-            clock: self.clock.as_ref(),
-            troubles: &self.troubles,
-            intake: intake.as_ref(),
-            session: &mut session,
-            has_given_up: false,
-        };
-        let followed = tokio::select! {
-            biased;
-            () = stop.cancelled() => Ok(()),
-            followed = follower.follow(resume) => followed,
-        };
-        session.log_out().await;
-        followed
+        let mut resume = resume;
+        loop {
+            let opened = tokio::select! {
+                biased;
+                () = stop.cancelled() => return Ok(()),
+                opened = Session::open(self.server()?) => opened,
+            };
+            let mut session = opened?;
+            let mut follower = Follower::new(
+                &self.settings,
+                self.clock.as_ref(),
+                &self.memory,
+                intake.as_ref(),
+                &mut session,
+                self.places(resume.as_ref())?,
+            );
+            let followed = tokio::select! {
+                biased;
+                () = stop.cancelled() => Ok(None),
+                followed = follower.follow() => followed.map(Some),
+            };
+            session.log_out().await;
+            // The token is over: on with the next one, before the server ends the session.
+            resume = match followed? {
+                Some(cursor) => Some(cursor),
+                None => return Ok(()),
+            };
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod config;
 mod imap;
+mod oauth;
 pub mod parse;
 mod smtp;
 mod tls;
@@ -11,14 +12,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use connector_api::{
-    BuildContext, Capabilities, Connector, ConnectorKind, Error, ErrorKind, Health, ImportFormat,
-    InboundEvent, Namespace, OutboundMessage, Recipient, Registration, Result, Sender,
-    StreamSource, TextUnit, WebhookRequest, WebhookSource, async_trait,
+    Authorization, BuildContext, Capabilities, Connector, ConnectorKind, Error, ErrorKind, Health,
+    ImportFormat, InboundEvent, Namespace, OutboundMessage, Recipient, Registration, Result,
+    Sender, StreamSource, TextUnit, WebhookRequest, WebhookSource, async_trait,
 };
 
 use crate::config::Settings;
-pub use crate::config::{Config, ImapConfig, Provider, SmtpConfig, Tls, WebhookConfig};
+pub use crate::config::{
+    After, Config, GrantKind, ImapConfig, OAuthConfig, Preset, Provider, SmtpConfig, Tls,
+    WebhookConfig,
+};
 use crate::imap::Mailbox;
+use crate::oauth::Authorizer;
 use crate::smtp::Outbox;
 use crate::webhook::Hook;
 
@@ -73,13 +78,16 @@ smtp = { host = "smtp.shop.example", user = "support@shop.example", password = {
 
     fn build(config: Config, context: BuildContext) -> Result<Box<dyn Connector>> {
         let settings = Arc::new(config::check(config, &context)?);
+        let authorizer = settings.oauth.clone().map(Authorizer);
         let inbound = match settings.webhook {
             Some(_) => Inbound::Hook(Hook::new(Arc::clone(&settings), &context)),
-            None => {
-                Inbound::Mailbox(Mailbox::new(Arc::clone(&settings), Arc::clone(&context.clock)))
-            }
+            None => Inbound::Mailbox(Mailbox::new(
+                Arc::clone(&settings),
+                Arc::clone(&context.clock),
+            )),
         };
         Ok(Box::new(MailChannel {
+            authorizer,
             inbound,
             outbox: Outbox::new(Arc::clone(&settings), context.clock),
             settings,
@@ -90,6 +98,7 @@ smtp = { host = "smtp.shop.example", user = "support@shop.example", password = {
 struct MailChannel {
     settings: Arc<Settings>,
     inbound: Inbound,
+    authorizer: Option<Authorizer>,
     outbox: Outbox,
 }
 
@@ -111,6 +120,7 @@ impl Connector for MailChannel {
             send_idempotent: false,
             // Bounces come back as mails.
             receipts: true,
+            authorization: self.authorizer.is_some(),
             replayable: is_mailbox,
             text_max: None,
             text_unit: TextUnit::Chars,
@@ -160,6 +170,11 @@ impl Connector for MailChannel {
         Some(&self.outbox)
     }
 
+    fn authorization(&self) -> Option<&dyn Authorization> {
+        let authorizer = self.authorizer.as_ref()?;
+        Some(authorizer)
+    }
+
     fn parse_captured(&self, request: &WebhookRequest) -> Result<Vec<InboundEvent>> {
         if request.body.is_empty() {
             return Err(Error::malformed("an empty file is no mail"));
@@ -180,7 +195,10 @@ impl Connector for MailChannel {
         if event.defects.iter().any(|one| one.code == "no_headers") {
             return Err(Error::malformed("no mail: it begins with no header"));
         }
-        Ok(parse::each_recipient(parse::as_echo(event, &self.settings.parse)))
+        Ok(parse::each_recipient(parse::as_echo(
+            event,
+            &self.settings.parse,
+        )))
     }
 
     fn own_address(&self) -> Option<Recipient> {

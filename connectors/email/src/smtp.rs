@@ -22,10 +22,10 @@ use lettre::message::Mailbox;
 use crate::config::Settings;
 use crate::parse::normalise_address;
 use crate::smtp::compose::Composed;
+pub(crate) use crate::smtp::compose::compose;
 use crate::smtp::dialogue::Dialogue;
 use crate::smtp::lines::{Lines, Turn};
 use crate::smtp::several::{refused, split};
-pub(crate) use crate::smtp::compose::compose;
 pub(crate) use crate::smtp::verp::LOCAL_CHARS_MAX as VERP_LOCAL_CHARS_MAX;
 
 /// Largest sum of attachments, in bytes: with base64 it stays under the 25 MiB that most

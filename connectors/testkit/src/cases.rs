@@ -2,6 +2,7 @@
 
 pub(crate) mod always;
 pub(crate) mod attachments;
+pub(crate) mod authorize;
 pub(crate) mod faults;
 pub(crate) mod inbound;
 pub(crate) mod parsing;
@@ -35,6 +36,10 @@ mod gate {
     /// Has a connection of its own to the provider.
     pub fn connecting(can: &Capabilities) -> bool {
         can.send || pull(can)
+    }
+
+    pub fn authorizing(can: &Capabilities) -> bool {
+        can.authorization
     }
 
     pub fn inbound(can: &Capabilities) -> bool {

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 
-use connector_api::{Clock, Error, Result, SecretRef, SecretResolver, SecretString, Timestamp};
+use connector_api::{
+    Clock, Credentials, Error, ExposeSecret, Result, SecretRef, SecretResolver, SecretString,
+    Timestamp, async_trait,
+};
 
 /// The time at which every test begins, in seconds since 1970: 2026-01-05, a Monday, 09:00 UTC.
 pub const NOW_SECONDS: i64 = 1_767_603_600;
@@ -78,5 +81,58 @@ impl SecretResolver for StaticSecrets {
             Some(value) => Ok(value.clone().into()),
             None => Err(Error::config(format!("{secret:?} is not set"))),
         }
+    }
+}
+
+/// Credentials that last as long as this: hand the same one to two connectors for a restart.
+#[derive(Default)]
+pub struct MemoryCredentials {
+    kept: Mutex<BTreeMap<String, SecretString>>,
+    failures: Mutex<usize>,
+}
+
+impl MemoryCredentials {
+    /// With what an earlier run left.
+    pub fn new(kept: impl IntoIterator<Item = (String, String)>) -> Self {
+        let kept = kept
+            .into_iter()
+            .map(|(name, value)| (name, value.into()))
+            .collect();
+        Self {
+            kept: Mutex::new(kept),
+            failures: Mutex::default(),
+        }
+    }
+
+    /// As many saves fail as outages do.
+    pub fn fail_next(&self, count: usize) {
+        *self.failures.lock().unwrap_or_else(PoisonError::into_inner) = count;
+    }
+
+    /// Everything that is kept, in the clear.
+    pub fn shown(&self) -> Vec<(String, String)> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.iter()
+            .map(|(name, value)| (name.clone(), value.expose_secret().to_owned()))
+            .collect()
+    }
+}
+
+#[async_trait]
+impl Credentials for MemoryCredentials {
+    async fn load(&self, name: &str) -> Result<Option<SecretString>> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(kept.get(name).cloned())
+    }
+
+    async fn save(&self, name: &str, value: SecretString) -> Result<()> {
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        if *failures > 0 {
+            *failures -= 1;
+            return Err(Error::unavailable("the store of credentials is away"));
+        }
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.insert(name.to_owned(), value);
+        Ok(())
     }
 }

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use connector_api::{
-    BrandId, BuildContext, Bytes, ChannelId, Clock, Connector, ErrorKind, Event, HttpClient,
-    InboundEvent, InboundMessage, OutboundMessage, Recipient, SecretResolver, WebhookRequest,
-    WebhookSource,
+    BrandId, BuildContext, Bytes, ChannelId, Clock, Connector, Credentials, ErrorKind, Event,
+    HttpClient, InboundEvent, InboundMessage, OutboundMessage, Recipient, SecretResolver,
+    WebhookRequest, WebhookSource,
 };
 use serde_json::Value;
 
-use crate::context::{FixedClock, StaticSecrets, now};
+use crate::context::{FixedClock, MemoryCredentials, StaticSecrets, now};
 use crate::http::LoopbackHttp;
 use crate::provider::FakeProvider;
 
@@ -23,11 +23,14 @@ pub(crate) struct Kit {
     /// The folder of the connector's crate.
     pub manifest_dir: PathBuf,
     pub clock: Arc<FixedClock>,
+    /// What every connector of this kit keeps and finds.
+    pub credentials: Arc<MemoryCredentials>,
 }
 
 impl Kit {
     pub fn new(provider: Box<dyn FakeProvider>, manifest_dir: PathBuf) -> Self {
         Self {
+            credentials: Arc::new(MemoryCredentials::new(provider.credentials())),
             provider,
             manifest_dir,
             clock: Arc::new(FixedClock::default()),
@@ -68,6 +71,7 @@ impl Kit {
             Arc::new(http),
             Arc::new(secrets),
         )
+        .with_credentials(Arc::clone(&self.credentials) as Arc<dyn Credentials>)
     }
 }
 

@@ -12,7 +12,7 @@ mod provider;
 mod readme;
 mod run;
 
-pub use crate::context::{FixedClock, NOW_SECONDS, StaticSecrets, now};
+pub use crate::context::{FixedClock, MemoryCredentials, NOW_SECONDS, StaticSecrets, now};
 pub use crate::fixtures::{check_golden, show_events};
 pub use crate::http::{LoopbackHttp, closed_address};
 pub use crate::intake::RecordingIntake;
@@ -43,6 +43,8 @@ macro_rules! each_case {
             [always missing_secret_is_named always]
             [always build_does_no_io always]
             [always health_tells_bad_credentials_from_unreachable connecting]
+            [authorize granted_access_survives_a_restart authorizing]
+            [authorize answer_to_another_question_grants_nothing authorizing]
             [secrecy secrets_never_in_debug_errors_or_logs always]
             [parsing fixtures_parse_to_golden inbound]
             [parsing garbage_is_malformed_not_panic inbound]

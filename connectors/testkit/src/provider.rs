@@ -26,6 +26,22 @@ pub trait FakeProvider: Send + Sync {
     /// Each is long enough (8 characters at least) to be searched for in logs.
     fn secrets(&self) -> Vec<(String, String)>;
 
+    /// Connectors that are granted access: what an earlier run was granted and kept, by name.
+    fn credentials(&self) -> Vec<(String, String)> {
+        Vec::new()
+    }
+
+    /// Connectors that are granted access: everything handed out so far is good no longer.
+    async fn withdraw_grants(&self) {
+        missing("withdraw_grants")
+    }
+
+    /// Connectors that are granted access: a person opens this address, enters the code, if there is
+    /// one, and agrees. Returns the query that the browser comes back with, if it comes back.
+    async fn grants(&self, _url: &str, _code: Option<&str>) -> Option<String> {
+        missing("grants")
+    }
+
     // What comes in.
 
     /// The customer writes; returns the id that the provider gives the item. It need not have

@@ -4,6 +4,7 @@
 #[cfg(test)]
 mod toy {
     pub mod connector;
+    pub mod grants;
     pub mod sender;
     pub mod setup;
     pub mod world;
@@ -315,6 +316,16 @@ const BROKEN: &[(Break, Surface, &[&str])] = &[
         Break::AddressesAreReadAsWritten,
         Surface::Poll,
         &["an_address_is_read_as_events_write_it_and_garbage_is_refused"],
+    ),
+    (
+        Break::ForgetsTheGrant,
+        Surface::Stream,
+        &["granted_access_survives_a_restart"],
+    ),
+    (
+        Break::TakesAnyAnswer,
+        Surface::Stream,
+        &["answer_to_another_question_grants_nothing"],
     ),
 ];
 

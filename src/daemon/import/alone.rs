@@ -40,7 +40,7 @@ impl Alone {
             Arc::new(Reqwest::new().map_err(|error| {
                 StartError::Other(format!("building the HTTP client: {error}"))
             })?);
-        let channels = channels::build(config, registrations, &clock, &http)?;
+        let channels = channels::build(config, registrations, &clock, &http, &Arc::default())?;
         let data_dir = DataDir::hold(&config.server.data_dir)?;
         let sqlite = open_store(config, &data_dir)?;
         let keys = Keys::derive(sqlite.installation_key());

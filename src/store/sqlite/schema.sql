@@ -184,3 +184,8 @@ CREATE TABLE upload (
 );
 CREATE INDEX upload_due ON upload (expires_at);
 CREATE INDEX upload_file ON upload (sha256) WHERE content IS NULL;
+
+-- What channels obtained at run time (tokens), sealed: only a running daemon can open it.
+CREATE TABLE credential (
+    channel INTEGER NOT NULL, name TEXT NOT NULL, sealed BLOB NOT NULL, PRIMARY KEY (channel, name)
+) WITHOUT ROWID;

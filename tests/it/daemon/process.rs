@@ -164,14 +164,32 @@ impl Installation {
     }
 
     fn command_of(&self, binary: &Path, args: &[&str]) -> std::process::Output {
-        Command::new(binary)
+        self.command_line(binary, args).output().unwrap()
+    }
+
+    /// The command line of another command, to be started.
+    pub fn command_line(&self, binary: &Path, args: &[&str]) -> Command {
+        let mut command = Command::new(binary);
+        command
             .args(args)
             .arg("--config")
             .arg(self.config())
             .arg("--data-dir")
-            .arg(self.dir.path().join("data"))
-            .output()
-            .unwrap()
+            .arg(self.dir.path().join("data"));
+        command
+    }
+
+    /// What `/readyz` says of a channel: its state, and the reason.
+    pub fn channel_state(&self, channel: &str) -> (String, String) {
+        let answer = self.http.get(self.url("/readyz")).send().unwrap();
+        let states: Value = serde_json::from_str(&answer.text().unwrap()).unwrap();
+        let name = format!("channel:{channel}");
+        let parts = states.as_object().into_iter().flatten();
+        let mut all = parts.map(|(_, value)| value).chain([&states]);
+        let found = all.find_map(|states| states.get(&name).cloned());
+        let found = found.unwrap_or_default();
+        let word = |key: &str| found[key].as_str().unwrap_or_default().to_owned();
+        (word("state"), word("reason"))
     }
 
     /// A token of an agent that reaches every queue.

@@ -153,6 +153,32 @@ async fn a_reference_to_our_answer_joins() {
 }
 
 #[tokio::test]
+async fn a_mark_of_a_thread_names_the_conversation_that_bore_it_first_for_its_participants() {
+    check(
+        [
+            mail("ada@example.com", "Where is my order?")
+                .refers_to("thread-index:01d4")
+                .into(),
+            HoursLater(200),
+            mail("ada@example.com", "Still nothing.")
+                .refers_to("thread-index:01d4")
+                .into(),
+            mail("eve@evil.example", "A verified stranger.")
+                .refers_to("thread-index:01d4")
+                .into(),
+        ],
+        expect![[r#"
+            #1 queued frontline normal [ada@example.com dmarc]
+              m1 ada@example.com: Where is my order? | 6 first_of_contact
+              m2 ada@example.com: Still nothing. | 2 reference
+            #2 queued frontline normal [eve@evil.example dmarc] -> #1 not_a_participant
+              m3 eve@evil.example: A verified stranger. | 6 not_a_participant, not by reference
+        "#]],
+    )
+    .await;
+}
+
+#[tokio::test]
 async fn a_bare_reference_joins_nothing_for_anybody_else() {
     check(
         [

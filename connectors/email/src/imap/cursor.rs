@@ -6,6 +6,8 @@
 //! news then: the position keeps the date of the newest such mail by the server's own clock
 //! (INTERNALDATE, which survives copies), so no clock of ours has to agree with it.
 
+use std::collections::BTreeMap;
+
 use connector_api::{Cursor, Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -41,6 +43,60 @@ pub(crate) struct Position {
     /// UIDVALIDITY changed: old mails are told by their date.
     #[serde(default)]
     was_reset: bool,
+    /// What lies far behind the news and is read beside them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    behind: Option<Behind>,
+    /// Filed, and not yet marked or moved as `imap.after` says.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) unfinished: Vec<u32>,
+}
+
+/// UIDs that are still to be read, in the background.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Behind {
+    pub(crate) next: u32,
+    /// The first UID that is not among them.
+    pub(crate) end: u32,
+}
+
+/// The cursor of a channel: a position in each of its mailboxes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Places {
+    mailboxes: BTreeMap<String, Position>,
+}
+
+impl Places {
+    /// Reads a cursor. One of a single mailbox, as channels had them, is the `first` one's.
+    pub(crate) fn read(cursor: &Cursor, first: &str) -> Result<Self> {
+        let unreadable = |error| Error::config(format!("cannot read the mailbox cursor: {error}"));
+        if cursor.0.get("mailboxes").is_some() {
+            return serde_json::from_value(cursor.0.clone()).map_err(unreadable);
+        }
+        let position = serde_json::from_value(cursor.0.clone()).map_err(unreadable)?;
+        let mut places = Self::default();
+        places.put(first, position);
+        Ok(places)
+    }
+
+    pub(crate) fn cursor(&self) -> Cursor {
+        Cursor(serde_json::to_value(self).unwrap_or_default())
+    }
+
+    pub(crate) fn of(&self, mailbox: &str) -> Option<&Position> {
+        self.mailboxes.get(name_of(mailbox))
+    }
+
+    pub(crate) fn put(&mut self, mailbox: &str, position: Position) {
+        self.mailboxes.insert(name_of(mailbox).to_owned(), position);
+    }
+}
+
+/// The one name whose case does not matter is always written alike.
+fn name_of(mailbox: &str) -> &str {
+    match mailbox.eq_ignore_ascii_case("INBOX") {
+        true => "INBOX",
+        false => mailbox,
+    }
 }
 
 /// A mail as the server lists it.
@@ -50,6 +106,10 @@ pub(crate) struct Listed {
     pub(crate) size_bytes: u64,
     /// INTERNALDATE, in seconds.
     pub(crate) date: Option<i64>,
+    /// Google's number of the mail, the same in all its mailboxes.
+    pub(crate) gmail_id: Option<u64>,
+    /// Google's number of its thread.
+    pub(crate) gmail_thread: Option<u64>,
 }
 
 /// What to do with a listed mail.
@@ -85,25 +145,36 @@ impl Position {
             old_sizes: last.map(|mail| mail.size_bytes).collect(),
             history_since: None,
             was_reset: false,
+            behind: None,
+            unfinished: Vec::new(),
         };
         if let Some(backfill) = backfill {
             position.history_since = Some(backfill.since);
-            position.next_uid = backfill.first_uid.unwrap_or(uid_next).min(uid_next);
             // They were listed, not read.
-            let next = position.next_uid;
-            position.recent.retain(|&uid| uid < next);
+            position.recent.clear();
+            position.leave_behind(backfill.first_uid.unwrap_or(uid_next));
         }
         position.forget_far();
         position
     }
 
-    pub(crate) fn read(cursor: &Cursor) -> Result<Self> {
-        serde_json::from_value(cursor.0.clone())
-            .map_err(|error| Error::config(format!("cannot read the mailbox cursor: {error}")))
+    /// What lies between `first` and the UIDs that are looked at anyway is read in the background.
+    fn leave_behind(&mut self, first: u32) {
+        let (next, end) = (first.max(1), self.list_from());
+        self.behind = (next < end).then_some(Behind { next, end });
     }
 
-    pub(crate) fn cursor(&self) -> Cursor {
-        Cursor(serde_json::to_value(self).unwrap_or_default())
+    pub(crate) fn behind(&self) -> Option<Behind> {
+        self.behind
+    }
+
+    /// Notes that everything behind was dealt with below `next`.
+    pub(crate) fn pass_behind(&mut self, next: u32) {
+        let behind = self.behind.map(|behind| Behind {
+            next: next.max(behind.next),
+            ..behind
+        });
+        self.behind = behind.filter(|behind| behind.next < behind.end);
     }
 
     /// Starts again at UID 1 when the server's numbers no longer mean what they meant.
@@ -113,10 +184,12 @@ impl Position {
             return false;
         }
         self.uidvalidity = uidvalidity;
-        self.next_uid = 1;
+        self.next_uid = uid_next.unwrap_or(1);
         self.recent.clear();
+        self.unfinished.clear();
         self.old_below = 0;
         self.was_reset = true;
+        self.leave_behind(1);
         true
     }
 
@@ -130,6 +203,11 @@ impl Position {
         if is_far || (mail.uid < self.next_uid && self.recent.contains(&mail.uid)) {
             return Verdict::Skip;
         }
+        self.judge_by_age(mail)
+    }
+
+    /// The same for a mail behind, where nothing was seen before.
+    pub(crate) fn judge_by_age(&self, mail: &Listed) -> Verdict {
         let is_old_by_date = || match (mail.date, self.old_until) {
             (Some(date), Some(until)) if date == until => self.old_sizes.contains(&mail.size_bytes),
             (Some(date), Some(until)) => date < until,
@@ -178,6 +256,8 @@ mod tests {
             uid,
             size_bytes: 1,
             date: Some(date),
+            gmail_id: None,
+            gmail_thread: None,
         }
     }
 
@@ -209,18 +289,21 @@ mod tests {
         let mut position = connected();
         assert!(!position.follow_server(7, Some(101)));
         assert!(position.follow_server(8, Some(3)));
-        assert_eq!(position.next_uid, 1);
+        assert_eq!(position.list_from(), 1);
         assert_eq!(position.judge(&mail(1, 400)), Verdict::Skip);
         assert_eq!(position.judge(&mail(2, 501)), Verdict::New);
-        let again = Position::read(&position.cursor()).unwrap();
-        assert_eq!(again, position);
+        let mut places = Places::default();
+        places.put("Inbox", position.clone());
+        let again = Places::read(&places.cursor(), "another").unwrap();
+        assert_eq!(again.of("INBOX"), Some(&position));
     }
 
     #[test]
     fn uids_that_fall_back_are_read_again() {
         let mut position = connected();
         assert!(position.follow_server(7, Some(90)));
-        assert_eq!(position.list_from(), 1);
+        assert_eq!(position.list_from(), 70);
+        assert_eq!(position.behind(), Some(Behind { next: 1, end: 70 }));
     }
 
     #[test]
@@ -241,20 +324,52 @@ mod tests {
     #[test]
     fn a_new_mail_of_the_same_second_as_the_newest_old_one_is_news_after_a_reset() {
         let old = Listed {
-            uid: 1,
             size_bytes: 500,
-            date: Some(900),
+            ..mail(1, 900)
         };
         let mut position = Position::first(7, 2, &[old], 1_000, None);
         assert!(position.follow_server(8, Some(3)));
         let new = Listed {
-            uid: 1,
             size_bytes: 501,
-            date: Some(900),
+            ..mail(1, 900)
         };
         assert_eq!(position.judge(&new), Verdict::New);
         let moved = Listed { uid: 2, ..old };
         assert_eq!(position.judge(&moved), Verdict::Skip);
+    }
+
+    #[test]
+    fn a_long_history_is_read_behind_the_news_and_meets_them_without_a_gap() {
+        let backfill = Backfill {
+            since: 0,
+            first_uid: Some(3),
+        };
+        let mut position = Position::first(7, 1_001, &[mail(1_000, 5)], 10, Some(backfill));
+        assert_eq!(position.behind(), Some(Behind { next: 3, end: 981 }));
+        assert_eq!(position.list_from(), 981);
+        assert_eq!(position.judge(&mail(981, 5)), Verdict::History);
+        assert_eq!(position.judge(&mail(1_001, 5)), Verdict::New);
+        assert_eq!(position.judge_by_age(&mail(3, 5)), Verdict::History);
+        position.pass_behind(500);
+        position.pass_behind(400);
+        assert_eq!(
+            position.behind(),
+            Some(Behind {
+                next: 500,
+                end: 981
+            })
+        );
+        position.pass_behind(981);
+        assert_eq!(position.behind(), None);
+    }
+
+    #[test]
+    fn the_cursor_of_a_single_mailbox_is_the_first_ones() {
+        let old = serde_json::json!({ "uidvalidity": 7, "next_uid": 101, "recent": [100], "old_below": 101, "old_until": 5 });
+        let places = Places::read(&Cursor(old), "Support").unwrap();
+        assert_eq!(places.of("Support").map(|one| one.next_uid), Some(101));
+        assert_eq!(places.of("INBOX"), None);
+        assert!(Places::read(&Cursor(serde_json::json!("?")), "INBOX").is_err());
     }
 
     #[test]

@@ -1,81 +1,145 @@
-//! Following a mailbox: find the position, catch up in bounded batches, wait for news, repeat.
+//! Following mailboxes: find the positions, catch up in bounded batches, wait for news, repeat.
+//!
+//! All mailboxes of a channel share one connection. Providers count connections per account (Gmail
+//! allows 15, Courier 4 from one address) and the people who work there need theirs; and a channel
+//! has one cursor, so one writer. The first mailbox is watched by IDLE; the others are looked at when
+//! that ends, every `poll_interval`. News always come first: a long history is read in small pieces
+//! between looks at what is new.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use connector_api::{
-    Bytes, Clock, Cursor, Defect, Error, InboundBatch, InboundEvent, Intake, Result,
-};
-use jiff::Timestamp;
+use connector_api::{Clock, Cursor, InboundBatch, InboundEvent, Intake, Result};
+use jiff::SignedDuration;
+use tokio::time::Instant;
 
-use crate::config::Settings;
-use crate::imap::cursor::{Backfill, Listed, Position, Verdict};
-use crate::imap::session::{Body, LISTED_MAX, Selected, Session, Woken};
-use crate::imap::troubles::{LOST_WEIGHT, REFUSED_WEIGHT, Trouble, Troubles, Witness};
+use crate::config::{After, Settings, same_mailbox};
+use crate::imap::cursor::{Backfill, Listed, Places, Position, Verdict};
+use crate::imap::fetch::{Fetched, is_whole};
+use crate::imap::memory::Memory;
+use crate::imap::session::{LISTED_MAX, Selected, Session, Woken};
 use crate::parse;
 
-/// Most mails in one batch.
-const BATCH_MAILS_MAX: usize = 50;
-/// Most bytes of mail in one batch; a larger mail is a batch of its own.
-const BATCH_BYTES_MAX: u64 = 8 * 1024 * 1024;
 /// UIDs listed at once while there is a long way to go.
 const WINDOW_UIDS: u32 = 2_000;
+/// UIDs listed for one piece of what lies behind.
+const PIECE_UIDS: u32 = 200;
 /// How many of the newest old mails are dated on the first connection.
 const NEWEST_MAX: u32 = 200;
-/// What a mail may be larger than its server says (`RFC822.SIZE` is a guess on some).
-const SIZE_SLACK_BYTES: u64 = 1024 * 1024;
-/// Largest header block fetched of a mail whose body is not.
-const HEADERS_BYTES_MAX: u64 = 4 * 1024 * 1024;
-/// Largest mail that is parsed beside everything else, in bytes: some milliseconds of work.
-const INLINE_PARSE_BYTES_MAX: usize = 256 * 1024;
 /// Longest wait in one IDLE: servers and middleboxes drop silent links after 10 to 30 minutes
 /// (RFC 2177 says 29).
 const IDLE_MAX: Duration = Duration::from_secs(9 * 60);
-
-/// Of how many of the newest mails some are asked for while another is refused.
-const WITNESSES_LISTED: u32 = 10;
-const WITNESSES_ASKED: usize = 3;
-
-/// One mail's event, by UID.
-type Fetched = (u32, InboundEvent);
+/// Most mails remembered that could not be marked or moved yet.
+const UNFINISHED_MAX: usize = 1_000;
 
 pub(crate) struct Follower<'a> {
     pub(crate) settings: &'a Settings,
     pub(crate) clock: &'a dyn Clock,
-    pub(crate) troubles: &'a Mutex<Troubles>,
+    pub(crate) memory: &'a Memory,
     pub(crate) intake: &'a dyn Intake,
     pub(crate) session: &'a mut Session,
+    pub(crate) places: Places,
+    /// Which mailbox is open, as its place in the configuration.
+    pub(crate) open: Option<usize>,
     /// A mail was filed without its body since the provider was last said to be heard.
     pub(crate) has_given_up: bool,
+    /// UIDs listed for the next piece: more where they are sparse.
+    pub(crate) piece_uids: u32,
 }
 
-impl Follower<'_> {
-    /// Runs until the link breaks.
-    pub(crate) async fn follow(&mut self, resume: Option<Cursor>) -> Result<()> {
-        let selected = self.session.examine(&self.settings.mailbox).await?;
-        let mut position = self.position(resume, &selected).await?;
-        let mut uid_next = selected.uid_next;
+impl<'a> Follower<'a> {
+    pub(crate) fn new(
+        settings: &'a Settings,
+        clock: &'a dyn Clock,
+        memory: &'a Memory,
+        intake: &'a dyn Intake,
+        session: &'a mut Session,
+        places: Places,
+    ) -> Self {
+        Self {
+            settings,
+            clock,
+            memory,
+            intake,
+            session,
+            places,
+            open: None,
+            has_given_up: false,
+            piece_uids: PIECE_UIDS,
+        }
+    }
+
+    /// Runs until the link breaks, or until its token is over: then a new link goes on from the
+    /// cursor that is returned.
+    pub(crate) async fn follow(&mut self) -> Result<Cursor> {
+        if let After::Move(target) = &self.settings.after {
+            self.session.require_mailbox(target).await?;
+        }
         loop {
-            self.catch_up(&mut position, uid_next.take()).await?;
+            // The first one comes last: it stays open while we wait.
+            for at in (0..self.settings.mailboxes.len()).rev() {
+                self.look_at(at).await?;
+            }
             // Giving up is no news from the provider, and must not shorten the next pause.
             if !std::mem::take(&mut self.has_given_up) {
                 self.intake.heard();
             }
-            self.wait().await?;
-            // Without it a server need not show what is new (RFC 3501, section 6.1.2).
-            self.session.noop().await?;
+            self.read_behind().await?;
+            if self.is_token_over() {
+                return Ok(self.places.cursor());
+            }
+            if self.behind().is_none() {
+                self.wait().await?;
+            }
         }
     }
 
-    async fn position(&mut self, resume: Option<Cursor>, selected: &Selected) -> Result<Position> {
-        if let Some(cursor) = resume {
-            let mut position = Position::read(&cursor)?;
+    /// Whether mail arrives in the mailbox that is open. In others lie copies of what we sent; at
+    /// Google's all over, but in the inbox.
+    pub(crate) fn is_arrival(&self, at_google: bool) -> bool {
+        let Some(at) = self.open else { return true };
+        same_mailbox(self.name(at), "INBOX") || (at == 0 && !at_google)
+    }
+
+    /// Files what is new in one mailbox.
+    async fn look_at(&mut self, at: usize) -> Result<()> {
+        let (mut position, uid_next) = self.enter(at).await?;
+        self.finish(&mut position).await;
+        self.catch_up(&mut position, uid_next).await?;
+        self.save_finished(&position).await
+    }
+
+    /// Opens a mailbox, or gives the server the chance to announce what is new in it (RFC 3501,
+    /// section 6.1.2: without it a server need not). Returns the server's next UID where it said it.
+    async fn enter(&mut self, at: usize) -> Result<(Position, Option<u32>)> {
+        let name = self.name(at);
+        if self.open == Some(at)
+            && let Some(position) = self.places.of(name)
+        {
+            let position = position.clone();
+            self.session.noop().await?;
+            return Ok((position, None));
+        }
+        self.open = None;
+        let writes = self.settings.after != After::Nothing;
+        let selected = self.session.open_mailbox(name, writes).await?;
+        self.open = Some(at);
+        let position = self.position(name, &selected).await?;
+        Ok((position, selected.uid_next))
+    }
+
+    fn name(&self, at: usize) -> &'a str {
+        let name = self.settings.mailboxes.get(at);
+        name.map_or("INBOX", String::as_str)
+    }
+
+    async fn position(&mut self, name: &str, selected: &Selected) -> Result<Position> {
+        if let Some(position) = self.places.of(name) {
+            let mut position = position.clone();
             if position.follow_server(selected.uidvalidity, selected.uid_next) {
                 self.troubles().clear();
                 tracing::info!(
                     uidvalidity = selected.uidvalidity,
-                    "the mailbox was renumbered, reading it again from the start"
+                    "a mailbox was renumbered, reading it again from the start"
                 );
             }
             return Ok(position);
@@ -134,14 +198,7 @@ impl Follower<'_> {
 
     async fn read(&mut self, listed: &[Listed], position: &mut Position) -> Result<()> {
         let before = position.clone();
-        let mut wanted: Vec<(Listed, bool)> = Vec::new();
-        for mail in listed {
-            match position.judge(mail) {
-                Verdict::Skip => {}
-                Verdict::History => wanted.push((*mail, true)),
-                Verdict::New => wanted.push((*mail, false)),
-            }
-        }
+        let wanted = self.wanted(listed, |mail| position.judge(mail));
         let mut rest = wanted.as_slice();
         while !rest.is_empty() {
             let (batch, after) = rest.split_at(self.batch_length(rest));
@@ -152,8 +209,7 @@ impl Follower<'_> {
             for mail in listed.iter().filter(|mail| mail.uid <= last) {
                 position.pass(mail.uid);
             }
-            self.accept(events, position).await?;
-            self.forgive(batch);
+            self.file(batch, events, position).await?;
         }
         for mail in listed {
             position.pass(mail.uid);
@@ -164,211 +220,162 @@ impl Follower<'_> {
         Ok(())
     }
 
-    /// How many of the next mails go together.
-    fn batch_length(&self, wanted: &[(Listed, bool)]) -> usize {
-        let troubles = self.troubles();
-        let mut bytes = 0u64;
-        let mut length = 0;
-        for (mail, _) in wanted.iter().take(BATCH_MAILS_MAX) {
-            let is_alone = self.is_too_large(mail) || troubles.weight(mail.uid) > 0;
-            bytes = bytes.saturating_add(mail.size_bytes);
-            if length > 0 && (is_alone || bytes > BATCH_BYTES_MAX) {
-                break;
-            }
-            length += 1;
-            if is_alone {
-                break;
-            }
-        }
-        length
+    /// The mails to fetch, and whether each is history. What Google shows in two mailboxes is
+    /// fetched from one.
+    fn wanted(&self, listed: &[Listed], judge: impl Fn(&Listed) -> Verdict) -> Vec<(Listed, bool)> {
+        let is_known = |mail: &&Listed| {
+            let id = mail.gmail_id;
+            id.is_some_and(|id| self.memory.knows_gmail(id))
+        };
+        let unknown = listed.iter().filter(|mail| !is_known(mail));
+        unknown
+            .filter_map(|mail| match judge(mail) {
+                Verdict::Skip => None,
+                Verdict::History => Some((*mail, true)),
+                Verdict::New => Some((*mail, false)),
+            })
+            .collect()
     }
 
-    async fn fetch(
+    /// Hands a batch over; only once it is durable are its mails marked or moved.
+    async fn file(
         &mut self,
         batch: &[(Listed, bool)],
-        uidvalidity: u32,
-    ) -> Result<Vec<InboundEvent>> {
-        let mut events = match batch {
-            [(mail, _)] => self.fetch_one(mail, uidvalidity).await?,
-            _ => {
-                let mails: Vec<Listed> = batch.iter().map(|(mail, _)| *mail).collect();
-                self.fetch_whole(&mails, uidvalidity).await?
-            }
-        };
-        for (uid, event) in &mut events {
-            event.history = batch.iter().any(|(mail, old)| mail.uid == *uid && *old);
+        fetched: Vec<Fetched>,
+        position: &mut Position,
+    ) -> Result<()> {
+        if self.settings.after != After::Nothing {
+            let whole = fetched
+                .iter()
+                .filter(|(_, event)| !event.history && is_whole(event));
+            position.unfinished.extend(whole.map(|(uid, _)| *uid));
+            let excess = position.unfinished.len().saturating_sub(UNFINISHED_MAX);
+            position.unfinished.drain(..excess);
         }
-        Ok(events.into_iter().map(|(_, event)| event).collect())
+        let events = fetched.into_iter().map(|(_, event)| event).collect();
+        self.accept(events, position).await?;
+        self.forgive(batch);
+        let ids = batch.iter().filter_map(|(mail, _)| mail.gmail_id);
+        self.memory.note_gmail(ids);
+        self.finish(position).await;
+        Ok(())
     }
 
-    /// Fetches as much of one mail as its size and its past allow.
-    async fn fetch_one(&mut self, mail: &Listed, uidvalidity: u32) -> Result<Vec<Fetched>> {
-        let max = self.settings.parse.mail_bytes_max;
-        let trouble = self.troubles().of(mail.uid);
-        let defect = match trouble {
-            Trouble::All => {
-                self.has_given_up = true;
-                return Ok(vec![(mail.uid, unreadable(mail, uidvalidity))]);
-            }
-            Trouble::Bodies => Defect::new("unreadable_on_server", "only the headers can be had"),
-            Trouble::None if mail.size_bytes > max => Defect::new(
-                "too_large",
-                format!("{} bytes, limit {max}", mail.size_bytes),
+    /// Marks or moves what was filed. What fails is tried again at the next look: nothing is lost by
+    /// it, and a link that is gone shows at the next command.
+    async fn finish(&mut self, position: &mut Position) {
+        if position.unfinished.is_empty() {
+            return;
+        }
+        let finished = self
+            .session
+            .finish(&position.unfinished, &self.settings.after)
+            .await;
+        match finished {
+            Ok(()) => position.unfinished.clear(),
+            Err(error) => tracing::warn!(
+                mails = position.unfinished.len(),
+                error = %error,
+                "what imap.after says could not be done, trying again later"
             ),
-            Trouble::None => return self.fetch_whole(&[*mail], uidvalidity).await,
-        };
-        let before = self.witness_before(&[*mail]).await;
-        let answer = self.session.headers(mail.uid, HEADERS_BYTES_MAX).await;
-        let bodies = self.note(&[*mail], answer, before).await?;
-        self.has_given_up |= trouble == Trouble::Bodies;
-        let read = |(uid, raw)| {
-            let settings = &self.settings.parse;
-            let parse = |raw| parse::parse_headers_only(raw, defect.clone(), settings);
-            (uid, parsed(mail, uidvalidity, raw, parse))
-        };
-        Ok(bodies.into_iter().map(read).collect())
+        }
     }
 
-    async fn fetch_whole(&mut self, batch: &[Listed], uidvalidity: u32) -> Result<Vec<Fetched>> {
-        let uids: Vec<u32> = batch.iter().map(|mail| mail.uid).collect();
-        let sizes: u64 = batch.iter().map(|mail| mail.size_bytes).sum();
-        let before = self.witness_before(batch).await;
-        let answer = self.session.bodies(&uids, self.budget(sizes)).await;
-        let bodies = self.note(batch, answer, before).await?;
-        let mut events = Vec::with_capacity(bodies.len());
-        for mail in batch {
-            // A mail deleted since it was listed is simply not answered.
-            if let Some((_, raw)) = bodies.iter().find(|(uid, _)| *uid == mail.uid) {
-                let event = self.parse(mail, uidvalidity, raw.clone()).await?;
-                events.push((mail.uid, event));
-            }
+    /// Notes that nothing is left to be marked or moved, where the cursor says otherwise.
+    async fn save_finished(&mut self, position: &Position) -> Result<()> {
+        let saved = self.open.and_then(|at| self.places.of(self.name(at)));
+        let is_saved = saved.is_some_and(|saved| saved.unfinished == position.unfinished);
+        match is_saved {
+            true => Ok(()),
+            false => self.accept(Vec::new(), position).await,
         }
-        Ok(events)
     }
 
-    /// Parses a mail; a large one on a thread for such work, so that it stands in nobody's way.
-    async fn parse(&self, mail: &Listed, uidvalidity: u32, raw: Bytes) -> Result<InboundEvent> {
-        let (mail, settings) = (*mail, self.settings.parse.clone());
-        let large = raw.len() > INLINE_PARSE_BYTES_MAX;
-        let work = move || parsed(&mail, uidvalidity, raw, |raw| parse::parse(raw, &settings));
-        if !large {
-            return Ok(work());
-        }
-        let done = tokio::task::spawn_blocking(work).await;
-        done.map_err(|error| Error::unavailable(format!("parsing a mail: {error}")))
-    }
-
-    /// The bytes that came for each mail, or an error that is counted against those which did not
-    /// come, so that one that always fails stops nobody.
-    async fn note(
-        &mut self,
-        asked: &[Listed],
-        answer: Result<Option<Vec<Body>>>,
-        before: Witness,
-    ) -> Result<Vec<(u32, Bytes)>> {
-        let (failed, weight, error) = match answer {
-            Ok(Some(bodies)) => {
-                let (read, failed) = split_read(asked, bodies);
-                if failed.is_empty() {
-                    return Ok(read);
-                }
-                (failed, REFUSED_WEIGHT, refused())
-            }
-            Ok(None) => (uids(asked), REFUSED_WEIGHT, refused()),
-            Err(error) => (uids(asked), LOST_WEIGHT, error),
-        };
-        let is_broken = weight == LOST_WEIGHT || self.session.is_confused();
-        let witness = match asked {
-            [mail] if !is_broken => self.witness(mail).await,
-            _ => before,
-        };
-        let now = self.clock.now().as_second();
-        let mut troubles = self.troubles();
-        for uid in failed {
-            troubles.add(uid, weight, witness, now);
-        }
-        if let [mail] = asked
-            && is_broken
+    /// Reads what lies behind, piece by piece, for as long as a wait would take. After each piece
+    /// what is new in the watched mailbox comes first.
+    async fn read_behind(&mut self) -> Result<()> {
+        let until = Instant::now() + self.settings.poll_interval;
+        while let Some(at) = self.behind()
+            && Instant::now() < until
+            && !self.is_token_over()
         {
-            troubles.note_broken_link(mail.uid);
-        }
-        Err(error)
-    }
-
-    /// After a mail that breaks the connection nobody can be asked, so somebody is asked before.
-    async fn witness_before(&mut self, asked: &[Listed]) -> Witness {
-        match asked {
-            [mail] if self.troubles().breaks_link(mail.uid) => self.witness(mail).await,
-            _ => Witness::Silent,
-        }
-    }
-
-    /// Whether this connection hands out any mail but the refused one: only then is it the mail, and
-    /// not a server that hands out none.
-    async fn witness(&mut self, refused: &Listed) -> Witness {
-        let exists = self.session.exists();
-        let Ok(mut others) = self.session.newest(exists, WITNESSES_LISTED).await else {
-            return Witness::Silent;
-        };
-        others.retain(|other| other.uid != refused.uid && !self.is_too_large(other));
-        if others.is_empty() {
-            return Witness::Nobody;
-        }
-        others.sort_by_key(|other| (self.troubles().weight(other.uid), other.size_bytes));
-        for other in others.iter().take(WITNESSES_ASKED) {
-            let budget = self.budget(other.size_bytes);
-            let answer = self.session.bodies(&[other.uid], budget).await;
-            if let Ok(Some(bodies)) = answer {
-                let (read, failed) = split_read(&[*other], bodies);
-                match (read.is_empty(), failed.is_empty()) {
-                    (false, _) => return Witness::Read,
-                    // Deleted meanwhile.
-                    (true, true) => continue,
-                    (true, false) => {}
-                }
+            self.read_piece(at).await?;
+            let (mut position, uid_next) = self.enter(0).await?;
+            if self.session.has_news() || at != 0 {
+                self.catch_up(&mut position, uid_next).await?;
+                self.save_finished(&position).await?;
             }
-            // Another one is asked first the next time.
-            let now = self.clock.now().as_second();
-            self.troubles()
-                .add(other.uid, LOST_WEIGHT, Witness::Silent, now);
+            self.intake.heard();
         }
-        Witness::Silent
+        Ok(())
     }
 
-    fn forgive(&self, batch: &[(Listed, bool)]) {
-        let mut troubles = self.troubles();
-        for (mail, _) in batch {
-            troubles.forgive(mail.uid);
-        }
+    /// A mailbox with something behind.
+    fn behind(&self) -> Option<usize> {
+        let has_behind = |at: &usize| {
+            let position = self.places.of(self.name(*at));
+            position.is_some_and(|position| position.behind().is_some())
+        };
+        (0..self.settings.mailboxes.len()).find(has_behind)
     }
 
-    fn troubles(&self) -> MutexGuard<'_, Troubles> {
-        self.troubles.lock().unwrap_or_else(PoisonError::into_inner)
+    /// One batch of what lies behind.
+    async fn read_piece(&mut self, at: usize) -> Result<()> {
+        let (mut position, _) = self.enter(at).await?;
+        let Some(behind) = position.behind() else {
+            return self.accept(Vec::new(), &position).await;
+        };
+        let to = behind.next.saturating_add(self.piece_uids - 1);
+        let to = to.min(behind.end.saturating_sub(1));
+        let listed = self.session.list(behind.next, Some(to)).await?;
+        self.piece_uids = match listed.is_empty() {
+            true => self.piece_uids.saturating_mul(2),
+            false => PIECE_UIDS,
+        };
+        let wanted = self.wanted(&listed, |mail| position.judge_by_age(mail));
+        let (batch, rest) = wanted.split_at(self.batch_length(&wanted));
+        let last = match (rest.is_empty(), batch.last(), listed.last()) {
+            (false, Some((mail, _)), _) => mail.uid,
+            (_, _, Some(mail)) if listed.len() == LISTED_MAX => mail.uid,
+            _ => to,
+        };
+        let events = match batch.is_empty() {
+            true => Vec::new(),
+            false => self.fetch(batch, position.uidvalidity).await?,
+        };
+        position.pass_behind(last.saturating_add(1));
+        self.file(batch, events, &mut position).await
     }
 
-    /// What the answer to a fetch of mails of so many bytes may take.
-    fn budget(&self, size_bytes: u64) -> u64 {
-        size_bytes
-            .saturating_add(self.settings.parse.mail_bytes_max)
-            .saturating_add(SIZE_SLACK_BYTES)
-    }
-
-    fn is_too_large(&self, mail: &Listed) -> bool {
-        mail.size_bytes > self.settings.parse.mail_bytes_max
-    }
-
-    async fn accept(&self, events: Vec<InboundEvent>, position: &Position) -> Result<()> {
+    async fn accept(&mut self, events: Vec<InboundEvent>, position: &Position) -> Result<()> {
+        let mut places = self.places.clone();
+        places.put(self.name(self.open.unwrap_or(0)), position.clone());
         let each = events.into_iter().flat_map(parse::each_recipient);
         let batch = InboundBatch {
             events: each.collect(),
-            cursor: Some(position.cursor()),
+            cursor: Some(places.cursor()),
         };
-        self.intake.accept(batch).await
+        self.intake.accept(batch).await?;
+        self.places = places;
+        Ok(())
+    }
+
+    fn is_token_over(&self) -> bool {
+        self.token_left().is_some_and(|left| left.is_zero())
+    }
+
+    /// How long the token of this link is still good; `None` where none ends.
+    fn token_left(&self) -> Option<Duration> {
+        let left = self.clock.now().until(self.session.renew_at?).ok()?;
+        Some(Duration::try_from(SignedDuration::try_from(left).ok()?).unwrap_or_default())
     }
 
     /// Waits for news, for the next look at the mailbox, or for the link to break.
     async fn wait(&mut self) -> Result<()> {
-        let wait = self.settings.poll_interval;
+        let poll_interval = self.settings.poll_interval;
+        let wait = self
+            .token_left()
+            .map_or(poll_interval, |left| left.min(poll_interval));
         if self.session.can_idle {
             let intake = self.intake;
             let woken = self
@@ -382,99 +389,5 @@ impl Follower<'_> {
         }
         tokio::time::sleep(wait).await;
         Ok(())
-    }
-}
-
-/// A mail that is known to exist and nothing more.
-fn unreadable(mail: &Listed, uidvalidity: u32) -> InboundEvent {
-    let key = format!("imap:{uidvalidity}:{}", mail.uid);
-    let mut event = parse::unreadable(key, "the server lists the mail and does not hand it out");
-    event.sent_at = mail.date.and_then(|date| Timestamp::from_second(date).ok());
-    event
-}
-
-/// One mail's event. Its bytes are a stranger's: what no parser may do must not end the channel.
-fn parsed(
-    mail: &Listed,
-    uidvalidity: u32,
-    raw: Bytes,
-    parse: impl FnOnce(Bytes) -> InboundEvent,
-) -> InboundEvent {
-    let bytes = raw.clone();
-    catch_unwind(AssertUnwindSafe(|| parse(bytes))).unwrap_or_else(|_| {
-        tracing::error!(uidvalidity, uid = mail.uid, "the parser failed on a mail");
-        let mut event = unreadable(mail, uidvalidity);
-        event.defects = vec![Defect::new("parser_failed", "only the bytes are kept")];
-        event.raw = Some(raw);
-        event
-    })
-}
-
-/// What came with its bytes, and the UIDs that were answered without. An empty answer for a mail
-/// that has a size is none: the server could not read it.
-fn split_read(asked: &[Listed], bodies: Vec<Body>) -> (Vec<(u32, Bytes)>, Vec<u32>) {
-    let mut read = Vec::with_capacity(bodies.len());
-    let mut failed = Vec::new();
-    for (uid, body) in bodies {
-        let has_size = asked
-            .iter()
-            .any(|mail| mail.uid == uid && mail.size_bytes > 0);
-        match body {
-            Some(raw) if !(raw.is_empty() && has_size) => read.push((uid, raw)),
-            _ => failed.push(uid),
-        }
-    }
-    (read, failed)
-}
-
-fn refused() -> Error {
-    Error::unavailable("the server refused to hand out a mail that it lists")
-}
-
-fn uids(mails: &[Listed]) -> Vec<u32> {
-    mails.iter().map(|mail| mail.uid).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const MAIL: Listed = Listed {
-        uid: 4,
-        size_bytes: 12,
-        date: Some(1_700_000_000),
-    };
-
-    #[test]
-    fn a_parser_that_panics_leaves_an_event_with_the_bytes() {
-        let raw = Bytes::from_static(b"From: a@b\n\n");
-        let event = parsed(&MAIL, 7, raw.clone(), |_| panic!("a bug in the parser"));
-        assert_eq!(event.dedupe_key.as_str(), "imap:7:4");
-        assert_eq!(event.raw, Some(raw));
-        let codes: Vec<&str> = event.defects.iter().map(|one| one.code.as_str()).collect();
-        assert_eq!(codes, ["parser_failed"]);
-        assert_eq!(event.sent_at.map(Timestamp::as_second), MAIL.date);
-    }
-
-    #[test]
-    fn a_mail_answered_without_its_bytes_was_not_read() {
-        let empty = Listed {
-            uid: 5,
-            size_bytes: 0,
-            date: None,
-        };
-        for (body, is_read) in [
-            ((4, None), false),
-            ((4, Some(Bytes::new())), false),
-            ((4, Some(Bytes::from_static(b"x"))), true),
-            ((5, Some(Bytes::new())), true),
-        ] {
-            let (read, failed) = split_read(&[MAIL, empty], vec![body.clone()]);
-            assert_eq!(
-                (read.len(), failed.is_empty()),
-                (usize::from(is_read), is_read),
-                "{body:?}"
-            );
-        }
     }
 }

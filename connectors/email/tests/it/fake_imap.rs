@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -33,18 +35,37 @@ struct Shared {
 
 struct State {
     password: String,
-    uidvalidity: u32,
-    uid_next: u32,
-    mails: BTreeMap<u32, Mail>,
+    /// The inbox is there from the start.
+    boxes: BTreeMap<String, Folder>,
     clock: i64,
     options: Options,
     commands: Vec<String>,
 }
 
+#[derive(Default)]
+struct Folder {
+    uidvalidity: u32,
+    uid_next: u32,
+    mails: BTreeMap<u32, Mail>,
+}
+
+impl Folder {
+    fn add(&mut self, mail: Mail) -> u32 {
+        let uid = self.uid_next;
+        self.uid_next += 1;
+        self.mails.insert(uid, mail);
+        uid
+    }
+}
+
 #[derive(Clone)]
 struct Mail {
-    raw: Vec<u8>,
+    raw: Arc<[u8]>,
     date: i64,
+    is_seen: bool,
+    is_deleted: bool,
+    /// Google's numbers of the mail and of its thread.
+    gmail: Option<(u64, u64)>,
 }
 
 /// How the server differs from a good one.
@@ -54,6 +75,10 @@ pub struct Options {
     /// Says nothing any more, and does not hang up: a dead link.
     pub is_dead: bool,
     pub logins_refused: usize,
+    /// Lets in with a token that this accepts.
+    pub tokens: Option<Accepts>,
+    /// Tokens by OAUTHBEARER only.
+    pub is_standard: bool,
     /// Mails whose content is refused.
     pub refused_bodies: BTreeSet<u32>,
     /// Its storage is down for as many fetches of bodies; it says so in words without a code.
@@ -66,9 +91,17 @@ pub struct Options {
     pub invisible: BTreeSet<u32>,
     /// Cuts the connection within the answer to as many fetches of content.
     pub cut_fetches: usize,
+    /// Has none of MOVE, UIDPLUS and SELECT for writing.
+    pub is_old: bool,
+    /// As many commands that change something are refused.
+    pub refused_changes: usize,
     /// Announced instead of the real size.
     pub claimed_size: Option<u32>,
 }
+
+/// Whether a token is good.
+#[derive(Clone)]
+pub struct Accepts(pub Arc<dyn Fn(&str) -> bool + Send + Sync>);
 
 impl FakeImap {
     pub async fn start(password: &str) -> Self {
@@ -77,9 +110,7 @@ impl FakeImap {
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
                 password: password.to_owned(),
-                uidvalidity: 7,
-                uid_next: 1,
-                mails: BTreeMap::new(),
+                boxes: BTreeMap::new(),
                 clock: FIRST_DATE,
                 options: Options::default(),
                 commands: Vec::new(),
@@ -88,6 +119,7 @@ impl FakeImap {
             cuts: watch::Sender::new(0),
             listening: watch::Sender::new(0),
         });
+        shared.state().create("INBOX");
         let server = Arc::clone(&shared);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -97,20 +129,46 @@ impl FakeImap {
         Self { address, shared }
     }
 
-    /// Puts a mail into the mailbox and returns its UID.
+    /// Puts a mail into the inbox and returns its UID.
     pub fn deliver(&self, raw: impl Into<Vec<u8>>) -> u32 {
+        self.deliver_to("INBOX", raw, None)
+    }
+
+    /// Puts a mail into a mailbox; with Google's numbers of it and of its thread.
+    pub fn deliver_to(
+        &self,
+        mailbox: &str,
+        raw: impl Into<Vec<u8>>,
+        gmail: Option<(u64, u64)>,
+    ) -> u32 {
         let uid = {
             let mut state = self.shared.state();
-            let uid = state.uid_next;
-            state.uid_next += 1;
             state.clock += 1;
-            let date = state.clock;
-            let raw = raw.into();
-            state.mails.insert(uid, Mail { raw, date });
-            uid
+            let mail = Mail {
+                raw: raw.into().into(),
+                date: state.clock,
+                is_seen: false,
+                is_deleted: false,
+                gmail,
+            };
+            state.create(mailbox);
+            state.folder(mailbox).add(mail)
         };
         self.announce();
         uid
+    }
+
+    pub fn create(&self, mailbox: &str) {
+        self.shared.state().create(mailbox);
+    }
+
+    /// The mails of a mailbox: UID, whether it is seen, whether it is marked as deleted.
+    pub fn mails_in(&self, mailbox: &str) -> Vec<(u32, bool, bool)> {
+        let mut state = self.shared.state();
+        let mails = state.folder(mailbox).mails.iter();
+        mails
+            .map(|(uid, mail)| (*uid, mail.is_seen, mail.is_deleted))
+            .collect()
     }
 
     pub fn announce(&self) {
@@ -118,21 +176,22 @@ impl FakeImap {
     }
 
     pub fn delete(&self, uid: u32) {
-        self.shared.state().mails.remove(&uid);
+        self.shared.state().folder("INBOX").mails.remove(&uid);
     }
 
     /// Leaves a gap in the UIDs, as years of deleted mail do.
     pub fn skip_uids(&self, count: u32) {
-        self.shared.state().uid_next += count;
+        self.shared.state().folder("INBOX").uid_next += count;
     }
 
     /// Renumbers the mailbox under a new UIDVALIDITY.
     pub fn renumber(&self) {
         let mut state = self.shared.state();
-        state.uidvalidity += 1;
-        let mails = std::mem::take(&mut state.mails);
-        state.mails = (1u32..).zip(mails.into_values()).collect();
-        state.uid_next = u32::try_from(state.mails.len()).unwrap() + 1;
+        let inbox = state.folder("INBOX");
+        inbox.uidvalidity += 1;
+        let mails = std::mem::take(&mut inbox.mails);
+        inbox.mails = (1u32..).zip(mails.into_values()).collect();
+        inbox.uid_next = u32::try_from(inbox.mails.len()).unwrap() + 1;
     }
 
     pub fn set(&self, change: impl FnOnce(&mut Options)) {
@@ -156,6 +215,42 @@ impl FakeImap {
     }
 }
 
+impl State {
+    fn change(&mut self, mailbox: &str, words: &[&str], target: &str) {
+        let folder = self.folder(mailbox);
+        let last = folder.mails.keys().next_back().copied().unwrap_or_default();
+        let uids: Vec<u32> = folder.mails.keys().copied().collect();
+        for uid in uids.into_iter().filter(|uid| in_set(words[2], *uid, last)) {
+            let mail = self.folder(mailbox).mails.get_mut(&uid).unwrap();
+            match words[1] {
+                "STORE" if words[4].contains("Seen") => mail.is_seen = true,
+                "STORE" => mail.is_deleted = true,
+                "COPY" | "MOVE" => {
+                    let copy = mail.clone();
+                    self.folder(target).add(copy);
+                }
+                _ => {}
+            }
+            let is_gone = words[1] == "MOVE" || words[1] == "EXPUNGE";
+            if is_gone {
+                self.folder(mailbox).mails.remove(&uid);
+            }
+        }
+    }
+
+    fn create(&mut self, mailbox: &str) {
+        let validity = 7 + u32::try_from(self.boxes.len()).unwrap();
+        let folder = self.boxes.entry(mailbox.to_owned()).or_default();
+        if folder.uidvalidity == 0 {
+            (folder.uidvalidity, folder.uid_next) = (validity, 1);
+        }
+    }
+
+    fn folder(&mut self, mailbox: &str) -> &mut Folder {
+        self.boxes.get_mut(mailbox).unwrap()
+    }
+}
+
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -167,6 +262,8 @@ struct Connection {
     out: OwnedWriteHalf,
     shared: Arc<Shared>,
     is_listening: bool,
+    selected: String,
+    is_writing: bool,
 }
 
 async fn serve(stream: TcpStream, shared: Arc<Shared>) {
@@ -178,6 +275,8 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) {
         out,
         shared: Arc::clone(&shared),
         is_listening: false,
+        selected: "INBOX".to_owned(),
+        is_writing: false,
     };
     tokio::select! {
         _ = cuts.changed() => {}
@@ -206,10 +305,44 @@ impl Connection {
                     } else {
                         " IDLE"
                     };
-                    self.say(&format!("* CAPABILITY IMAP4rev1{idle}")).await?;
+                    let tokens = {
+                        let options = &self.shared.state().options;
+                        match (options.tokens.is_some(), options.is_standard) {
+                            (false, _) => "",
+                            (true, false) => " AUTH=XOAUTH2",
+                            (true, true) => " AUTH=OAUTHBEARER",
+                        }
+                    };
+                    let more = {
+                        let mut state = self.shared.state();
+                        let mails = state.folder("INBOX").mails.values();
+                        let is_gmail = mails.clone().any(|mail| mail.gmail.is_some());
+                        match (state.options.is_old, is_gmail) {
+                            (true, _) => "",
+                            (false, false) => " MOVE UIDPLUS",
+                            (false, true) => " MOVE UIDPLUS X-GM-EXT-1",
+                        }
+                    };
+                    self.say(&format!("* CAPABILITY IMAP4rev1{idle}{tokens}{more}"))
+                        .await?;
                     self.done(tag).await?;
                 }
-                "EXAMINE" => self.examine(tag).await?,
+                "AUTHENTICATE" => self.authenticate(tag, &upper).await?,
+                "EXAMINE" | "SELECT" => self.open(tag, command).await?,
+                "STATUS" => {
+                    let name = quoted_in(command);
+                    let is_there = self.shared.state().boxes.contains_key(&name);
+                    match is_there {
+                        true => self.done(tag).await?,
+                        false => self.say(&format!("{tag} NO no such mailbox")).await?,
+                    }
+                }
+                "LIST" => self.list(tag).await?,
+                "UID"
+                    if ["STORE", "MOVE", "COPY", "EXPUNGE"].contains(&upper.split(' ').nth(1)?) =>
+                {
+                    self.change(tag, command).await?;
+                }
                 "IDLE" => self.idle(tag).await?,
                 "LOGOUT" => {
                     self.say("* BYE so long").await?;
@@ -243,16 +376,100 @@ impl Connection {
         self.say(&format!("{tag} {answer}")).await
     }
 
-    async fn examine(&mut self, tag: &str) -> Option<()> {
-        let (uidvalidity, uid_next) = {
-            let state = self.shared.state();
-            (state.uidvalidity, state.uid_next)
+    /// A token, after the server said go on; refused in a challenge that wants its answer.
+    async fn authenticate(&mut self, tag: &str, command: &str) -> Option<()> {
+        let is_standard = self.shared.state().options.is_standard;
+        let expected = if is_standard {
+            "OAUTHBEARER"
+        } else {
+            "XOAUTH2"
         };
+        if command != format!("AUTHENTICATE {expected}") {
+            return self.say(&format!("{tag} NO no such mechanism")).await;
+        }
+        self.say("+ ").await?;
+        let response = self.line().await?;
+        let is_good = {
+            let mut state = self.shared.state();
+            let is_refused = state.options.logins_refused > 0;
+            state.options.logins_refused = state.options.logins_refused.saturating_sub(1);
+            let token = bearer(&response, is_standard);
+            let accepts = state.options.tokens.clone();
+            !is_refused && token.is_some_and(|token| accepts.is_some_and(|Accepts(is)| is(&token)))
+        };
+        if is_good {
+            return self.done(tag).await;
+        }
+        let challenge = r#"{"status":"401","schemes":"bearer","scope":"mail"}"#;
+        self.say(&format!("+ {}", STANDARD.encode(challenge)))
+            .await?;
+        let expected = if is_standard { "AQ==" } else { "" };
+        match self.line().await? == expected {
+            true => {
+                self.say(&format!(
+                    "{tag} NO [AUTHENTICATIONFAILED] not with {response}"
+                ))
+                .await
+            }
+            false => self.say(&format!("{tag} BAD what is that")).await,
+        }
+    }
+
+    async fn open(&mut self, tag: &str, command: &str) -> Option<()> {
+        let name = quoted_in(command);
+        let numbers = {
+            let state = self.shared.state();
+            let folder = state.boxes.get(&name);
+            folder.map(|folder| (folder.uidvalidity, folder.uid_next))
+        };
+        let Some((uidvalidity, uid_next)) = numbers else {
+            return self
+                .say(&format!("{tag} NO [NONEXISTENT] no such mailbox"))
+                .await;
+        };
+        self.selected = name;
+        self.is_writing = command.starts_with("SELECT");
         self.exists().await?;
         self.say(&format!("* OK [UIDVALIDITY {uidvalidity}] valid"))
             .await?;
         self.say(&format!("* OK [UIDNEXT {uid_next}] next")).await?;
-        self.say(&format!("{tag} OK [READ-ONLY] examined")).await
+        let mode = if self.is_writing {
+            "READ-WRITE"
+        } else {
+            "READ-ONLY"
+        };
+        self.say(&format!("{tag} OK [{mode}] open")).await
+    }
+
+    async fn list(&mut self, tag: &str) -> Option<()> {
+        let names: Vec<String> = self.shared.state().boxes.keys().cloned().collect();
+        for name in names {
+            self.say(&format!("* LIST (\\HasNoChildren) \"/\" \"{name}\""))
+                .await?;
+        }
+        self.say("* LIST (\\Noselect) \"/\" \"Shared\"").await?;
+        self.done(tag).await
+    }
+
+    /// `UID STORE`, `MOVE`, `COPY` and `EXPUNGE`, of a mailbox that is open for it.
+    async fn change(&mut self, tag: &str, command: &str) -> Option<()> {
+        let words: Vec<&str> = command.split(' ').collect();
+        let target = quoted_in(command);
+        let answer = {
+            let mut state = self.shared.state();
+            let is_refused = state.options.refused_changes > 0;
+            state.options.refused_changes = state.options.refused_changes.saturating_sub(1);
+            let is_beyond = state.options.is_old && ["MOVE", "EXPUNGE"].contains(&words[1]);
+            if is_refused || is_beyond || !self.is_writing {
+                "NO not that"
+            } else {
+                state.change(&self.selected, &words, &target);
+                "OK done"
+            }
+        };
+        let count = self.visible().len();
+        self.say(&format!("* {count} EXISTS")).await?;
+        self.say(&format!("{tag} {answer}")).await
     }
 
     async fn exists(&mut self) -> Option<()> {
@@ -328,7 +545,9 @@ impl Connection {
         let mut wanted = wanted;
         if wants_content && self.shared.state().options.empty_fetches > 0 {
             self.shared.state().options.empty_fetches -= 1;
-            wanted.iter_mut().for_each(|(_, _, mail)| mail.raw.clear());
+            wanted
+                .iter_mut()
+                .for_each(|(_, _, mail)| mail.raw = Arc::default());
         }
         for (number, uid, mail) in wanted {
             let is_refused = self.shared.state().options.refused_bodies.contains(&uid);
@@ -347,13 +566,16 @@ impl Connection {
             let size = claimed.unwrap_or(u32::try_from(mail.raw.len()).ok()?);
             items.push(format!("RFC822.SIZE {size}").into_bytes());
         }
+        if let (true, Some((id, thread))) = (command.contains("X-GM-MSGID"), mail.gmail) {
+            items.push(format!("X-GM-THRID {thread} X-GM-MSGID {id}").into_bytes());
+        }
         if command.contains("INTERNALDATE") {
             let date = Timestamp::from_second(mail.date).ok()?;
             let date = date.strftime("%d-%b-%Y %H:%M:%S +0000");
             items.push(format!("INTERNALDATE \"{date}\"").into_bytes());
         }
         for (item, section, content) in [
-            ("BODY.PEEK[]", "BODY[]", mail.raw.clone()),
+            ("BODY.PEEK[]", "BODY[]", mail.raw.to_vec()),
             ("BODY.PEEK[HEADER]", "BODY[HEADER]", header_of(&mail.raw)),
         ] {
             if command.contains(item) {
@@ -382,8 +604,8 @@ impl Connection {
     }
 
     fn visible(&self) -> BTreeMap<u32, Mail> {
-        let state = self.shared.state();
-        let mut mails = state.mails.clone();
+        let mut state = self.shared.state();
+        let mut mails = state.folder(&self.selected).mails.clone();
         mails.retain(|uid, _| !state.options.invisible.contains(uid));
         mails
     }
@@ -412,6 +634,28 @@ impl Connection {
         let line = format!("{line}\r\n");
         self.out.write_all(line.as_bytes()).await.ok()
     }
+}
+
+/// The last quoted name of a command.
+fn quoted_in(command: &str) -> String {
+    let name = command.split('"').nth_back(1);
+    name.unwrap_or_default().to_owned()
+}
+
+/// The token in a response, if the rest of it is as it should be.
+fn bearer(response: &str, is_standard: bool) -> Option<String> {
+    let response = String::from_utf8(STANDARD.decode(response).ok()?).ok()?;
+    let rest = match is_standard {
+        true => {
+            let rest = response.strip_prefix(&format!("n,a={USER},\x01host=127.0.0.1\x01port="))?;
+            rest.split_once('\x01')?.1
+        }
+        false => response.strip_prefix(&format!("user={USER}\x01"))?,
+    };
+    let token = rest
+        .strip_prefix("auth=Bearer ")?
+        .strip_suffix("\x01\x01")?;
+    Some(token.to_owned())
 }
 
 /// Whether a sequence set names `value`; `n:*` always names the last one.

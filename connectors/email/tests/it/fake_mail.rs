@@ -1,5 +1,6 @@
 //! A mail provider: the two servers together, with one customer who writes, answers and reads.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -10,7 +11,8 @@ use connector_testkit::{
 use mail_parser::{MessageParser, MimeHeaders};
 use serde_json::{Value, json};
 
-use crate::fake_imap::{FakeImap, USER};
+use crate::fake_imap::{Accepts, FakeImap, USER};
+use crate::fake_oauth::{CLIENT_SECRET, FakeOauth};
 use crate::fake_smtp::{self, FakeSmtp, Taken};
 
 const IMAP_PASSWORD: &str = "imap-pass-0815-word";
@@ -19,6 +21,9 @@ const SMTP_PASSWORD: &str = "smtp-pass-4711-word";
 pub struct FakeMail {
     pub imap: FakeImap,
     pub smtp: FakeSmtp,
+    /// Where it logs in with tokens.
+    pub oauth: Option<FakeOauth>,
+    kept: Vec<(String, String)>,
     count: AtomicU32,
 }
 
@@ -27,8 +32,24 @@ impl FakeMail {
         Self {
             imap: FakeImap::start(IMAP_PASSWORD).await,
             smtp: FakeSmtp::start(USER, SMTP_PASSWORD).await,
+            oauth: None,
+            kept: Vec::new(),
             count: AtomicU32::new(1),
         }
+    }
+
+    /// The same with tokens in place of passwords; access was granted before.
+    pub async fn with_oauth() -> Self {
+        let mut fake = Self::start().await;
+        let oauth = FakeOauth::start(USER).await;
+        let provider = oauth.clone();
+        let accepts = Accepts(Arc::new(move |token| provider.accepts(token)));
+        fake.imap
+            .set(|options| options.tokens = Some(accepts.clone()));
+        fake.smtp.take_tokens(USER, accepts);
+        fake.kept = vec![("oauth".to_owned(), oauth.kept())];
+        fake.oauth = Some(oauth);
+        fake
     }
 
     /// A plain mail from the customer; `extra` are header lines.
@@ -43,7 +64,7 @@ impl FakeMail {
     }
 
     fn config_at(&self, imap_port: u16, smtp_port: u16) -> Value {
-        json!({
+        let mut config = json!({
             "address": USER,
             "name": "Shop Support",
             "imap": {
@@ -56,7 +77,14 @@ impl FakeMail {
             },
             "authserv_id": "mx.shop.example",
             "poll_interval": "60s",
-        })
+        });
+        if let Some(oauth) = &self.oauth {
+            config["oauth"] = oauth.config();
+            for server in ["imap", "smtp"] {
+                config[server].as_object_mut().unwrap().remove("password");
+            }
+        }
+        config
     }
 }
 
@@ -76,10 +104,25 @@ impl FakeProvider for FakeMail {
     }
 
     fn secrets(&self) -> Vec<(String, String)> {
+        if self.oauth.is_some() {
+            return vec![("OAUTH_SECRET".to_owned(), CLIENT_SECRET.to_owned())];
+        }
         vec![
             ("IMAP_PASSWORD".to_owned(), IMAP_PASSWORD.to_owned()),
             ("SMTP_PASSWORD".to_owned(), SMTP_PASSWORD.to_owned()),
         ]
+    }
+
+    fn credentials(&self) -> Vec<(String, String)> {
+        self.kept.clone()
+    }
+
+    async fn withdraw_grants(&self) {
+        self.oauth.as_ref().unwrap().withdraw_everything();
+    }
+
+    async fn grants(&self, url: &str, code: Option<&str>) -> Option<String> {
+        self.oauth.as_ref().unwrap().agree(url, code)
     }
 
     async fn customer_says(&self, text: &str) -> String {
@@ -117,7 +160,9 @@ impl FakeProvider for FakeMail {
                 Fault::RejectCredentials,
                 "the only fault played there"
             );
-            self.imap.set(|options| options.logins_refused = 1);
+            // A refused token is renewed once.
+            let logins = 1 + usize::from(self.oauth.is_some());
+            self.imap.set(|options| options.logins_refused = logins);
             return;
         }
         self.smtp.fail_next(match fault {

@@ -9,6 +9,8 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 
+use super::fake_imap::Accepts;
+
 pub struct FakeSmtp {
     pub address: SocketAddr,
     state: Arc<Mutex<State>>,
@@ -17,6 +19,8 @@ pub struct FakeSmtp {
 #[derive(Default)]
 struct State {
     login: String,
+    /// The user's name, and which tokens let them in.
+    tokens: Option<(String, Accepts)>,
     taken: Vec<Taken>,
     data_commands: usize,
     silences: usize,
@@ -70,6 +74,12 @@ impl FakeSmtp {
             }
         });
         Self { address, state }
+    }
+
+    /// Lets the user in with a token that this accepts, too.
+    #[allow(dead_code, reason = "the daemon's tests use passwords")]
+    pub fn take_tokens(&self, user: &str, accepts: Accepts) {
+        self.state().tokens = Some((user.to_owned(), accepts));
     }
 
     pub fn fail_next(&self, fault: Fault) {
@@ -179,9 +189,12 @@ impl Connection {
                     if let Some(size) = size {
                         self.say(&format!("250-SIZE {size}")).await?;
                     }
-                    self.say("250-AUTH PLAIN LOGIN").await?;
+                    let tokens = lock(&self.state).tokens.is_some();
+                    let more = if tokens { " XOAUTH2" } else { "" };
+                    self.say(&format!("250-AUTH PLAIN LOGIN{more}")).await?;
                     self.say("250 8BITMIME").await?;
                 }
+                "AUTH" if line.starts_with("AUTH XOAUTH2 ") => self.by_token(&line).await?,
                 "AUTH" => {
                     let is_good = line == format!("AUTH PLAIN {}", lock(&self.state).login);
                     let answer = match is_good {
@@ -215,6 +228,29 @@ impl Connection {
                 }
                 _ => self.say("502 no such command").await?,
             }
+        }
+    }
+
+    async fn by_token(&mut self, line: &str) -> Option<()> {
+        let response = base64::engine::general_purpose::STANDARD
+            .decode(line.rsplit(' ').next()?)
+            .ok()?;
+        let response = String::from_utf8(response).ok()?;
+        let known = lock(&self.state).tokens.clone();
+        let is_good = known.is_some_and(|(user, Accepts(accepts))| {
+            let rest = response.strip_prefix(&format!("user={user}\x01auth=Bearer "));
+            let token = rest.and_then(|rest| rest.strip_suffix("\x01\x01"));
+            token.is_some_and(|token| accepts(token))
+        });
+        if is_good {
+            return self.say("235 welcome").await;
+        }
+        self.say("334 eyJzdGF0dXMiOiI0MDEifQ==").await?;
+        let mut line = String::new();
+        self.lines.read_line(&mut line).await.ok()?;
+        match line.trim_end() {
+            "" => self.say("535 5.7.8 not with that token").await,
+            _ => self.say("500 what is that").await,
         }
     }
 

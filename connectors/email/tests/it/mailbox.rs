@@ -15,13 +15,13 @@ use crate::fake_imap::Options;
 use crate::fake_mail::FakeMail;
 
 /// A channel at work: run again from its cursor when it breaks, as the daemon does.
-struct Channel {
-    intake: Arc<RecordingIntake>,
+pub struct Channel {
+    pub intake: Arc<RecordingIntake>,
     stop: CancellationToken,
-    task: JoinHandle<Result<()>>,
+    pub task: JoinHandle<Result<()>>,
 }
 
-fn build(fake: &FakeMail, change: impl FnOnce(&mut serde_json::Value)) -> Box<dyn Connector> {
+pub fn build(fake: &FakeMail, change: impl FnOnce(&mut serde_json::Value)) -> Box<dyn Connector> {
     let mut config = fake.config();
     change(&mut config);
     let context = BuildContext::new(
@@ -35,34 +35,34 @@ fn build(fake: &FakeMail, change: impl FnOnce(&mut serde_json::Value)) -> Box<dy
 }
 
 impl Channel {
-    fn resume(fake: &FakeMail, cursor: Option<Cursor>, poll_interval: &str) -> Self {
+    pub fn resume(fake: &FakeMail, cursor: Option<Cursor>, poll_interval: &str) -> Self {
         let connector = build(fake, |config| {
             config["poll_interval"] = json!(poll_interval)
         });
         Self::run(connector, cursor)
     }
 
-    fn run(connector: Box<dyn Connector>, cursor: Option<Cursor>) -> Self {
+    pub fn run(connector: Box<dyn Connector>, cursor: Option<Cursor>) -> Self {
         let intake = Arc::new(RecordingIntake::resuming(cursor));
         let stop = CancellationToken::new();
         let task = tokio::spawn(follow(connector, Arc::clone(&intake), stop.clone()));
         Self { intake, stop, task }
     }
 
-    async fn open(fake: &FakeMail) -> Self {
+    pub async fn open(fake: &FakeMail) -> Self {
         let channel = Self::resume(fake, None, "60s");
         fake.imap.listening().await;
         channel
     }
 
-    async fn events(&self, count: usize) -> Vec<InboundEvent> {
+    pub async fn events(&self, count: usize) -> Vec<InboundEvent> {
         self.intake.wait_for_events(count).await.unwrap();
         let events = self.intake.events();
         assert_eq!(events.len(), count, "{:?}", self.intake.keys());
         events
     }
 
-    async fn stop(self) -> Option<Cursor> {
+    pub async fn stop(self) -> Option<Cursor> {
         self.stop.cancel();
         self.task.await.unwrap().unwrap();
         self.intake.cursor()
@@ -87,7 +87,7 @@ async fn follow(
     }
 }
 
-fn texts(events: &[InboundEvent]) -> Vec<&str> {
+pub fn texts(events: &[InboundEvent]) -> Vec<&str> {
     fn text(event: &InboundEvent) -> &str {
         match &event.event {
             Event::Message(message) => message.text.trim(),
@@ -165,10 +165,17 @@ async fn a_backfill_imports_old_mail_as_history_and_resumes_after_a_crash() {
     let again = Channel::run(with_backfill(), channel.intake.cursor());
     fake.customer_says("new").await;
     let events = again.events(121 - before.len()).await;
-    let (new, old) = events.split_last().unwrap();
-    assert!(before.iter().chain(old).all(|event| event.history));
-    assert_eq!(texts(std::slice::from_ref(new)), ["new"]);
-    assert!(!new.history);
+    assert!(before.iter().all(|event| event.history));
+    let at = events.iter().position(|event| !event.history).unwrap();
+    assert_eq!(texts(&events[at..=at]), ["new"]);
+    assert_eq!(
+        events.iter().filter(|event| event.history).count(),
+        events.len() - 1
+    );
+    assert!(
+        at <= 20,
+        "news come before the rest of a history, and this came {at}th"
+    );
     again.stop().await;
 }
 

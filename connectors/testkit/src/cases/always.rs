@@ -25,13 +25,19 @@ pub(crate) async fn capabilities_match_surfaces(kit: &Kit) -> Verdict {
         ("poll", can.poll, connector.poll_source().is_some()),
         ("stream", can.stream, connector.stream_source().is_some()),
         ("send", can.send, connector.sender().is_some()),
+        (
+            "authorization",
+            can.authorization,
+            connector.authorization().is_some(),
+        ),
     ];
     for (surface, claimed, there) in claims {
         ensure(claimed == there, || {
             format!("{surface} is claimed: {claimed}, handed out: {there}")
         })?;
     }
-    ensure(claims.iter().any(|(_, claimed, _)| *claimed), || {
+    let carries = |(name, claimed, _): &(&str, bool, bool)| *claimed && *name != "authorization";
+    ensure(claims.iter().any(carries), || {
         "no surface is claimed".to_owned()
     })?;
     limits_fit_together(&can)

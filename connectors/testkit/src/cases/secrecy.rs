@@ -12,6 +12,8 @@ use crate::line::StreamRun;
 use crate::logs::CapturedLogs;
 use crate::provider::{Fault, Side};
 
+/// Tokens are longer than the names and dates that are kept beside them.
+const KEPT_CHARS_MIN: usize = 28;
 /// Shortest secret that can be searched for without finding ordinary words.
 const SECRET_CHARS_MIN: usize = 8;
 
@@ -56,7 +58,7 @@ pub(crate) async fn secrets_never_in_debug_errors_or_logs(kit: &Kit) -> Verdict 
         said.push(format!("{:?}", source.poll(None).await));
     }
     said.push(logs.text());
-    for (name, secret) in kit.provider.secrets() {
+    for (name, secret) in kit.provider.secrets().into_iter().chain(kept(kit)) {
         ensure(secret.len() >= SECRET_CHARS_MIN, || {
             format!("the secret {name} is too short to be searched for")
         })?;
@@ -72,6 +74,27 @@ pub(crate) async fn secrets_never_in_debug_errors_or_logs(kit: &Kit) -> Verdict 
         }
     }
     Ok(())
+}
+
+/// What the connector keeps, and each long word in it: a token among other things is one as well.
+fn kept(kit: &Kit) -> Vec<(String, String)> {
+    let words = |value: &str| {
+        let is_long = |word: &&str| word.len() >= KEPT_CHARS_MIN;
+        let words = value.split(|c: char| c == '"' || c.is_whitespace());
+        let is_address = |word: &&str| !word.contains("://");
+        words
+            .filter(is_long)
+            .filter(is_address)
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    let kept = kit.credentials.shown().into_iter();
+    kept.flat_map(|(name, value)| {
+        words(&value)
+            .into_iter()
+            .map(move |word| (name.clone(), word))
+    })
+    .collect()
 }
 
 /// A secret that cannot be used is the likeliest to be quoted in an error.

@@ -4,10 +4,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use connector_api::{
-    CancellationToken, Capabilities, Connector, Cursor, DedupeKey, DeliveryStage, Error, ErrorKind,
-    Event, Evidence, Health, IdentityClaim, InboundBatch, InboundEvent, InboundMessage, Intake,
-    MessageSender, Method, Namespace, PollSource, Result, Sender, StreamSource, ThreadHints,
-    WebhookOutcome, WebhookReply, WebhookRequest, WebhookSource, async_trait,
+    Authorization, CancellationToken, Capabilities, Connector, Credentials, Cursor, DedupeKey,
+    DeliveryStage, Error, ErrorKind, Event, Evidence, Health, IdentityClaim, InboundBatch,
+    InboundEvent, InboundMessage, Intake, MessageSender, Method, Namespace, PollSource, Result,
+    Sender, StreamSource, ThreadHints, WebhookOutcome, WebhookReply, WebhookRequest, WebhookSource,
+    async_trait,
 };
 use serde_json::{Map, Value, json};
 
@@ -25,6 +26,7 @@ pub struct Toy {
     pub place: AtomicUsize,
     pub attempts: AtomicUsize,
     pub last: Mutex<Health>,
+    pub credentials: Arc<dyn Credentials>,
 }
 
 impl Toy {
@@ -32,7 +34,7 @@ impl Toy {
         self.breaks == Some(broken)
     }
 
-    fn world(&self) -> Result<Arc<World>> {
+    pub fn world(&self) -> Result<Arc<World>> {
         world(self.world).ok_or_else(|| Error::unavailable("the world is away"))
     }
 
@@ -169,6 +171,7 @@ impl Connector for Toy {
             send: true,
             send_idempotent: true,
             receipts: true,
+            authorization: self.surface == Surface::Stream,
             replayable: self.surface != Surface::Webhook,
             text_max: Some(2_000),
             attachment_bytes_max: Some(1_024),
@@ -188,7 +191,11 @@ impl Connector for Toy {
         if self.surface == Surface::Webhook {
             return self.last.lock().unwrap().clone();
         }
+        let granted = self.granted().await;
         match self.log_in() {
+            Ok(world) if !world.knows(granted.as_deref()) => Health::Unauthorized {
+                reason: "nobody has granted access".to_owned(),
+            },
             Ok(_) => Health::Ready,
             Err(error) if error.kind == ErrorKind::Auth => Health::Unauthorized {
                 reason: error.message,
@@ -213,6 +220,10 @@ impl Connector for Toy {
 
     fn sender(&self) -> Option<&dyn Sender> {
         Some(self)
+    }
+
+    fn authorization(&self) -> Option<&dyn Authorization> {
+        (self.surface == Surface::Stream).then_some(self as _)
     }
 
     fn parse_captured(&self, request: &WebhookRequest) -> Result<Vec<InboundEvent>> {

@@ -1,7 +1,7 @@
 //! How the made-up connector is configured, and everything that it can be told to do wrong.
 
-use std::sync::Mutex;
 use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex};
 
 use connector_api::{
     BuildContext, Connector, ConnectorKind, Error, ExposeSecret as _, Health, Result, SecretRef,
@@ -72,6 +72,8 @@ pub enum Break {
     AnySumIsUploaded,
     AnyAddressIsRead,
     AddressesAreReadAsWritten,
+    ForgetsTheGrant,
+    TakesAnyAnswer,
 }
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -111,6 +113,7 @@ impl ConnectorKind for ToyKind {
             place: AtomicUsize::new(0),
             attempts: AtomicUsize::new(0),
             last: Mutex::new(Health::Ready),
+            credentials: Arc::clone(context.credentials()),
         }))
     }
 }

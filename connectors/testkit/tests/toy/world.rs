@@ -49,6 +49,10 @@ struct State {
     delivered: Vec<(String, Delivered)>,
     attempts: usize,
     faults: VecDeque<(Side, Fault)>,
+    /// Questions asked, and those agreed to; without a withdrawal no grant is needed.
+    questions: usize,
+    agreed: Vec<String>,
+    wants_grants: bool,
 }
 
 /// What the world says to a message.
@@ -72,6 +76,26 @@ impl World {
 
     pub fn lets_in(&self) -> bool {
         !matches!(self.fault(Side::Receive), Some(Fault::RejectCredentials))
+    }
+
+    /// Asks a person for access.
+    pub fn question(&self) -> String {
+        let mut state = self.state();
+        state.questions += 1;
+        format!("may-it-{}", state.questions)
+    }
+
+    /// The grant of a question that was agreed to: a word that says so.
+    pub fn grant_of(&self, question: &str) -> Option<String> {
+        let state = self.state();
+        let agreed = state.agreed.iter().any(|known| known == question);
+        agreed.then(|| question.to_owned())
+    }
+
+    pub fn knows(&self, granted: Option<&str>) -> bool {
+        let state = self.state();
+        !state.wants_grants
+            || granted.is_some_and(|word| state.agreed.iter().any(|one| one == word))
     }
 
     pub fn acknowledge(&self, id: &str) {
@@ -291,6 +315,17 @@ impl FakeProvider for FakeWorld {
 
     fn secrets(&self) -> Vec<(String, String)> {
         vec![("TOY_SECRET".to_owned(), SECRET.to_owned())]
+    }
+
+    async fn withdraw_grants(&self) {
+        let mut state = self.world.state();
+        state.wants_grants = true;
+        state.agreed.clear();
+    }
+
+    async fn grants(&self, url: &str, code: Option<&str>) -> Option<String> {
+        self.world.state().agreed.push(url.to_owned());
+        code.is_none().then(|| url.to_owned())
     }
 
     async fn customer_says(&self, text: &str) -> String {

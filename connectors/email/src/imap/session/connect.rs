@@ -1,27 +1,16 @@
-//! From a host name to a logged-in connection.
+//! From a host name to a connection that can log in.
 
+use async_imap::Client;
 use async_imap::imap_proto::{Response, Status};
-use async_imap::{Authenticator, Client};
-use connector_api::{Error, ExposeSecret, Result};
+use connector_api::{Error, Result};
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use crate::config::{Login, Server, Tls};
+use crate::config::{Server, Tls};
 use crate::imap::link::Link;
 use crate::imap::session::ANSWER_BYTES_MAX;
-use crate::imap::session::words::{broken, io_words, is_passing, unavailable, words};
-
-/// SASL PLAIN (RFC 4616), for passwords that `LOGIN` cannot quote.
-struct Plain(Vec<u8>);
-
-impl Authenticator for Plain {
-    type Response = Vec<u8>;
-
-    fn process(&mut self, _challenge: &[u8]) -> Self::Response {
-        self.0.clone()
-    }
-}
+use crate::imap::session::words::{broken, io_words, unavailable, words};
 
 pub(super) async fn connect(server: &Server) -> Result<Client<Link>> {
     let host = &server.host;
@@ -78,31 +67,4 @@ async fn greeted(mut client: Client<Link>, host: &str) -> Result<Client<Link>> {
         Response::Data { outcome, .. } => Err(lost(&words(outcome.information.as_deref()))),
         _ => Err(lost("this is no IMAP server")),
     }
-}
-
-pub(super) async fn log_in(
-    client: Client<Link>,
-    login: &Login,
-    host: &str,
-) -> Result<async_imap::Session<Link>> {
-    let password = login.password.expose_secret();
-    let is_quotable = password.is_ascii() && login.user.is_ascii();
-    let answer = if is_quotable {
-        client.login(&login.user, password).await
-    } else {
-        let secret = format!("\0{}\0{password}", login.user);
-        client
-            .authenticate("PLAIN", Plain(secret.into_bytes()))
-            .await
-    };
-    // The answer's words may repeat the login; they are not passed on.
-    answer.map_err(|(error, _)| match error {
-        async_imap::error::Error::No(words) if !is_passing(&words) => {
-            Error::auth(format!("{host} refused the login"))
-        }
-        async_imap::error::Error::Validate(_) => {
-            Error::config("the imap user or password contains a line break")
-        }
-        error => unavailable(host, "log in", &broken(&error)),
-    })
 }

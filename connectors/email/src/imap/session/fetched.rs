@@ -11,11 +11,14 @@ pub(super) fn read_listed(attributes: &[AttributeValue<'_>]) -> Option<Listed> {
     let mut uid = None;
     let mut size_bytes = 0;
     let mut date = None;
+    let (mut gmail_id, mut gmail_thread) = (None, None);
     for attribute in attributes {
         match attribute {
             AttributeValue::Uid(value) => uid = Some(*value),
             AttributeValue::Rfc822Size(value) => size_bytes = u64::from(*value),
             AttributeValue::InternalDate(value) => date = internal_date(value),
+            AttributeValue::GmailMsgId(value) => gmail_id = Some(*value),
+            AttributeValue::GmailThrId(value) => gmail_thread = Some(*value),
             _ => {}
         }
     }
@@ -23,6 +26,8 @@ pub(super) fn read_listed(attributes: &[AttributeValue<'_>]) -> Option<Listed> {
         uid,
         size_bytes,
         date,
+        gmail_id,
+        gmail_thread,
     })
 }
 

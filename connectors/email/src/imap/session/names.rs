@@ -34,6 +34,34 @@ pub(super) fn modified_utf7(name: &str) -> String {
     out
 }
 
+/// The name as people write it; what is no modified UTF-7 stays as it is.
+pub(super) fn readable(name: &str) -> String {
+    decoded(name).unwrap_or_else(|| name.to_owned())
+}
+
+fn decoded(name: &str) -> Option<String> {
+    let mut out = String::new();
+    let mut rest = name;
+    while let Some((plain, shifted)) = rest.split_once('&') {
+        let (wide, after) = shifted.split_once('-')?;
+        out.push_str(plain);
+        if wide.is_empty() {
+            out.push('&');
+        }
+        let bytes = base64::engine::general_purpose::STANDARD_NO_PAD
+            .decode(wide.replace(',', "/"))
+            .ok()?;
+        let units: Vec<u16> = bytes
+            .chunks_exact(2)
+            .map(|pair| u16::from_be_bytes([pair[0], pair[1]]))
+            .collect();
+        out.push_str(&String::from_utf16(&units).ok()?);
+        rest = after;
+    }
+    out.push_str(rest);
+    Some(out)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -48,6 +76,19 @@ mod tests {
             modified_utf7("~peter/mail/\u{53f0}\u{5317}"),
             "~peter/mail/&U,BTFw-"
         );
+    }
+
+    #[test]
+    fn mailbox_names_come_back_as_they_were() {
+        for name in [
+            "INBOX",
+            "Eing\u{e4}nge & mehr",
+            "~peter/\u{53f0}\u{5317}",
+            "a&-b",
+        ] {
+            assert_eq!(readable(&modified_utf7(name)), name);
+        }
+        assert_eq!(readable("&no base64-"), "&no base64-");
     }
 
     #[test]

@@ -1,0 +1,261 @@
+//! Several mailboxes of a channel, what happens to mails once they are filed, and Google's ways.
+
+use connector_api::{Connector, Cursor, Event, InboundEvent};
+use serde_json::{Value, json};
+
+use crate::fake_mail::FakeMail;
+use crate::mailbox::{Channel, build, texts};
+
+/// A channel that reads these mailboxes and does this to what it filed.
+fn channel(fake: &FakeMail, mailboxes: &[&str], after: Value) -> Box<dyn Connector> {
+    build(fake, |config| {
+        config["poll_interval"] = json!("1s");
+        config["imap"]["mailboxes"] = json!(mailboxes);
+        config["imap"]["after"] = after;
+    })
+}
+
+fn says(fake: &FakeMail, mailbox: &str, text: &str) -> u32 {
+    let (_, mail) = fake.mail("", text);
+    fake.imap.deliver_to(mailbox, mail, None)
+}
+
+fn sorted(events: &[InboundEvent]) -> Vec<&str> {
+    let mut texts = texts(events);
+    texts.sort_unstable();
+    texts
+}
+
+async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let patience = std::time::Duration::from_secs(10);
+    let wait = async {
+        while !holds() {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    let waited = tokio::time::timeout(patience, wait).await;
+    assert!(waited.is_ok(), "waited in vain for {what}");
+}
+
+/// Returns once what lay in the mailbox before is known to be old.
+async fn has_place(running: &Channel, mailbox: &str) {
+    until("a position in the mailbox", || {
+        let cursor = running.intake.cursor();
+        cursor.is_some_and(|cursor| !cursor.0["mailboxes"][mailbox].is_null())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn each_mailbox_has_a_position_of_its_own_and_keeps_it() {
+    let fake = FakeMail::start().await;
+    says(&fake, "Returns", "older than the channel");
+    let both = ["INBOX", "Returns"];
+    let running = Channel::run(channel(&fake, &both, Value::Null), None);
+    fake.imap.listening().await;
+    has_place(&running, "Returns").await;
+    has_place(&running, "INBOX").await;
+    for round in 0..3 {
+        says(&fake, "INBOX", &format!("in {round}"));
+        says(&fake, "Returns", &format!("re {round}"));
+    }
+    let all = ["in 0", "in 1", "in 2", "re 0", "re 1", "re 2"];
+    assert_eq!(sorted(&running.events(6).await), all);
+    let cursor = running.stop().await;
+    says(&fake, "Returns", "while down");
+    let running = Channel::run(channel(&fake, &both, Value::Null), cursor);
+    assert_eq!(texts(&running.events(1).await), ["while down"]);
+    let commands = fake.imap.commands();
+    assert!(!commands.iter().any(|one| one.starts_with("SELECT")));
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn the_cursor_of_a_channel_with_one_mailbox_is_read_on() {
+    let fake = FakeMail::start().await;
+    for text in ["known", "known, too", "new"] {
+        says(&fake, "INBOX", text);
+    }
+    let old = json!({ "uidvalidity": 7, "next_uid": 3, "recent": [1, 2], "old_below": 1, "old_until": null });
+    let running = Channel::run(channel(&fake, &["INBOX"], Value::Null), Some(Cursor(old)));
+    assert_eq!(texts(&running.events(1).await), ["new"]);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_missing_mailbox_is_said_with_those_that_are_there() {
+    let fake = FakeMail::start().await;
+    fake.imap.create("INBOX.Returns");
+    for (mailboxes, after) in [
+        (["INBOX", "Returns"].as_slice(), Value::Null),
+        (["INBOX"].as_slice(), json!({ "move": "Done" })),
+    ] {
+        let running = Channel::run(channel(&fake, mailboxes, after), None);
+        let error = running.task.await.unwrap().unwrap_err();
+        assert_eq!(error.kind, connector_api::ErrorKind::Config);
+        let told = error
+            .message
+            .ends_with("; there are \"INBOX\", \"INBOX.Returns\"");
+        assert!(told, "{error}");
+    }
+}
+
+/// Mails in the inbox and elsewhere after two were filed, for each way to finish them.
+#[tokio::test]
+async fn what_was_filed_is_marked_or_moved_and_nothing_else() {
+    for (after, is_old, inbox, done) in [
+        (
+            json!("nothing"),
+            false,
+            vec![(1, false, false), (2, false, false), (3, false, false)],
+            0,
+        ),
+        (
+            json!("seen"),
+            false,
+            vec![(1, false, false), (2, true, false), (3, true, false)],
+            0,
+        ),
+        (json!({ "move": "Done" }), false, vec![(1, false, false)], 2),
+        (
+            json!({ "move": "Done" }),
+            true,
+            vec![(1, false, false), (2, false, true), (3, false, true)],
+            2,
+        ),
+    ] {
+        let fake = FakeMail::start().await;
+        fake.imap.create("Done");
+        fake.imap.set(|options| options.is_old = is_old);
+        says(&fake, "INBOX", "older than the channel");
+        let running = Channel::run(channel(&fake, &["INBOX"], after.clone()), None);
+        fake.imap.listening().await;
+        says(&fake, "INBOX", "one");
+        says(&fake, "INBOX", "two");
+        running.events(2).await;
+        until(&format!("{after}"), || {
+            fake.imap.mails_in("INBOX") == inbox && fake.imap.mails_in("Done").len() == done
+        })
+        .await;
+        running.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_moved_before_it_is_durable_and_a_crash_in_between_leaves_nothing_unmoved() {
+    let fake = FakeMail::start().await;
+    fake.imap.create("Done");
+    let after = json!({ "move": "Done" });
+    let running = Channel::run(channel(&fake, &["INBOX"], after.clone()), None);
+    fake.imap.listening().await;
+    // Durable, and the server refuses to move it; then the process dies.
+    fake.imap
+        .set(|options| options.refused_changes = usize::MAX);
+    says(&fake, "INBOX", "one");
+    running.events(1).await;
+    let refused = || {
+        let commands = fake.imap.commands();
+        commands.iter().any(|one| one.starts_with("UID MOVE"))
+    };
+    until("a try to move it", refused).await;
+    running.task.abort();
+    let cursor = running.intake.cursor();
+    fake.imap.set(|options| options.refused_changes = 0);
+    let running = Channel::run(channel(&fake, &["INBOX"], after.clone()), cursor);
+    until("the first one to be moved", || {
+        fake.imap.mails_in("Done").len() == 1
+    })
+    .await;
+    // Not durable: it stays where it is.
+    running.intake.fail_next(usize::MAX);
+    says(&fake, "INBOX", "two");
+    running.intake.wait_for_refusals(1).await.unwrap();
+    running.task.abort();
+    assert_eq!(fake.imap.mails_in("Done").len(), 1);
+    assert_eq!(fake.imap.mails_in("INBOX").len(), 1);
+}
+
+#[tokio::test]
+async fn a_mail_that_could_not_be_had_stays_where_people_see_it() {
+    let fake = FakeMail::start().await;
+    fake.imap.create("Done");
+    let after = json!({ "move": "Done" });
+    let running = Channel::run(channel(&fake, &["INBOX"], after), None);
+    fake.imap.listening().await;
+    says(&fake, "INBOX", "good");
+    running.events(1).await;
+    fake.imap
+        .set(|options| options.claimed_size = Some(30 << 20));
+    let uid = says(&fake, "INBOX", "said to be larger than the limit");
+    running.events(2).await;
+    fake.imap.set(|options| options.claimed_size = None);
+    says(&fake, "INBOX", "good, too");
+    running.events(3).await;
+    until("the good ones to be moved", || {
+        fake.imap.mails_in("Done").len() == 2
+    })
+    .await;
+    assert_eq!(fake.imap.mails_in("INBOX"), [(uid, false, false)]);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_mail_that_somebody_moved_away_first_is_no_trouble() {
+    let fake = FakeMail::start().await;
+    fake.imap.create("Done");
+    let running = Channel::run(channel(&fake, &["INBOX"], json!({ "move": "Done" })), None);
+    fake.imap.listening().await;
+    fake.imap.set(|options| options.refused_changes = 1);
+    let uid = says(&fake, "INBOX", "taken away");
+    running.events(1).await;
+    fake.imap.delete(uid);
+    says(&fake, "INBOX", "next");
+    running.events(2).await;
+    until("the next to be moved", || {
+        fake.imap.mails_in("Done").len() == 1
+    })
+    .await;
+    running.stop().await;
+}
+
+fn references(event: &InboundEvent) -> &[String] {
+    match &event.event {
+        Event::Message(message) => &message.thread.references,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_mail_that_google_shows_twice_is_fetched_once_and_its_thread_is_a_hint() {
+    let fake = FakeMail::start().await;
+    let (_, old) = fake.mail("", "older than the channel");
+    fake.imap.deliver_to("INBOX", old, Some((1, 0xabc)));
+    fake.imap.create("All Mail");
+    let both = ["INBOX", "All Mail"];
+    let running = Channel::run(channel(&fake, &both, Value::Null), None);
+    fake.imap.listening().await;
+    has_place(&running, "All Mail").await;
+    has_place(&running, "INBOX").await;
+    for number in 2..5 {
+        let (_, mail) = fake.mail("", &format!("mail {number}"));
+        fake.imap
+            .deliver_to("INBOX", mail.clone(), Some((number, 0xabc)));
+        running.events(usize::try_from(number - 1).unwrap()).await;
+        fake.imap
+            .deliver_to("All Mail", mail, Some((number, 0xabc)));
+    }
+    // What we sent lies there as well, under our own Message-ID.
+    let ours = "From: support@shop.example\r\nTo: customer@example.org\r\nMessage-ID: <sbabcdefghijklmnopqrstuvwxyz.msg_1@shop.example>\r\n\r\nOur answer\r\n";
+    fake.imap.deliver_to("All Mail", ours, Some((90, 0xabc)));
+    let (_, archived) = fake.mail("", "by a rule past the inbox");
+    fake.imap
+        .deliver_to("All Mail", archived, Some((91, 0xdef)));
+    let events = running.events(4).await;
+    assert_eq!(
+        texts(&events),
+        ["mail 2", "mail 3", "mail 4", "by a rule past the inbox"]
+    );
+    assert_eq!(references(&events[0]), ["gm-thrid:abc"]);
+    assert_eq!(references(&events[3]), ["gm-thrid:def"]);
+    running.stop().await;
+}
