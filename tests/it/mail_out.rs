@@ -229,7 +229,7 @@ fn a_server_that_only_says_not_now_is_tried_again() {
     message.to = person("bob@refused.example");
     let error = send(channel.as_ref(), &message).unwrap_err();
     assert_eq!(error.kind, ErrorKind::Unavailable, "{error}");
-    assert!(error.message.contains("450 5.1.1"), "{error}");
+    assert!(error.message.contains("450"), "{error}");
 }
 
 #[test]
