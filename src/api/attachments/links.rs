@@ -91,12 +91,7 @@ mod tests {
         ];
         assert!(others.iter().all(|other| !links.is_ours(*other, mac)));
         assert!(!FileLinks::new(key(b"theirs"), None).is_ours(link, mac));
-        for wrong in [
-            "",
-            "00",
-            &mac.replace(['0', '1'], "2"),
-            &mac.to_uppercase()[1..],
-        ] {
+        for wrong in ["", "00", &mac.replace(['0', '1'], "2"), mac.split_at(2).1] {
             assert!(!links.is_ours(link, wrong), "{wrong}");
         }
     }
