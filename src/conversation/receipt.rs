@@ -194,7 +194,7 @@ mod tests {
             (
                 Delivery::Sending,
                 &[(two, Failed)],
-                "sending: - refused -, back 1",
+                "sent: - refused -, back 1",
             ),
             (
                 Delivery::Unknown,

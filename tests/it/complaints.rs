@@ -426,7 +426,7 @@ async fn cve_2026_47123_a_forged_agent_is_a_stranger_and_reaches_no_customer() {
     ] {
         desk.deliver([claimed(&head, "Pay to this account.")]).await;
     }
-    let shown = desk.shows().await;
+    let shown = shown(&desk).await;
     expect![[r#"
         #1 queued frontline normal [ada@example.com dmarc]
           mid:a1@example.com ada@example.com: Where is it? | 6 first_of_contact
