@@ -145,6 +145,8 @@ when = { labels = ["urgency:high"] }
         audit = "365d"  # built-in
         bus = "14d"  # built-in
         bus_unsafe = false  # built-in
+        dead_letters = "90d"  # built-in
+        drafts = "90d"  # built-in
         events = "7d"  # built-in
         raw = "30d"  # built-in
         resolved = "730d"  # built-in
