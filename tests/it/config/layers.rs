@@ -117,6 +117,15 @@ when = { labels = ["urgency:high"] }
           { tags = ["a"], when = { labels = ["urgency:high"] } },  # 
         ]
 
+        [alerts]
+        dead_letters = true  # built-in
+        disk_free_min = "2GiB"  # built-in
+        down_after = "15m"  # built-in
+        outbox_held = true  # built-in
+        over_after = "5m"  # built-in
+        remind_every = "6h"  # built-in
+        undecided_after = "5m"  # built-in
+
         [brands.other]
         name = "Other \"shop\""  # 
 

