@@ -27,8 +27,9 @@ pub use text::{
     HttpUrl, LABELS, Label, Language, Network, WebOrigin, duration_text, parse_duration, parse_size,
 };
 pub use types::{
-    Across, AlertMail, AlertWebhook, Alerts, Brand, Bus, BusKind, Channel, Joining, Log, LogFormat, LogLevel, Part, QUEUE_DEFAULT,
-    Queue, QueueMode, Retention, Rule, Run, Server, Store, StoreKind, Vouch, When,
+    Across, AlertMail, AlertWebhook, Alerts, Brand, Bus, BusKind, Channel, Joining, Log, LogFormat,
+    LogLevel, Part, QUEUE_DEFAULT, Queue, QueueMode, Retention, Rule, Run, Server, Store,
+    StoreKind, Vouch, When,
 };
 
 use tree::{KeyPath, Tree};

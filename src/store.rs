@@ -41,11 +41,11 @@ pub use desk::{
 };
 pub use imports::{EventName, Imports};
 use macros::Macros;
-use retention::Forgets;
 pub use outbox::{
     Leased, OutboxFilter, OutboxState, Rings, SettleAs, Settled, SettledWhy, Settlement, Settling,
     StoredRecipient, Taken, UnsentReply,
 };
+use retention::Forgets;
 
 /// Why the store did not do it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

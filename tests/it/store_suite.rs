@@ -171,6 +171,7 @@ macro_rules! store_suite {
                 a_long_conversation_goes_in_steps_and_over_a_crash
                 letters_drafts_and_revoked_tokens_have_periods_of_their_own
                 how_long_conversations_are_overdue_is_told
+                a_repeated_request_about_what_is_gone_is_refused_and_does_nothing
             }
             surgery {
                 a_merge_is_one_timeline_by_arrival_and_its_undo_gives_both_back

@@ -6,9 +6,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use connector_api::DeliveryStage;
 use serde_json::{Map, json};
+use switchboard::dispatch::Refusal;
 use switchboard::router::Verdict;
 use switchboard::store::retention::{Forgotten, Periods};
-use switchboard::store::{IDEMPOTENCY_KEPT, Retention, Token};
+use switchboard::store::{IDEMPOTENCY_KEPT, Retention, StoreError, Token};
 
 use crate::support::{Backend, Desk, agent, chat, delete, edit, mail, receipt, supervisor};
 
@@ -365,4 +366,31 @@ pub async fn how_long_conversations_are_overdue_is_told(backend: Arc<dyn Backend
     assert_eq!(overdue, 5 * DAY.as_micros() as i64);
     while step(&desk, 10).await.more {}
     assert_eq!(step(&desk, 10).await.overdue, None);
+}
+
+pub async fn a_repeated_request_about_what_is_gone_is_refused_and_does_nothing(
+    backend: Arc<dyn Backend>,
+) {
+    let mut desk = Desk::on(backend).await;
+    desk.deliver([chat("cust-7", "Hello?")]).await;
+    let mut reply = desk.reply_to(desk.conversation(1).await.id, supervisor(), "Yes.");
+    reply.idempotency = Some((vec![7; 32], vec![8; 32]));
+    desk.store().reply(reply.clone()).await.unwrap();
+    for leased in desk.lease("shop-chat").await {
+        let sent = switchboard::store::Settlement::Refused {
+            reason: "not at home".to_owned(),
+        };
+        desk.settle(&leased, sent).await;
+    }
+    desk.resolve(1).await;
+    desk.later(2 * DAY);
+    let short = Periods {
+        resolved: DAY,
+        ..periods()
+    };
+    while step_with(&desk, short, 10).await.more {}
+    assert_eq!(desk.conversations().await, []);
+    let again = desk.store().reply(reply).await;
+    let expected = Refusal::NotFound { what: "message" };
+    assert_eq!(again.unwrap_err(), StoreError::Refused(expected));
 }
