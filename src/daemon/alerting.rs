@@ -23,6 +23,7 @@ use crate::store::{Result, Store};
 
 mod targets;
 
+use targets::NAMES;
 pub use targets::{Targets, targets};
 
 /// Under which name its own state is kept; targets' names follow it.
@@ -118,6 +119,11 @@ impl Alerting {
             over_after: in_micros(config.alerts.over_after),
         };
         let targets = self.targets.now();
+        for name in NAMES {
+            if !targets.all().iter().any(|target| target.name() == name) {
+                self.health.remove(&state_name(name));
+            }
+        }
         for target in targets.all() {
             let name = target.name();
             let told = memory.told.entry(name.to_owned()).or_default();

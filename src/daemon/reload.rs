@@ -252,6 +252,13 @@ fn changed(before: &Config, after: &Config) -> Vec<String> {
         .filter(other)
         .map(|section| (*section).to_owned())
         .collect();
+    // Those that only route otherwise now; others are restarted and named as such.
+    for id in after.channels.keys() {
+        let all = |config: &Config| config.section("channels")?.get(id.as_str()).cloned();
+        if own_settings(before, id) == own_settings(after, id) && all(before) != all(after) {
+            changed.push(format!("channels.{id}"));
+        }
+    }
     if before.log.level != after.log.level {
         changed.push("log.level".to_owned());
     }

@@ -21,6 +21,9 @@ const MAIL_MAX: Duration = Duration::from_secs(120);
 /// What stands where answers carry their conversation: an answer to an alert has none.
 const NO_TOKEN: &str = "alert";
 
+/// What targets are called.
+pub const NAMES: [&str; 2] = ["mail", "webhook"];
+
 /// Everybody who is told.
 #[derive(Default)]
 pub struct Targets(Vec<Target>);

@@ -64,6 +64,14 @@ fn a_reload_takes_over_channels_queues_and_rules_and_says_what_changed() {
     assert_eq!(forged.unwrap().status().as_u16(), 401);
     assert!(daemon.log_text().contains("refused a webhook of vip-chat"));
 
+    // Where it waits is not the channel's own matter: it is not restarted for that.
+    daemon.write_config(&more.replace("queue = \"vip\"", "queue = \"frontline\""));
+    let changes = reloaded(&daemon);
+    assert_eq!(changes["changed"], json!(["channels.vip-chat"]));
+    assert_eq!(changes["channels"]["unchanged"], 2);
+    daemon.write_config(&more);
+    reloaded(&daemon);
+
     // What waits in a queue that goes waits in one that stays.
     assert_eq!(hook("vip-chat", "m-2"), 200);
     wait_until("it to wait", PATIENCE, || {
