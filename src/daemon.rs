@@ -157,7 +157,8 @@ impl Daemon {
             error,
         })?;
         let shared: Arc<dyn Store> = store.clone();
-        credentials.open(shared.clone(), keys.vault);
+        let vault = Keys::derive(store.installation_key()).vault;
+        credentials.open(shared.clone(), vault);
         let intake = Arc::new(Intake::new(
             bus.clone(),
             shared.clone(),
@@ -338,7 +339,7 @@ impl Daemon {
             .push(tokio::spawn(api::serve(listener, acceptor, state)));
         let control = control::Control {
             store: shared.clone(),
-            channels: channels.clone(),
+            channels: parts.channels.clone(),
             policy: policy.clone(),
             ids: keys.ids.clone(),
             clock: clock.clone(),

@@ -95,8 +95,8 @@ impl Control {
         }
     }
 
-    fn channel(&self, id: &ChannelId) -> Result<&Channel, String> {
-        let channel = self.channels.get(id);
+    fn channel(&self, id: &ChannelId) -> Result<Arc<Channel>, String> {
+        let channel = self.channels.now().get(id).cloned();
         let channel = channel.ok_or_else(|| format!("there is no channel \"{id}\""))?;
         Ok(channel)
     }
