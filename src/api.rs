@@ -21,6 +21,7 @@ use utoipa_axum::routes;
 use crate::blobs::Blobs;
 use crate::health::Health;
 use crate::ids::IdCodec;
+use crate::live::Live;
 use crate::store::Store;
 use crate::wake::Wakes;
 
@@ -91,9 +92,9 @@ pub struct ApiState {
     /// Where the files of messages are.
     pub blobs: Blobs,
     /// The configured queues.
-    pub known_queues: Arc<Vec<QueueId>>,
+    pub known_queues: Live<Vec<QueueId>>,
     /// The channels, with what each carries.
-    pub channels: Arc<Vec<ChannelFacts>>,
+    pub channels: Live<Vec<ChannelFacts>>,
     /// The version of the store's schema.
     pub schema_version: i64,
     /// Names this process, by chance: who asks `/version` through proxies knows whom it reached.

@@ -3,15 +3,16 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use connector_api::{
-    BrandId, BuildContext, Capabilities, ChannelId, Clock, Connector, Error, HttpClient,
-    Registration, SecretRef, SecretResolver, SecretString,
+    BrandId, BuildContext, Capabilities, ChannelId, Clock, Connector, Error, ExposeSecret,
+    HttpClient, Registration, SecretRef, SecretResolver, SecretString,
 };
 
 use crate::config::{Config, ConfigErrors, Vouch};
 use crate::credentials::{ChannelCredentials, Keeper};
+use crate::live::Live;
 
 /// The connectors of this build, by explicit list.
 pub fn builtin() -> Vec<Registration> {
@@ -36,6 +37,16 @@ pub struct Channel {
 
 /// All of them, by id.
 pub type Channels = Arc<BTreeMap<ChannelId, Arc<Channel>>>;
+/// The same, as they are after the last reload.
+pub type LiveChannels = Live<BTreeMap<ChannelId, Arc<Channel>>>;
+/// Of the secrets a channel was built with: others make another channel of it.
+pub type SecretsMark = [u8; 32];
+
+/// Channels and what their secrets were.
+pub struct Built {
+    pub channels: Channels,
+    pub secrets: BTreeMap<ChannelId, SecretsMark>,
+}
 
 /// Builds every channel; what is wrong with any of them is said at once.
 pub fn build(
@@ -45,7 +56,19 @@ pub fn build(
     http: &Arc<dyn HttpClient>,
     keeper: &Arc<Keeper>,
 ) -> Result<Channels, ConfigErrors> {
+    build_marked(config, registrations, clock, http, keeper).map(|built| built.channels)
+}
+
+/// The same, with a mark of the secrets that each channel read.
+pub fn build_marked(
+    config: &Config,
+    registrations: &[Registration],
+    clock: &Arc<dyn Clock>,
+    http: &Arc<dyn HttpClient>,
+    keeper: &Arc<Keeper>,
+) -> Result<Built, ConfigErrors> {
     let mut channels = BTreeMap::new();
+    let mut marks = BTreeMap::new();
     let mut errors = ConfigErrors::default();
     for (id, settings) in &config.channels {
         let key = format!("channels.{id}");
@@ -60,12 +83,13 @@ pub fn build(
             );
             continue;
         };
+        let secrets = Arc::new(Marking::default());
         let context = BuildContext::new(
             id.clone(),
             settings.brand.clone(),
             clock.clone(),
             http.clone(),
-            Arc::new(Secrets),
+            secrets.clone(),
         )
         .with_credentials(Arc::new(ChannelCredentials {
             channel: id.clone(),
@@ -83,6 +107,7 @@ pub fn build(
                     capabilities,
                 };
                 channels.insert(id.clone(), Arc::new(channel));
+                marks.insert(id.clone(), secrets.mark());
             }
             Err(error) => {
                 for line in error.message.lines() {
@@ -91,7 +116,10 @@ pub fn build(
             }
         }
     }
-    errors.unless_any(Arc::new(channels))
+    errors.unless_any(Built {
+        channels: Arc::new(channels),
+        secrets: marks,
+    })
 }
 
 /// Longest secret file read, in bytes.
@@ -127,6 +155,26 @@ impl SecretResolver for Secrets {
     }
 }
 
+/// Reads secrets, and marks which they were without keeping them.
+#[derive(Default)]
+struct Marking(Mutex<Vec<u8>>);
+
+impl Marking {
+    fn mark(&self) -> SecretsMark {
+        crate::blobs::sha256(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl SecretResolver for Marking {
+    fn resolve(&self, secret: &SecretRef) -> connector_api::Result<SecretString> {
+        let read = Secrets.resolve(secret)?;
+        let digest = crate::blobs::sha256(read.expose_secret().as_bytes());
+        let mut marks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        marks.extend(digest);
+        Ok(read)
+    }
+}
+
 /// Secrets as channels read them.
 pub fn secrets() -> Arc<dyn SecretResolver> {
     Arc::new(Secrets)
@@ -140,7 +188,6 @@ pub fn test_headers(
     now: connector_api::Timestamp,
     body: &[u8],
 ) -> Result<Vec<(String, String)>, String> {
-    use connector_api::ExposeSecret;
     if channel.connector != connector_webhook::REGISTRATION.kind {
         return Err(format!(
             "{} is no webhook channel: send it a real message",

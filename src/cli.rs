@@ -20,6 +20,7 @@ mod here;
 mod import;
 mod outbox;
 mod parse;
+mod reload;
 mod run;
 mod send;
 
@@ -69,6 +70,8 @@ enum Command {
     },
     /// Play a sample day through a daemon of its own, and stay up
     Demo(demo::Demo),
+    /// Have the running daemon read its configuration again; a wrong one changes nothing
+    Reload,
     /// Say everything that is wrong with the configuration
     CheckConfig {
         /// Print the configuration that results from all sources
@@ -111,6 +114,7 @@ pub fn run_with(extra: &[Registration]) -> ExitCode {
             run::run(&cli.common, listen, restored, &registrations)
         }
         Command::Demo(demo) => demo.run(&cli.common, &registrations),
+        Command::Reload => reload::run(&cli.common, &registrations),
         Command::CheckConfig { print } => run::check(&cli.common, print, &registrations),
         Command::Schema => print_schema(&registrations),
         Command::Parse(parse) => parse.run(&cli.common, &registrations),
@@ -163,9 +167,19 @@ impl Common {
     /// Reads the configuration with this command's flags on top.
     pub fn load(
         &self,
-        mut flags: Vec<Flag>,
+        flags: Vec<Flag>,
         registrations: &[Registration],
     ) -> Result<Config, Failure> {
+        self.read(flags, registrations)
+            .map_err(|errors| Failure::config(&errors))
+    }
+
+    /// The same, with everything that is wrong as it is.
+    pub fn read(
+        &self,
+        mut flags: Vec<Flag>,
+        registrations: &[Registration],
+    ) -> Result<Config, config::ConfigErrors> {
         let installed = PathBuf::from(CONFIG_DEFAULT);
         let file = self
             .config
@@ -179,7 +193,7 @@ impl Common {
             ));
         }
         let sources = Sources::of_process(file, flags);
-        config::load(&sources, registrations).map_err(|errors| Failure::config(&errors))
+        config::load(&sources, registrations)
     }
 }
 

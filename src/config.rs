@@ -27,8 +27,9 @@ pub use text::{
     HttpUrl, LABELS, Label, Language, Network, WebOrigin, duration_text, parse_duration, parse_size,
 };
 pub use types::{
-    Across, Brand, Bus, BusKind, Channel, Joining, Log, LogFormat, LogLevel, Part, QUEUE_DEFAULT,
-    Queue, QueueMode, Retention, Rule, Run, Server, Store, StoreKind, Vouch, When,
+    Across, AlertMail, AlertWebhook, Alerts, Brand, Bus, BusKind, Channel, Joining, Log, LogFormat,
+    LogLevel, Part, QUEUE_DEFAULT, Queue, QueueMode, Retention, Rule, Run, Server, Store,
+    StoreKind, Vouch, When,
 };
 
 use tree::{KeyPath, Tree};
@@ -44,6 +45,7 @@ pub struct Config {
     pub store: Store,
     pub joining: Joining,
     pub retention: Retention,
+    pub alerts: Alerts,
     pub log: Log,
     /// The shops this installation serves; nothing crosses from one to another. `main` always exists.
     #[serde(default)]
@@ -74,6 +76,23 @@ impl Default for Config {
 }
 
 impl Config {
+    /// A section as it was written, defaults included.
+    pub fn section(&self, name: &str) -> Option<&serde_json::Value> {
+        self.tree.value().get(name)
+    }
+
+    /// Itself with these sections as they are in another one.
+    pub fn with_fixed_of(mut self, other: &Self, sections: &[&str]) -> Self {
+        for section in sections {
+            self.tree.copy_section(section, &other.tree);
+        }
+        self.server = other.server.clone();
+        self.run = other.run.clone();
+        self.bus = other.bus.clone();
+        self.store = other.store.clone();
+        self
+    }
+
     /// Where the value of a key (`server.listen`) was set.
     pub fn origin(&self, key: &str) -> Origin {
         self.tree.origin(&KeyPath::of(key.split('.')))

@@ -14,41 +14,50 @@ use tracing::{info, warn};
 use crate::api::{self, ApiState, Deadlines, FileLinks};
 use crate::blobs::Blobs;
 use crate::bus::local::LocalBus;
-use crate::channels::{self, Channels};
+use crate::channels::{Built, Channels, build_marked};
 use crate::clock::{SystemClock, micros};
 use crate::config::{Config, ConfigErrors};
 use crate::credentials::Keeper;
 use crate::health::{Health, State};
 use crate::http::Reqwest;
+use crate::inbound::Webhooks;
 use crate::inbound::attachments::Fetcher;
-use crate::inbound::{self, Webhooks};
 use crate::intake::Intake;
-use crate::outbound::{self, Files, Lane};
+use crate::live::Live;
 use crate::router::Prepared;
 use crate::store::sqlite::SqliteStore;
-use crate::store::{IDEMPOTENCY_KEPT, Retention, Store, StoreError};
+use crate::store::{Store, StoreError};
 use crate::telemetry;
 use crate::wake::Wakes;
 
+mod alerting;
 pub mod channel_test;
+mod channels;
 pub mod control;
 mod data_dir;
+mod forgetting;
 mod housekeeping;
 pub mod import;
 mod indexing;
 mod listener;
 mod outbox;
+pub mod reload;
 pub mod route;
 mod settings;
 mod supervise;
 mod timers;
 
+use alerting::Alerting;
+pub use alerting::targets;
 use channel_test::ChannelTests;
+use channels::{Around, ChannelSet};
 pub use data_dir::DataDir;
+use forgetting::Forgetting;
 use housekeeping::{FILES, Housekeeping, KEEPING};
 use import::Importer;
 use indexing::{INDEXING, Indexing};
 pub use listener::{certificates, tls_files};
+use reload::{Load, Parts, Reload};
 use route::RouterLoop;
 pub use settings::{Keys, open_store, policy};
 use supervise::supervised;
@@ -95,6 +104,8 @@ pub struct Daemon {
     pub intake: Arc<Intake>,
     pub channels: Channels,
     pub health: Arc<Health>,
+    pub reload: Arc<Reload>,
+    set: Arc<ChannelSet>,
     stop: Stop,
     tasks: Tasks,
     _data_dir: DataDir,
@@ -131,21 +142,23 @@ impl Daemon {
                 StartError::Other(format!("building the HTTP client: {error}"))
             })?);
         let credentials = Arc::new(Keeper::default());
-        let channels = channels::build(&config, registrations, &clock, &http, &credentials)?;
+        let Built { channels, secrets } =
+            build_marked(&config, registrations, &clock, &http, &credentials)?;
         let certificates = certificates(&config, clock.now())?;
-        let config = Arc::new(config);
+        let targets = Live::new(targets(&config, &channels)?);
 
         let data_dir = DataDir::hold(&config.server.data_dir)?;
         let store = open_store(&config, &data_dir)?;
-        let keys = Keys::derive(store.installation_key());
-        let policy = Arc::new(policy(&config, &channels, &keys));
+        let keys = Arc::new(Keys::derive(store.installation_key()));
+        let policy = Live::new(policy(&config, &channels, &keys));
         let bus = Arc::new(LocalBus::open(store.clone()).await?);
         let blobs = Blobs::open(&data_dir.path).map_err(|error| StartError::DataDir {
             path: data_dir.path.clone(),
             error,
         })?;
         let shared: Arc<dyn Store> = store.clone();
-        credentials.open(shared.clone(), keys.vault);
+        let vault = Keys::derive(store.installation_key()).vault;
+        credentials.open(shared.clone(), vault);
         let intake = Arc::new(Intake::new(
             bus.clone(),
             shared.clone(),
@@ -190,51 +203,55 @@ impl Daemon {
             token,
             run,
         )));
-        for channel in channels.values() {
-            let source = inbound::run_source(
-                channel.clone(),
-                intake.clone(),
-                shared.clone(),
-                health.clone(),
-                sources.bell(channel.id.as_str()),
-                stop.accepting.clone(),
-            );
-            tasks.accepting.push(tokio::spawn(source));
-            if channel.connector.sender().is_none() {
-                continue;
-            }
-            let lane = Arc::new(Lane {
-                channel: channel.clone(),
-                store: shared.clone(),
-                clock: clock.clone(),
-                wakes: outbox.clone(),
-                queues: queues.clone(),
-                health: health.clone(),
-                ids: keys.ids.clone(),
-                files: Files::new(shared.clone(), blobs.clone()),
-                reply_tokens: keys.reply_tokens.clone(),
-            });
-            let token = stop.sending.clone();
-            let name = outbound::health_name(&channel.id);
-            let run = move |stop| {
-                let lane = lane.clone();
-                async move { lane.run(stop).await }
-            };
-            tasks
-                .sending
-                .push(tokio::spawn(supervised(name, health.clone(), token, run)));
-        }
+        let parts = Parts {
+            channels: channels.clone().into(),
+            policy: policy.clone(),
+            queues: Live::new(config.queues.keys().cloned().collect()),
+            facts: Live::new(settings::channel_facts(&config, &channels)),
+            kept: Live::new(settings::retention(&config)),
+            targets,
+            config: Live::new(config),
+        };
+        let config = parts.config.now();
+        let set = Arc::new(ChannelSet::new(Around {
+            store: shared.clone(),
+            intake: intake.clone(),
+            clock: clock.clone(),
+            health: health.clone(),
+            queues: queues.clone(),
+            outbox: outbox.clone(),
+            blobs: blobs.clone(),
+            ids: keys.ids.clone(),
+            reply_tokens: keys.reply_tokens.clone(),
+            sources: sources.clone(),
+            accepting: stop.accepting.clone(),
+            sending: stop.sending.clone(),
+        }));
+        set.run(&channels);
+        health.set(reload::NAME, State::Ready);
+        let reload = Arc::new(Reload {
+            parts: parts.clone(),
+            registrations: registrations.to_vec(),
+            clock: clock.clone(),
+            http,
+            credentials,
+            keys: keys.clone(),
+            store: shared.clone(),
+            health: health.clone(),
+            waiting: queues.clone(),
+            set: set.clone(),
+            secrets: secrets.into(),
+            load: std::sync::OnceLock::new(),
+            busy: tokio::sync::Mutex::default(),
+        });
 
-        let fetcher = Arc::new(
-            Fetcher::new(
-                shared.clone(),
-                channels.clone(),
-                blobs.clone(),
-                clock.clone(),
-                outbox.clone(),
-            )
-            .map_err(StartError::Other)?,
-        );
+        let fetcher = Arc::new(Fetcher::new(
+            shared.clone(),
+            parts.channels.clone(),
+            blobs.clone(),
+            clock.clone(),
+            outbox.clone(),
+        ));
         let fetching = health.clone();
         let run = move |stop| {
             fetching.set(FETCHER, State::Ready);
@@ -273,7 +290,7 @@ impl Daemon {
             .local_addr()
             .map_err(|error| StartError::Listen { address, error })?;
         let hooks = Arc::new(Webhooks {
-            channels: channels.clone(),
+            channels: parts.channels.clone(),
             intake: intake.clone(),
         });
         let instance = uuid::Uuid::now_v7().as_simple().to_string();
@@ -299,8 +316,8 @@ impl Daemon {
             ),
             streams_max: api::STREAMS_MAX,
             blobs: blobs.clone(),
-            known_queues: Arc::new(config.queues.keys().cloned().collect()),
-            channels: Arc::new(settings::channel_facts(&config, &channels)),
+            known_queues: parts.queues.clone(),
+            channels: parts.facts.clone(),
             schema_version: crate::store::sqlite::SCHEMA_VERSION,
             instance: instance.clone(),
             stop: stop.accepting.clone(),
@@ -322,7 +339,7 @@ impl Daemon {
             .push(tokio::spawn(api::serve(listener, acceptor, state)));
         let control = control::Control {
             store: shared.clone(),
-            channels: channels.clone(),
+            channels: parts.channels.clone(),
             policy: policy.clone(),
             ids: keys.ids.clone(),
             clock: clock.clone(),
@@ -331,7 +348,7 @@ impl Daemon {
             sources: sources.clone(),
             sending: true,
             importer: Some(Importer {
-                channels: channels.clone(),
+                channels: parts.channels.clone(),
                 intake: intake.clone(),
                 bus: bus.clone(),
                 store: shared.clone(),
@@ -343,8 +360,8 @@ impl Daemon {
                 health: health.clone(),
             }),
             tests: Some(ChannelTests {
-                config: config.clone(),
-                channels: channels.clone(),
+                config: parts.config.clone(),
+                channels: parts.channels.clone(),
                 hooks,
                 store: shared.clone(),
                 clock: clock.clone(),
@@ -352,6 +369,7 @@ impl Daemon {
                 ids: keys.ids.clone(),
                 reply_tokens: keys.reply_tokens.clone(),
             }),
+            reload: Some(reload.clone()),
         };
         tasks.accepting.push(control::serve(
             &data_dir.path,
@@ -376,21 +394,52 @@ impl Daemon {
         );
         tasks.sending.push(tokio::spawn(kept));
         let keeping = Arc::new(Housekeeping {
-            store: shared,
+            store: shared.clone(),
             bus: bus.clone(),
             intake: intake.clone(),
             blobs,
             metrics,
+            clock: clock.clone(),
+            health: health.clone(),
+        });
+        let alerting = Arc::new(Alerting {
+            store: shared.clone(),
+            intake: intake.clone(),
+            clock: clock.clone(),
+            health: health.clone(),
+            config: parts.config.clone(),
+            channels: parts.channels.clone(),
+            targets: parts.targets.clone(),
+            data_dir: data_dir.path.clone(),
+        });
+        let run = move |stop| {
+            let alerting = alerting.clone();
+            async move { alerting.run(stop).await }
+        };
+        tasks.sending.push(tokio::spawn(supervised(
+            alerting::NAME.to_owned(),
+            health.clone(),
+            stop.sending.clone(),
+            run,
+        )));
+        let forgetting = Arc::new(Forgetting {
+            store: shared,
             clock,
             health: health.clone(),
-            keep: Retention {
-                raw: config.retention.raw,
-                bus: config.retention.bus,
-                idempotency: IDEMPOTENCY_KEPT,
-                events: config.retention.events,
-                audit: config.retention.audit,
-            },
+            keep: parts.kept.clone(),
+            queues: queues.clone(),
         });
+        let run = move |stop| {
+            let forgetting = forgetting.clone();
+            async move { forgetting.run(stop).await }
+        };
+        let kept = supervised(
+            forgetting::NAME.to_owned(),
+            health.clone(),
+            stop.sending.clone(),
+            run,
+        );
+        tasks.sending.push(tokio::spawn(kept));
         let files = keeping.clone();
         let run = move |stop| {
             let keeping = keeping.clone();
@@ -417,20 +466,37 @@ impl Daemon {
             intake,
             channels,
             health,
+            reload,
+            set,
             stop,
             tasks,
             _data_dir: data_dir,
         })
     }
 
+    /// From where its configuration is read again.
+    pub fn reloads_from(&self, load: Load) {
+        if self.reload.load.set(load).is_err() {
+            warn!("where the configuration is read from again was said twice; the first stays");
+        }
+    }
+
     /// Ends in order, within [`SHUTDOWN_MAX`]: accept nothing, decide nothing new, finish sends.
     pub async fn stop(self) {
         self.stop.accepting.cancel();
         finish("accepting", self.tasks.accepting, REQUESTS_FINISH_MAX).await;
+        let ended = tokio::time::timeout(REQUESTS_FINISH_MAX, self.set.sources_ended());
+        if ended.await.is_err() {
+            warn!("channels' sources did not end within {REQUESTS_FINISH_MAX:?}, cut off");
+        }
         self.stop.routing.cancel();
         finish("routing", self.tasks.routing, REQUESTS_FINISH_MAX).await;
         self.stop.sending.cancel();
-        finish("sending", self.tasks.sending, SENDS_FINISH_MAX).await;
+        let lanes = tokio::time::timeout(SENDS_FINISH_MAX, self.set.lanes_ended());
+        let others = finish("sending", self.tasks.sending, SENDS_FINISH_MAX);
+        if let (Err(_), ()) = futures::join!(lanes, others) {
+            warn!("lanes did not end within {SENDS_FINISH_MAX:?}, cut off");
+        }
         info!("switchboard stopped");
     }
 }

@@ -72,6 +72,14 @@ impl Health {
         states.insert(name.to_owned(), state);
     }
 
+    /// Forgets a part that is gone.
+    pub fn remove(&self, name: &str) {
+        let mut states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
+        if states.remove(name).is_some() {
+            tracing::info!(part = name, "{name} is gone");
+        }
+    }
+
     pub fn snapshot(&self) -> BTreeMap<String, State> {
         self.states
             .lock()

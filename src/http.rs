@@ -8,6 +8,7 @@ use bytes::BytesMut;
 use connector_api::{Error, ExposeSecret, HttpClient, HttpMethod, HttpRequest, HttpResponse};
 
 pub mod egress;
+pub mod signed;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 

@@ -15,7 +15,7 @@ use tracing::debug;
 
 use crate::api::{HookAnswer, Hooks};
 use crate::bus::BusError;
-use crate::channels::{Channel, Channels};
+use crate::channels::{Channel, LiveChannels};
 use crate::health::{Health, State};
 use crate::intake::{ChannelIntake, Intake, apart};
 use crate::store::Store;
@@ -30,14 +30,15 @@ const RETRY_AFTER_SECONDS: u32 = 5;
 
 /// Answers webhooks of all channels.
 pub struct Webhooks {
-    pub channels: Channels,
+    pub channels: LiveChannels,
     pub intake: Arc<Intake>,
 }
 
 #[async_trait]
 impl Hooks for Webhooks {
     async fn deliver(&self, channel: &str, request: WebhookRequest) -> HookAnswer {
-        let Some(channel) = channel.parse().ok().and_then(|id| self.channels.get(&id)) else {
+        let known = self.channels.now();
+        let Some(channel) = channel.parse().ok().and_then(|id| known.get(&id)) else {
             return HookAnswer::UnknownChannel;
         };
         if channel.connector.webhook_source().is_none() {

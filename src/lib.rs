@@ -17,6 +17,7 @@ pub mod outbound;
 pub mod router;
 pub mod store;
 // Across.
+pub mod alerts;
 pub mod blobs;
 pub mod channels;
 pub mod cli;
@@ -28,6 +29,7 @@ pub mod daemon;
 pub mod health;
 pub mod http;
 pub mod ids;
+pub mod live;
 pub mod search;
 pub mod telemetry;
 pub mod wake;

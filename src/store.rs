@@ -17,6 +17,7 @@ use crate::router::effects::Author;
 use crate::router::facts::{Conversation, Participant};
 use crate::router::{Policy, Prepared, Verdict};
 
+pub mod alerts;
 pub mod attachments;
 pub mod credentials;
 mod desk;
@@ -24,12 +25,14 @@ pub mod events;
 pub mod imports;
 pub mod macros;
 mod outbox;
+pub mod retention;
 pub mod search;
 pub mod sqlite;
 pub mod surgery;
 pub mod uploads;
 
 pub use crate::dispatch::address::Destination;
+use alerts::Watched;
 pub use attachments::{AttachmentState, StoredAttachment};
 use attachments::{DueFetch, FetchOutcome, Fetches};
 pub use desk::{
@@ -42,6 +45,7 @@ pub use outbox::{
     Leased, OutboxFilter, OutboxState, Rings, SettleAs, Settled, SettledWhy, Settlement, Settling,
     StoredRecipient, Taken, UnsentReply,
 };
+use retention::Forgets;
 
 /// Why the store did not do it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -252,6 +256,8 @@ pub trait Store:
     credentials::CredentialStore
     + Desk
     + Macros
+    + Forgets
+    + Watched
     + Imports
     + surgery::SurgeryStore
     + events::EventLog
@@ -375,8 +381,13 @@ pub trait Store:
     /// Files a parked letter; `None` when it is not parked (any more).
     async fn redrive(&self, record: i64, policy: Arc<Policy>, now: i64) -> Result<Option<Rings>>;
     async fn counts(&self) -> Result<Counts>;
-    /// Drops what is past its retention.
-    async fn sweep(&self, keep: Retention, now: i64) -> Result<()>;
+    /// Says which names (of channels and brands) and queues are configured now.
+    async fn declare(&self, names: Vec<String>, queues: Vec<QueueId>) -> Result<()>;
+    /// What waits in a queue that is not declared waits in the first one: nobody could claim it
+    /// otherwise. Which queue that gave more to.
+    async fn adopt_stranded(&self) -> Result<Rings>;
+    /// Drops what is past its retention, a bounded part of it; whether there may be more.
+    async fn sweep(&self, keep: Retention, now: i64) -> Result<bool>;
 }
 
 /// How long each kind is kept.

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
 
-use crate::config::{Log, LogFormat};
+use crate::config::{Log, LogFormat, LogLevel};
 
 /// Seconds, from a fast commit to one that a user notices.
 const SECONDS: [f64; 12] = [
@@ -32,21 +32,50 @@ fn install() -> Result<PrometheusHandle, String> {
     Ok(handle)
 }
 
+/// Sets the least important lines shown.
+type SetLevel = Box<dyn Fn(EnvFilter) -> Result<(), String> + Send + Sync>;
+static LEVEL: OnceLock<SetLevel> = OnceLock::new();
+
 /// Sends logs to standard error; `RUST_LOG` overrides the configured level. A second call in one
 /// process keeps the first one's settings.
 pub fn logs(log: &Log) {
-    let level = tracing::Level::from(log.level).to_string().to_lowercase();
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| filter(log.level));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false);
-    let installed = match log.format {
-        LogFormat::Text => builder.try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+    let (installed, set): (_, SetLevel) = match log.format {
+        LogFormat::Text => {
+            let builder = builder.with_filter_reloading();
+            let handle = builder.reload_handle();
+            let set = move |filter| handle.reload(filter).map_err(|error| error.to_string());
+            (builder.try_init(), Box::new(set))
+        }
+        LogFormat::Json => {
+            let builder = builder.json().flatten_event(true).with_filter_reloading();
+            let handle = builder.reload_handle();
+            let set = move |filter| handle.reload(filter).map_err(|error| error.to_string());
+            (builder.try_init(), Box::new(set))
+        }
     };
-    if installed.is_err() {
+    if installed.is_err() || LEVEL.set(set).is_err() {
         tracing::debug!("logs are set up already");
     }
+}
+
+/// Shows lines of another level from now on, unless `RUST_LOG` says which.
+pub fn set_level(level: LogLevel) {
+    if EnvFilter::try_from_default_env().is_ok() {
+        return;
+    }
+    if let Some(set) = LEVEL.get()
+        && let Err(error) = set(filter(level))
+    {
+        tracing::warn!(error, "setting the level of the log failed");
+    }
+}
+
+fn filter(level: LogLevel) -> EnvFilter {
+    EnvFilter::new(tracing::Level::from(level).to_string().to_lowercase())
 }

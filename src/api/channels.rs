@@ -102,7 +102,8 @@ pub async fn list_channels(
 ) -> ApiResult<Json<List<ChannelView>>> {
     let brands = &caller.actor.brands;
     let visible = |channel: &&ChannelFacts| brands.is_empty() || brands.contains(&channel.brand);
-    let channels = app.state.channels.iter().filter(visible);
+    let channels = app.state.channels.now();
+    let channels = channels.iter().filter(visible);
     Ok(Json(List {
         items: channels.map(ChannelView::of).collect(),
         next_cursor: None,

@@ -113,9 +113,8 @@ fn filter_of(
     if let Some(text) = &params.queue {
         let queue = known_queue(app, actor, text).ok_or_else(|| {
             let usable = |queue: &&connector_api::QueueId| actor.may_use_queue(queue);
-            let names: Vec<&str> = app
-                .state
-                .known_queues
+            let known = app.state.known_queues.now();
+            let names: Vec<&str> = known
                 .iter()
                 .filter(usable)
                 .map(|queue| queue.as_str())

@@ -430,7 +430,8 @@ fn content_of(app: &App, object: &Map<String, Value>) -> ApiResult<Macro> {
         }
         Ok::<_, ApiError>(text)
     };
-    let known: Vec<&str> = app.state.known_queues.iter().map(QueueId::as_str).collect();
+    let queues = app.state.known_queues.now();
+    let known: Vec<&str> = queues.iter().map(QueueId::as_str).collect();
     let queue = |name: &str, queue: String| match known.contains(&queue.as_str()) {
         true => Ok(queue),
         false => {

@@ -102,11 +102,8 @@ pub async fn claim_conversation(
 
 /// A queue of that name that the actor may use.
 pub fn known_queue(app: &App, actor: &Actor, text: &str) -> Option<QueueId> {
-    let known = app
-        .state
-        .known_queues
-        .iter()
-        .find(|queue| queue.as_str() == text)?;
+    let queues = app.state.known_queues.now();
+    let known = queues.iter().find(|queue| queue.as_str() == text)?;
     actor.may_use_queue(known).then(|| known.clone())
 }
 

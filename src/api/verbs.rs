@@ -352,7 +352,7 @@ pub fn known_queue(app: &App, fields: &Fields<'_>) -> ApiResult<Option<QueueId>>
     let Some(name) = fields.line("queue", 64)? else {
         return Ok(None);
     };
-    let known = &app.state.known_queues;
+    let known = app.state.known_queues.now();
     let found = known.iter().find(|queue| queue.as_str() == name);
     found.cloned().map(Some).ok_or_else(|| {
         wrong("queue", format!("there is no queue {name:?}"))

@@ -272,13 +272,14 @@ fn insert(tx: &mut Tx<'_>, records: &[NewRecord]) -> Result<i64, StoreError> {
         if let Some(raw) = &record.raw {
             tx.conn
                 .prepare_cached(
-                    "INSERT INTO raw (id, content, sha256, bytes_len) VALUES (?1, ?2, ?3, ?4)",
+                    "INSERT INTO raw (id, content, sha256, bytes_len, arrived_at) VALUES (?1, ?2, ?3, ?4, ?5)",
                 )?
                 .execute(params![
                     id,
                     raw.inline.as_deref(),
                     raw.inline.is_none().then_some(raw.sha256.as_slice()),
-                    raw.bytes_len as i64
+                    raw.bytes_len as i64,
+                    record.envelope.arrived_at
                 ])?;
         }
         for blob in &record.blobs {

@@ -265,8 +265,8 @@ fn offline(
     keeper.open(store.clone(), keys.vault);
     Ok(Control {
         store,
-        channels: built,
-        policy,
+        channels: built.into(),
+        policy: policy.into(),
         ids: keys.ids,
         clock,
         queues: Arc::default(),
@@ -276,5 +276,6 @@ fn offline(
         importer: None,
         tests: None,
         about: None,
+        reload: None,
     })
 }

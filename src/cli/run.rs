@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use connector_api::{Clock, HttpClient, Registration};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::info;
 
 use crate::channels;
 use crate::clock::SystemClock;
 use crate::config::{Config, ConfigErrors, Flag, Origin, effective};
-use crate::daemon::{Daemon, SHUTDOWN_MAX, StartError, certificates};
+use crate::daemon::reload::{Reload, log_refusal};
+use crate::daemon::{Daemon, SHUTDOWN_MAX, StartError, certificates, targets};
 use crate::http::Reqwest;
 
 use super::{CommandResult, Common, Failure, logs, runtime};
@@ -25,19 +26,28 @@ pub fn run(
     restored: bool,
     registrations: &[Registration],
 ) -> CommandResult {
-    let flags = listen
+    let flags: Vec<Flag> = listen
         .map(|listen| Flag::new("--listen", "server.listen", listen))
         .into_iter()
         .collect();
-    let config = common.load(flags, registrations)?;
+    let config = common.load(flags.clone(), registrations)?;
     logs(&config);
     hide_panic_messages();
     let runtime = runtime()?;
     let result = runtime.block_on(async {
+        // From the beginning: the default of this signal is to end the process.
+        let hangup = signal(SignalKind::hangup())
+            .map_err(|error| Failure::new(format!("listening for signals: {error}")))?;
         let daemon = Daemon::start(config, registrations, restored)
             .await
             .map_err(start_failure)?;
-        let name = wait_for_signal().await?;
+        let (common, known) = (common.clone(), registrations.to_vec());
+        daemon.reloads_from(Box::new(move || common.read(flags.clone(), &known)));
+        let reload = daemon.reload.clone();
+        let name = tokio::select! {
+            name = wait_for_signal() => name?,
+            failed = reload_at_signals(&reload, hangup) => return Err(failed),
+        };
         info!("{name} received, stopping");
         if tokio::time::timeout(SHUTDOWN_MAX, daemon.stop())
             .await
@@ -70,6 +80,17 @@ pub fn start_failure(error: StartError) -> Failure {
         StartError::Config(errors) => Failure::config(&errors),
         other => Failure::new(other),
     }
+}
+
+/// Reads the configuration again at each SIGHUP; returns only when signals cannot be heard.
+async fn reload_at_signals(reload: &Reload, mut hangup: Signal) -> Failure {
+    while hangup.recv().await.is_some() {
+        info!("SIGHUP received, reading the configuration again");
+        if let Err(wrong) = reload.run().await {
+            log_refusal(&wrong);
+        }
+    }
+    Failure::new("no more signals can be heard")
 }
 
 /// Returns the name of the signal that ends the process.
@@ -118,10 +139,9 @@ pub fn good(config: &Config, registrations: &[Registration]) -> Result<String, C
         }
         Ok(http) => {
             let http: Arc<dyn HttpClient> = Arc::new(http);
-            if let Err(found) =
-                channels::build(config, registrations, &clock, &http, &Arc::default())
-            {
-                note(found);
+            match channels::build(config, registrations, &clock, &http, &Arc::default()) {
+                Ok(built) => targets(config, &built).map_or_else(&mut note, drop),
+                Err(found) => note(found),
             }
         }
     }

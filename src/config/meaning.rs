@@ -88,30 +88,31 @@ impl Meaning<'_> {
             (BUS_DAYS_MIN * DAY, BUS_DAYS_MAX * DAY)
         };
         let bus_hint = "; bus_unsafe = true accepts it: redeliveries may then be filed twice, erasure ends later";
-        for (key, min, max, hint) in [
+        let (second, minute) = (Duration::from_secs(1), Duration::from_secs(60));
+        for (section, key, min, max, hint) in [
             (
+                "retention",
                 "bus",
                 bus_min,
                 bus_max,
                 if bus_unsafe { "" } else { bus_hint },
             ),
-            ("raw", DAY, CENTURY, ""),
-            ("resolved", DAY, CENTURY, ""),
-            ("audit", DAY, CENTURY, ""),
-            ("events", DAY, CENTURY, ""),
+            ("retention", "raw", DAY, CENTURY, ""),
+            ("retention", "resolved", DAY, CENTURY, ""),
+            ("retention", "dead_letters", DAY, CENTURY, ""),
+            ("retention", "drafts", DAY, CENTURY, ""),
+            ("retention", "audit", DAY, CENTURY, ""),
+            ("retention", "events", DAY, CENTURY, ""),
+            ("alerts", "remind_every", minute, 30 * DAY, ""),
+            ("alerts", "over_after", second, DAY, ""),
+            ("alerts", "down_after", second, 30 * DAY, ""),
+            ("alerts", "undecided_after", second, DAY, ""),
         ] {
-            let path = KeyPath::of(["retention", key]);
-            let Some(duration) = self.text(&path).and_then(|text| parse_duration(&text).ok())
-            else {
-                continue;
-            };
-            if duration < min || duration > max {
-                let (given, min, max) = (
-                    duration_text(duration),
-                    duration_text(min),
-                    duration_text(max),
-                );
-                self.push(&path, format!("{given} is outside of {min} to {max}{hint}"));
+            self.range(&KeyPath::of([section, key]), min, max, hint);
+        }
+        for (section, key) in [("channels", "silent_after"), ("queues", "oldest_wait")] {
+            for id in self.ids(section, "") {
+                self.range(&KeyPath::of([section, &id, key]), second, 365 * DAY, "");
             }
         }
         let path = KeyPath::of(["server", "body_bytes_max"]);
@@ -122,6 +123,14 @@ impl Meaning<'_> {
         };
         if bytes.is_some_and(|bytes| !(BODY_BYTES_MIN..=BODY_BYTES_MAX).contains(&bytes)) {
             self.push(&path, "this is outside of 64KiB to 256MiB");
+        }
+    }
+
+    fn range(&mut self, path: &KeyPath, min: Duration, max: Duration, hint: &str) {
+        let given = self.text(path).and_then(|text| parse_duration(&text).ok());
+        if let Some(given) = given.filter(|given| *given < min || *given > max) {
+            let [given, min, max] = [given, min, max].map(duration_text);
+            self.push(path, format!("{given} is outside of {min} to {max}{hint}"));
         }
     }
 
@@ -152,6 +161,11 @@ impl Meaning<'_> {
             self.refer_each(&rule.key("when").key("channel"), "channel", &channels);
         }
         self.refer_each(&KeyPath::of(["joining", "apart"]), "channel", &channels);
+        self.refer(
+            &KeyPath::of(["alerts", "mail", "channel"]),
+            "channel",
+            &channels,
+        );
     }
 
     fn rules(&mut self) {

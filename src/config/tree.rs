@@ -160,6 +160,23 @@ impl Tree {
         Origin::BuiltIn
     }
 
+    /// Takes a section from another one, with where its values were set.
+    pub fn copy_section(&mut self, section: &str, other: &Self) {
+        let Some(table) = self.value.as_object_mut() else {
+            return;
+        };
+        match other.value.get(section) {
+            Some(value) => drop(table.insert(section.to_owned(), value.clone())),
+            None => drop(table.remove(section)),
+        }
+        let within =
+            |path: &KeyPath| matches!(path.steps().first(), Some(Step::Key(key)) if key == section);
+        self.origins.retain(|path, _| !within(path));
+        let theirs = other.origins.iter().filter(|(path, _)| within(path));
+        self.origins
+            .extend(theirs.map(|(path, origin)| (path.clone(), origin.clone())));
+    }
+
     /// Lays `over` on top.
     pub fn overlay(&mut self, over: Tree) {
         let Value::Object(table) = over.value else {

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use connector_api::{BrandId, ChannelId, QueueId};
+use connector_api::{BrandId, ChannelId, QueueId, SecretRef};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -190,10 +190,79 @@ pub struct Retention {
     #[serde(deserialize_with = "text::duration")]
     #[schemars(with = "text::DurationText")]
     pub resolved: Duration,
-    /// Who did what.
+    /// Dead letters, whether they were filed or not.
+    #[serde(deserialize_with = "text::duration")]
+    #[schemars(with = "text::DurationText")]
+    pub dead_letters: Duration,
+    /// Drafts that nobody goes on with.
+    #[serde(deserialize_with = "text::duration")]
+    #[schemars(with = "text::DurationText")]
+    pub drafts: Duration,
+    /// Who did what, and revoked tokens.
     #[serde(deserialize_with = "text::duration")]
     #[schemars(with = "text::DurationText")]
     pub audit: Duration,
+}
+
+/// What operators are told of, and who.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Alerts {
+    /// How often what is still wrong is said again.
+    #[serde(deserialize_with = "text::duration")]
+    #[schemars(with = "text::DurationText")]
+    pub remind_every: Duration,
+    /// What has not been so for this long is over.
+    #[serde(deserialize_with = "text::duration")]
+    #[schemars(with = "text::DurationText")]
+    pub over_after: Duration,
+    /// How long a part may be unwell.
+    #[serde(deserialize_with = "text::duration")]
+    #[schemars(with = "text::DurationText")]
+    pub down_after: Duration,
+    /// How long an accepted message may wait to be decided.
+    #[serde(deserialize_with = "text::duration")]
+    #[schemars(with = "text::DurationText")]
+    pub undecided_after: Duration,
+    /// Free space of the data directory's disk, in bytes.
+    #[serde(deserialize_with = "text::size")]
+    #[schemars(with = "text::SizeText")]
+    pub disk_free_min: u64,
+    /// Whether messages that cannot be filed are said.
+    pub dead_letters: bool,
+    /// Whether answers that are held for a person are said.
+    pub outbox_held: bool,
+    /// Who is told by mail. Default: nobody.
+    #[serde(default)]
+    pub mail: Option<AlertMail>,
+    /// Where alerts are posted. Default: nowhere.
+    #[serde(default)]
+    pub webhook: Option<AlertWebhook>,
+}
+
+/// Alerts by mail.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AlertMail {
+    /// The channel that sends them.
+    pub channel: ChannelId,
+    /// Mail addresses.
+    #[schemars(length(min = 1, max = 20), inner(pattern(r"^[^\s@<>,]+@[^\s@<>,]+$")))]
+    pub to: Vec<String>,
+}
+
+/// Alerts by webhook.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AlertWebhook {
+    /// Where they are posted.
+    pub url: HttpUrl,
+    /// The secret they are signed with.
+    pub secret: SecretRef,
+    /// Hosts on private addresses that it may be, by name or address.
+    #[serde(default)]
+    #[schemars(inner(pattern(r"^[A-Za-z0-9._:-]{1,253}$")), extend("default" = []))]
+    pub hosts: Vec<String>,
 }
 
 /// What the daemon says on standard error.
@@ -270,6 +339,11 @@ pub struct Channel {
     #[serde(default)]
     #[schemars(inner(pattern(r"^[A-Za-z0-9._:-]{1,253}$")), extend("default" = []))]
     pub attachment_hosts: Vec<String>,
+    /// Silence for longer is an alert. Default: 15m for a channel that fetches, none for one that
+    /// is only pushed to.
+    #[serde(default, deserialize_with = "text::optional_duration")]
+    #[schemars(with = "Option<text::DurationText>")]
+    pub silent_after: Option<Duration>,
     /// Text of the automatic acknowledgement. Default: none is sent.
     #[serde(default)]
     #[schemars(length(min = 1, max = 10_000))]
@@ -301,6 +375,10 @@ pub struct Queue {
     #[serde(default)]
     #[schemars(extend("default" = "normal"))]
     pub priority: Priority,
+    /// How long the oldest conversation may wait before an alert. Default: any time.
+    #[serde(default, deserialize_with = "text::optional_duration")]
+    #[schemars(with = "Option<text::DurationText>")]
+    pub oldest_wait: Option<Duration>,
     /// How agents get work: `pull` waits to be claimed.
     #[serde(default)]
     #[schemars(extend("default" = "pull"))]

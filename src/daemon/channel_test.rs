@@ -17,12 +17,13 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::api::{HookAnswer, Hooks};
-use crate::channels::{self, Channel, Channels};
+use crate::channels::{self, Channel, LiveChannels};
 use crate::config::Config;
 use crate::dispatch::{Actor, Role};
 use crate::health::Health;
 use crate::ids::{IdCodec, IdKind, MessageId};
 use crate::inbound::Webhooks;
+use crate::live::Live;
 use crate::router::reply_token::ReplyTokens;
 use crate::store::{Store, StoreError};
 
@@ -48,8 +49,8 @@ pub struct Step {
 
 /// Tries channels.
 pub struct ChannelTests {
-    pub config: Arc<Config>,
-    pub channels: Channels,
+    pub config: Live<Config>,
+    pub channels: LiveChannels,
     pub hooks: Arc<Webhooks>,
     pub store: Arc<dyn Store>,
     pub clock: Arc<dyn Clock>,
@@ -95,9 +96,10 @@ impl ChannelTests {
     }
 
     async fn steps(&self, name: &str, wait: Duration, told: &Told) -> Result<(), Failed> {
-        let channel = name.parse().ok().and_then(|id| self.channels.get(&id));
+        let channels = self.channels.now();
+        let channel = name.parse().ok().and_then(|id| channels.get(&id));
         let channel = channel.ok_or_else(|| {
-            let known: Vec<&str> = self.channels.keys().map(|id| id.as_str()).collect();
+            let known: Vec<&str> = channels.keys().map(|id| id.as_str()).collect();
             Failed {
                 step: "channel",
                 detail: format!("there is no channel {name}"),
@@ -236,7 +238,8 @@ impl ChannelTests {
             "text": "Somebody asked for a test of this channel.",
         })
         .to_string();
-        let settings = self.config.channels.get(&channel.id);
+        let config = self.config.now();
+        let settings = config.channels.get(&channel.id);
         let headers = settings
             .ok_or_else(|| "it is not in the configuration".to_owned())
             .and_then(|settings| channels::test_headers(settings, &id, now, body.as_bytes()))

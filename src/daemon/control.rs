@@ -15,9 +15,10 @@ use tokio::task::JoinHandle;
 use tracing::warn;
 
 use crate::api::token;
-use crate::channels::Channels;
+use crate::channels::LiveChannels;
 use crate::clock::{micros, timestamp};
 use crate::ids::{IdCodec, IdKind};
+use crate::live::Live;
 use crate::router::Policy;
 use crate::store::{OutboxState, Rings, SettleAs, Store, StoreError, StoredDeadLetter, Token};
 use crate::wake::Wakes;
@@ -25,6 +26,7 @@ use crate::wake::Wakes;
 use super::StartError;
 use super::channel_test::ChannelTests;
 use super::import::{Begin, Importer};
+use super::reload::Reload;
 
 mod channel;
 pub mod import;
@@ -100,6 +102,8 @@ pub enum Request {
         state: Hidden,
         answer: Option<Hidden>,
     },
+    /// Reads the configuration again.
+    Reload,
 }
 
 /// `result`, or `error` for a person.
@@ -113,8 +117,8 @@ pub enum Answer {
 /// Carries requests out, in the daemon or in a command that holds the data directory itself.
 pub struct Control {
     pub store: Arc<dyn Store>,
-    pub channels: Channels,
-    pub policy: Arc<Policy>,
+    pub channels: LiveChannels,
+    pub policy: Live<Policy>,
     pub ids: IdCodec,
     pub clock: Arc<dyn Clock>,
     /// Rung under a queue's id when it has more waiting.
@@ -129,6 +133,7 @@ pub struct Control {
     pub importer: Option<Importer>,
     pub tests: Option<ChannelTests>,
     pub about: Option<status::About>,
+    pub reload: Option<Arc<Reload>>,
 }
 
 impl Control {
@@ -205,7 +210,7 @@ impl Control {
                 let number = self.letter_number(&id)?;
                 match self
                     .store
-                    .redrive(number, self.policy.clone(), now)
+                    .redrive(number, self.policy.now(), now)
                     .await
                     .map_err(text)?
                 {
@@ -233,6 +238,13 @@ impl Control {
                 state,
                 answer,
             } => self.authorize_step(&channel, state, answer).await,
+            Request::Reload => match &self.reload {
+                Some(reload) => {
+                    let changes = reload.run().await?;
+                    serde_json::to_value(changes).map_err(|error| error.to_string())
+                }
+                None => Err("this needs the running daemon".to_owned()),
+            },
         }
     }
 

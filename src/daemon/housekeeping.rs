@@ -1,4 +1,4 @@
-//! What is done now and then, beside everything else: gauges, retention, files that nothing names.
+//! What is done now and then, beside everything else: gauges, files that nothing names.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::bus::local::LocalBus;
 use crate::clock::micros;
 use crate::health::{Health, State};
 use crate::intake::Intake;
-use crate::store::{Retention, Store};
+use crate::store::Store;
 
 use super::outbox;
 
@@ -22,7 +22,6 @@ pub const FILES: &str = "channel:#files";
 
 /// How often files that nothing names are looked for.
 const FILES_SWEPT_EVERY: Duration = Duration::from_secs(60 * 60);
-const SWEEP_EVERY: Duration = Duration::from_secs(60);
 /// As often as metrics are commonly scraped: counting what waits is a walk over all of it.
 const GAUGES_EVERY: Duration = Duration::from_secs(15);
 
@@ -35,16 +34,13 @@ pub struct Housekeeping {
     pub metrics: PrometheusHandle,
     pub clock: Arc<dyn Clock>,
     pub health: Arc<Health>,
-    pub keep: Retention,
 }
 
 impl Housekeeping {
-    /// Gauges and retention, until `stop`.
+    /// Gauges, until `stop`.
     pub async fn run(&self, stop: CancellationToken) {
         self.health.set(KEEPING, State::Ready);
         let mut gauges = tokio::time::interval(GAUGES_EVERY);
-        let mut sweep = tokio::time::interval(SWEEP_EVERY);
-        sweep.reset();
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -52,11 +48,6 @@ impl Housekeeping {
                     self.metrics.run_upkeep();
                     let now = micros(self.clock.now());
                     gauge(self.store.as_ref(), &self.bus, &self.intake, &self.health, now).await;
-                }
-                _ = sweep.tick() => {
-                    if let Err(error) = self.store.sweep(self.keep, micros(self.clock.now())).await {
-                        warn!(%error, "dropping what is past its retention failed, trying again");
-                    }
                 }
             }
         }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bus::BusError;
 use crate::bus::local::LocalBus;
-use crate::channels::{Channel, Channels};
+use crate::channels::{Channel, LiveChannels};
 use crate::clock::micros;
 use crate::intake::Intake;
 use crate::store::{EventName, Store};
@@ -98,7 +98,7 @@ pub struct Begun {
 
 /// Takes items into channels.
 pub struct Importer {
-    pub channels: Channels,
+    pub channels: LiveChannels,
     pub intake: Arc<Intake>,
     pub bus: Arc<LocalBus>,
     pub store: Arc<dyn Store>,
@@ -144,9 +144,10 @@ impl Importer {
     }
 
     fn channel(&self, name: &str) -> Result<Arc<Channel>, String> {
-        let found = name.parse().ok().and_then(|id| self.channels.get(&id));
+        let channels = self.channels.now();
+        let found = name.parse().ok().and_then(|id| channels.get(&id));
         found.cloned().ok_or_else(|| {
-            let known: Vec<&str> = self.channels.keys().map(|id| id.as_str()).collect();
+            let known: Vec<&str> = channels.keys().map(|id| id.as_str()).collect();
             format!("there is no channel {name}; there are {}", known.join(", "))
         })
     }

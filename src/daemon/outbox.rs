@@ -52,7 +52,7 @@ pub async fn recover(
 }
 
 /// The channels that can send, as the desk asks for them.
-fn senders(config: &Config, channels: &Channels) -> Senders {
+pub fn senders(config: &Config, channels: &Channels) -> Senders {
     let of = |channel: &Arc<Channel>| {
         channel.connector.sender()?;
         let settings = config.channels.get(&channel.id)?;

@@ -11,6 +11,7 @@ use crate::bus::Envelope;
 use crate::bus::local::LocalBus;
 use crate::clock::micros;
 use crate::health::{Health, State};
+use crate::live::Live;
 use crate::router::{Policy, Prepared};
 use crate::store::{Ownership, RouteCommit, Routed, Store, StoreError};
 use crate::wake::Wakes;
@@ -27,7 +28,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 pub struct RouterLoop {
     pub bus: Arc<LocalBus>,
     pub store: Arc<dyn Store>,
-    pub policy: Arc<Policy>,
+    pub policy: Live<Policy>,
     pub clock: Arc<dyn Clock>,
     pub queues: Arc<Wakes>,
     pub outbox: Arc<Wakes>,
@@ -104,7 +105,7 @@ impl RouterLoop {
             let commit = RouteCommit {
                 ownership: *ownership,
                 batch: part.clone(),
-                policy: self.policy.clone(),
+                policy: self.policy.now(),
                 now: micros(self.clock.now()),
             };
             match self.store.route(commit).await {
@@ -152,7 +153,7 @@ impl RouterLoop {
             let commit = RouteCommit {
                 ownership: *ownership,
                 batch: part.clone(),
-                policy: self.policy.clone(),
+                policy: self.policy.now(),
                 now: micros(self.clock.now()),
             };
             match self.store.route(commit).await {
@@ -208,7 +209,7 @@ impl RouterLoop {
             self.outbox.ring(crate::inbound::attachments::BELL);
         }
         if routed.sends {
-            for channel in self.policy.channels.keys() {
+            for channel in self.policy.now().channels.keys() {
                 self.outbox.ring(channel.as_str());
             }
         }

@@ -16,8 +16,9 @@ use crate::router::Policy;
 use crate::router::keys::DigestKey;
 use crate::router::policy::{ChannelPolicy, Joining, Rule};
 use crate::router::reply_token::ReplyTokens;
-use crate::store::StoreError;
+use crate::store::retention::Periods;
 use crate::store::sqlite::SqliteStore;
+use crate::store::{IDEMPOTENCY_KEPT, Retention, StoreError};
 
 use super::DataDir;
 
@@ -50,8 +51,8 @@ impl Keys {
     }
 }
 
-/// Opens the store of a held data directory for a configuration.
-pub fn open_store(config: &Config, data_dir: &DataDir) -> Result<Arc<SqliteStore>, StoreError> {
+/// The names that the store gives numbers to, and the queues.
+pub fn names(config: &Config) -> (Vec<String>, Vec<QueueId>) {
     let brands = config.brands.keys().map(|brand| brand.as_str().to_owned());
     let names: Vec<String> = config
         .channels
@@ -62,6 +63,12 @@ pub fn open_store(config: &Config, data_dir: &DataDir) -> Result<Arc<SqliteStore
     let mut queues: Vec<QueueId> = config.queues.keys().cloned().collect();
     // The first one adopts what waits in a queue that is gone.
     queues.sort_by_key(|queue| queue.as_str() != QUEUE_DEFAULT);
+    (names, queues)
+}
+
+/// Opens the store of a held data directory for a configuration.
+pub fn open_store(config: &Config, data_dir: &DataDir) -> Result<Arc<SqliteStore>, StoreError> {
+    let (names, queues) = names(config);
     Ok(Arc::new(SqliteStore::open(
         &data_dir.path,
         &names,
@@ -158,5 +165,31 @@ pub fn policy(config: &Config, channels: &Channels, keys: &Keys) -> Policy {
         },
         reply_tokens: keys.reply_tokens.clone(),
         ids: keys.ids.clone(),
+    }
+}
+
+/// How long each kind is kept.
+#[derive(Debug, Clone, Copy)]
+pub struct Kept {
+    pub swept: Retention,
+    pub forgotten: Periods,
+}
+
+pub fn retention(config: &Config) -> Kept {
+    let kept = &config.retention;
+    Kept {
+        swept: Retention {
+            raw: kept.raw,
+            bus: kept.bus,
+            idempotency: IDEMPOTENCY_KEPT,
+            events: kept.events,
+            audit: kept.audit,
+        },
+        forgotten: Periods {
+            resolved: kept.resolved,
+            dead_letters: kept.dead_letters,
+            drafts: kept.drafts,
+            audit: kept.audit,
+        },
     }
 }

@@ -17,6 +17,8 @@ use super::CONNECT_TIMEOUT;
 
 /// For all of a fetch, redirects included.
 const FETCH_MAX: Duration = Duration::from_secs(60);
+/// For all of a post.
+const POST_MAX: Duration = Duration::from_secs(15);
 const REDIRECTS_MAX: usize = 5;
 /// Longest content type that is kept, in bytes.
 const CONTENT_TYPE_BYTES_MAX: usize = 200;
@@ -79,6 +81,23 @@ impl Egress {
                 FETCH_MAX.as_secs()
             ))),
         }
+    }
+
+    /// Posts to an address that an operator gave; gives the status. Redirects are not followed.
+    pub async fn post(
+        &self,
+        url: &str,
+        headers: &[(&'static str, String)],
+        body: Bytes,
+    ) -> Result<u16, FetchError> {
+        let url = Url::parse(url).map_err(|_| refused("its address cannot be read"))?;
+        self.check(&url)?;
+        let mut request = self.client.post(url).timeout(POST_MAX).body(body);
+        for (name, value) in headers {
+            request = request.header(*name, value);
+        }
+        let answer = request.send().await.map_err(|error| not_answered(&error))?;
+        Ok(answer.status().as_u16())
     }
 
     async fn follow(&self, url: &str, bytes_max: u64) -> Result<File, FetchError> {

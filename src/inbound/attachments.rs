@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use connector_api::{CancellationToken, ChannelId, Clock, ErrorKind};
@@ -13,7 +13,7 @@ use futures::{FutureExt, StreamExt};
 use tracing::{debug, warn};
 
 use crate::blobs::Blobs;
-use crate::channels::{Channel, Channels};
+use crate::channels::{Channel, LiveChannels};
 use crate::clock::micros;
 use crate::http::egress::{Egress, FetchError, File};
 use crate::store::attachments::{DueFetch, FETCH_ATTEMPTS_MAX, FetchOutcome};
@@ -34,34 +34,30 @@ const REST: Duration = Duration::from_secs(5);
 /// Fetches for all channels.
 pub struct Fetcher {
     store: Arc<dyn Store>,
-    channels: Channels,
+    channels: LiveChannels,
     blobs: Blobs,
     clock: Arc<dyn Clock>,
     wakes: Arc<Wakes>,
-    egress: HashMap<ChannelId, Egress>,
+    /// By channel, with the hosts it was built for.
+    egress: Mutex<HashMap<ChannelId, (Vec<String>, Arc<Egress>)>>,
 }
 
 impl Fetcher {
     pub fn new(
         store: Arc<dyn Store>,
-        channels: Channels,
+        channels: LiveChannels,
         blobs: Blobs,
         clock: Arc<dyn Clock>,
         wakes: Arc<Wakes>,
-    ) -> Result<Self, String> {
-        let egress = |channel: &Arc<Channel>| {
-            let egress = Egress::new(&channel.attachment_hosts);
-            egress.map(|egress| (channel.id.clone(), egress))
-        };
-        let egress = channels.values().map(egress).collect::<Result<_, _>>();
-        Ok(Self {
+    ) -> Self {
+        Self {
             store,
             channels,
             blobs,
             clock,
             wakes,
-            egress: egress.map_err(|error| format!("building the HTTP client: {error}"))?,
-        })
+            egress: Mutex::default(),
+        }
     }
 
     /// Fetches until `stop`; what is under way then is tried again after the start.
@@ -173,9 +169,10 @@ impl Fetcher {
 
     async fn file(&self, due: &DueFetch) -> Result<File, FetchError> {
         let gone = || FetchError::Refused("its channel is not configured any more".to_owned());
-        let channel = self.channels.get(&due.channel).ok_or_else(gone)?;
+        let channels = self.channels.now();
+        let channel = channels.get(&due.channel).ok_or_else(gone)?;
         let Some(source) = channel.connector.attachment_source() else {
-            let egress = self.egress.get(&due.channel).ok_or_else(gone)?;
+            let egress = self.egress(channel)?;
             return egress.fetch(&due.reference, FILE_BYTES_MAX).await;
         };
         let fetched = source.fetch(&due.reference, FILE_BYTES_MAX).await;
@@ -189,5 +186,21 @@ impl Fetcher {
             bytes,
             content_type: None,
         })
+    }
+
+    fn egress(&self, channel: &Channel) -> Result<Arc<Egress>, FetchError> {
+        let mut known = self.egress.lock().unwrap_or_else(PoisonError::into_inner);
+        match known.get(&channel.id) {
+            Some((hosts, egress)) if *hosts == channel.attachment_hosts => Ok(egress.clone()),
+            _ => {
+                let hosts = channel.attachment_hosts.clone();
+                let built = Egress::new(&hosts).map_err(|error| {
+                    FetchError::Unavailable(format!("building the HTTP client: {error}"))
+                })?;
+                let egress = Arc::new(built);
+                known.insert(channel.id.clone(), (hosts, egress.clone()));
+                Ok(egress)
+            }
+        }
     }
 }

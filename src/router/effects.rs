@@ -125,6 +125,8 @@ pub struct NewMessage {
     pub author: Author,
     pub channel: ChannelId,
     pub identity: Option<IdentityId>,
+    /// Who wrote it, where that is not whose conversation it is.
+    pub guest: Option<ContactId>,
     /// UTC microseconds: arrived here, and said by the provider.
     pub arrived_at: i64,
     pub sent_at: Option<i64>,

@@ -87,6 +87,7 @@ pub fn file(
         conversation.last_inbound_at = conversation.last_inbound_at.max(record.arrived_at());
     }
     let duplicate_of = near_duplicate(conversation, record, policy);
+    let guest = (writer.contact != conversation.contact).then_some(writer.contact);
     touch(conversation, effects);
 
     let opened = joined.conversation.is_none();
@@ -122,6 +123,7 @@ pub fn file(
         author: if echo { Author::Echo } else { Author::Customer },
         channel: record.envelope.channel.clone(),
         identity: Some(writer.identity),
+        guest,
         arrived_at: record.arrived_at(),
         sent_at: record.envelope.event.sent_at.map(|at| at.as_microsecond()),
         deleted,
@@ -176,6 +178,7 @@ pub fn file_system(
         author: Author::System,
         channel: envelope.channel.clone(),
         identity: None::<IdentityId>,
+        guest: None,
         arrived_at: record.arrived_at(),
         sent_at: envelope.event.sent_at.map(|at| at.as_microsecond()),
         deleted: false,

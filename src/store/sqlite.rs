@@ -8,8 +8,10 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use connector_api::QueueId;
 use rusqlite::Connection;
 
+use crate::live::Live;
 use crate::store::{Result, Senders, StoreError};
 
+mod alerts;
 mod attachments;
 mod checkpoint;
 mod credentials;
@@ -29,6 +31,7 @@ mod outbox;
 mod permission;
 mod readers;
 mod reading;
+mod retention;
 mod search;
 mod seen;
 mod surgery;
@@ -41,6 +44,7 @@ use names::Names;
 pub use open::SCHEMA_VERSION;
 use open::{adopt_stranded, installation_key, migrate, open_writing};
 use readers::Readers;
+pub use retention::forgotten_columns;
 use writer::{Memory, Writer, WriterState};
 
 /// Where the files of a data directory are.
@@ -55,7 +59,7 @@ pub struct SqliteStore {
     searcher: search::Searcher,
     names: Arc<Names>,
     state: Arc<WriterState>,
-    queues: Vec<QueueId>,
+    queues: Live<Vec<QueueId>>,
     /// Channels that can send, with their limits, once the daemon has built them.
     senders: RwLock<Option<Arc<Senders>>>,
     /// What left, counted beside the database, once the daemon follows it.
@@ -111,7 +115,7 @@ impl SqliteStore {
             searcher,
             names: known,
             state,
-            queues: queues.to_vec(),
+            queues: Live::new(queues.to_vec()),
             senders: RwLock::default(),
             lineage: OnceLock::new(),
             key,

@@ -40,12 +40,11 @@ fn fetcher(desk: &Desk) -> Fetcher {
         .collect();
     Fetcher::new(
         desk.store().clone(),
-        Arc::new(channels),
+        Arc::new(channels).into(),
         desk.blobs.clone(),
         desk.clock.clone(),
         Arc::new(Wakes::default()),
     )
-    .unwrap()
 }
 
 /// A message whose file is at a loopback address under this name.

@@ -1,5 +1,6 @@
 //! The daemon as its users meet it: the real binary, its files, its HTTP.
 
+mod alerts;
 mod attachments;
 mod authorize;
 mod channel_test;
@@ -15,6 +16,7 @@ mod mailboxes;
 mod memory;
 mod post_office;
 mod process;
+mod reload;
 mod restored;
 mod shop;
 mod shuffled;

@@ -64,7 +64,7 @@ async fn a_large_request_is_read_on_a_thread_of_its_own() {
     };
     let channels = BTreeMap::from([(channel.id.clone(), Arc::new(channel))]);
     let webhooks = Webhooks {
-        channels: Arc::new(channels),
+        channels: Arc::new(channels).into(),
         intake: desk.intake().clone(),
     };
     let deliver = async |start: &str, bytes: usize| {

@@ -52,7 +52,7 @@ impl Routed {
         let router = RouterLoop {
             bus: self.bus(),
             store: self.store(),
-            policy: self.desk.policy.clone(),
+            policy: self.desk.policy.clone().into(),
             clock: self.desk.clock.clone(),
             queues: Arc::new(Wakes::default()),
             outbox: Arc::new(Wakes::default()),

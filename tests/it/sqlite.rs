@@ -1,6 +1,8 @@
 //! What is special to the embedded store: one commit for many, what the database itself refuses,
 //! and the intake's brake.
 
+mod retention;
+
 use std::sync::Arc;
 
 use switchboard::bus::local::{LAG_RECORDS_MAX, WAITING_BYTES_MAX};

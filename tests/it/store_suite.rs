@@ -21,6 +21,7 @@ mod outbox;
 mod permissions;
 mod position;
 mod replies;
+mod retention;
 mod search;
 mod several;
 mod surgery;
@@ -160,6 +161,17 @@ macro_rules! store_suite {
                 a_late_answer_to_one_says_so_until_it_is_there
                 a_bounce_that_names_none_of_them_refuses_nobody_and_is_looked_at
                 a_report_on_one_that_overtakes_the_answer_is_theirs_alone
+            }
+            retention {
+                a_conversation_past_its_time_goes_with_all_that_was_said_in_it
+                what_is_open_or_young_or_unsent_or_was_written_to_lately_stays
+                what_comes_late_for_what_is_gone_fails_nowhere
+                what_is_gone_is_known_when_its_mailbox_shows_it_again
+                a_contact_goes_with_the_last_conversation_that_has_words_of_it
+                a_long_conversation_goes_in_steps_and_over_a_crash
+                letters_drafts_and_revoked_tokens_have_periods_of_their_own
+                how_long_conversations_are_overdue_is_told
+                a_repeated_request_about_what_is_gone_is_refused_and_does_nothing
             }
             surgery {
                 a_merge_is_one_timeline_by_arrival_and_its_undo_gives_both_back

@@ -2,6 +2,7 @@
 //! connector that uses what is granted.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use connector_api::{
@@ -34,7 +35,7 @@ impl From<Hidden> for SecretString {
 
 impl Control {
     pub(super) fn ways(&self, id: &ChannelId) -> Result<Value, String> {
-        let ways = authorization(self.channel(id)?)?.ways();
+        let ways = authorization(self.channel(id)?.as_ref())?.ways();
         let named = ways.iter().filter_map(|way| match way {
             Way::Device => Some("device"),
             Way::Redirect => Some("redirect"),
@@ -52,7 +53,8 @@ impl Control {
             Some(port) => AuthorizationRequest::Redirect { port },
             None => AuthorizationRequest::Device,
         };
-        let begun = authorization(self.channel(id)?)?.begin(request).await;
+        let channel = self.channel(id)?;
+        let begun = authorization(&channel)?.begin(request).await;
         let begun = begun.map_err(|error| error.to_string())?;
         Ok(json!({
             "url": begun.url, "code": begun.code, "ask_after_ms": millis(begun.ask_after),
@@ -73,7 +75,7 @@ impl Control {
             state: state.into(),
             answer: answer.map(SecretString::from),
         };
-        let progress = authorization(channel)?.advance(step).await;
+        let progress = authorization(&channel)?.advance(step).await;
         match progress.map_err(|error| error.to_string())? {
             Progress::Waiting { ask_after, state } => {
                 Ok(json!({ "ask_after_ms": millis(ask_after), "state": state.expose_secret() }))
@@ -93,8 +95,8 @@ impl Control {
         }
     }
 
-    fn channel(&self, id: &ChannelId) -> Result<&Channel, String> {
-        let channel = self.channels.get(id);
+    fn channel(&self, id: &ChannelId) -> Result<Arc<Channel>, String> {
+        let channel = self.channels.now().get(id).cloned();
         let channel = channel.ok_or_else(|| format!("there is no channel \"{id}\""))?;
         Ok(channel)
     }

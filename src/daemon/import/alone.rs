@@ -61,7 +61,7 @@ impl Alone {
         let router = RouterLoop {
             bus: bus.clone(),
             store: store.clone(),
-            policy,
+            policy: policy.into(),
             clock: clock.clone(),
             queues: Arc::default(),
             outbox: Arc::default(),
@@ -72,7 +72,7 @@ impl Alone {
         let token = stop.clone();
         Ok(Self {
             importer: Importer {
-                channels,
+                channels: channels.into(),
                 intake,
                 bus,
                 store,

@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 
 use crate::bus::local::LocalBus;
 use crate::bus::{Bus, Content, Envelope, Record};
+use crate::live::Live;
 use crate::router::{Policy, Prepared};
 use crate::store::Ownership;
 
@@ -33,7 +34,7 @@ pub enum Next {
 #[derive(Clone)]
 pub struct Ahead {
     pub bus: Arc<LocalBus>,
-    pub policy: Arc<Policy>,
+    pub policy: Live<Policy>,
     /// [`Prepared::new`]; tests put one in its place that fails.
     pub prepare: fn(i64, Arc<Envelope>) -> Prepared,
 }
@@ -112,7 +113,7 @@ impl Ahead {
                 )));
             }
         };
-        if !self.policy.channels.contains_key(&envelope.channel) {
+        if !self.policy.now().channels.contains_key(&envelope.channel) {
             let channel = &envelope.channel;
             return Err(undecidable(format!(
                 "channel {channel} is not configured (any more)"

@@ -190,6 +190,10 @@ fn write_message(conn: &Connection, names: &Names, message: &NewMessage) -> Resu
         json(&message.labels)?,
         json(&message.explanation)?
     ])?;
+    if let Some(guest) = message.guest {
+        conn.prepare_cached("INSERT OR IGNORE INTO guest (contact, conversation) VALUES (?1, ?2)")?
+            .execute([guest.0, message.conversation.0])?;
+    }
     Ok(())
 }
 

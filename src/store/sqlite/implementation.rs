@@ -18,7 +18,8 @@ use crate::store::{
     StoredAttachment, StoredContact, StoredDeadLetter, StoredMessage, Taken, Token, UnsentReply,
 };
 
-use super::{SqliteStore, attachments, facts, lineage, operating, outbox, reading, writer};
+use super::names::Names;
+use super::{SqliteStore, attachments, facts, lineage, open, operating, outbox, reading, writer};
 
 mod desk;
 mod macros;
@@ -99,8 +100,8 @@ impl Store for SqliteStore {
     }
 
     async fn queues(&self, actor: Actor) -> Result<Vec<QueueDepth>> {
-        let visible: Vec<QueueId> = self
-            .queues
+        let queues = self.queues.now();
+        let visible: Vec<QueueId> = queues
             .iter()
             .filter(|queue| actor.may_use_queue(queue))
             .cloned()
@@ -338,12 +339,43 @@ impl Store for SqliteStore {
     }
 
     async fn counts(&self) -> Result<Counts> {
-        let queues = self.queues.clone();
+        let queues = self.queues.now();
         self.read(move |conn, names| reading::counts(conn, names, &queues))
             .await
     }
 
-    async fn sweep(&self, keep: Retention, now: i64) -> Result<()> {
+    async fn declare(&self, names: Vec<String>, queues: Vec<QueueId>) -> Result<()> {
+        let all: Vec<String> = names
+            .into_iter()
+            .chain(queues.iter().map(|queue| queue.as_str().to_owned()))
+            .collect();
+        // Looked up only once they are durable: no row may have a number that a crash gives to
+        // another name.
+        let added = self.writer.run(0, move |tx| Ok(Names::add(tx.conn, &all)?));
+        added.await?;
+        let known = self.names.clone();
+        self.read(move |conn, _| Ok(known.load(conn)?)).await?;
+        self.queues.set(Arc::new(queues));
+        Ok(())
+    }
+
+    async fn adopt_stranded(&self) -> Result<Rings> {
+        let queues = self.queues.now();
+        self.writer
+            .run(0, move |tx| {
+                let adopting = open::adopt(tx.conn, &tx.memory.names, &queues)?;
+                // Its events were numbered after the last one that is there.
+                tx.memory.next_seq = super::events::last(tx.conn)?;
+                let queues = adopting.into_iter().collect();
+                Ok(Rings {
+                    queues,
+                    ..Rings::default()
+                })
+            })
+            .await
+    }
+
+    async fn sweep(&self, keep: Retention, now: i64) -> Result<bool> {
         self.writer
             .run(0, move |tx| operating::sweep(tx, &keep, now))
             .await

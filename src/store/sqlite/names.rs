@@ -21,10 +21,21 @@ struct Known {
 impl Names {
     /// Adds what is missing; outside of the writer's transactions, at start.
     pub fn register(&self, conn: &Connection, names: &[String]) -> rusqlite::Result<()> {
+        Self::add(conn, names)?;
+        self.load(conn)
+    }
+
+    /// Gives numbers to names that have none.
+    pub fn add(conn: &Connection, names: &[String]) -> rusqlite::Result<()> {
         for name in names {
             conn.prepare_cached("INSERT OR IGNORE INTO name (name) VALUES (?1)")?
                 .execute([name])?;
         }
+        Ok(())
+    }
+
+    /// Reads all that is durable.
+    pub fn load(&self, conn: &Connection) -> rusqlite::Result<()> {
         let mut statement = conn.prepare("SELECT id, name FROM name")?;
         let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
         let mut known = Known::default();

@@ -76,36 +76,42 @@ pub fn migrate(conn: &Connection) -> Result<()> {
 /// Conversations that wait in a queue which is not declared any more wait in the first one: nobody
 /// could claim them otherwise.
 pub fn adopt_stranded(conn: &Connection, names: &Names, queues: &[QueueId]) -> Result<()> {
+    let moved = conn.unchecked_transaction()?;
+    adopt(&moved, names, queues)?;
+    Ok(moved.commit()?)
+}
+
+/// The same inside a transaction; the queue that has more waiting now.
+pub fn adopt(conn: &Connection, names: &Names, queues: &[QueueId]) -> Result<Option<QueueId>> {
     let declared: Vec<i64> = queues
         .iter()
         .map(|queue| names.id(queue.as_str()))
         .collect();
-    let Some(adopting) = declared.first() else {
-        return Ok(());
+    let (Some(first), Some(adopting)) = (queues.first(), declared.first()) else {
+        return Ok(None);
     };
-    let mut statement = conn.prepare(
+    let mut statement = conn.prepare_cached(
         "SELECT id, name FROM name WHERE EXISTS (SELECT 1 FROM waiting WHERE waiting.queue = name.id)",
     )?;
     let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let used: Vec<(i64, String)> = rows.collect::<rusqlite::Result<_>>()?;
+    let mut adopted = None;
     for (id, name) in used.iter().filter(|(id, _)| !declared.contains(id)) {
-        let moved = conn.unchecked_transaction()?;
-        tell_of_adoption(&moved, *id)?;
-        let waiting = moved.execute(
+        tell_of_adoption(conn, *id)?;
+        let waiting = conn.execute(
             "UPDATE waiting SET queue = ?1 WHERE queue = ?2",
             [adopting, id],
         )?;
-        moved.execute(
+        conn.execute(
             "UPDATE conversation SET queue = ?1, version = version + 1 WHERE status = ?2 AND queue = ?3",
             [*adopting, crate::conversation::Status::Queued.code(), *id],
         )?;
-        moved.commit()?;
-        let into = names.name(*adopting);
         warn!(
-            "the queue {name} is not declared any more: {waiting} conversations wait in {into} now"
+            "the queue {name} is not declared any more: {waiting} conversations wait in {first} now"
         );
+        adopted = Some(first.clone());
     }
-    Ok(())
+    Ok(adopted)
 }
 
 /// Writes the events of conversations that are about to wait elsewhere.

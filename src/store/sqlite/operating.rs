@@ -238,8 +238,8 @@ pub fn rings_of(tx: &Tx<'_>, effects: &router::Effects) -> Result<Rings> {
 }
 
 /// Drops what is past its time: log entries (the bodies stay with their messages), bodies that no
-/// message refers to, raw bytes, kept answers, events.
-pub fn sweep(tx: &mut Tx<'_>, keep: &Retention, now: i64) -> Result<()> {
+/// message refers to, raw bytes, kept answers, events. Says whether there may be more.
+pub fn sweep(tx: &mut Tx<'_>, keep: &Retention, now: i64) -> Result<bool> {
     let before =
         |kept: std::time::Duration| now - i64::try_from(kept.as_micros()).unwrap_or(i64::MAX);
     let conn = tx.conn;
@@ -248,13 +248,15 @@ pub fn sweep(tx: &mut Tx<'_>, keep: &Retention, now: i64) -> Result<()> {
         [],
         |row| row.get(0),
     )?;
-    expire_pending(conn, before(keep.bus))?;
-    for record in due_log(conn, before(keep.bus), position)? {
-        drop_unused(conn, record)?;
+    let expired = expire_pending(conn, before(keep.bus))?;
+    let due = due_log(conn, before(keep.bus), position)?;
+    for record in &due {
+        drop_unused(conn, *record)?;
         conn.prepare_cached("DELETE FROM log WHERE record = ?1")?
             .execute([record])?;
     }
-    for record in due_raw(conn, before(keep.raw))? {
+    let raw = due_raw(conn, before(keep.raw))?;
+    for record in &raw {
         conn.prepare_cached("DELETE FROM raw WHERE id = ?1")?
             .execute([record])?;
     }
@@ -265,12 +267,17 @@ pub fn sweep(tx: &mut Tx<'_>, keep: &Retention, now: i64) -> Result<()> {
     conn.prepare_cached("DELETE FROM acknowledged WHERE at < ?1")?
         .execute([before(crate::store::ACKNOWLEDGE_WINDOW)])?;
     uploads::sweep(conn, now, SWEEP_ROWS_MAX)?;
-    events::sweep(conn, before(keep.events), before(keep.audit))
+    events::sweep(conn, before(keep.events), before(keep.audit))?;
+    // Tries of what was decided at last.
+    conn.prepare_cached("DELETE FROM attempt WHERE record <= ?1")?
+        .execute([position])?;
+    let full = |rows: usize| rows >= SWEEP_ROWS_MAX as usize;
+    Ok(full(expired) || full(due.len()) || full(raw.len()))
 }
 
 /// Drops what came with a record, unless something still refers to it. Attachments go with the body
 /// that nothing refers to: a redelivery brings its own.
-fn drop_unused(conn: &Connection, record: i64) -> Result<()> {
+pub(super) fn drop_unused(conn: &Connection, record: i64) -> Result<()> {
     let kept = "EXISTS (SELECT 1 FROM message WHERE id = ?1) OR EXISTS (SELECT 1 FROM change WHERE record = ?1)
          OR EXISTS (SELECT 1 FROM dead_letter WHERE record = ?1 AND state = 0)
          OR EXISTS (SELECT 1 FROM pending WHERE record = ?1)";
@@ -283,7 +290,7 @@ fn drop_unused(conn: &Connection, record: i64) -> Result<()> {
 
 /// Gives up on messages that never came: what was to change them goes, with its words. Arrival
 /// rises with the number, so looking stops at the first that is not due.
-fn expire_pending(conn: &Connection, before: i64) -> Result<()> {
+fn expire_pending(conn: &Connection, before: i64) -> Result<usize> {
     let mut statement =
         conn.prepare_cached("SELECT record, target, at FROM pending ORDER BY record LIMIT ?1")?;
     let mut rows = statement.query([SWEEP_ROWS_MAX])?;
@@ -302,7 +309,7 @@ fn expire_pending(conn: &Connection, before: i64) -> Result<()> {
     if !due.is_empty() {
         metrics::counter!("switchboard_pending_expired_total").increment(due.len() as u64);
     }
-    Ok(())
+    Ok(due.len())
 }
 
 /// Log entries past their time and decided. Arrival rises with the number, so looking stops at
@@ -322,20 +329,17 @@ fn due_log(conn: &Connection, before: i64, position: i64) -> Result<Vec<i64>> {
     Ok(due)
 }
 
-/// Captured bytes past their time, by the arrival of their message; those without one go with
-/// their log entry.
+/// Captured bytes past their time. Arrival rises with the number, here too.
 fn due_raw(conn: &Connection, before: i64) -> Result<Vec<i64>> {
-    let mut statement = conn.prepare_cached(
-        "SELECT raw.id, message.arrived_at FROM raw LEFT JOIN message ON message.id = raw.id ORDER BY raw.id LIMIT ?1",
-    )?;
+    let mut statement =
+        conn.prepare_cached("SELECT id, arrived_at FROM raw ORDER BY id LIMIT ?1")?;
     let mut rows = statement.query([SWEEP_ROWS_MAX])?;
     let mut due = Vec::new();
     while let Some(row) = rows.next()? {
-        match row.get::<_, Option<i64>>(1)? {
-            Some(arrived_at) if arrived_at >= before => break,
-            Some(_) => due.push(row.get(0)?),
-            None => {}
+        if row.get::<_, i64>(1)? >= before {
+            break;
         }
+        due.push(row.get(0)?);
     }
     Ok(due)
 }

@@ -8,7 +8,9 @@ CREATE TABLE name (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
 -- The local bus. A record's body is in `body` under the same number; retention drops log rows only.
 CREATE TABLE log (record INTEGER PRIMARY KEY, arrived_at INTEGER NOT NULL, record_key INTEGER NOT NULL);
 CREATE TABLE body (id INTEGER PRIMARY KEY, content BLOB NOT NULL);
-CREATE TABLE raw (id INTEGER PRIMARY KEY, content BLOB, sha256 BLOB, bytes_len INTEGER NOT NULL);
+CREATE TABLE raw (
+    id INTEGER PRIMARY KEY, content BLOB, sha256 BLOB, bytes_len INTEGER NOT NULL, arrived_at INTEGER NOT NULL
+);
 CREATE TABLE blob (
     body INTEGER NOT NULL, sha256 BLOB NOT NULL, bytes_len INTEGER NOT NULL, content BLOB,
     PRIMARY KEY (body, sha256)
@@ -189,3 +191,20 @@ CREATE INDEX upload_file ON upload (sha256) WHERE content IS NULL;
 CREATE TABLE credential (
     channel INTEGER NOT NULL, name TEXT NOT NULL, sealed BLOB NOT NULL, PRIMARY KEY (channel, name)
 ) WITHOUT ROWID;
+
+-- Retention. Who took part in conversations of others: such a contact stays as long as one of them.
+CREATE TABLE guest (
+    contact INTEGER NOT NULL, conversation INTEGER NOT NULL, PRIMARY KEY (contact, conversation)
+) WITHOUT ROWID;
+CREATE INDEX guest_conversation ON guest (conversation);
+-- What is left of conversations that are gone: the newest message that is still to be removed.
+CREATE TABLE remains (conversation INTEGER PRIMARY KEY, message INTEGER NOT NULL);
+CREATE INDEX conversation_ended ON conversation (resolved_at) WHERE status >= 8;
+CREATE INDEX reference_message ON reference (message);
+
+-- Alerts: what each target was told last of each trouble, and when each channel was last heard.
+CREATE TABLE alert (
+    target TEXT NOT NULL, key TEXT NOT NULL, since INTEGER NOT NULL, at INTEGER NOT NULL,
+    count INTEGER NOT NULL, what TEXT NOT NULL, PRIMARY KEY (target, key)
+) WITHOUT ROWID;
+CREATE TABLE heard (channel INTEGER PRIMARY KEY, at INTEGER NOT NULL);

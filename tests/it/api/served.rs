@@ -14,6 +14,7 @@ use switchboard::api::{
 };
 use switchboard::health::Health;
 use switchboard::ids::{IdCodec, IdKind};
+use switchboard::live::Live;
 use switchboard::store::Token;
 use switchboard::wake::Wakes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -98,8 +99,8 @@ impl Served {
             streams_max: STREAMS_MAX,
             cors_origins: vec![ORIGIN.to_owned()],
             blobs: desk.blobs.clone(),
-            known_queues: Arc::new(known.map(|queue| queue.parse().unwrap()).to_vec()),
-            channels: Arc::new(vec![ChannelFacts {
+            known_queues: Live::new(known.map(|queue| queue.parse().unwrap()).to_vec()),
+            channels: Live::new(vec![ChannelFacts {
                 id: "support-mail".parse().unwrap(),
                 brand: "main".parse().unwrap(),
                 connector: "email".to_owned(),

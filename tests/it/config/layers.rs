@@ -117,6 +117,15 @@ when = { labels = ["urgency:high"] }
           { tags = ["a"], when = { labels = ["urgency:high"] } },  # 
         ]
 
+        [alerts]
+        dead_letters = true  # built-in
+        disk_free_min = "2GiB"  # built-in
+        down_after = "15m"  # built-in
+        outbox_held = true  # built-in
+        over_after = "5m"  # built-in
+        remind_every = "6h"  # built-in
+        undecided_after = "5m"  # built-in
+
         [brands.other]
         name = "Other \"shop\""  # 
 
@@ -145,6 +154,8 @@ when = { labels = ["urgency:high"] }
         audit = "365d"  # built-in
         bus = "14d"  # built-in
         bus_unsafe = false  # built-in
+        dead_letters = "90d"  # built-in
+        drafts = "90d"  # built-in
         events = "7d"  # built-in
         raw = "30d"  # built-in
         resolved = "730d"  # built-in

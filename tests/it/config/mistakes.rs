@@ -24,8 +24,8 @@ windows = "1h"
 "#,
         expect![[r#"
             :3: server.listn: unknown key; did you mean "listen"? (keys here: body_bytes_max, cors_origins, data_dir, listen, public_url, tls, trusted_proxies, upload_bytes_max)
-            :8: channels.loft.quue: unknown key; did you mean "queue"? (keys here: acknowledge, attachment_hosts, brand, connector, host, idle, login, port, queue, secret, secrets, tls, vouches)
-            :9: channels.loft.prot: unknown key; did you mean "port"? (keys here: acknowledge, attachment_hosts, brand, connector, host, idle, login, port, queue, secret, secrets, tls, vouches)
+            :8: channels.loft.quue: unknown key; did you mean "queue"? (keys here: acknowledge, attachment_hosts, brand, connector, host, idle, login, port, queue, secret, secrets, silent_after, tls, vouches)
+            :9: channels.loft.prot: unknown key; did you mean "port"? (keys here: acknowledge, attachment_hosts, brand, connector, host, idle, login, port, queue, secret, secrets, silent_after, tls, vouches)
             :12: joining.windows: unknown key (keys here: across, apart, duplicate_window, reopen_window, unify_window)"#]],
     );
 }
@@ -35,9 +35,9 @@ fn a_key_in_the_wrong_place_is_told_its_section() {
     check(
         "listen = \"127.0.0.1:1\"\n[sever]\nport = 1\n[log]\nunify_window = \"1d\"",
         expect![[r#"
-        :1: listen: unknown key; did you mean "server.listen"? (keys here: brands, bus, channels, joining, log, queues, retention, rules, run, server, store)
-        :2: sever: unknown key; did you mean "server"? (keys here: brands, bus, channels, joining, log, queues, retention, rules, run, server, store)
-        :5: log.unify_window: unknown key; did you mean "joining.unify_window"? (keys here: format, level)"#]],
+            :1: listen: unknown key; did you mean "server.listen"? (keys here: alerts, brands, bus, channels, joining, log, queues, retention, rules, run, server, store)
+            :2: sever: unknown key; did you mean "server"? (keys here: alerts, brands, bus, channels, joining, log, queues, retention, rules, run, server, store)
+            :5: log.unify_window: unknown key; did you mean "joining.unify_window"? (keys here: format, level)"#]],
     );
 }
 
@@ -172,7 +172,7 @@ passwrd = "hunter2"
             :7: channels.loft.login.password: a secret never stands in the configuration itself; write { env = "NAME" } or { file = "/path" }
             :11: channels.barn.secrets: expected a list, found text; write [{ env = "NAME" }]
             :12: channels.barn.secret: this is to be a reference to a secret; write { env = "NAME" } or { file = "/path" }
-            :13: channels.barn.passwrd: unknown key (keys here: acknowledge, attachment_hosts, brand, connector, host, idle, login, port, queue, secret, secrets, tls, vouches)"#]],
+            :13: channels.barn.passwrd: unknown key (keys here: acknowledge, attachment_hosts, brand, connector, host, idle, login, port, queue, secret, secrets, silent_after, tls, vouches)"#]],
     );
 }
 

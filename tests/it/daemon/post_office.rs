@@ -40,6 +40,20 @@ impl PostOffice {
         self.imap.deliver(mail);
     }
 
+    /// Says nothing any more, and does not hang up; or is well again.
+    pub fn go_dead(&self, dead: bool) {
+        self.imap.set(|server| server.is_dead = dead);
+        if !dead {
+            self.imap.cut();
+        }
+    }
+
+    /// How many times somebody logged in to the mailbox.
+    pub fn logins(&self) -> usize {
+        let commands = self.imap.commands();
+        commands.iter().filter(|line| line.contains("LOGIN")).count()
+    }
+
     /// The mails that left, as they were handed over.
     pub fn sent(&self) -> Vec<Taken> {
         self.smtp.taken()

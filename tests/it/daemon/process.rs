@@ -154,6 +154,20 @@ impl Installation {
         child.as_ref().expect("a running daemon").id()
     }
 
+    /// Has it read its configuration again, as `systemctl reload` may.
+    pub fn hang_up(&self) {
+        let child = self.child.lock().unwrap();
+        let id = child.as_ref().expect("a running daemon").id();
+        Command::new("sh")
+            .args(["-c", &format!("kill -HUP {id}")])
+            .status()
+            .unwrap();
+    }
+
+    pub fn log_text(&self) -> String {
+        fs::read_to_string(self.log()).unwrap_or_default()
+    }
+
     pub fn url(&self, path: &str) -> String {
         format!("{}://{}{path}", self.scheme, self.address)
     }

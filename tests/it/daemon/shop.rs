@@ -66,6 +66,12 @@ impl Shop {
         received.values().map(|(_, times)| times).sum()
     }
 
+    /// All bodies that it took, once each, oldest first where ids rise.
+    pub fn bodies(&self) -> Vec<Value> {
+        let received = self.received.0.lock().unwrap();
+        received.values().map(|(body, _)| body.clone()).collect()
+    }
+
     /// Texts delivered to each customer, once each.
     pub fn texts(&self) -> Vec<(String, String)> {
         let received = self.received.0.lock().unwrap();

@@ -48,6 +48,11 @@ impl Local {
         bus.clone().expect("the backend was opened")
     }
 
+    /// Where the last opening is.
+    pub fn dir(&self) -> PathBuf {
+        self.data_dir(self.openings.load(Ordering::SeqCst))
+    }
+
     fn data_dir(&self, opening: u32) -> PathBuf {
         self.dir.path().join(format!("opening-{opening}"))
     }
@@ -95,7 +100,7 @@ impl Backend for Local {
     }
 
     async fn rows(&self) -> Vec<(String, i64)> {
-        const TABLES: [&str; 18] = [
+        const TABLES: [&str; 24] = [
             "log",
             "body",
             "raw",
@@ -114,6 +119,12 @@ impl Backend for Local {
             "event",
             "dead_letter",
             "attempt",
+            "draft",
+            "fetch",
+            "timer",
+            "guest",
+            "remains",
+            "cursor",
         ];
         let store = self.store();
         let count = store.read(|conn, _| {

@@ -51,5 +51,13 @@ pub fn kept_answer(
     let number = answer
         .iter()
         .fold(0, |number: i64, byte| number << 8 | i64::from(*byte));
-    Ok(Some(MessageId(number)))
+    // Nothing is done again because what was done is past its retention.
+    let there = tx
+        .conn
+        .prepare_cached("SELECT 1 FROM message WHERE id = ?1")?
+        .exists([number])?;
+    match there {
+        true => Ok(Some(MessageId(number))),
+        false => Err(Refusal::NotFound { what: "message" }.into()),
+    }
 }

@@ -135,6 +135,11 @@ pub fn place(
             .execute([event, entry.id.0, was.entry.conversation.0, was.entry.seq])?;
             conn.prepare_cached("UPDATE outbox SET conversation = ?1, seq = ?2 WHERE id = ?3")?
                 .execute([conversation.id.0, entry.seq, entry.id.0])?;
+            conn.prepare_cached(
+                "INSERT OR IGNORE INTO guest (contact, conversation) SELECT identity.contact, ?1 FROM message
+                 JOIN identity ON identity.id = message.identity WHERE message.id = ?2 AND identity.contact <> ?3",
+            )?
+            .execute([conversation.id.0, entry.id.0, conversation.contact.0])?;
         }
         prev = Some(entry.id);
     }

@@ -122,6 +122,10 @@ pub fn write_merge(tx: &mut Tx<'_>, merge: &Merge) -> Result<()> {
          SELECT ?1, namespace, address, at FROM suggestion WHERE contact = ?2",
     )?
     .execute(pair)?;
+    conn.prepare_cached(
+        "INSERT OR IGNORE INTO guest (contact, conversation) SELECT ?1, conversation FROM guest WHERE contact = ?2",
+    )?
+    .execute(pair)?;
     conn.prepare_cached("UPDATE contact SET merged_into = ?1 WHERE id = ?2")?
         .execute(pair)?;
     // One that has a verified identity is a verified contact: a claim gives no right to all of it.
@@ -254,6 +258,15 @@ pub fn unmerge(
             )?
             .execute([from, into])?;
     }
+    // Words of either may be in conversations of the other: both stay as long as those.
+    tx.conn
+        .prepare_cached(
+            "INSERT OR IGNORE INTO guest (contact, conversation)
+             SELECT ?1, id FROM conversation WHERE contact = ?2 UNION ALL
+             SELECT ?2, id FROM conversation WHERE contact = ?1 UNION ALL
+             SELECT ?1, conversation FROM guest WHERE contact = ?2",
+        )?
+        .execute([from, into])?;
     undo::undone(tx, operation, event, order)?;
     let pair = [from, into].map(ContactId);
     operated(tx, event, OperationKind::Undo, pair, order)

@@ -1,0 +1,100 @@
+//! What alerts remember, on the embedded store.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use connector_api::ChannelId;
+use rusqlite::params;
+
+use crate::alerts::Told;
+use crate::store::alerts::Watched;
+use crate::store::{Result, StoreError};
+
+use super::SqliteStore;
+
+#[async_trait]
+impl Watched for SqliteStore {
+    async fn undecided_since(&self) -> Result<Option<i64>> {
+        self.read(|conn, _| {
+            let mut statement = conn.prepare_cached(
+                "SELECT arrived_at FROM log WHERE record > (SELECT coalesce(min(position), 0) FROM position)
+                 ORDER BY record LIMIT 1",
+            )?;
+            let mut rows = statement.query([])?;
+            let first = rows.next()?.map(|row| row.get(0)).transpose()?;
+            Ok(first)
+        })
+        .await
+    }
+
+    async fn told(&self) -> Result<BTreeMap<String, BTreeMap<String, Told>>> {
+        self.read(|conn, _| {
+            let mut statement =
+                conn.prepare_cached("SELECT target, key, since, at, count, what FROM alert")?;
+            let mut rows = statement.query([])?;
+            let mut all: BTreeMap<String, BTreeMap<String, Told>> = BTreeMap::new();
+            while let Some(row) = rows.next()? {
+                let told = Told {
+                    key: row.get(1)?,
+                    since: row.get(2)?,
+                    at: row.get(3)?,
+                    count: row.get(4)?,
+                    what: row.get(5)?,
+                };
+                let target = all.entry(row.get(0)?).or_default();
+                target.insert(told.key.clone(), told);
+            }
+            Ok(all)
+        })
+        .await
+    }
+
+    async fn save_told(&self, target: &str, told: Vec<Told>) -> Result<()> {
+        let target = target.to_owned();
+        self.writer
+            .run(0, move |tx| {
+                tx.conn
+                    .prepare_cached("DELETE FROM alert WHERE target = ?1")?
+                    .execute([&target])?;
+                for told in &told {
+                    tx.conn
+                        .prepare_cached(
+                            "INSERT INTO alert (target, key, since, at, count, what) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                        )?
+                        .execute(params![target, told.key, told.since, told.at, told.count, told.what])?;
+                }
+                Ok(())
+            })
+            .await
+    }
+
+    async fn heard(&self) -> Result<BTreeMap<ChannelId, i64>> {
+        self.read(|conn, names| {
+            let mut statement = conn.prepare_cached("SELECT channel, at FROM heard")?;
+            let rows = statement.query_map([], |row| {
+                Ok((names.name(row.get(0)?).parse().ok(), row.get(1)?))
+            })?;
+            let rows: Vec<(Option<ChannelId>, i64)> = rows
+                .collect::<rusqlite::Result<_>>()
+                .map_err(StoreError::from)?;
+            let named = |(channel, at): (Option<ChannelId>, i64)| Some((channel?, at));
+            Ok(rows.into_iter().filter_map(named).collect())
+        })
+        .await
+    }
+
+    async fn save_heard(&self, heard: Vec<(ChannelId, i64)>) -> Result<()> {
+        self.writer
+            .run(0, move |tx| {
+                for (channel, at) in &heard {
+                    tx.conn
+                        .prepare_cached(
+                            "INSERT OR REPLACE INTO heard (channel, at) VALUES (?1, ?2)",
+                        )?
+                        .execute([tx.memory.names.id(channel.as_str()), *at])?;
+                }
+                Ok(())
+            })
+            .await
+    }
+}
