@@ -31,6 +31,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(60);
 /// How long it rests when the store is away.
 const REST: Duration = Duration::from_secs(5);
 
+/// Hosts on private addresses that may be reached, and the way out that allows them.
+type Allowing = (Vec<String>, Arc<Egress>);
+
 /// Fetches for all channels.
 pub struct Fetcher {
     store: Arc<dyn Store>,
@@ -39,7 +42,7 @@ pub struct Fetcher {
     clock: Arc<dyn Clock>,
     wakes: Arc<Wakes>,
     /// By channel, with the hosts it was built for.
-    egress: Mutex<HashMap<ChannelId, (Vec<String>, Arc<Egress>)>>,
+    egress: Mutex<HashMap<ChannelId, Allowing>>,
 }
 
 impl Fetcher {

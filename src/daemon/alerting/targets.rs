@@ -36,8 +36,8 @@ pub enum Target {
     },
     Webhook {
         url: String,
-        key: SigningKey,
-        egress: Egress,
+        key: Box<SigningKey>,
+        egress: Box<Egress>,
     },
 }
 
@@ -79,8 +79,8 @@ pub fn targets(config: &Config, channels: &Channels) -> Result<Targets, ConfigEr
         match (key, Egress::new(&webhook.hosts)) {
             (Ok(key), Ok(egress)) => found.push(Target::Webhook {
                 url: webhook.url.as_str().to_owned(),
-                key,
-                egress,
+                key: Box::new(key),
+                egress: Box::new(egress),
             }),
             (Err(error), _) => wrong("alerts.webhook.secret", error),
             (_, Err(error)) => wrong("alerts.webhook", format!("building its client: {error}")),

@@ -55,9 +55,12 @@ pub fn reply(
     }
     let sending = senders.and_then(|senders| senders.get(&channel));
     let files = Files::take(tx, &written.attachments, &reply.holder, reply.at)?;
-    check_fit(
-        tx, &found, &channel, sending, written, &files, &to, reply.at,
-    )?;
+    let leaving = Leaving {
+        written,
+        files: &files,
+        to: &to,
+    };
+    check_fit(tx, &found, &channel, sending, &leaving, reply.at)?;
     let draft = draft_of(written, &files, Some(to), false, reply.at)?;
     let append = Append {
         by: &reply.actor,
@@ -245,17 +248,23 @@ pub fn named(written: &Written, sending: Option<&Sending>) -> Result<Named, Stor
     })
 }
 
+/// What is to leave, and to whom.
+pub struct Leaving<'a> {
+    pub written: &'a Written,
+    pub files: &'a Files,
+    pub to: &'a Destination,
+}
+
 /// Refuses here what the channel would refuse later, while its writer can still change it.
 pub fn check_fit(
     tx: &Tx<'_>,
     found: &Conversation,
     channel: &ChannelId,
     sending: Option<&Sending>,
-    written: &Written,
-    files: &Files,
-    to: &Destination,
+    leaving: &Leaving<'_>,
     at: i64,
 ) -> Result<(), StoreError> {
+    let Leaving { written, files, to } = leaving;
     let Some(sending) = sending else {
         return Ok(());
     };

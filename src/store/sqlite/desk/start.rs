@@ -16,7 +16,7 @@ use crate::store::{NewConversation, Senders, Sending, StoreError};
 use super::super::effects::write_events;
 use super::super::reading;
 use super::super::writer::Tx;
-use super::reply::{Append, Files, check_fit, draft_of, named};
+use super::reply::{Append, Files, Leaving, check_fit, draft_of, named};
 use super::{event_of, kept_answer};
 
 /// Begins a conversation with its first message.
@@ -100,16 +100,12 @@ pub fn start(
     write_events(tx.conn, tx.memory, &[created])?;
     let message = append.write_as(tx, &mut found, MessageId(id), true)?;
     // Windows count what the contact wrote, so the conversation has to be there.
-    check_fit(
-        tx,
-        &found,
-        &new.channel,
-        Some(sending),
-        &new.written,
-        &files,
-        &to,
-        new.at,
-    )?;
+    let leaving = Leaving {
+        written: &new.written,
+        files: &files,
+        to: &to,
+    };
+    check_fit(tx, &found, &new.channel, Some(sending), &leaving, new.at)?;
     Ok(message)
 }
 
