@@ -31,6 +31,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(60);
 /// How long it rests when the store is away.
 const REST: Duration = Duration::from_secs(5);
 
+/// Hosts that may be private, and the client that was built for them.
+type BuiltFor = (Vec<String>, Arc<Egress>);
+
 /// Fetches for all channels.
 pub struct Fetcher {
     store: Arc<dyn Store>,
@@ -39,7 +42,7 @@ pub struct Fetcher {
     clock: Arc<dyn Clock>,
     wakes: Arc<Wakes>,
     /// By channel, with the hosts it was built for.
-    egress: Mutex<HashMap<ChannelId, (Vec<String>, Arc<Egress>)>>,
+    egress: Mutex<HashMap<ChannelId, BuiltFor>>,
 }
 
 impl Fetcher {

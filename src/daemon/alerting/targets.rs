@@ -36,7 +36,7 @@ pub enum Target {
     },
     Webhook {
         url: String,
-        key: SigningKey,
+        key: Box<SigningKey>,
         egress: Egress,
     },
 }
@@ -79,7 +79,7 @@ pub fn targets(config: &Config, channels: &Channels) -> Result<Targets, ConfigEr
         match (key, Egress::new(&webhook.hosts)) {
             (Ok(key), Ok(egress)) => found.push(Target::Webhook {
                 url: webhook.url.as_str().to_owned(),
-                key,
+                key: Box::new(key),
                 egress,
             }),
             (Err(error), _) => wrong("alerts.webhook.secret", error),
