@@ -173,7 +173,7 @@ async fn linked(served: &mut Served, token: &str) -> [String; 2] {
         let made = served.post(token, &format!("/v1/attachments/{id}/link?expires_in=15m"));
         let made = made.send().await.ok();
         assert_eq!(
-            made["expires_at"].as_str().map(|at| &at[..16]),
+            made["expires_at"].as_str().and_then(|at| at.get(..16)),
             Some("2026-01-05T09:15")
         );
         let url = made["url"].as_str().unwrap().to_owned();

@@ -42,7 +42,8 @@ pub fn dump(database: &Path) -> Vec<String> {
         &conn,
         "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT GLOB 'sqlite_*'",
     );
-    tables.retain(|table| !LEFT_OUT.contains(&table.as_str()));
+    // What is searched is made of the rest, in whatever pieces it was fed.
+    tables.retain(|table| !LEFT_OUT.contains(&table.as_str()) && !table.contains("search"));
     let mut lines: Vec<String> = tables
         .iter()
         .flat_map(|table| lines_of(&conn, table, &names))
@@ -127,8 +128,8 @@ fn names(conn: &Connection) -> Names {
                 let said: String = hex(&sha256(&said)).chars().take(12).collect();
                 format!("{} {} {said}", record.channel, record.event.dedupe_key)
             }
-            // What we wrote ourselves.
-            _ => String::from_utf8(content).unwrap(),
+            // What we wrote ourselves, without the number of what it answers.
+            _ => written(&content),
         };
         names.insert(row.get(0).unwrap(), name);
     }
@@ -145,6 +146,14 @@ fn names(conn: &Connection) -> Names {
         names.insert(row.get(0).unwrap(), format!("identity {name}"));
     }
     names
+}
+
+fn written(content: &[u8]) -> String {
+    let mut said: Value = serde_json::from_slice(content).unwrap();
+    if let Some(to) = said.get_mut("to").and_then(Value::as_object_mut) {
+        to.remove("answers");
+    }
+    said.to_string()
 }
 
 fn strings(conn: &Connection, sql: &str) -> Vec<String> {
