@@ -51,12 +51,6 @@ fn with_files(number: usize, files: usize) -> Vec<u8> {
     mail(number, "multipart/mixed; boundary=b", &content)
 }
 
-fn one_long_text(number: usize) -> Vec<u8> {
-    let content =
-        b"The same words over and over again, and no end of it.\r\n".repeat(MAIL_BYTES / 56);
-    mail(number, "text/plain; charset=utf-8", &content)
-}
-
 /// Resident memory of a process, in bytes: `VmRSS`, or the most it ever was as `VmHWM`.
 fn resident(pid: u32, field: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();

@@ -51,7 +51,10 @@ impl PostOffice {
     /// How many times somebody logged in to the mailbox.
     pub fn logins(&self) -> usize {
         let commands = self.imap.commands();
-        commands.iter().filter(|line| line.contains("LOGIN")).count()
+        commands
+            .iter()
+            .filter(|line| line.contains("LOGIN"))
+            .count()
     }
 
     /// The mails that left, as they were handed over.
