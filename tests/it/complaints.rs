@@ -248,7 +248,7 @@ async fn chatwoot_10028_outlook_answers_without_references_stay_together() {
         expect![[r#"
             #1 queued frontline normal [ada@example.com dmarc]
               sha256 ada@example.com: One. | 6 first_of_contact
-              sha256 ada@example.com: Two. | 4 open_conversation
+              sha256 ada@example.com: Two. | 2 reference
         "#]],
     )
     .await;
@@ -432,11 +432,11 @@ async fn cve_2026_47123_a_forged_agent_is_a_stranger_and_reaches_no_customer() {
           mid:a1@example.com ada@example.com: Where is it? | 6 first_of_contact
           - @sue: to ada@example.com: On its way. | queued
         #2 queued frontline normal [support@shop.example claimed]
-          sha256:a52cb63086acb72f24feae142f694548 support@shop.example: Pay to this account. | 6 first_of_contact
+          sha256 support@shop.example: Pay to this account. | 6 first_of_contact
         #3 queued own-matter frontline normal [support@shop.example claimed] -> #1 not_a_participant
-          sha256:36c90dee50b6ae13f6f9449b4e6ce818 support@shop.example: Pay to this account. | 6 not_a_participant, not by reply_token
+          sha256 support@shop.example: Pay to this account. | 6 not_a_participant, not by reply_token
         #4 queued frontline normal [agent@shop.example claimed] -> #1 not_a_participant
-          sha256:938d792962b171b1e77155a3b0c813d0 agent@shop.example: Pay to this account. | 6 not_a_participant, not by reply_token
+          sha256 agent@shop.example: Pay to this account. | 6 not_a_participant, not by reply_token
     "#]]
     .assert_eq(&shown);
 }

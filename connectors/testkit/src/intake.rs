@@ -140,7 +140,7 @@ impl RecordingIntake {
 }
 
 /// Longest wait for anything in this kit, in milliseconds: only a failing test waits so long.
-static WAIT_MAX_MS: AtomicU64 = AtomicU64::new(10_000);
+static WAIT_MAX_MS: AtomicU64 = AtomicU64::new(30_000);
 
 pub(crate) fn wait_max() -> Duration {
     Duration::from_millis(WAIT_MAX_MS.load(Ordering::Relaxed))

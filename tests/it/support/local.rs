@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use connector_api::{QueueId, async_trait};
 use switchboard::bus::local::LocalBus;
+use switchboard::router::effects::EventType;
 use switchboard::store::sqlite::{SqliteStore, WalLimits, database_path};
 
 use super::{Backend, Opened};
@@ -100,7 +101,7 @@ impl Backend for Local {
     }
 
     async fn rows(&self) -> Vec<(String, i64)> {
-        const TABLES: [&str; 24] = [
+        const TABLES: [&str; 23] = [
             "log",
             "body",
             "raw",
@@ -116,7 +117,6 @@ impl Backend for Local {
             "waiting",
             "outbox",
             "acknowledged",
-            "event",
             "dead_letter",
             "attempt",
             "draft",
@@ -135,6 +135,20 @@ impl Backend for Local {
                     table.to_owned(),
                     conn.query_row(&sql, [], |row| row.get(0))?,
                 ));
+            }
+            // What a commit makes, it does not tell updates of: how many there are depends on what
+            // was committed together.
+            let updates = [EventType::ConversationUpdated, EventType::ContactUpdated];
+            for kind in EventType::ALL {
+                if updates.contains(&kind) {
+                    continue;
+                }
+                let count = conn.query_row(
+                    "SELECT count(*) FROM event WHERE kind = ?1",
+                    [kind.code()],
+                    |row| row.get(0),
+                )?;
+                rows.push((format!("event {}", kind.as_str()), count));
             }
             Ok(rows)
         });

@@ -27,7 +27,7 @@ fn sorted(events: &[InboundEvent]) -> Vec<&str> {
 }
 
 async fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let patience = std::time::Duration::from_secs(10);
+    let patience = std::time::Duration::from_secs(30);
     let wait = async {
         while !holds() {
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
