@@ -67,7 +67,10 @@ impl Installation {
 
     pub fn write_config(&self, config: &str) {
         let config = config.replace("{dir}", &self.dir.path().display().to_string());
-        fs::write(self.config(), config).unwrap();
+        // As editors do it: a signal may come at any time, and half a file is another configuration.
+        let beside = self.dir.path().join("config.next");
+        fs::write(&beside, config).unwrap();
+        fs::rename(beside, self.config()).unwrap();
     }
 
     pub fn start(config: &str) -> Self {
