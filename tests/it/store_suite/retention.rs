@@ -50,7 +50,7 @@ async fn forget(desk: &Desk) {
 /// Rows of each kind that tells of people, where there are any.
 async fn left(desk: &Desk) -> Vec<(String, i64)> {
     let mut rows = desk.backend().rows().await;
-    rows.retain(|(kind, count)| *count > 0 && kind != "event");
+    rows.retain(|(kind, count)| *count > 0 && !kind.starts_with("event"));
     rows
 }
 
