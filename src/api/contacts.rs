@@ -113,7 +113,7 @@ pub async fn edit_contact(
 /// Longest name, in characters.
 const NAME_CHARS_MAX: usize = 500;
 
-fn contact_id(app: &App, text: &str) -> ApiResult<ContactId> {
+pub fn contact_id(app: &App, text: &str) -> ApiResult<ContactId> {
     let number = app.state.ids.decode(IdKind::Contact, text);
     number
         .map(ContactId)

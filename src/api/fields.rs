@@ -9,6 +9,9 @@ use crate::clock::micros;
 use super::body::unknown_field;
 use super::problem::{ApiError, ApiResult, Kind};
 
+/// Longest public id, in characters: a prefix, and a UUID.
+pub const ID_CHARS_MAX: usize = 64;
+
 /// A body whose fields are all known.
 pub struct Fields<'a>(&'a Map<String, Value>);
 
@@ -93,6 +96,14 @@ impl<'a> Fields<'a> {
             lines.push(text.clone());
         }
         Ok(lines)
+    }
+
+    pub fn number(&self, name: &str) -> ApiResult<Option<i64>> {
+        match self.get(name).map(Value::as_i64) {
+            None => Ok(None),
+            Some(Some(number)) => Ok(Some(number)),
+            Some(None) => Err(wrong(name, format!("\"{name}\" must be a whole number"))),
+        }
     }
 
     pub fn flag(&self, name: &str) -> ApiResult<bool> {

@@ -92,19 +92,13 @@ pub async fn get_message(
     Reading(caller): Reading,
     Segment(id): Segment,
 ) -> ApiResult<Json<MessageView>> {
-    let missing = || ApiError::not_found("message");
-    let id = app
-        .state
-        .ids
-        .decode(IdKind::Message, &id)
-        .map(MessageId)
-        .ok_or_else(missing)?;
+    let id = message_id(&app, &id)?;
     let message = app
         .state
         .store
         .message(caller.actor, id)
         .await?
-        .ok_or_else(missing)?;
+        .ok_or_else(|| ApiError::not_found("message"))?;
     Ok(Json(MessageView::whole(&message, &app.state.ids)))
 }
 
@@ -232,10 +226,7 @@ pub async fn cancel_message(
     Segment(id): Segment,
     _nothing: NoBody,
 ) -> ApiResult<Json<MessageView>> {
-    let number = app.state.ids.decode(IdKind::Message, &id);
-    let id = number
-        .map(MessageId)
-        .ok_or_else(|| ApiError::not_found("message"))?;
+    let id = message_id(&app, &id)?;
     let store = &app.state.store;
     let (message, rings) = store.cancel(id, caller.actor, now(&app)).await?;
     for queue in &rings.queues {
@@ -245,6 +236,13 @@ pub async fn cancel_message(
         app.state.outbox.ring(channel.as_str());
     }
     Ok(Json(MessageView::of(&message, &app.state.ids)))
+}
+
+pub fn message_id(app: &App, text: &str) -> ApiResult<MessageId> {
+    let number = app.state.ids.decode(IdKind::Message, text);
+    number
+        .map(MessageId)
+        .ok_or_else(|| ApiError::not_found("message"))
 }
 
 /// Names the message that the writer had not read.

@@ -5,18 +5,17 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use serde::Deserialize;
-use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use crate::ids::{IdKind, MessageId};
 use crate::store::{SettleAs, Settling};
 
 use super::App;
 use super::auth::Working;
-use super::body::{ObjectBody, unknown_field};
+use super::body::ObjectBody;
 use super::documentation::{Authenticated, BadBody, NoSuchThing, Unsettled};
-use super::messages::idempotency_of;
-use super::problem::{ApiError, ApiResult, Kind};
+use super::fields::{Fields, wrong};
+use super::messages::{idempotency_of, message_id};
+use super::problem::ApiResult;
 use super::request::{IdempotencyKey, Segment, now};
 use super::views::message::MessageView;
 
@@ -64,11 +63,13 @@ pub async fn settle_message(
     key: IdempotencyKey,
     body: ObjectBody,
 ) -> ApiResult<Json<MessageView>> {
-    let message = app.state.ids.decode(IdKind::Message, &id);
-    let message = message
-        .map(MessageId)
-        .ok_or_else(|| ApiError::not_found("message"))?;
-    let outcome = outcome_of(&body.object)?;
+    let message = message_id(&app, &id)?;
+    let fields = Fields::of(&body.object, &["as"])?;
+    let words = SettleAs::ALL.map(SettleAs::as_str);
+    let outcome = fields.word("as", &words, SettleAs::parse)?;
+    let outcome = outcome.ok_or_else(|| {
+        wrong("as", format!("\"as\" must be {}", words.join(", "))).allowed(words)
+    })?;
     let key = match outcome {
         SettleAs::Retry => Some(key.required()?),
         SettleAs::Sent | SettleAs::Refused => key.0,
@@ -89,19 +90,4 @@ pub async fn settle_message(
         app.state.outbox.ring(channel.as_str());
     }
     Ok(Json(MessageView::of(&message, &app.state.ids)))
-}
-
-/// The one field of the body.
-fn outcome_of(object: &Map<String, Value>) -> ApiResult<SettleAs> {
-    if let Some(unknown) = object.keys().find(|name| *name != "as") {
-        return Err(unknown_field(unknown, &["as"]));
-    }
-    let names = SettleAs::ALL.map(SettleAs::as_str);
-    let given = object.get("as").and_then(Value::as_str);
-    given.and_then(SettleAs::parse).ok_or_else(|| {
-        let detail = format!("\"as\" must be one of {}", names.join(", "));
-        ApiError::new(Kind::Unprocessable, detail)
-            .field("as")
-            .allowed(names)
-    })
 }

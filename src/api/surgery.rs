@@ -5,21 +5,23 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use serde::Deserialize;
-use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use crate::dispatch::surgery::{Refused, SPLIT_MAX};
 use crate::dispatch::{Actor, Refusal};
-use crate::ids::{ContactId, IdKind, MessageId};
+use crate::ids::{IdKind, MessageId};
 use crate::store::StoreError;
 use crate::store::surgery::{Operated, Order};
 
 use super::App;
 use super::auth::Working;
-use super::body::{NoBody, ObjectBody, unknown_field};
+use super::body::{NoBody, ObjectBody};
+use super::contacts::contact_id;
 use super::conversations::conversation_id;
 use super::documentation::{Authenticated, BadBody, NoSuchThing, Operable, UnexpectedBody};
-use super::problem::{ApiError, ApiResult, Kind};
+use super::fields::{Fields, ID_CHARS_MAX, wrong};
+use super::messages::message_id;
+use super::problem::{ApiError, ApiResult};
 use super::request::{IfMatch, Segment, now};
 use super::views::PublicIds;
 use super::views::operation::OperationView;
@@ -97,9 +99,9 @@ pub async fn merge_conversation(
     body: ObjectBody,
 ) -> ApiResult<Json<OperationView>> {
     let from = conversation_id(&app, &id)?;
-    known_fields(&body.object, &["into", "into_version"])?;
-    let into = conversation_id(&app, string_of(&body.object, "into")?)?;
-    let other_version = version_of(&body.object, "into_version")?;
+    let fields = Fields::of(&body.object, &["into", "into_version"])?;
+    let into = conversation_id(&app, &fields.required_text("into", ID_CHARS_MAX)?)?;
+    let other_version = fields.number("into_version")?;
     let order = order(&app, caller.actor, version, other_version);
     let done = app.state.store.merge_conversations(from, into, order).await;
     answer(&app, done)
@@ -133,8 +135,8 @@ pub async fn split_conversation(
     body: ObjectBody,
 ) -> ApiResult<Json<OperationView>> {
     let source = conversation_id(&app, &id)?;
-    known_fields(&body.object, &["messages"])?;
-    let messages = messages_of(&app, &body.object)?;
+    let fields = Fields::of(&body.object, &["messages"])?;
+    let messages = messages_of(&app, &fields)?;
     let order = order(&app, caller.actor, version, None);
     let done = app
         .state
@@ -171,9 +173,10 @@ pub async fn move_message(
     body: ObjectBody,
 ) -> ApiResult<Json<OperationView>> {
     let message = message_id(&app, &id)?;
-    known_fields(&body.object, &["conversation", "conversation_version"])?;
-    let to = conversation_id(&app, string_of(&body.object, "conversation")?)?;
-    let other_version = version_of(&body.object, "conversation_version")?;
+    let fields = Fields::of(&body.object, &["conversation", "conversation_version"])?;
+    let to = fields.required_text("conversation", ID_CHARS_MAX)?;
+    let to = conversation_id(&app, &to)?;
+    let other_version = fields.number("conversation_version")?;
     let order = order(&app, caller.actor, version, other_version);
     let done = app.state.store.move_message(message, to, order).await;
     answer(&app, done)
@@ -207,9 +210,9 @@ pub async fn merge_contact(
     body: ObjectBody,
 ) -> ApiResult<Json<OperationView>> {
     let from = contact_id(&app, &id)?;
-    known_fields(&body.object, &["into", "into_version"])?;
-    let into = contact_id(&app, string_of(&body.object, "into")?)?;
-    let other_version = version_of(&body.object, "into_version")?;
+    let fields = Fields::of(&body.object, &["into", "into_version"])?;
+    let into = contact_id(&app, &fields.required_text("into", ID_CHARS_MAX)?)?;
+    let other_version = fields.number("into_version")?;
     let order = order(&app, caller.actor, version, other_version);
     let done = app.state.store.merge_contacts(from, into, order).await;
     answer(&app, done)
@@ -313,57 +316,11 @@ fn named(app: &App, error: StoreError) -> ApiError {
     answer
 }
 
-fn message_id(app: &App, text: &str) -> ApiResult<MessageId> {
-    let number = app.state.ids.decode(IdKind::Message, text);
-    number
-        .map(MessageId)
-        .ok_or_else(|| ApiError::not_found("message"))
-}
-
-fn contact_id(app: &App, text: &str) -> ApiResult<ContactId> {
-    let number = app.state.ids.decode(IdKind::Contact, text);
-    number
-        .map(ContactId)
-        .ok_or_else(|| ApiError::not_found("contact"))
-}
-
-fn known_fields(object: &Map<String, Value>, known: &[&str]) -> ApiResult<()> {
-    let mut names = object.keys();
-    match names.find(|name| !known.contains(&name.as_str())) {
-        Some(unknown) => Err(unknown_field(unknown, known)),
-        None => Ok(()),
+fn messages_of(app: &App, fields: &Fields<'_>) -> ApiResult<Vec<MessageId>> {
+    let detail = || format!("\"messages\" must be a list of 1 to {SPLIT_MAX} ids of messages");
+    let ids = fields.lines("messages", SPLIT_MAX, ID_CHARS_MAX)?;
+    if ids.is_empty() {
+        return Err(wrong("messages", detail()));
     }
-}
-
-fn unusable(field: &str, detail: String) -> ApiError {
-    ApiError::new(Kind::Unprocessable, detail).field(field)
-}
-
-fn string_of<'a>(object: &'a Map<String, Value>, field: &str) -> ApiResult<&'a str> {
-    let text = object.get(field).and_then(Value::as_str);
-    text.ok_or_else(|| unusable(field, format!("\"{field}\" must be an id")))
-}
-
-fn version_of(object: &Map<String, Value>, field: &str) -> ApiResult<Option<i64>> {
-    match object.get(field) {
-        None | Some(Value::Null) => Ok(None),
-        Some(version) => match version.as_i64() {
-            Some(version) => Ok(Some(version)),
-            None => Err(unusable(field, format!("\"{field}\" must be a number"))),
-        },
-    }
-}
-
-fn messages_of(app: &App, object: &Map<String, Value>) -> ApiResult<Vec<MessageId>> {
-    let wrong = || {
-        let detail = format!("\"messages\" must be a list of 1 to {SPLIT_MAX} ids of messages");
-        unusable("messages", detail)
-    };
-    let list = object.get("messages").and_then(Value::as_array);
-    let list = list
-        .filter(|list| (1..=SPLIT_MAX).contains(&list.len()))
-        .ok_or_else(wrong)?;
-    list.iter()
-        .map(|id| message_id(app, id.as_str().ok_or_else(wrong)?))
-        .collect()
+    ids.iter().map(|id| message_id(app, id)).collect()
 }

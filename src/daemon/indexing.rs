@@ -24,6 +24,9 @@ const PAUSE: Duration = Duration::from_millis(250);
 /// Between two steps while the router works, as a multiple of what the last one took: a fifth of the
 /// writer at most.
 const REST_FACTOR: u32 = 4;
+/// How long new events are gathered before a step: every step is a commit, and a search may know of
+/// a message half a second later.
+const GATHER: Duration = Duration::from_millis(500);
 /// The index is told to be behind after this time.
 const BEHIND_MICROS_MAX: i64 = 10 * 60 * 1_000_000;
 
@@ -50,7 +53,10 @@ impl Indexing {
                     match rest {
                         Some(rest) => tokio::time::sleep(rest).await,
                         // The sender is the store's, which is held here.
-                        None => drop(moved.changed().await),
+                        None => {
+                            drop(moved.changed().await);
+                            tokio::time::sleep(GATHER).await;
+                        }
                     }
                 } => {}
             }

@@ -5,7 +5,7 @@ use rusqlite::OptionalExtension;
 
 use crate::bus::{Content, decode};
 use crate::dispatch::address::Answered;
-use crate::ids::MessageId;
+use crate::ids::{ContactId, MessageId};
 use crate::router::effects::Author;
 use crate::router::facts::Conversation;
 use crate::store::{Draft, Sending, StoreError};
@@ -63,20 +63,41 @@ pub fn answered(
     Ok(machine.or(ours))
 }
 
-/// An address under which the contact is known and that the channel can write to: a verified one,
-/// or one that was claimed over this very channel.
+/// The answer to somebody who has not written over this channel.
 pub fn reachable(
     tx: &Tx<'_>,
     found: &Conversation,
     channel: &ChannelId,
     sending: &Sending,
 ) -> Result<Option<Answered>, StoreError> {
+    let Some(to) = known_on(tx, found.contact, channel, sending)? else {
+        return Ok(None);
+    };
+    let number = tx.memory.names.id(channel.as_str());
+    let (references, _) = outbox::thread_of(tx.conn, found.last_message, number)?;
+    Ok(Some(Answered {
+        to,
+        others: Vec::new(),
+        thread: None,
+        references,
+        message: None,
+    }))
+}
+
+/// An address under which a contact is known and that the channel can write to: a verified one
+/// first, or one that was claimed over this very channel.
+pub fn known_on(
+    tx: &Tx<'_>,
+    contact: ContactId,
+    channel: &ChannelId,
+    sending: &Sending,
+) -> Result<Option<Recipient>, StoreError> {
     let number = tx.memory.names.id(channel.as_str());
     let mut statement = tx.conn.prepare_cached(
         "SELECT namespace, address, name FROM identity WHERE contact = ?1 AND scope IN (0, ?2)
          ORDER BY scope, id DESC LIMIT 100",
     )?;
-    let known = statement.query_map([found.contact.0, number], |row| {
+    let known = statement.query_map([contact.0, number], |row| {
         Ok(Recipient {
             namespace: Namespace::named(row.get::<_, String>(0)?),
             address: row.get(1)?,
@@ -87,14 +108,7 @@ pub fn reachable(
         let recipient = recipient?;
         let read = (sending.read)(&recipient.address);
         if read.is_ok_and(|read| read.namespace == recipient.namespace) {
-            let (references, _) = outbox::thread_of(tx.conn, found.last_message, number)?;
-            return Ok(Some(Answered {
-                message: None,
-                to: recipient,
-                others: Vec::new(),
-                thread: None,
-                references,
-            }));
+            return Ok(Some(recipient));
         }
     }
     Ok(None)

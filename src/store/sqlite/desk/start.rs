@@ -1,7 +1,7 @@
 //! Conversations that our side begins: an agent who writes first, or a system that tells a
 //! customer something.
 
-use connector_api::{BrandId, ChannelId, Method, Recipient};
+use connector_api::{BrandId, Method};
 use rusqlite::{OptionalExtension, params};
 
 use crate::conversation::Status;
@@ -16,6 +16,7 @@ use crate::store::{NewConversation, Senders, Sending, StoreError};
 use super::super::effects::write_events;
 use super::super::reading;
 use super::super::writer::Tx;
+use super::answered::known_on;
 use super::reply::{Append, Files, Leaving, check_fit, draft_of, named};
 use super::{event_of, kept_answer};
 
@@ -146,7 +147,7 @@ fn destination(
         known_contact(tx, contact, &new.actor, &sending.brand)?;
         named
             .to
-            .extend(address_of(tx, contact, &new.channel, sending)?);
+            .extend(known_on(tx, contact, &new.channel, sending)?);
     }
     if named.to.is_empty() {
         return Err(Refusal::Unusable {
@@ -160,32 +161,6 @@ fn destination(
         named,
         new.written.subject.clone(),
     )?)
-}
-
-/// The address of a contact that the channel can write to: a verified one before others.
-fn address_of(
-    tx: &Tx<'_>,
-    contact: ContactId,
-    channel: &ChannelId,
-    sending: &Sending,
-) -> Result<Option<Recipient>, StoreError> {
-    let number = tx.memory.names.id(channel.as_str());
-    let mut statement = tx.conn.prepare_cached(
-        "SELECT namespace, address FROM identity WHERE contact = ?1 AND scope IN (0, ?2)
-         ORDER BY scope, id DESC LIMIT 100",
-    )?;
-    let known = statement.query_map([contact.0, number], |row| {
-        Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?))
-    })?;
-    for row in known {
-        let (namespace, address) = row?;
-        if let Ok(read) = (sending.read)(&address)
-            && read.namespace.as_str() == namespace
-        {
-            return Ok(Some(read));
-        }
-    }
-    Ok(None)
 }
 
 /// A contact of this brand that the actor may see.
