@@ -36,7 +36,7 @@ pub fn enabled() -> bool {
     let enabled =
         *ENABLED.get_or_init(|| std::env::var("SWITCHBOARD_PEERS").is_ok_and(|value| value == "1"));
     if !enabled {
-        println!("skipped: make test runs this with Dovecot and Postfix");
+        println!("skipped: make test runs this with Dovecot, Cyrus and Postfix");
     }
     enabled
 }

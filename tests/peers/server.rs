@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -92,6 +93,8 @@ impl Server {
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(errors)
+            // A Cyrus that ends signals its whole group of processes: the other servers of the tests are not in it.
+            .process_group(0)
             .spawn()
             .expect("sh starts (sudo too, where the tests do not run as root)");
         Server {
