@@ -218,9 +218,7 @@ pub fn merge(
         return Err(not_open(into));
     }
     let mut sides = [Side::begin(from), Side::begin(into)];
-    let newcomers = (from.detail.absorbed.iter())
-        .flat_map(|absorbed| &absorbed.participants)
-        .chain(&from.detail.participants)
+    let newcomers = (from.everybody())
         .filter(|person| !into.has_participant(&person.namespace, &person.address));
     let absorbed = Absorbed {
         conversation: from.id,

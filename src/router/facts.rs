@@ -116,11 +116,14 @@ impl Conversation {
     /// Whether somebody takes part here, or took part in what was merged into it.
     pub fn has_participant(&self, namespace: &Namespace, address: &str) -> bool {
         let same = |known: &Participant| known.namespace == *namespace && known.address == address;
+        self.everybody().any(same)
+    }
+
+    /// Who takes part here, then who took part in what was merged into it.
+    pub fn everybody(&self) -> impl Iterator<Item = &Participant> {
         let absorbed = self.detail.absorbed.iter();
-        let mut everybody = absorbed
-            .flat_map(|absorbed| &absorbed.participants)
-            .chain(&self.detail.participants);
-        everybody.any(same)
+        let absorbed = absorbed.flat_map(|absorbed| &absorbed.participants);
+        self.detail.participants.iter().chain(absorbed)
     }
 
     /// The channels it came over, those of what was merged into it after its own.

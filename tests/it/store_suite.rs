@@ -179,6 +179,7 @@ macro_rules! store_suite {
                 what_came_since_goes_where_it_belongs_and_what_agents_did_stays
                 an_answer_keeps_its_address_and_merging_adds_no_recipient
                 a_split_takes_its_references_along_and_its_undo_brings_everything_back
+                whoever_took_part_in_what_was_merged_takes_part_where_it_is_split_off_or_moved_to
                 a_moved_message_takes_its_place_by_arrival_and_goes_back_to_where_it_was
                 what_another_operation_builds_on_is_undone_after_it
                 only_conversations_of_one_contact_and_brand_are_merged_and_by_whom_they_are

@@ -305,6 +305,34 @@ pub async fn a_split_takes_its_references_along_and_its_undo_brings_everything_b
     drop(all.await);
 }
 
+pub async fn whoever_took_part_in_what_was_merged_takes_part_where_it_is_split_off_or_moved_to(
+    backend: Arc<dyn Backend>,
+) {
+    let (mut desk, first, second) = two(backend).await;
+    let third = mail("ada@example.com", "A gift card, please.").forward();
+    desk.deliver([third.message_id("c-1")]).await;
+    let third = id(&desk, 3).await;
+    let copied = mail("eve@example.com", "I saw it.").refers_to("b-1");
+    merge(&desk, second, first).await;
+    let b_1 = MessageId(second.0);
+    let done = desk
+        .store()
+        .split_conversation(first, vec![b_1], order(&desk, supervisor()))
+        .await;
+    let split = done.expect("it can be split off").conversations[1].id;
+    goes(&mut desk, copied.clone(), split, "where it was split off").await;
+    let merged = merge(&desk, split, first).await;
+    let moved = desk
+        .store()
+        .move_message(b_1, third, order(&desk, supervisor()))
+        .await;
+    let moved = moved.expect("it can be moved");
+    goes(&mut desk, copied.clone(), third, "where it was moved").await;
+    undo(&desk, moved.event).await;
+    undo(&desk, merged.event).await;
+    goes(&mut desk, copied, split, "where it is again").await;
+}
+
 pub async fn a_moved_message_takes_its_place_by_arrival_and_goes_back_to_where_it_was(
     backend: Arc<dyn Backend>,
 ) {

@@ -801,13 +801,15 @@ fn refused_as(
 fn cases() -> u32 {
     let asked = std::env::var("SWITCHBOARD_SURGERY_DAYS");
     let asked = asked.ok().and_then(|days| days.parse().ok());
-    asked.unwrap_or(40)
+    asked.unwrap_or(DAYS)
 }
+
+const DAYS: u32 = 40;
 
 /// The seed of the days that every run goes through.
 const SEED: u64 = 20_261_122;
 
-/// What has to happen on some of the days.
+/// What has to happen on some of the days, unless fewer of them were asked for.
 const OPERATIONS: [&str; 8] = [
     "Merge",
     "Split",
@@ -863,7 +865,7 @@ fn run(
         panic!("{why}\nafter\n{}", told[last..].join("\n"));
     }
     let happened = happened.into_inner().unwrap();
-    for what in expected {
+    for what in expected.iter().filter(|_| cases() >= DAYS) {
         assert!(
             happened.contains_key(*what),
             "{what} never happened: {happened:?}"

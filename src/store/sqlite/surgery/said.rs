@@ -86,10 +86,15 @@ pub fn part(
             person.namespace == *namespace && person.address == *address
         })
     };
-    part.participants = (source.detail.participants.iter())
-        .filter(named)
-        .cloned()
-        .collect();
+    // Also whoever took part in what was merged into it before: they wrote what leaves.
+    for person in source.everybody().filter(named) {
+        let same = |known: &Participant| {
+            known.namespace == person.namespace && known.address == person.address
+        };
+        if !part.participants.iter().any(same) {
+            part.participants.push(person.clone());
+        }
+    }
     part.last_inbound_at = newest_inbound(leaving);
     part.stays_inbound_at = newest_inbound(staying);
     Ok(part)
