@@ -136,6 +136,8 @@ impl Default for Deadlines {
 pub trait Hooks: Send + Sync {
     /// Verifies, parses, makes durable, and only then gives the answer to send.
     async fn deliver(&self, channel: &str, request: WebhookRequest) -> HookAnswer;
+    /// Largest request that the provider of a channel sends, in bytes, as far as its connector says.
+    fn body_bytes_max(&self, channel: &str) -> u64;
 }
 
 /// What a webhook sender is answered.

@@ -34,16 +34,26 @@ pub struct Webhooks {
     pub intake: Arc<Intake>,
 }
 
+impl Webhooks {
+    fn channel(&self, id: &str) -> Option<Arc<Channel>> {
+        let channel = self.channels.now().get(&id.parse().ok()?)?.clone();
+        channel.connector.webhook_source()?;
+        Some(channel)
+    }
+}
+
 #[async_trait]
 impl Hooks for Webhooks {
+    fn body_bytes_max(&self, channel: &str) -> u64 {
+        let channel = self.channel(channel);
+        let source = (channel.as_ref()).and_then(|channel| channel.connector.webhook_source());
+        source.map_or(0, WebhookSource::body_bytes_max)
+    }
+
     async fn deliver(&self, channel: &str, request: WebhookRequest) -> HookAnswer {
-        let known = self.channels.now();
-        let Some(channel) = channel.parse().ok().and_then(|id| known.get(&id)) else {
+        let Some(channel) = &self.channel(channel) else {
             return HookAnswer::UnknownChannel;
         };
-        if channel.connector.webhook_source().is_none() {
-            return HookAnswer::UnknownChannel;
-        }
         let outcome = match read(channel, request).await {
             Ok(outcome) => outcome,
             Err(error) => return refusal(channel, &error),

@@ -44,13 +44,10 @@ pub async fn deliver_webhook(
     let headers = headers_of(request.headers());
     // Held until the answer: the events made of it are about as large.
     let state = &app.state;
-    let (body, _place) = read_counted(
-        request,
-        state.body_bytes_max,
-        state.deadlines.body,
-        &app.hook_room,
-    )
-    .await?;
+    let needed = usize::try_from(state.hooks.body_bytes_max(&channel)).unwrap_or(usize::MAX);
+    let bytes_max = needed.min(state.hooks_bytes_max).max(state.body_bytes_max);
+    let (body, _place) =
+        read_counted(request, bytes_max, state.deadlines.body, &app.hook_room).await?;
     let request = WebhookRequest {
         method,
         query,

@@ -90,6 +90,11 @@ pub trait WebhookSource: Send + Sync {
     async fn refresh(&self) -> Result<()> {
         Ok(())
     }
+    /// Largest request that the provider sends, in bytes, where that may be more than other channels
+    /// need: many providers take a 413 for a final no.
+    fn body_bytes_max(&self) -> u64 {
+        0
+    }
 }
 
 /// A request as it arrived; header names are lower case.

@@ -69,6 +69,12 @@ impl WebhookSource for Hook {
         }
     }
 
+    /// In JSON a mail is base64 and has fields beside it.
+    fn body_bytes_max(&self) -> u64 {
+        let mail = self.settings.parse.mail_bytes_max;
+        mail.saturating_add(mail / 5 * 2).saturating_add(64 * 1024)
+    }
+
     fn parse(&self, request: &WebhookRequest) -> Result<WebhookOutcome> {
         let settings = &self.settings.parse;
         let form = || {

@@ -108,6 +108,32 @@ async fn a_body_over_the_cap_is_refused_by_its_declared_length_before_it_is_sent
 }
 
 #[tokio::test]
+async fn a_hook_takes_what_its_provider_may_send_and_never_more_than_there_is_room_for() {
+    let served = Served::new().await;
+    for (provider, bytes, expected) in [
+        (HOOK_BYTES_MAX + 100, HOOK_BYTES_MAX + 100, 200),
+        (HOOK_BYTES_MAX + 100, HOOK_BYTES_MAX + 101, 413),
+        (1, HOOK_BYTES_MAX, 200),
+        (usize::MAX, HOOKS_BYTES_MAX + 1, 413),
+    ] {
+        let known = [("shop-chat".to_owned(), provider as u64)];
+        let set = served.hooks.body_bytes_max.lock();
+        *set.unwrap_or_else(PoisonError::into_inner) = known.into();
+        let body = vec![b'x'; bytes];
+        let answer = served.post("", "/hooks/shop-chat").body(body).send().await;
+        assert_eq!(answer.status.as_u16(), expected, "{provider} {bytes}");
+        let other = served
+            .post("", "/hooks/other")
+            .body(vec![b'x'; HOOK_BYTES_MAX + 1]);
+        assert_eq!(
+            other.send().await.status.as_u16(),
+            413,
+            "of another channel"
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_body_that_grows_over_the_cap_is_refused_while_it_is_read() {
     let served = Served::new().await;
     let mut request =

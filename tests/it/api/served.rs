@@ -416,10 +416,18 @@ impl Answer {
 pub struct FakeHooks {
     pub next: Mutex<Option<HookAnswer>>,
     pub seen: Mutex<Vec<(String, WebhookRequest)>>,
+    /// By channel, what its provider may send; nothing of the others.
+    pub body_bytes_max: Mutex<std::collections::HashMap<String, u64>>,
 }
 
 #[async_trait]
 impl Hooks for FakeHooks {
+    fn body_bytes_max(&self, channel: &str) -> u64 {
+        let known = self.body_bytes_max.lock();
+        let known = known.unwrap_or_else(PoisonError::into_inner);
+        known.get(channel).copied().unwrap_or(0)
+    }
+
     async fn deliver(&self, channel: &str, request: WebhookRequest) -> HookAnswer {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.push((channel.to_owned(), request));

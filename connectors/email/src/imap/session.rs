@@ -3,6 +3,7 @@
 //! must never look like an empty mailbox.
 
 mod after;
+mod answer;
 mod connect;
 mod fetched;
 mod idle;
@@ -23,7 +24,7 @@ use crate::config::{Proof, Server};
 use crate::imap::cursor::Listed;
 use crate::imap::link::Link;
 use crate::imap::session::connect::connect;
-use crate::imap::session::fetched::{read_body, read_listed};
+use crate::imap::session::fetched::read_listed;
 pub(crate) use crate::imap::session::idle::Woken;
 use crate::imap::session::line::Tagged;
 use crate::imap::session::login::{ByToken, by_password, by_token};
@@ -166,8 +167,8 @@ impl Session {
         self.command(
             &format!("UID SEARCH SINCE {day}"),
             self.patience * LONG_FACTOR,
-            |response| {
-                if let Response::MailboxData(MailboxDatum::Search(uids)) = response {
+            |answer| {
+                if let Some(Response::MailboxData(MailboxDatum::Search(uids))) = answer.response() {
                     first = uids.iter().copied().chain(first).min();
                 }
             },
@@ -221,8 +222,8 @@ impl Session {
         let mut listed = Vec::new();
         self.has_news = false;
         self.budget(LISTING_BYTES_MAX);
-        self.command(command, self.patience * LONG_FACTOR, |response| {
-            if let Response::Fetch(_, attributes) = response
+        self.command(command, self.patience * LONG_FACTOR, |answer| {
+            if let Some(Response::Fetch(_, attributes)) = answer.response()
                 && let Some(mail) = read_listed(attributes)
             {
                 listed.push(mail);
@@ -247,13 +248,9 @@ impl Session {
         let mut found: Vec<Body> = Vec::new();
         self.budget(budget_bytes.saturating_add(ANSWER_BYTES_MAX));
         let tagged = self
-            .command(&command, self.patience * LONG_FACTOR, |response| {
-                if let Response::Fetch(_, attributes) = response
-                    && let Some(body) = read_body(attributes)
-                    && uids.contains(&body.0)
-                {
-                    found.push(body);
-                }
+            .command(&command, self.patience * LONG_FACTOR, |answer| {
+                let body = answer.into_body();
+                found.extend(body.filter(|(uid, _)| uids.contains(uid)));
             })
             .await;
         match tagged {

@@ -1,11 +1,9 @@
 //! What a FETCH response says.
 
 use async_imap::imap_proto::AttributeValue;
-use connector_api::Bytes;
 use jiff::fmt::strtime;
 
 use crate::imap::cursor::Listed;
-use crate::imap::session::Body;
 
 pub(super) fn read_listed(attributes: &[AttributeValue<'_>]) -> Option<Listed> {
     let mut uid = None;
@@ -31,14 +29,17 @@ pub(super) fn read_listed(attributes: &[AttributeValue<'_>]) -> Option<Listed> {
     })
 }
 
-pub(super) fn read_body(attributes: &[AttributeValue<'_>]) -> Option<Body> {
+/// A mail's UID and its bytes, if the server has them.
+pub(super) fn read_body<'a>(
+    attributes: &'a [AttributeValue<'_>],
+) -> Option<(u32, Option<&'a [u8]>)> {
     let mut uid = None;
     let mut body = None;
     for attribute in attributes {
         match attribute {
             AttributeValue::Uid(value) => uid = Some(*value),
             AttributeValue::BodySection { data, .. } => {
-                body = Some(data.as_deref().map(Bytes::copy_from_slice));
+                body = Some(data.as_deref());
             }
             _ => {}
         }

@@ -6,6 +6,7 @@ use async_imap::imap_proto::{RequestId, Response};
 use connector_api::Result;
 use tokio::time::{Instant, timeout_at};
 
+use crate::imap::session::answer::Answer;
 use crate::imap::session::words::broken;
 use crate::imap::session::{ANSWER_BYTES_MAX, Session};
 
@@ -27,10 +28,8 @@ impl Session {
         let mut deadline = Instant::now() + self.patience;
         let mut is_idling = false;
         while !(is_idling && self.has_news) {
-            let sign = self
-                .read("IDLE", deadline, |response| Sign::of(response, &id))
-                .await?;
-            match sign {
+            let answer = self.read("IDLE", deadline).await?;
+            match answer.map(|answer| Sign::of(&answer, &id)) {
                 Some(Sign::GoAhead) => {
                     is_idling = true;
                     deadline = Instant::now() + wait;
@@ -48,10 +47,8 @@ impl Session {
             .map_err(|_| self.lost("DONE", "no answer in time"))?
             .map_err(|error| self.lost("DONE", &broken(&error)))?;
         loop {
-            let sign = self
-                .read("DONE", deadline, |response| Sign::of(response, &id))
-                .await?;
-            match sign {
+            let answer = self.read("DONE", deadline).await?;
+            match answer.map(|answer| Sign::of(&answer, &id)) {
                 Some(Sign::Tagged) => return Ok(Woken::Ended),
                 Some(_) => {}
                 None => return Err(self.lost("DONE", "the link is dead")),
@@ -68,10 +65,10 @@ enum Sign {
 }
 
 impl Sign {
-    fn of(response: &Response<'_>, id: &RequestId) -> Self {
-        match response {
-            Response::Continue(_) => Self::GoAhead,
-            Response::Done { tag, .. } if tag == id => Self::Tagged,
+    fn of(answer: &Answer, id: &RequestId) -> Self {
+        match answer.response() {
+            Some(Response::Continue(_)) => Self::GoAhead,
+            Some(Response::Done { tag, .. }) if tag == id => Self::Tagged,
             _ => Self::Alive,
         }
     }

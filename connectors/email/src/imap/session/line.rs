@@ -5,9 +5,11 @@ use std::io::ErrorKind;
 use std::time::Duration;
 
 use async_imap::imap_proto::{MailboxDatum, RequestId, Response, Status};
+use async_imap::types::UnsolicitedResponse;
 use connector_api::{Error, Result};
 use tokio::time::{Instant, timeout_at};
 
+use crate::imap::session::answer::Answer;
 use crate::imap::session::words::{broken, io_words, unavailable, words};
 use crate::imap::session::{ANSWER_BYTES_MAX, Session};
 
@@ -22,10 +24,11 @@ impl Session {
     pub(super) async fn short(
         &mut self,
         command: &str,
-        on: impl FnMut(&Response<'_>),
+        mut on: impl FnMut(&Response<'_>),
     ) -> Result<Tagged> {
         self.budget(ANSWER_BYTES_MAX);
-        self.command(command, self.patience, on).await
+        let each = |answer: Answer| answer.response().into_iter().for_each(&mut on);
+        self.command(command, self.patience, each).await
     }
 
     /// Runs a command to its tagged answer; every response goes to `on`, that one, too.
@@ -33,33 +36,29 @@ impl Session {
         &mut self,
         command: &str,
         limit: Duration,
-        mut on: impl FnMut(&Response<'_>),
+        mut on: impl FnMut(Answer),
     ) -> Result<Tagged> {
         let deadline = Instant::now() + limit;
         let id = self.send(command, deadline).await?;
         let verb = verb_of(command);
         loop {
-            let step = self.read(&verb, deadline, |response| match response {
-                Response::Done {
+            let Some(answer) = self.read(&verb, deadline).await? else {
+                return Err(self.lost(&verb, "no answer in time"));
+            };
+            let tagged = match answer.response() {
+                Some(Response::Done {
                     tag,
                     status,
                     outcome,
-                } if *tag == id => {
-                    on(response);
-                    Some(match status {
-                        Status::Ok => Tagged::Ok,
-                        _ => Tagged::No(words(outcome.information.as_deref())),
-                    })
-                }
-                other => {
-                    on(other);
-                    None
-                }
-            });
-            match step.await? {
-                Some(Some(tagged)) => return Ok(tagged),
-                Some(None) => {}
-                None => return Err(self.lost(&verb, "no answer in time")),
+                }) if *tag == id => Some(match status {
+                    Status::Ok => Tagged::Ok,
+                    _ => Tagged::No(words(outcome.information.as_deref())),
+                }),
+                _ => None,
+            };
+            on(answer);
+            if let Some(tagged) = tagged {
+                return Ok(tagged);
             }
         }
     }
@@ -73,17 +72,12 @@ impl Session {
     }
 
     /// Reads one response; `None` when the deadline passed first.
-    pub(super) async fn read<R>(
-        &mut self,
-        verb: &str,
-        deadline: Instant,
-        look: impl FnOnce(&Response<'_>) -> R,
-    ) -> Result<Option<R>> {
+    pub(super) async fn read(&mut self, verb: &str, deadline: Instant) -> Result<Option<Answer>> {
         let Ok(read) = timeout_at(deadline, self.inner.read_response()).await else {
             return Ok(None);
         };
-        let response = match read {
-            Ok(Some(response)) => response,
+        let answer = match read {
+            Ok(Some(response)) => Answer(UnsolicitedResponse::Other(response)),
             Ok(None) => return Err(self.lost(verb, "the connection was closed")),
             Err(error) => {
                 // async-imap calls what it cannot parse `Other`.
@@ -92,23 +86,22 @@ impl Session {
                 return Err(self.lost(verb, io_words(&error)));
             }
         };
-        if let Response::Data {
-            status: Status::Bye,
-            outcome,
-        } = response.parsed()
-        {
-            let words = words(outcome.information.as_deref());
-            return Err(self.lost(verb, &format!("goodbye, {words}")));
-        }
-        match response.parsed() {
-            Response::MailboxData(MailboxDatum::Exists(count)) => {
+        match answer.response() {
+            Some(Response::Data {
+                status: Status::Bye,
+                outcome,
+            }) => {
+                let words = words(outcome.information.as_deref());
+                return Err(self.lost(verb, &format!("goodbye, {words}")));
+            }
+            Some(Response::MailboxData(MailboxDatum::Exists(count))) => {
                 self.has_news |= *count > self.exists;
                 self.exists = *count;
             }
-            Response::Expunge(_) => self.exists = self.exists.saturating_sub(1),
+            Some(Response::Expunge(_)) => self.exists = self.exists.saturating_sub(1),
             _ => {}
         }
-        Ok(Some(look(response.parsed())))
+        Ok(Some(answer))
     }
 
     pub(super) fn lost(&self, verb: &str, why: &str) -> Error {
