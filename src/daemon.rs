@@ -60,7 +60,7 @@ pub use listener::{certificates, tls_files};
 use reload::{Load, Parts, Reload};
 use route::RouterLoop;
 pub use settings::{Keys, open_store, policy};
-use supervise::supervised;
+use supervise::supervise;
 use timers::Timers;
 
 /// All of a shutdown, from the signal to the closed store.
@@ -182,7 +182,7 @@ impl Daemon {
         let mut tasks = Tasks::default();
 
         health.set("router", State::Starting);
-        let router = Arc::new(RouterLoop {
+        let router = RouterLoop {
             bus: bus.clone(),
             store: shared.clone(),
             policy: policy.clone(),
@@ -191,18 +191,15 @@ impl Daemon {
             outbox: outbox.clone(),
             health: health.clone(),
             prepare: Prepared::new,
-        });
-        let token = stop.routing.clone();
-        let run = move |stop| {
-            let router = router.clone();
-            async move { router.run(stop).await }
         };
-        tasks.routing.push(tokio::spawn(supervised(
-            "router".to_owned(),
-            health.clone(),
-            token,
+        let run = |router: Arc<RouterLoop>, stop| async move { router.run(stop).await };
+        (tasks.routing).push(supervise(
+            "router",
+            &health,
+            &stop.routing,
+            Arc::new(router),
             run,
-        )));
+        ));
         let parts = Parts {
             channels: channels.clone().into(),
             policy: policy.clone(),
@@ -245,42 +242,40 @@ impl Daemon {
             busy: tokio::sync::Mutex::default(),
         });
 
-        let fetcher = Arc::new(Fetcher::new(
+        let fetcher = Fetcher::new(
             shared.clone(),
             parts.channels.clone(),
             blobs.clone(),
             clock.clone(),
             outbox.clone(),
-        ));
+        );
         let fetching = health.clone();
-        let run = move |stop| {
+        let run = move |fetcher: Arc<Fetcher>, stop| {
             fetching.set(FETCHER, State::Ready);
-            let fetcher = fetcher.clone();
             async move { fetcher.run(stop).await }
         };
-        tasks.sending.push(tokio::spawn(supervised(
-            FETCHER.to_owned(),
-            health.clone(),
-            stop.sending.clone(),
+        (tasks.sending).push(supervise(
+            FETCHER,
+            &health,
+            &stop.sending,
+            Arc::new(fetcher),
             run,
-        )));
+        ));
 
-        let timers = Arc::new(Timers {
+        let timers = Timers {
             store: shared.clone(),
             clock: clock.clone(),
             queues: queues.clone(),
             health: health.clone(),
-        });
-        let run = move |stop| {
-            let timers = timers.clone();
-            async move { timers.run(stop).await }
         };
-        tasks.routing.push(tokio::spawn(supervised(
-            timers::NAME.to_owned(),
-            health.clone(),
-            stop.routing.clone(),
+        let run = |timers: Arc<Timers>, stop| async move { timers.run(stop).await };
+        (tasks.routing).push(supervise(
+            timers::NAME,
+            &health,
+            &stop.routing,
+            Arc::new(timers),
             run,
-        )));
+        ));
 
         let address = config.server.listen;
         let listener = TcpListener::bind(address)
@@ -376,23 +371,20 @@ impl Daemon {
             control,
             stop.accepting.clone(),
         )?);
-        let indexing = Arc::new(Indexing {
+        let indexing = Indexing {
             store: shared.clone(),
             bus: bus.clone(),
             clock: clock.clone(),
             health: health.clone(),
-        });
-        let run = move |stop| {
-            let indexing = indexing.clone();
-            async move { indexing.run(stop).await }
         };
-        let kept = supervised(
-            INDEXING.to_owned(),
-            health.clone(),
-            stop.sending.clone(),
+        let run = |indexing: Arc<Indexing>, stop| async move { indexing.run(stop).await };
+        (tasks.sending).push(supervise(
+            INDEXING,
+            &health,
+            &stop.sending,
+            Arc::new(indexing),
             run,
-        );
-        tasks.sending.push(tokio::spawn(kept));
+        ));
         let keeping = Arc::new(Housekeeping {
             store: shared.clone(),
             bus: bus.clone(),
@@ -402,7 +394,12 @@ impl Daemon {
             clock: clock.clone(),
             health: health.clone(),
         });
-        let alerting = Arc::new(Alerting {
+        let run = |all: Arc<Housekeeping>, stop| async move { all.run(stop).await };
+        let files = keeping.clone();
+        (tasks.sending).push(supervise(KEEPING, &health, &stop.sending, keeping, run));
+        let run = |all: Arc<Housekeeping>, stop| async move { all.sweep_files(stop).await };
+        (tasks.sending).push(supervise(FILES, &health, &stop.sending, files, run));
+        let alerting = Alerting {
             store: shared.clone(),
             intake: intake.clone(),
             clock: clock.clone(),
@@ -411,53 +408,30 @@ impl Daemon {
             channels: parts.channels.clone(),
             targets: parts.targets.clone(),
             data_dir: data_dir.path.clone(),
-        });
-        let run = move |stop| {
-            let alerting = alerting.clone();
-            async move { alerting.run(stop).await }
         };
-        tasks.sending.push(tokio::spawn(supervised(
-            alerting::NAME.to_owned(),
-            health.clone(),
-            stop.sending.clone(),
+        let run = |alerting: Arc<Alerting>, stop| async move { alerting.run(stop).await };
+        (tasks.sending).push(supervise(
+            alerting::NAME,
+            &health,
+            &stop.sending,
+            Arc::new(alerting),
             run,
-        )));
-        let forgetting = Arc::new(Forgetting {
+        ));
+        let forgetting = Forgetting {
             store: shared,
             clock,
             health: health.clone(),
             keep: parts.kept.clone(),
             queues: queues.clone(),
-        });
-        let run = move |stop| {
-            let forgetting = forgetting.clone();
-            async move { forgetting.run(stop).await }
         };
-        let kept = supervised(
-            forgetting::NAME.to_owned(),
-            health.clone(),
-            stop.sending.clone(),
+        let run = |forgetting: Arc<Forgetting>, stop| async move { forgetting.run(stop).await };
+        (tasks.sending).push(supervise(
+            forgetting::NAME,
+            &health,
+            &stop.sending,
+            Arc::new(forgetting),
             run,
-        );
-        tasks.sending.push(tokio::spawn(kept));
-        let files = keeping.clone();
-        let run = move |stop| {
-            let keeping = keeping.clone();
-            async move { keeping.run(stop).await }
-        };
-        let kept = supervised(
-            KEEPING.to_owned(),
-            health.clone(),
-            stop.sending.clone(),
-            run,
-        );
-        tasks.sending.push(tokio::spawn(kept));
-        let run = move |stop| {
-            let files = files.clone();
-            async move { files.sweep_files(stop).await }
-        };
-        let kept = supervised(FILES.to_owned(), health.clone(), stop.sending.clone(), run);
-        tasks.sending.push(tokio::spawn(kept));
+        ));
         info!(%address, data_dir = %data_dir.path.display(), "switchboard listens on {address}");
         Ok(Self {
             address,

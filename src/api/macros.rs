@@ -6,33 +6,34 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use connector_api::{QueueId, Timestamp};
+use connector_api::Timestamp;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::clock::timestamp;
 use crate::conversation::{Priority, Status};
-use crate::dispatch::macros::{Macro, NAME_CHARS_MAX, SNOOZE_SECONDS_MAX, Template};
-use crate::dispatch::verbs::{Attributes, TAG_CHARS_MAX, TAGS_MAX};
+use crate::dispatch::verbs::Attributes;
 use crate::ids::IdKind;
 use crate::store::macros::{StoredMacro, UseMacro};
 
 use super::App;
 use super::auth::{Caller, Watching, Working};
-use super::body::{NoBody, ObjectBody, TEXT_CHARS_MAX};
+use super::body::{NoBody, ObjectBody};
 use super::conversations::{conversation_id, etag};
 use super::documentation::{
     Authenticated, BadBody, Contested, NoSuchThing, StaleVersion, UnexpectedBody,
 };
-use super::fields::{Fields, wrong};
+use super::fields::Fields;
 use super::messages::idempotency_of;
 use super::problem::{ApiError, ApiResult};
 use super::request::{IdempotencyKey, IfMatch, Segment, now};
-use super::verbs::{attributes, priority};
 use super::views::message::MessageView;
 use super::views::{ConversationView, List};
-use super::written::{HTML_CHARS_MAX, SUBJECT_CHARS_MAX};
+
+mod content;
+
+use content::content_of;
 
 /// What a macro says and does. Texts may have places: `{{ contact.name }}`, or
 /// `{{ contact.first_name | there }}` with what stands there when it is not known. Names:
@@ -73,21 +74,6 @@ pub struct MacroBody {
     /// Whose agents see it. Default: all.
     queues: Option<Vec<String>>,
 }
-
-const FIELDS: [&str; 12] = [
-    "name",
-    "text",
-    "html",
-    "subject",
-    "priority",
-    "add_tags",
-    "remove_tags",
-    "attributes",
-    "transfer_queue",
-    "snooze_seconds",
-    "resolve",
-    "queues",
-];
 
 /// A macro.
 #[derive(Debug, Serialize, ToSchema)]
@@ -419,83 +405,4 @@ fn shown(app: &App, stored: StoredMacro) -> impl IntoResponse {
 fn macro_id(app: &App, text: &str) -> ApiResult<i64> {
     let number = app.state.ids.decode(IdKind::Macro, text);
     number.ok_or_else(|| ApiError::not_found("macro"))
-}
-
-fn content_of(app: &App, object: &Map<String, Value>) -> ApiResult<Macro> {
-    let fields = Fields::of(object, &FIELDS)?;
-    let template = |name: &str, chars_max: usize| {
-        let text = fields.text(name, chars_max)?;
-        if let Some(Err(error)) = text.as_deref().map(Template::parse) {
-            return Err(wrong(name, format!("\"{name}\": {error}")));
-        }
-        Ok::<_, ApiError>(text)
-    };
-    let queues = app.state.known_queues.now();
-    let known: Vec<&str> = queues.iter().map(QueueId::as_str).collect();
-    let queue = |name: &str, queue: String| match known.contains(&queue.as_str()) {
-        true => Ok(queue),
-        false => {
-            Err(wrong(name, format!("there is no queue {queue:?}")).allowed(known.iter().copied()))
-        }
-    };
-    let transfer = fields.line("transfer_queue", 64)?;
-    let queues = fields.lines("queues", 1_000, 64)?.into_iter();
-    let content = Macro {
-        name: match fields.line("name", NAME_CHARS_MAX)? {
-            Some(name) => name.trim().to_owned(),
-            None => return Err(wrong("name", "\"name\" is missing")),
-        },
-        text: template("text", TEXT_CHARS_MAX)?,
-        html: template("html", HTML_CHARS_MAX)?,
-        subject: template("subject", SUBJECT_CHARS_MAX)?,
-        priority: priority(&fields)?,
-        add_tags: fields.lines("add_tags", TAGS_MAX, TAG_CHARS_MAX)?,
-        remove_tags: fields.lines("remove_tags", TAGS_MAX, TAG_CHARS_MAX)?,
-        attributes: attributes(&fields)?,
-        transfer_queue: transfer
-            .map(|name| queue("transfer_queue", name))
-            .transpose()?,
-        snooze_seconds: snooze_of(&fields)?,
-        resolve: fields.flag("resolve")?,
-        queues: queues
-            .map(|name| queue("queues", name))
-            .collect::<ApiResult<_>>()?,
-    };
-    consistent(content)
-}
-
-fn snooze_of(fields: &Fields<'_>) -> ApiResult<Option<u64>> {
-    let Some(value) = fields.get("snooze_seconds") else {
-        return Ok(None);
-    };
-    match value.as_u64() {
-        Some(seconds) if (1..=SNOOZE_SECONDS_MAX).contains(&seconds) => Ok(Some(seconds)),
-        _ => Err(wrong(
-            "snooze_seconds",
-            format!("\"snooze_seconds\" must be a number from 1 to {SNOOZE_SECONDS_MAX}"),
-        )),
-    }
-}
-
-/// A macro that can be used at all.
-fn consistent(mut content: Macro) -> ApiResult<Macro> {
-    let ends = [
-        content.transfer_queue.is_some(),
-        content.snooze_seconds.is_some(),
-        content.resolve,
-    ];
-    if ends.into_iter().filter(|end| *end).count() > 1 {
-        return Err(wrong(
-            "resolve",
-            "a macro hands on, puts off or resolves: one of \"transfer_queue\", \"snooze_seconds\" and \"resolve\"",
-        ));
-    }
-    if content.subject.is_some() && !content.writes() {
-        return Err(wrong("subject", "a macro without a text has no subject"));
-    }
-    // Who reads no HTML reads the text.
-    if let (None, Some(html)) = (&content.text, &content.html) {
-        content.text = Some(super::written::from_html(html)?);
-    }
-    Ok(content)
 }

@@ -6,11 +6,30 @@ use std::time::Duration;
 
 use connector_api::CancellationToken;
 use futures::FutureExt;
+use tokio::task::JoinHandle;
 
 use crate::health::{Health, State};
 
 /// How long a part that broke waits before it starts again.
 const RESTART_AFTER: Duration = Duration::from_secs(1);
+
+/// Starts a part under its name.
+pub(super) fn supervise<P, F, R>(
+    name: &str,
+    health: &Arc<Health>,
+    stop: &CancellationToken,
+    part: Arc<P>,
+    run: F,
+) -> JoinHandle<()>
+where
+    P: Send + Sync + 'static,
+    F: Fn(Arc<P>, CancellationToken) -> R + Send + Sync + 'static,
+    R: Future<Output = ()> + Send + 'static,
+{
+    let run = move |stop| run(part.clone(), stop);
+    let kept = supervised(name.to_owned(), health.clone(), stop.clone(), run);
+    tokio::spawn(kept)
+}
 
 /// Runs a part until `stop`. One that ends by itself, or panics, is a state and starts again.
 pub(super) async fn supervised<F, R>(

@@ -23,21 +23,24 @@
 //! # Order
 //! What two operations share, the later one is undone first; others in any order.
 
-use connector_api::{ChannelId, QueueId};
-use serde::{Deserialize, Serialize};
+use connector_api::ChannelId;
 
-use crate::conversation::{Priority, Status};
+use crate::conversation::Status;
 use crate::ids::{ContactId, ConversationId};
-use crate::router::facts::{Absorbed, Conversation, Link, LinkReason, Participant};
+use crate::router::facts::{Absorbed, Conversation, LinkReason, Participant};
 
 use super::{Actor, Refusal, Role};
 
 mod since;
+mod stand;
 mod timeline;
+mod undo;
 
 pub use since::{Hang, Since, followers};
-use since::{newest_inbound, part_people, take_in};
+pub use stand::{Side, Stand};
+use stand::{close, finish, join_stands, link, wake};
 pub use timeline::{Entry, arrange};
+pub use undo::{part, rejoin};
 
 /// Messages that one operation gives another place, and that it looks at: as many as a commit
 /// holds. More would hold up everything else that is written meanwhile.
@@ -48,7 +51,6 @@ pub const SPLIT_MAX: usize = 500;
 pub const ABSORBED_MAX: usize = 50;
 /// Conversations of a contact that a person merges with another.
 pub const CONVERSATIONS_MAX: usize = 2_000;
-const LINKS_MAX: usize = 20;
 
 /// Why an operation is not done.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -87,94 +89,6 @@ pub enum Refused {
     UndoFirst { event: i64 },
     #[error("this was undone before; to do it again, undo that")]
     AlreadyUndone { by: i64 },
-}
-
-/// How a conversation stands among those that wait and are held. One thing: it is given back whole
-/// or not at all.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Stand {
-    pub status: Status,
-    pub queue: QueueId,
-    pub assignee: Option<String>,
-    pub enqueued_at: i64,
-    pub resolved_at: Option<i64>,
-}
-
-impl Stand {
-    pub fn of(conversation: &Conversation) -> Self {
-        Self {
-            status: conversation.status,
-            queue: conversation.queue.clone(),
-            assignee: conversation.assignee.clone(),
-            enqueued_at: conversation.enqueued_at,
-            resolved_at: conversation.resolved_at,
-        }
-    }
-
-    fn give(&self, conversation: &mut Conversation) {
-        conversation.status = self.status;
-        conversation.queue = self.queue.clone();
-        conversation.assignee.clone_from(&self.assignee);
-        conversation.enqueued_at = self.enqueued_at;
-        conversation.resolved_at = self.resolved_at;
-    }
-}
-
-/// What an operation changed of one conversation.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Side {
-    pub id: ConversationId,
-    before: Stand,
-    after: Stand,
-    priority_before: Priority,
-    priority_after: Priority,
-    /// Before.
-    pub last_inbound_at: i64,
-    pub participants: Vec<Participant>,
-    pub channels: Vec<ChannelId>,
-    /// The link to the other side that the operation added.
-    linked: Option<LinkReason>,
-    /// Whether people of the other side may write here since.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    absorbed: bool,
-    /// The last numbers given out before and after; what has a greater one came since.
-    pub seq_before: i64,
-    pub last_seq: i64,
-}
-
-impl Side {
-    fn begin(conversation: &Conversation) -> Self {
-        Self {
-            id: conversation.id,
-            before: Stand::of(conversation),
-            after: Stand::of(conversation),
-            priority_before: conversation.priority,
-            priority_after: conversation.priority,
-            last_inbound_at: conversation.last_inbound_at,
-            participants: conversation.detail.participants.clone(),
-            channels: conversation.detail.channels.clone(),
-            linked: None,
-            absorbed: false,
-            seq_before: conversation.last_seq,
-            last_seq: conversation.last_seq,
-        }
-    }
-
-    fn end(&mut self, conversation: &mut Conversation) {
-        self.after = Stand::of(conversation);
-        self.priority_after = conversation.priority;
-        conversation.version += 1;
-    }
-
-    /// Gives back what nobody changed since.
-    fn give_back(&self, conversation: &mut Conversation) {
-        if Stand::of(conversation) == self.after {
-            self.before.give(conversation);
-        }
-        if conversation.priority == self.priority_after {
-            conversation.priority = self.priority_before;
-        }
-    }
 }
 
 /// An agent works on what it holds, and takes what nobody holds to it; a supervisor on everything.
@@ -378,68 +292,6 @@ fn absorb(
     Ok(())
 }
 
-/// Undoes a merge or a move: what the operation changed of both is given back, and each gets of
-/// what came since what belongs to it. `woken`: when a customer's message arrived that goes back to
-/// `from` and is the last thing said there.
-pub fn part(
-    sides: &[Side; 2],
-    from: &mut Conversation,
-    to: &mut Conversation,
-    followed: &[&Since],
-    stayed: &[&Since],
-    woken: Option<i64>,
-) {
-    let [given, kept] = sides;
-    if from.detail.merged_into == Some(to.id) {
-        from.detail.merged_into = None;
-    }
-    let absorbed = &mut to.detail.absorbed;
-    let of = |absorbed: &Absorbed| absorbed.conversation == given.id;
-    if let Some(at) = absorbed.iter().rposition(of).filter(|_| kept.absorbed) {
-        absorbed.remove(at);
-    }
-    given.give_back(from);
-    kept.give_back(to);
-    unlink(sides, from, to);
-    from.last_inbound_at = newest_inbound(given.last_inbound_at, followed);
-    to.last_inbound_at = newest_inbound(kept.last_inbound_at, stayed);
-    part_people(sides, from, to, followed, stayed);
-    if let Some(at) = woken {
-        wake(from, at);
-    }
-    from.version += 1;
-    to.version += 1;
-}
-
-/// Undoes a split: the new conversation becomes what it was for the time of its life, a name for
-/// its source.
-pub fn rejoin(
-    sides: &[Side; 2],
-    source: &mut Conversation,
-    new: &mut Conversation,
-    since: &[&Since],
-    now: i64,
-) {
-    let [given, made] = sides;
-    given.give_back(source);
-    let unchanged = Stand::of(new) == made.after && new.last_seq == made.last_seq;
-    if (!unchanged || Stand::of(source) != given.before) && new.status.is_open() {
-        match source.status.is_open() {
-            true => join_stands(new, source),
-            // It was ended without what is still open here.
-            false => Stand::of(new).give(source),
-        }
-    }
-    unlink(sides, source, new);
-    source.last_inbound_at = newest_inbound(given.last_inbound_at, since);
-    for since in since {
-        take_in(source, since);
-    }
-    close(new, source.id, now);
-    source.version += 1;
-    new.version += 1;
-}
-
 fn related(one: &Conversation, other: &Conversation) -> Result<(), Refusal> {
     whole(one)?;
     whole(other)?;
@@ -471,98 +323,4 @@ fn not_open(conversation: &Conversation) -> Refusal {
         holder: conversation.assignee.clone(),
     }
     .into()
-}
-
-/// Whoever holds one of two holds both; whoever waits in one waits in both, since it began to.
-fn join_stands(from: &Conversation, into: &mut Conversation) {
-    if !from.status.is_open() {
-        return;
-    }
-    let waits = |one: &Conversation| {
-        matches!(
-            one.status,
-            Status::New | Status::Queued | Status::Offered | Status::Assigned | Status::Wrapping
-        )
-    };
-    let waiting = [from, &*into].into_iter().filter(|one| waits(one));
-    let since = waiting.map(|one| one.enqueued_at).min();
-    let holder = into.assignee.clone().or(from.assignee.clone());
-    match (holder, since) {
-        (Some(_), Some(_)) if into.assignee.is_some() && waits(into) => {}
-        (Some(holder), Some(_)) => {
-            into.status = Status::Assigned;
-            into.assignee = Some(holder);
-        }
-        (Some(holder), None) if into.assignee.is_none() => {
-            // Only its own clock wakes a conversation.
-            into.status = match from.status {
-                Status::Snoozed => Status::Pending,
-                other => other,
-            };
-            into.assignee = Some(holder);
-        }
-        (None, Some(since)) => {
-            into.status = Status::Queued;
-            into.enqueued_at = since;
-        }
-        (Some(_) | None, None) => {}
-    }
-}
-
-/// What a customer's message makes of a conversation that it comes back to.
-fn wake(conversation: &mut Conversation, at: i64) {
-    let mut next = conversation.status.after_customer_message();
-    if next == Status::Assigned && conversation.assignee.is_none() {
-        next = Status::Queued;
-    }
-    if next == Status::Queued && conversation.status != Status::Queued {
-        conversation.assignee = None;
-        conversation.resolved_at = None;
-        conversation.enqueued_at = at;
-    }
-    conversation.status = next;
-}
-
-fn close(conversation: &mut Conversation, into: ConversationId, now: i64) {
-    conversation.status = Status::Closed;
-    conversation.assignee = None;
-    conversation.resolved_at = Some(now);
-    conversation.detail.merged_into = Some(into);
-}
-
-fn link(
-    sides: &mut [Side; 2],
-    one: &mut Conversation,
-    other: &mut Conversation,
-    reason: LinkReason,
-) {
-    let [first, second] = sides;
-    let ids = [one.id, other.id];
-    for (side, conversation, to) in [(first, one, ids[1]), (second, other, ids[0])] {
-        let new = Link {
-            conversation: to,
-            reason,
-        };
-        let links = &mut conversation.detail.links;
-        if links.len() < LINKS_MAX && !links.contains(&new) {
-            links.push(new);
-            side.linked = Some(reason);
-        }
-    }
-}
-
-fn unlink(sides: &[Side; 2], one: &mut Conversation, other: &mut Conversation) {
-    let [first, second] = sides;
-    let ids = [one.id, other.id];
-    for (side, conversation, to) in [(first, one, ids[1]), (second, other, ids[0])] {
-        let links = &mut conversation.detail.links;
-        links.retain(|link| link.conversation != to || Some(link.reason) != side.linked);
-    }
-}
-
-fn finish(mut sides: [Side; 2], one: &mut Conversation, other: &mut Conversation) -> [Side; 2] {
-    let [first, second] = &mut sides;
-    first.end(one);
-    second.end(other);
-    sides
 }
