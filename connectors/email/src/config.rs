@@ -65,6 +65,10 @@ pub struct Config {
     /// How far back a first connection imports old mail, as closed history: `30d`. Default: not at all.
     #[serde(default)]
     pub backfill: Option<String>,
+    /// Most bytes of old mail read within 24 hours; the rest waits, new mail never. Default: no limit;
+    /// 1500000000 with the preset "gmail", where all programs of an account share 2,500 MB a day.
+    #[serde(default)]
+    pub backfill_bytes_per_day: Option<u64>,
     /// How often the mailbox is looked at beside (or without) IDLE.
     #[serde(default = "default_poll_interval")]
     pub poll_interval: String,
@@ -103,6 +107,7 @@ pub(crate) struct Settings {
     /// What both servers log in with that need a token.
     pub(crate) oauth: Option<Arc<OAuth>>,
     pub(crate) backfill: Option<SignedDuration>,
+    pub(crate) backfill_bytes_per_day: Option<u64>,
     pub(crate) poll_interval: Duration,
     pub(crate) parse: ParseSettings,
 }
@@ -145,6 +150,9 @@ pub(crate) fn check(mut config: Config, context: &BuildContext) -> Result<Settin
         .backfill
         .as_deref()
         .map(|text| duration("backfill", text, &mut faults));
+    if config.backfill_bytes_per_day == Some(0) {
+        faults.push("backfill_bytes_per_day must be more than 0".to_owned());
+    }
     if !(1..=MAIL_BYTES_MAX_LIMIT).contains(&config.mail_bytes_max) {
         faults.push(format!(
             "mail_bytes_max must lie between 1 and {MAIL_BYTES_MAX_LIMIT}"
@@ -217,6 +225,9 @@ pub(crate) fn check(mut config: Config, context: &BuildContext) -> Result<Settin
         smtp,
         oauth,
         backfill,
+        backfill_bytes_per_day: config
+            .backfill_bytes_per_day
+            .or(config.preset.and_then(Preset::backfill_bytes_per_day)),
         poll_interval: poll_interval.unsigned_abs(),
     })
 }

@@ -51,6 +51,15 @@ impl Preset {
         }
     }
 
+    /// Google locks an account out of IMAP for up to a day that reads more than 2,500 MB in one
+    /// (<https://support.google.com/a/answer/1071518>); people read theirs, too.
+    pub(super) fn backfill_bytes_per_day(self) -> Option<u64> {
+        match self {
+            Self::Gmail => Some(1_500_000_000),
+            Self::Microsoft365 => None,
+        }
+    }
+
     /// Google's device codes cannot ask for mail, so there it is a browser. Microsoft knows loopback
     /// as `localhost` only.
     pub(super) fn oauth(self, tenant: Option<&str>, grant: GrantKind) -> Known {

@@ -63,6 +63,26 @@ pub(crate) struct Behind {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Places {
     mailboxes: BTreeMap<String, Position>,
+    /// What was read today of what lies behind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    spent: Option<Spent>,
+}
+
+/// Bytes read within a day.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Spent {
+    /// When the day began, in seconds.
+    since: i64,
+    bytes: u64,
+}
+
+impl Spent {
+    const DAY_SECONDS: i64 = 24 * 60 * 60;
+
+    /// A clock that was set back does not make the day longer.
+    fn is_today(&self, now: i64) -> bool {
+        (0..Self::DAY_SECONDS).contains(&now.saturating_sub(self.since))
+    }
 }
 
 impl Places {
@@ -84,6 +104,26 @@ impl Places {
 
     pub(crate) fn of(&self, mailbox: &str) -> Option<&Position> {
         self.mailboxes.get(name_of(mailbox))
+    }
+
+    /// Whether more of what lies behind may be read today.
+    pub(crate) fn may_read_behind(&self, bytes_max: Option<u64>, now: i64) -> bool {
+        let spent = self.spent.filter(|spent| spent.is_today(now));
+        let spent = spent.map_or(0, |spent| spent.bytes);
+        bytes_max.is_none_or(|max| spent < max)
+    }
+
+    /// Notes that so many bytes of it are read.
+    pub(crate) fn spend(&mut self, bytes: u64, now: i64) {
+        let spent = self.spent.filter(|spent| spent.is_today(now));
+        let spent = spent.unwrap_or(Spent {
+            since: now,
+            bytes: 0,
+        });
+        self.spent = Some(Spent {
+            bytes: spent.bytes.saturating_add(bytes),
+            ..spent
+        });
     }
 
     pub(crate) fn put(&mut self, mailbox: &str, position: Position) {

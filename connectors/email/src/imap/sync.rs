@@ -310,8 +310,13 @@ impl<'a> Follower<'a> {
         Ok(())
     }
 
-    /// A mailbox with something behind.
+    /// A mailbox with something behind that may be read today.
     fn behind(&self) -> Option<usize> {
+        let bytes_max = self.settings.backfill_bytes_per_day;
+        let now = self.clock.now().as_second();
+        if !self.places.may_read_behind(bytes_max, now) {
+            return None;
+        }
         let has_behind = |at: &usize| {
             let position = self.places.of(self.name(*at));
             position.is_some_and(|position| position.behind().is_some())
@@ -344,6 +349,10 @@ impl<'a> Follower<'a> {
             false => self.fetch(batch, position.uidvalidity).await?,
         };
         position.pass_behind(last.saturating_add(1));
+        if self.settings.backfill_bytes_per_day.is_some() {
+            let bytes = batch.iter().map(|(mail, _)| mail.size_bytes).sum();
+            self.places.spend(bytes, self.clock.now().as_second());
+        }
         self.file(batch, events, &mut position).await
     }
 

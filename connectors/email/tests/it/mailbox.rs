@@ -1,6 +1,7 @@
 //! Following a mailbox that is cut, renumbered, dead, slow and poisoned.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use connector_api::{
     BrandId, BuildContext, CancellationToken, Connector, Cursor, ErrorKind, Event, InboundBatch,
@@ -22,12 +23,20 @@ pub struct Channel {
 }
 
 pub fn build(fake: &FakeMail, change: impl FnOnce(&mut serde_json::Value)) -> Box<dyn Connector> {
+    build_with(fake, Arc::default(), change)
+}
+
+fn build_with(
+    fake: &FakeMail,
+    clock: Arc<FixedClock>,
+    change: impl FnOnce(&mut serde_json::Value),
+) -> Box<dyn Connector> {
     let mut config = fake.config();
     change(&mut config);
     let context = BuildContext::new(
         "support-mail".parse().unwrap(),
         BrandId::default(),
-        Arc::new(FixedClock::default()),
+        clock,
         Arc::new(LoopbackHttp::new()),
         Arc::new(StaticSecrets::new(fake.secrets())),
     );
@@ -176,6 +185,40 @@ async fn a_backfill_imports_old_mail_as_history_and_resumes_after_a_crash() {
         at <= 20,
         "news come before the rest of a history, and this came {at}th"
     );
+    again.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_left_of_a_backfill_waits_for_the_next_day_and_new_mail_does_not() {
+    let fake = FakeMail::start().await;
+    for number in 0..120 {
+        fake.customer_says(&format!("old {number}")).await;
+    }
+    let clock = Arc::new(FixedClock::default());
+    let run = |cursor| {
+        let limited = |config: &mut serde_json::Value| {
+            config["backfill"] = json!("30d");
+            config["backfill_bytes_per_day"] = json!(1);
+        };
+        Channel::run(build_with(&fake, clock.clone(), limited), cursor)
+    };
+    let old = |events: &[InboundEvent]| events.iter().filter(|event| event.history).count();
+    // The newest are looked at with what is new, the first batch of the others begins the day.
+    let channel = run(None);
+    channel.intake.wait_for_events(21).await.unwrap();
+    let first = old(&channel.intake.events());
+    fake.customer_says("new").await;
+    channel.intake.wait_for_events(first + 1).await.unwrap();
+    assert_eq!(texts(&channel.intake.events()[first..]), ["new"]);
+    // A restart begins no day.
+    let again = run(channel.stop().await);
+    fake.customer_says("newer").await;
+    assert_eq!(texts(&again.events(1).await), ["newer"]);
+    clock.advance(Duration::from_secs(24 * 60 * 60));
+    fake.customer_says("tomorrow").await;
+    again.intake.wait_for_events(3).await.unwrap();
+    let events = again.intake.events();
+    assert!(old(&events) > 0, "{:?}", texts(&events));
     again.stop().await;
 }
 
