@@ -58,8 +58,9 @@ pub struct Config {
     /// The server that takes our answers.
     #[serde(default)]
     pub smtp: SmtpConfig,
-    /// Id that our mail server writes into `Authentication-Results` (usually its host name). Only
-    /// set it for a server that stamps every mail: its `dmarc=pass` proves who wrote.
+    /// Id that our mail server writes into `Authentication-Results` (usually its host name;
+    /// "mx.google.com" at Gmail, and "microsoft365" stands for Exchange Online, which writes none).
+    /// Only set it for a server that stamps every mail: its `dmarc=pass` proves who wrote.
     #[serde(default)]
     pub authserv_id: Option<String>,
     /// How far back a first connection imports old mail, as closed history: `30d`. Default: not at all.

@@ -15,7 +15,7 @@ use connector_api::{
     CancellationToken, Clock, Cursor, Error, Intake, Result, StreamSource, async_trait,
 };
 
-use crate::config::{Server, Settings};
+use crate::config::{After, Server, Settings};
 use crate::imap::cursor::Places;
 use crate::imap::memory::Memory;
 use crate::imap::session::Session;
@@ -51,11 +51,16 @@ impl Mailbox {
         )
     }
 
-    /// Logs in and out again.
+    /// Logs in, opens the watched mailbox, and logs out again: some servers take a login that may
+    /// read nothing.
     pub(crate) async fn check(&self) -> Result<()> {
-        let session = Session::open(self.server()?).await?;
+        let mut session = Session::open(self.server()?).await?;
+        let watched = self.settings.mailboxes.first();
+        let watched = watched.map_or("INBOX", String::as_str);
+        let writes = self.settings.after != After::Nothing;
+        let opened = session.open_mailbox(watched, writes).await;
         session.log_out().await;
-        Ok(())
+        opened.map(drop)
     }
 }
 

@@ -14,7 +14,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use connector_api::{
-    ChannelId, Clock, Credentials, Error, ExposeSecret, HttpClient, Result, SecretString, Timestamp,
+    ChannelId, Clock, Credentials, Error, ErrorKind, ExposeSecret, HttpClient, Result,
+    SecretString, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
@@ -143,10 +144,21 @@ impl OAuth {
             Grant::ClientCredentials => self.endpoint.client_credentials().await,
             Grant::Refresh => {
                 let kept = held.as_ref().map(|held| &held.kept);
-                let Some(refresh) = kept.and_then(|kept| kept.refresh_token.as_deref()) else {
+                let Some(refresh) = kept.and_then(|kept| kept.refresh_token.clone()) else {
                     return Err(self.ask("nobody has granted access to the mailbox yet"));
                 };
-                let issued = self.endpoint.refresh(refresh).await;
+                let mut issued = self.endpoint.refresh(&refresh).await;
+                // The same channel of before a reload may have renewed it a moment ago.
+                if matches!(&issued, Err(error) if error.kind == ErrorKind::Auth)
+                    && let Some(kept) = self.load().await?
+                    && let Some(newer) = kept.refresh_token.clone().filter(|it| *it != refresh)
+                {
+                    *held = Some(Held {
+                        kept,
+                        is_saved: true,
+                    });
+                    issued = self.endpoint.refresh(&newer).await;
+                }
                 issued.map_err(|error| self.explained(error))
             }
         }?;
@@ -213,7 +225,7 @@ impl OAuth {
     /// An error that a person mends, with how.
     fn explained(&self, error: Error) -> Error {
         match error.kind {
-            connector_api::ErrorKind::Auth => self.ask(&error.message),
+            ErrorKind::Auth => self.ask(&error.message),
             _ => error,
         }
     }

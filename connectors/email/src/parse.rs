@@ -156,6 +156,7 @@ fn read(
         &author_address(&people),
         &settings.own,
         envelope.null_sender,
+        &content.text,
     );
     let reply_to = people.reply_to.clone();
     let nobody = author_address(&people).ends_with(NOBODYS_DOMAIN) && reply_to.is_none();

@@ -11,6 +11,11 @@ use connector_api::{Evidence, Method};
 
 use crate::parse::headers::Headers;
 
+/// Stands for the id where there is none: Exchange Online begins with the first result, and ends
+/// with `compauth`, which is its own
+/// (<https://learn.microsoft.com/defender-office-365/message-headers-eop-mdo>).
+const MICROSOFT365: &str = "microsoft365";
+
 /// What the trusted header says about the mail.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct AuthResults {
@@ -24,11 +29,18 @@ pub(crate) struct AuthResults {
 pub(crate) fn trusted(headers: &Headers<'_>, authserv_id: &str) -> Option<AuthResults> {
     let topmost = headers.first("authentication-results")?;
     let value = strip_comments(&topmost.unfolded())?;
-    let mut statements = value.split(';');
-    // The id may be followed by a version: `mx.example.org 1;`.
-    let id = statements.next()?.split_whitespace().next()?;
-    if !id.trim_matches('"').eq_ignore_ascii_case(authserv_id) {
-        return None;
+    let mut statements = value.split(';').peekable();
+    if authserv_id.eq_ignore_ascii_case(MICROSOFT365) {
+        let named = |statement: &str| statement.trim_start().starts_with("compauth=");
+        if !statements.peek()?.contains('=') || !value.split(';').any(named) {
+            return None;
+        }
+    } else {
+        // The id may be followed by a version: `mx.example.org 1;`.
+        let id = statements.next()?.split_whitespace().next()?;
+        if !id.trim_matches('"').eq_ignore_ascii_case(authserv_id) {
+            return None;
+        }
     }
     let mut results = AuthResults {
         dmarc: None,
@@ -128,9 +140,13 @@ mod tests {
     const VERIFIED: Evidence = Evidence::Verified(Method::Dmarc);
 
     fn check(headers: &str, expected: Evidence) {
+        check_by("mx.test.example", headers, expected);
+    }
+
+    fn check_by(authserv_id: &str, headers: &str, expected: Evidence) {
         let mail = format!("{headers}\r\nFrom: Ada <ada@shop.example>\r\n\r\n");
         let (headers, _) = Headers::split(mail.as_bytes());
-        let evidence = trusted(&headers, "mx.test.example").map_or(Evidence::Claimed, |results| {
+        let evidence = trusted(&headers, authserv_id).map_or(Evidence::Claimed, |results| {
             results.evidence("shop.example")
         });
         assert_eq!(evidence, expected, "{mail}");
@@ -173,6 +189,26 @@ mod tests {
                 &format!("Authentication-Results: {value}"),
                 Evidence::Claimed,
             );
+        }
+    }
+
+    #[test]
+    fn exchange_online_names_no_server_and_is_believed_where_it_is_configured() {
+        const PASS: &str = "spf=pass (sender IP is 192.0.2.1)\r\n smtp.mailfrom=shop.example; dkim=pass (signature was verified)\r\n header.d=shop.example;dmarc=pass action=none\r\n header.from=shop.example;compauth=pass reason=100";
+        let without = PASS.replace(";compauth=pass reason=100", "");
+        let failed = PASS.replace("dmarc=pass", "dmarc=fail");
+        let named = format!("mx.test.example; {PASS}");
+        for (authserv_id, value, expected) in [
+            ("microsoft365", PASS, VERIFIED),
+            ("mx.test.example", PASS, Evidence::Claimed),
+            ("microsoft365", &without, Evidence::Claimed),
+            ("microsoft365", &failed, Evidence::Claimed),
+            ("microsoft365", &named, Evidence::Claimed),
+        ] {
+            let header = format!("Authentication-Results: {value}");
+            check_by(authserv_id, &header, expected);
+            let below = format!("Authentication-Results: dkim=none;dmarc=none\r\n{header}");
+            check_by(authserv_id, &below, Evidence::Claimed);
         }
     }
 

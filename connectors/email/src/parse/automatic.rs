@@ -4,7 +4,7 @@
 
 use connector_api::{Automatic, reply_token_candidates};
 
-use crate::parse::dsn::parts_of;
+use crate::parse::dsn::{parts_of, tells_refusal};
 use crate::parse::headers::Headers;
 use crate::parse::identity::OwnAddresses;
 use crate::parse::limits::RECEIVED_MAX;
@@ -18,6 +18,7 @@ pub(crate) fn classify(
     author: &str,
     own: &OwnAddresses,
     null_sender: bool,
+    text: &str,
 ) -> Option<Automatic> {
     let headers = &root.headers;
     if is_loop(headers, author, own) {
@@ -27,7 +28,7 @@ pub(crate) fn classify(
         return Some(report);
     }
     let signs = Signs::read(headers, author, null_sender);
-    if signs.is_bounce(headers) {
+    if signs.is_daemons(headers) || (signs.sounds_like_bounce() && tells_refusal(root, text)) {
         return Some(Automatic::Bounce);
     }
     if signs.is_auto_reply(headers) {
@@ -146,8 +147,14 @@ impl Signs {
         }
     }
 
-    /// Bounces that use no report: qmail, Exchange, Gmail, gateways.
-    fn is_bounce(&self, headers: &Headers<'_>) -> bool {
+    /// From the mail system itself.
+    fn is_daemons(&self, headers: &Headers<'_>) -> bool {
+        headers.has("x-failed-recipients") || self.daemon_sender
+    }
+
+    /// Bounces that use no report: qmail, Exchange, Gmail, gateways. A shop's mails have such
+    /// subjects, too, and so have people's answers to them: alone this is nothing.
+    fn sounds_like_bounce(&self) -> bool {
         const SUBJECTS: [&str; 18] = [
             "undeliver",
             "non-deliver",
@@ -168,10 +175,11 @@ impl Signs {
             "error sending your mail",
             "メールエラー",
         ];
-        let sounds_like_one = SUBJECTS.iter().any(|words| self.subject.contains(words));
-        headers.has("x-failed-recipients")
-            || self.daemon_sender
-            || (sounds_like_one && (self.null_sender || self.role_sender))
+        const ANSWERS: [&str; 6] = ["re:", "aw:", "antw:", "sv:", "fwd:", "wg:"];
+        (self.null_sender || self.role_sender)
+            && SUBJECTS.iter().any(|words| self.subject.contains(words))
+            && !ANSWERS.iter().any(|mark| self.subject.starts_with(mark))
+            && !self.has_vacation_subject()
     }
 
     fn is_auto_reply(&self, headers: &Headers<'_>) -> bool {
@@ -250,13 +258,21 @@ mod tests {
     use crate::parse::mime::Walk;
 
     fn check(headers: &str, expected: Option<Automatic>) {
+        check_text(headers, "hello", expected);
+    }
+
+    fn check_text(headers: &str, text: &str, expected: Option<Automatic>) {
         let from = headers.lines().find_map(|line| line.strip_prefix("From: "));
         let author = from.unwrap_or("ada@example.org");
-        let mail = format!("{headers}\n\nhello");
+        let mail = format!("{headers}\n\n{text}");
         let (fields, body) = Headers::split(mail.as_bytes());
         let root = Walk::default().tree(fields, body);
         let own = OwnAddresses::new(["support@shop.example"]);
-        assert_eq!(classify(&root, author, &own, false), expected, "{headers}");
+        assert_eq!(
+            classify(&root, author, &own, false, text),
+            expected,
+            "{headers}\n{text}"
+        );
     }
 
     #[test]
@@ -295,16 +311,8 @@ mod tests {
             ),
             ("From: no-reply@example.org", Generated),
             ("From: MAILER-DAEMON@example.org", Bounce),
-            (
-                "From: postmaster@example.org\nSubject: Undeliverable: x",
-                Bounce,
-            ),
             ("From: postmaster@example.org", Generated),
             ("X-Failed-Recipients: ada@example.org", Bounce),
-            (
-                "Return-Path: <>\nSubject: Returned mail: see transcript",
-                Bounce,
-            ),
             (
                 "Content-Type: multipart/report; report-type=delivery-status; boundary=b",
                 Bounce,
@@ -328,6 +336,60 @@ mod tests {
             ("X-Loop: Support@shop.example", Loop),
         ] {
             check(headers.trim_end(), Some(expected));
+        }
+    }
+
+    #[test]
+    fn a_bounce_without_a_report_quotes_a_server_or_brings_a_mail_back() {
+        use Automatic::{AutoReply, Bounce, Generated};
+        let refused =
+            "Your mail to ada was refused:\n<ada@example.org>: host mx said: 550 no such user";
+        let returned = "It comes back.\n\nReceived: from a by b\nMessage-ID: <a@b>";
+        let said = "Still nothing. Please send it again, order 550.";
+        for (headers, text, expected) in [
+            (
+                "From: postmaster@example.org\nSubject: Undeliverable: x",
+                refused,
+                Bounce,
+            ),
+            (
+                "From: postmaster@example.org\nSubject: Undeliverable: x",
+                returned,
+                Bounce,
+            ),
+            (
+                "From: postmaster@example.org\nSubject: Undeliverable: x",
+                said,
+                Generated,
+            ),
+            (
+                "Return-Path: <>\nSubject: Returned mail: see transcript",
+                refused,
+                Bounce,
+            ),
+            (
+                "Return-Path: <>\nSubject: Returned mail: see transcript",
+                said,
+                Generated,
+            ),
+            // A shop's own subjects, answered by a machine and by a person with a role's address.
+            (
+                "Return-Path: <>\nAuto-Submitted: auto-replied\nSubject: Automatic reply: My parcel could not be delivered",
+                refused,
+                AutoReply,
+            ),
+            (
+                "Return-Path: <>\nAuto-Submitted: auto-replied\nSubject: Auto: Your delivery status",
+                said,
+                AutoReply,
+            ),
+            (
+                "From: postmaster@example.org\nSubject: Re: Delivery status of order 17\nIn-Reply-To: <a@b>",
+                refused,
+                Generated,
+            ),
+        ] {
+            check_text(headers, text, Some(expected));
         }
     }
 

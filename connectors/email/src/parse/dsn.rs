@@ -72,12 +72,7 @@ pub(crate) fn receipts(root: &Part<'_>, text: &str, own: &OwnAddresses) -> Vec<E
 /// The same for a mail by a machine of which nothing but its content says that it is a bounce: it
 /// came to a return path or brings a mail of ours back, and quotes a refusal.
 pub(crate) fn unmarked_receipts(root: &Part<'_>, text: &str, own: &OwnAddresses) -> Vec<Event> {
-    let returned = [
-        "message/rfc822",
-        "text/rfc822-headers",
-        "message/rfc822-headers",
-    ];
-    let is_returned = !parts_of(root, &returned).is_empty();
+    let is_returned = !parts_of(root, &RETURNED_TYPES).is_empty();
     if !is_returned && verp::returned_to(&root.headers, own).is_none() {
         return Vec::new();
     }
@@ -85,6 +80,11 @@ pub(crate) fn unmarked_receipts(root: &Part<'_>, text: &str, own: &OwnAddresses)
         Some(_) => receipts(root, text, own),
         None => Vec::new(),
     }
+}
+
+/// Whether a mail says that, or why, a mail was not taken: it brings one back, or quotes a server.
+pub(crate) fn tells_refusal(root: &Part<'_>, text: &str) -> bool {
+    !parts_of(root, &RETURNED_TYPES).is_empty() || words::is_refusal(text)
 }
 
 /// For a bounce that became one receipt: those of its further recipients.
@@ -130,6 +130,15 @@ impl Recipient {
         }
     }
 }
+
+/// What holds a returned mail, or its headers.
+const RETURNED_TYPES: [&str; 5] = [
+    "message/rfc822",
+    "text/rfc822-headers",
+    "message/rfc822-headers",
+    "message/global",
+    "message/global-headers",
+];
 
 const STATUS_TYPES: [&str; 2] = ["message/delivery-status", "message/global-delivery-status"];
 
@@ -187,14 +196,7 @@ fn typed_address(fields: &Headers<'_>, name: &'static str) -> Option<String> {
 /// headers, from the words of the bounce, from what the bounce refers to.
 fn original_message_id(root: &Part<'_>, text: &str, own: &OwnAddresses) -> Option<String> {
     let is_ours = |id: &str| own.has_domain_of(id) && !reply_token_candidates(id).is_empty();
-    let types = [
-        "message/rfc822",
-        "text/rfc822-headers",
-        "message/rfc822-headers",
-        "message/global",
-        "message/global-headers",
-    ];
-    for part in parts_of(root, &types) {
+    for part in parts_of(root, &RETURNED_TYPES) {
         let bytes = part.decoded();
         let (headers, _) = Headers::split(&bytes);
         if let Some(id) = message_id(&headers).filter(|id| is_ours(id)) {

@@ -9,7 +9,9 @@ use crate::parse::mime::{decode_base64, decode_quoted_printable};
 /// multi-byte characters between words although they must not.
 pub(crate) fn decode_words(line: &str, render: impl Fn(&str) -> String) -> String {
     let mut out = String::with_capacity(line.len());
-    let mut rest = line;
+    // Behind the last end of a word there is none.
+    let end = line.rfind("?=").map_or(0, |at| at + 2);
+    let (mut rest, tail) = line.split_at(end);
     while let Some((before, word, after)) = next_word(rest) {
         out.push_str(before);
         let mut run = vec![word];
@@ -23,8 +25,12 @@ pub(crate) fn decode_words(line: &str, render: impl Fn(&str) -> String) -> Strin
         out.push_str(&render(&decode_run(run)));
     }
     out.push_str(rest);
+    out.push_str(tail);
     out
 }
+
+/// Longest name of a charset, in bytes.
+const CHARSET_BYTES_MAX: usize = 40;
 
 struct Word {
     charset: String,
@@ -46,13 +52,12 @@ fn decode_run(words: Vec<Word>) -> String {
     text
 }
 
-/// The text before the next well-formed encoded word, the word, and the text behind it.
+/// The text before the next well-formed encoded word, the word, and the text behind it. What only
+/// begins like a word is left after a few bytes: a header of beginnings costs no more than another.
 fn next_word(text: &str) -> Option<(&str, Word, &str)> {
     let mut from = 0;
     loop {
         let start = from + text.get(from..)?.find("=?")?;
-        // Without a further word's end there is no word: keeps the search linear.
-        text.get(start..)?.find("?=")?;
         if let Some((word, after)) = parse_word(text.get(start + 2..)?) {
             return Some((text.get(..start)?, word, after));
         }
@@ -61,18 +66,24 @@ fn next_word(text: &str) -> Option<(&str, Word, &str)> {
 }
 
 fn parse_word(text: &str) -> Option<(Word, &str)> {
-    let (charset, rest) = text.split_once('?')?;
-    let (encoding, rest) = rest.split_once('?')?;
-    let (data, after) = rest.split_once("?=")?;
+    let head = text.bytes().take(CHARSET_BYTES_MAX + 1);
+    let charset_len = head.take_while(|&byte| byte != b'?').count();
+    let (charset, rest) = text.split_at_checked(charset_len)?;
+    let rest = rest.strip_prefix('?')?;
     // RFC 2231, section 5: a language may follow the charset.
     let charset = charset.split('*').next().unwrap_or_default();
-    if charset.is_empty() || charset.len() > 40 || charset.contains(char::is_whitespace) {
+    if charset.is_empty() || charset.contains(char::is_whitespace) {
         return None;
     }
-    let bytes = match encoding {
-        "B" | "b" => decode_base64(data.as_bytes()),
-        "Q" | "q" => decode_q(data),
+    let is_base64 = match rest.get(..2)? {
+        "B?" | "b?" => true,
+        "Q?" | "q?" => false,
         _ => return None,
+    };
+    let (data, after) = rest.get(2..)?.split_once("?=")?;
+    let bytes = match is_base64 {
+        true => decode_base64(data.as_bytes()),
+        false => decode_q(data),
     };
     let word = Word {
         charset: charset.to_owned(),

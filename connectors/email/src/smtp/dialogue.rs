@@ -18,6 +18,10 @@ const MAIL_TIMEOUT: Duration = Duration::from_secs(900);
 /// For the answer to the final dot: servers filter mail before they give it.
 const VERDICT_TIMEOUT: Duration = Duration::from_secs(600);
 
+/// Until a server that took as many mails today as it takes of us is asked again: its day is a
+/// sliding one.
+const LIMIT_PAUSE: Duration = Duration::from_secs(3_600);
+
 /// Longest piece of a server's words in an error, in characters.
 const WORDS_CHARS_MAX: usize = 300;
 
@@ -61,7 +65,7 @@ impl Dialogue {
             wire = wire.encrypt(&host, &server.client).await.map_err(lost)?;
         }
         let greeting = wire.reply().await;
-        positive(&host, "connect", greeting)?;
+        serving(&host, "connect", greeting)?;
         let mut offers = greet(&mut wire, &host, hello).await?;
         if server.tls == Tls::Starttls {
             if !offers.starttls {
@@ -70,7 +74,7 @@ impl Dialogue {
                 )));
             }
             let answer = wire.ask("STARTTLS").await;
-            positive(&host, "STARTTLS", answer)?;
+            serving(&host, "STARTTLS", answer)?;
             let lost = |lost| unavailable(&host, "STARTTLS", &lost);
             wire = wire.encrypt(&host, &server.client).await.map_err(lost)?;
             offers = greet(&mut wire, &host, hello).await?;
@@ -126,8 +130,10 @@ impl Dialogue {
                 Ok(reply) => reply,
                 Err(lost) => return Err(unavailable(host, "RCPT", &lost)),
             };
-            // It hangs up, or wants a login: that is no answer about the recipient.
-            if reply.code == 421 || is_about_login(reply.code) {
+            // It hangs up, wants a login, or will not have us: that is no answer about the recipient.
+            let about_us = |words: &str| is_about_sender("RCPT", words) || is_daily_limit(words);
+            let turned_away = reply.code == 421 || is_about_login(reply.code);
+            if turned_away || (reply.code >= 500 && about_us(&words(&reply))) {
                 return Err(classify(host, "RCPT", &reply));
             }
             answers.push(match reply.is_positive() {
@@ -212,7 +218,7 @@ async fn write(wire: &mut Wire, mail: &Composed, host: &str) -> Result<()> {
 
 async fn greet(wire: &mut Wire, host: &str, hello: &str) -> Result<Offers> {
     let answer = wire.ask(&format!("EHLO {hello}")).await;
-    let reply = positive(host, "EHLO", answer)?;
+    let reply = serving(host, "EHLO", answer)?;
     Ok(Offers::read(&reply))
 }
 
@@ -247,18 +253,51 @@ fn positive(host: &str, verb: &str, answer: std::result::Result<Reply, Lost>) ->
     }
 }
 
+/// The same before any mail was spoken of: a server that turns us away (a block list, maintenance,
+/// 521 of RFC 7504) says nothing about the mails that wait.
+fn serving(host: &str, verb: &str, answer: std::result::Result<Reply, Lost>) -> Result<Reply> {
+    positive(host, verb, answer).map_err(|error| match error.kind {
+        ErrorKind::Rejected => Error::unavailable(error.message),
+        _ => error,
+    })
+}
+
 /// The one place where an SMTP answer becomes an [`ErrorKind`]: 5xx is for good, except where it
-/// asks for a login; 4xx passes (greylisting, full queues).
+/// asks for a login, or is about us and not about the mail; 4xx passes (greylisting, full queues).
 fn classify(host: &str, verb: &str, reply: &Reply) -> Error {
     let words = words(reply);
     let kind = match reply.code {
         code if is_about_login(code) => ErrorKind::Auth,
+        500..=599 if is_daily_limit(&words) => ErrorKind::RateLimited {
+            retry_after: Some(LIMIT_PAUSE),
+        },
+        500..=599 if is_about_sender(verb, &words) => ErrorKind::Config,
         // RFC 3463: 5.3.4, the message is too big for the system.
         552 if verb == "MAIL" && words.contains("5.3.4") => ErrorKind::TooLarge,
         500..=599 => ErrorKind::Rejected,
         _ => ErrorKind::Unavailable,
     };
     Error::new(kind, format!("cannot {verb} at {host}: {words}"))
+}
+
+/// Google: 550 5.4.5, the account sent as many mails today as it may.
+fn is_daily_limit(words: &str) -> bool {
+    words.contains("5.4.5") && words.to_ascii_lowercase().contains("limit")
+}
+
+/// The server does not let this login write from our address: no mail of the channel will leave
+/// before somebody changes that. Exchange says 5.7.60 and 5.1.8 (its outbound spam policy), Postfix
+/// "Sender address rejected: not owned by user", at RCPT where it waits until there.
+fn is_about_sender(verb: &str, words: &str) -> bool {
+    let lower = words.to_ascii_lowercase();
+    let said = ["5.7.60", "5.1.8 ", "not owned by user", "sendasdenied"];
+    let at_mail = [
+        "sender address rejected",
+        "sender rejected",
+        "not allowed to send",
+    ];
+    said.iter().any(|words| lower.contains(words))
+        || (verb == "MAIL" && at_mail.iter().any(|words| lower.contains(words)))
 }
 
 fn is_about_login(code: u16) -> bool {

@@ -42,7 +42,8 @@ pub struct Taken {
 /// What the next connection meets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {
-    /// This answer to a command (`MAIL`, `RCPT`, `DATA`, `AUTH`) or to the final dot (`.`).
+    /// This answer to a command (`MAIL`, `RCPT`, `DATA`, `AUTH`), to the final dot (`.`), or as the
+    /// greeting (`connect`).
     Answer(&'static str, String),
     /// Hangs up instead of answering; a mail that was complete is kept.
     HangUp(&'static str),
@@ -163,7 +164,11 @@ struct Connection {
 
 impl Connection {
     async fn run(&mut self) -> Option<()> {
-        self.say("220 fake.test.example ESMTP").await?;
+        let greeting = match &self.fault {
+            Some(Fault::Answer("connect", answer)) => answer.clone(),
+            _ => "220 fake.test.example ESMTP".to_owned(),
+        };
+        self.say(&greeting).await?;
         loop {
             let mut line = String::new();
             if self.lines.read_line(&mut line).await.ok()? == 0 {

@@ -1,6 +1,6 @@
 //! Several mailboxes of a channel, what happens to mails once they are filed, and Google's ways.
 
-use connector_api::{Connector, Cursor, Event, InboundEvent};
+use connector_api::{Connector, Cursor, Event, Health, InboundEvent};
 use serde_json::{Value, json};
 
 use crate::fake_mail::FakeMail;
@@ -98,6 +98,18 @@ async fn a_missing_mailbox_is_said_with_those_that_are_there() {
             .ends_with("; there are \"INBOX\", \"INBOX.Returns\"");
         assert!(told, "{error}");
     }
+}
+
+#[tokio::test]
+async fn a_login_that_may_not_open_the_mailbox_is_not_well() {
+    let fake = FakeMail::start().await;
+    let health = |mailbox| {
+        let connector = channel(&fake, &[mailbox], Value::Null);
+        async move { connector.health().await }
+    };
+    assert_eq!(health("INBOX").await, Health::Ready);
+    let missing = health("Returns").await;
+    assert!(matches!(missing, Health::Degraded { .. }), "{missing:?}");
 }
 
 /// Mails in the inbox and elsewhere after two were filed, for each way to finish them.

@@ -131,6 +131,19 @@ async fn a_rotated_token_is_kept_before_it_is_used_and_a_restart_goes_on_with_it
 }
 
 #[tokio::test]
+async fn a_token_that_somebody_else_rotated_is_taken_from_where_it_is_kept() {
+    let desk = Desk::open().await;
+    let before_the_reload = desk.channel();
+    assert_eq!(before_the_reload.health().await, Health::Ready);
+    for round in 0..2 {
+        desk.oauth.withdraw_access();
+        assert_eq!(desk.channel().health().await, Health::Ready, "{round}");
+    }
+    desk.oauth.withdraw_access();
+    assert_eq!(before_the_reload.health().await, Health::Ready);
+}
+
+#[tokio::test]
 async fn a_rotated_token_that_could_not_be_kept_is_not_lost_while_the_daemon_lives() {
     let desk = Desk::open().await;
     let channel = desk.channel();

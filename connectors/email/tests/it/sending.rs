@@ -1,6 +1,7 @@
 //! Mails out: what they look like, what every failure is called, and what cannot be injected.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use connector_api::{
     BrandId, BuildContext, Connector, ErrorKind, Namespace, OutboundAttachment, OutboundMessage,
@@ -167,6 +168,42 @@ async fn every_failure_has_its_kind() {
         (answer("AUTH", "535 5.7.8 no"), ErrorKind::Auth, 0),
         (answer("AUTH", "454 4.7.0 later"), ErrorKind::Unavailable, 0),
         (answer("MAIL", "530 5.7.0 log in first"), ErrorKind::Auth, 0),
+        // Turned away before any mail was spoken of.
+        (
+            answer("connect", "554 5.7.1 client host blocked"),
+            ErrorKind::Unavailable,
+            0,
+        ),
+        (
+            answer("connect", "521 no mail here"),
+            ErrorKind::Unavailable,
+            0,
+        ),
+        (answer("EHLO", "550 not you"), ErrorKind::Unavailable, 0),
+        // About our address or our day, and not about the mail.
+        (
+            answer(
+                "MAIL",
+                "550 5.7.60 SMTP; Client does not have permissions to send as this sender",
+            ),
+            ErrorKind::Config,
+            0,
+        ),
+        (
+            answer(
+                "RCPT",
+                "553 5.7.1 <x@y>: Sender address rejected: not owned by user u",
+            ),
+            ErrorKind::Config,
+            0,
+        ),
+        (
+            answer("MAIL", "550 5.4.5 Daily user sending limit exceeded"),
+            ErrorKind::RateLimited {
+                retry_after: Some(Duration::from_secs(3_600)),
+            },
+            0,
+        ),
         (
             answer("MAIL", "421 4.3.2 going down"),
             ErrorKind::Unavailable,

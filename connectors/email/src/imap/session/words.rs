@@ -5,12 +5,21 @@ use connector_api::Error;
 /// Longest piece of a server's words in an error, in characters.
 const WORDS_CHARS_MAX: usize = 200;
 
-/// Response codes of RFC 5530 that pass by themselves.
+/// What passes by itself: response codes of RFC 5530, and what Gmail (too many connections, too many
+/// bytes a day) and Exchange (a backend that moves) say in words.
 pub(super) fn is_passing(words: &str) -> bool {
-    let words = words.to_ascii_uppercase();
-    ["[UNAVAILABLE]", "[INUSE]", "[LIMIT]", "[SERVERBUG]"]
-        .iter()
-        .any(|code| words.contains(code))
+    const SIGNS: [&str; 8] = [
+        "[unavailable]",
+        "[inuse]",
+        "[limit]",
+        "[serverbug]",
+        "[overquota]",
+        "too many simultaneous connections",
+        "exceeded command or bandwidth limits",
+        "authenticated but not connected",
+    ];
+    let words = words.to_ascii_lowercase();
+    SIGNS.iter().any(|sign| words.contains(sign))
 }
 
 /// A server's own words: one line, bounded.
@@ -51,4 +60,30 @@ pub(super) fn io_words(error: &std::io::Error) -> &'static str {
 
 pub(super) fn unavailable(host: &str, verb: &str, why: &str) -> Error {
     Error::unavailable(format!("cannot {verb} at {host}: {why}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_passing;
+
+    #[test]
+    fn what_passes_by_itself_is_told_from_what_does_not() {
+        for (words, expected) in [
+            ("[UNAVAILABLE] backend", true),
+            ("[ALERT] Too many simultaneous connections. (Failure)", true),
+            (
+                "[OVERQUOTA] Account exceeded command or bandwidth limits. (Failure)",
+                true,
+            ),
+            ("User is authenticated but not connected.", true),
+            (
+                "[AUTHENTICATIONFAILED] Invalid credentials (Failure)",
+                false,
+            ),
+            ("[NONEXISTENT] Unknown Mailbox: Nope (Failure)", false),
+            ("LOGIN failed.", false),
+        ] {
+            assert_eq!(is_passing(words), expected, "{words}");
+        }
+    }
 }

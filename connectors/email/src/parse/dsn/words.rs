@@ -45,6 +45,58 @@ pub(super) fn diagnostic(text: &str) -> Option<String> {
         .map(|line| line.trim().chars().take(REASON_CHARS_MAX).collect())
 }
 
+/// Whether a server is quoted that did not take a mail: by an enhanced status (RFC 3463), by a code
+/// with the words that stand beside it, or by the words alone that only mail systems use.
+pub(super) fn is_refusal(text: &str) -> bool {
+    const BESIDE: [&str; 12] = [
+        "smtp",
+        "host",
+        "said",
+        "remote",
+        "server",
+        "mailbox",
+        "recipient",
+        "user",
+        "address",
+        "rejected",
+        "denied",
+        "relay",
+    ];
+    const ALONE: [&str; 12] = [
+        "was not delivered to:",
+        "failure reasons",
+        "the following address",
+        "permanent fatal error",
+        "permanent error",
+        "unknown user",
+        "user unknown",
+        "no such user",
+        "no mailbox here by that name",
+        "mailbox unavailable",
+        "mailbox full",
+        "could not deliver your message to",
+    ];
+    let is_status = |word: &str| {
+        let word = word.trim_matches(|c: char| !c.is_ascii_digit());
+        let digits = |part: &str| part.len() <= 3 && part.parse::<u16>().is_ok();
+        let parts: Vec<&str> = word.split('.').collect();
+        matches!(parts.as_slice(), [class @ ("4" | "5"), subject, detail]
+            if !class.is_empty() && digits(subject) && digits(detail))
+    };
+    let is_answer = |word: &str| {
+        let word = word.trim_matches(|c: char| !c.is_ascii_digit());
+        word.len() == 3 && word.starts_with(['4', '5']) && word.parse::<u16>().is_ok()
+    };
+    text.lines().take(LINES_MAX).any(|line| {
+        let line = line.to_lowercase();
+        begins_returned_mail(&line)
+            || line.split_whitespace().any(is_status)
+            || ALONE.iter().any(|words| line.contains(words))
+            || (line.split_whitespace().any(is_answer)
+                && BESIDE.iter().any(|word| line.contains(word)))
+    })
+}
+
 /// The first address of somebody else above the returned mail.
 pub(super) fn recipient(text: &str, own: &OwnAddresses) -> Option<String> {
     text.lines()
