@@ -152,7 +152,7 @@ pub async fn run_source(
     let mut pause = BACKOFF_FIRST;
     while !stop.is_cancelled() {
         let before = heard_at(&intake, &channel);
-        let watched = watch(&channel, &intake, &health, &name);
+        let watched = watch(&channel, &intake, &health, &name, before);
         let run = run_once(&channel, &intake, store.as_ref(), &stop);
         let result = tokio::select! {
             // Parsing reads a stranger's bytes: a panic is a broken source, tried again.
@@ -185,9 +185,8 @@ fn heard_at(intake: &Intake, channel: &Channel) -> i64 {
     intake.last_heard().get(&channel.id).copied().unwrap_or(0)
 }
 
-/// Says `ready` once the provider was heard; never ends.
-async fn watch(channel: &Channel, intake: &Intake, health: &Health, name: &str) {
-    let before = heard_at(intake, channel);
+/// Says `ready` once the provider was heard after `before`; never ends.
+async fn watch(channel: &Channel, intake: &Intake, health: &Health, name: &str, before: i64) {
     intake.heard_after(&channel.id, before).await;
     health.set(name, State::Ready);
     std::future::pending::<()>().await;

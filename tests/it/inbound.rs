@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::thread::ThreadId;
+use std::time::Duration;
 
 use connector_api::{
     CancellationToken, Capabilities, Connector, Cursor, Error, ErrorKind, Health, InboundBatch,
@@ -208,7 +209,7 @@ async fn chatwoot_4532_no_error_ends_the_reading_of_a_mailbox() {
     let place = || async { desk.store().cursor(&channel.id).await.unwrap() };
     within_patience("its mail", async {
         while place().await.is_none() || state() != Some(State::Ready) {
-            tokio::task::yield_now().await;
+            tokio::time::sleep(Duration::from_millis(2)).await;
         }
     })
     .await;
