@@ -6,11 +6,11 @@ use connector_api::DeliveryStage;
 use switchboard::conversation::Delivery;
 use switchboard::ids::{IdKind, MessageId};
 use switchboard::router::effects::EventType;
-use switchboard::store::Settlement;
 use switchboard::store::events::EventFilter;
+use switchboard::store::{SettleAs, Settlement, Settling};
 
 use super::{answered, proven};
-use crate::support::{Desk, receipt};
+use crate::support::{Desk, receipt, supervisor};
 
 #[tokio::test]
 async fn chatwoot_14739_a_mail_keeps_the_time_its_sender_wrote_it() {
@@ -168,5 +168,33 @@ async fn chatwoot_13377_whatever_is_reported_an_answer_has_one_state_everywhere(
         }
         let held = desk.store().counts().await.unwrap().outbox[2];
         assert_eq!(held, unknown, "step {step}");
+    }
+}
+
+/// The same where a person says what became of it.
+#[tokio::test]
+async fn chatwoot_13377_what_a_person_settles_has_one_state_everywhere() {
+    let mut desk = Desk::new().await;
+    for (number, outcome) in (1..).zip(SettleAs::ALL) {
+        let customer = format!("From: c{number}@example.com");
+        desk.deliver([proven(&customer, "Where is it?")]).await;
+        let answer = desk.reply(number, "On its way.").await;
+        let leased = desk.lease("support-mail").await.pop().unwrap();
+        let reason = "no answer came".to_owned();
+        desk.settle(&leased, Settlement::Unknown { reason }).await;
+        let settling = Settling {
+            message: answer.id,
+            by: Some(supervisor()),
+            outcome,
+            idempotency: None,
+            at: desk.now(),
+        };
+        let (message, _) = desk.store().settle_held(settling).await.unwrap();
+        let told = told(&desk, number, &newest_events(&desk).await).await;
+        assert_eq!(message.delivery, Some(told.delivery), "{outcome:?}");
+        assert_eq!(told.event.as_deref(), Some(told.delivery.as_str()));
+        let failed = told.delivery == Delivery::Refused;
+        assert_eq!(told.reason.is_some(), failed, "{outcome:?}");
+        assert_eq!(desk.store().counts().await.unwrap().outbox[2], 0);
     }
 }

@@ -1,6 +1,8 @@
 //! What users of other desks complain about, where it takes a whole daemon to show it. The list is in
 //! `tests/it/complaints.rs`.
 
+use std::process::{Child, Stdio};
+
 use super::mail::{proven, wait_for_mailbox};
 use super::post_office::PostOffice;
 use super::process::{Installation, PATIENCE, binary};
@@ -75,6 +77,16 @@ fn freescout_1611_a_mailbox_read_again_from_its_start_makes_nothing_new() {
     assert_eq!(office.sent().len(), 31);
 }
 
+/// Whatever a test says, the process is gone after it.
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
 /// The second scheduler made duplicates of some mails and took others away.
 #[test]
 fn zammad_5915_a_second_daemon_on_the_same_mailbox_ends_at_once_and_the_first_goes_on() {
@@ -85,8 +97,11 @@ fn zammad_5915_a_second_daemon_on_the_same_mailbox_ends_at_once_and_the_first_go
     let args = ["run", "--listen", "127.0.0.1:0"];
     let mut command = daemon.command_line(std::path::Path::new(binary()), &args);
     let log = std::fs::File::create(daemon.dir.path().join("second.log")).unwrap();
-    let mut second = command.stderr(log).spawn().unwrap();
-    let ended = wait_for("the second to end", PATIENCE, || second.try_wait().unwrap());
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    let mut second = Ended(command.stderr(log).spawn().unwrap());
+    let ended = wait_for("the second to end", PATIENCE, || {
+        second.0.try_wait().unwrap()
+    });
     assert!(!ended.success());
     let said = std::fs::read_to_string(daemon.dir.path().join("second.log")).unwrap();
     assert!(said.contains("another switchboard runs"), "{said}");
