@@ -173,7 +173,7 @@ async fn zammad_5540_a_mailbox_that_does_not_open_keeps_no_mail_of_the_others_wa
                 has_place(&intake, mailbox).await;
             }
             fake.imap
-                .set(|options| drop(options.closed.insert("Returns".to_owned(), closed)));
+                .set(|options| options.closed = [("Returns".to_owned(), closed)].into());
             fake.imap.cut();
             for mailbox in mailboxes {
                 says(mailbox, mailbox);
