@@ -152,7 +152,7 @@ pub async fn run_source(
     let mut pause = BACKOFF_FIRST;
     while !stop.is_cancelled() {
         let before = heard_at(&intake, &channel);
-        let watched = watch(&channel, &intake, &health, &name);
+        let watched = watch(&channel, &intake, &health, &name, before);
         let run = run_once(&channel, &intake, store.as_ref(), &stop);
         let result = tokio::select! {
             // Parsing reads a stranger's bytes: a panic is a broken source, tried again.
@@ -170,13 +170,7 @@ pub async fn run_source(
             pause = BACKOFF_FIRST;
         }
         health.set(&name, state_of(&error));
-        let wait = match &error.kind {
-            ErrorKind::RateLimited {
-                retry_after: Some(after),
-            } => (*after).min(BACKOFF_MAX),
-            ErrorKind::Auth | ErrorKind::Config => BACKOFF_MAX,
-            _ => pause,
-        };
+        let wait = rest_after(&error.kind, pause);
         pause = (pause * 2).min(BACKOFF_MAX);
         tokio::select! {
             () = stop.cancelled() => {}
@@ -191,9 +185,8 @@ fn heard_at(intake: &Intake, channel: &Channel) -> i64 {
     intake.last_heard().get(&channel.id).copied().unwrap_or(0)
 }
 
-/// Says `ready` once the provider was heard; never ends.
-async fn watch(channel: &Channel, intake: &Intake, health: &Health, name: &str) {
-    let before = heard_at(intake, channel);
+/// Says `ready` once the provider was heard after `before`; never ends.
+async fn watch(channel: &Channel, intake: &Intake, health: &Health, name: &str, before: i64) {
     intake.heard_after(&channel.id, before).await;
     health.set(name, State::Ready);
     std::future::pending::<()>().await;
@@ -240,11 +233,54 @@ async fn run_once(
     Ok(())
 }
 
+/// How long a source rests before it is tried again. Whatever it is, it is tried again: what a person
+/// mends at the provider needs nothing to be done here.
+fn rest_after(error: &ErrorKind, pause: Duration) -> Duration {
+    match error {
+        ErrorKind::RateLimited {
+            retry_after: Some(after),
+        } => (*after).min(BACKOFF_MAX),
+        ErrorKind::Auth | ErrorKind::Config => BACKOFF_MAX,
+        _ => pause,
+    }
+}
+
 fn state_of(error: &Error) -> State {
     let reason = error.message.clone();
     match error.kind {
         ErrorKind::Auth | ErrorKind::Config => State::Unauthorized { reason },
         ErrorKind::Unavailable => State::Unreachable { reason },
         _ => State::Degraded { reason },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One error ended a mailbox until somebody saved its settings again.
+    #[test]
+    fn chatwoot_4532_after_any_error_a_source_is_tried_again_within_a_minute() {
+        let pauses = [BACKOFF_FIRST, BACKOFF_MAX];
+        for kind in [
+            ErrorKind::Auth,
+            ErrorKind::Config,
+            ErrorKind::Unavailable,
+            ErrorKind::RateLimited { retry_after: None },
+            ErrorKind::RateLimited {
+                retry_after: Some(Duration::from_secs(86_400)),
+            },
+            ErrorKind::Rejected,
+            ErrorKind::Malformed,
+            ErrorKind::TooLarge,
+            ErrorKind::KeysStale,
+            ErrorKind::OutcomeUnknown,
+        ] {
+            for pause in pauses {
+                let rest = rest_after(&kind, pause);
+                assert!(rest >= pause.min(BACKOFF_FIRST), "{kind:?}: no storm");
+                assert!(rest <= Duration::from_secs(60), "{kind:?}: {rest:?}");
+            }
+        }
     }
 }

@@ -12,7 +12,14 @@ use crate::config::{Log, LogFormat, LogLevel};
 const SECONDS: [f64; 12] = [
     0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0,
 ];
+/// Seconds that a message was under way, from at once to days.
+const DELAYS: [f64; 10] = [
+    0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 1800.0, 7200.0, 86400.0,
+];
 const MESSAGES: [f64; 10] = [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0];
+
+/// How the names of metrics begin that tell how long messages were under way.
+const DELAY: &str = "switchboard_delay_";
 
 /// Installs the metrics recorder, once per process.
 pub fn metrics() -> Result<PrometheusHandle, String> {
@@ -25,6 +32,9 @@ fn install() -> Result<PrometheusHandle, String> {
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)
         .and_then(|builder| {
             builder.set_buckets_for_metric(Matcher::Suffix("_messages".to_owned()), &MESSAGES)
+        })
+        .and_then(|builder| {
+            builder.set_buckets_for_metric(Matcher::Prefix(DELAY.to_owned()), &DELAYS)
         });
     let recorder = builder.map_err(|error| error.to_string())?.build_recorder();
     let handle = recorder.handle();

@@ -12,7 +12,7 @@ use crate::bus::local::LocalBus;
 use crate::clock::micros;
 use crate::health::{Health, State};
 use crate::live::Live;
-use crate::router::{Policy, Prepared};
+use crate::router::{Policy, Prepared, Verdict};
 use crate::store::{Ownership, RouteCommit, Routed, Store, StoreError};
 use crate::wake::Wakes;
 
@@ -110,7 +110,7 @@ impl RouterLoop {
             };
             match self.store.route(commit).await {
                 Ok(routed) => {
-                    self.after(&routed, part.len());
+                    self.after(&routed, &part);
                     ownership.position = routed.position;
                 }
                 Err(StoreError::Poisoned(_)) if !alone => {
@@ -158,7 +158,7 @@ impl RouterLoop {
             };
             match self.store.route(commit).await {
                 Ok(routed) => {
-                    self.after(&routed, 1);
+                    self.after(&routed, &part);
                     ownership.position = routed.position;
                     return Step::Moved;
                 }
@@ -196,12 +196,16 @@ impl RouterLoop {
         }
     }
 
-    fn after(&self, routed: &Routed, records: usize) {
-        for verdict in &routed.verdicts {
+    fn after(&self, routed: &Routed, part: &[Prepared]) {
+        let now = micros(self.clock.now());
+        for (record, verdict) in part.iter().zip(&routed.verdicts) {
             metrics::counter!("switchboard_routed_total", "verdict" => verdict.as_str())
                 .increment(1);
+            if *verdict == Verdict::Filed {
+                tell_delays(&record.envelope, now);
+            }
         }
-        self.bus.decided(routed.position, records);
+        self.bus.decided(routed.position, part.len());
         for queue in &routed.queues {
             self.queues.ring(queue.as_str());
         }
@@ -240,6 +244,22 @@ impl RouterLoop {
         );
         Step::Again
     }
+}
+
+/// How long a message took to come to us, by the time that its sender or provider gave it, and from
+/// then on to be decided: an operator sees on which side of the door a delay is.
+fn tell_delays(envelope: &Envelope, now: i64) {
+    if envelope.imported || envelope.event.history {
+        return;
+    }
+    let seconds = |from: i64, to: i64| (to - from).max(0) as f64 / 1e6;
+    let channel = envelope.channel.as_str();
+    if let Some(sent_at) = envelope.event.sent_at {
+        metrics::histogram!("switchboard_delay_arrival_seconds", "channel" => channel.to_owned())
+            .record(seconds(micros(sent_at), envelope.arrived_at));
+    }
+    metrics::histogram!("switchboard_delay_decision_seconds", "channel" => channel.to_owned())
+        .record(seconds(envelope.arrived_at, now));
 }
 
 async fn pause(stop: &CancellationToken) {

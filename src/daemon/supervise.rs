@@ -104,8 +104,9 @@ mod tests {
         [health.snapshot().get("before").cloned(), state(&health)]
     }
 
+    /// A worker that stopped at random, in silence.
     #[tokio::test]
-    async fn a_part_that_panics_or_ends_is_unreachable_until_it_runs_again() {
+    async fn freescout_661_a_part_that_panics_or_ends_is_unreachable_until_it_runs_again() {
         for (breaks, how) in [
             ((|| panic!("a bug")) as fn(), "panicked"),
             (|| (), "ended by itself"),

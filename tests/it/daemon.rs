@@ -4,6 +4,7 @@ mod alerts;
 mod attachments;
 mod authorize;
 mod channel_test;
+mod complaints;
 mod corpus;
 mod doctor;
 mod dump;

@@ -12,11 +12,11 @@ use switchboard::channels::Channel;
 use switchboard::conversation::Delivery;
 use switchboard::health::{Health, State};
 use switchboard::outbound::{Files, Lane, health_name};
-use switchboard::store::Store;
 use switchboard::store::sqlite::SqliteStore;
+use switchboard::store::{SettleAs, Settlement, Settling, Store};
 use switchboard::wake::Wakes;
 
-use crate::support::{Desk, Local, mail, within_patience};
+use crate::support::{Desk, Local, mail, supervisor, within_patience};
 
 /// A provider that takes everything, and panics over a text that says so.
 #[derive(Default)]
@@ -208,6 +208,55 @@ async fn what_a_lane_was_sending_when_it_broke_is_settled_when_it_starts_again()
     assert_eq!(sent.delivery(1).await, (Delivery::Unknown, reason));
 }
 
+/// Several workers took the same answer, and each sent it.
+#[tokio::test]
+async fn freescout_3585_an_answer_is_sent_once_by_however_many_and_after_a_crash_by_nobody() {
+    let sent = Sent::answered(&["one", "two", "three", "four"]).await;
+    let channel: ChannelId = "support-mail".parse().unwrap();
+    let workers = (0..8).map(|_| {
+        let (store, channel, now) = (sent.store.clone(), channel.clone(), sent.desk.now());
+        tokio::spawn(async move { store.lease(&channel, 2, now).await.unwrap().leased })
+    });
+    let mut taken = Vec::new();
+    for worker in workers.collect::<Vec<_>>() {
+        let leased = worker.await.unwrap();
+        taken.extend(leased.into_iter().map(|leased| leased.draft.text));
+    }
+    taken.sort_unstable();
+    assert_eq!(taken, ["four", "one", "three", "two"]);
+    // Whoever had them is gone: they may have left.
+    sent.runs_until(&[]).await;
+    for number in 1..=4 {
+        assert_eq!(sent.delivery(number).await.0, Delivery::Unknown);
+    }
+    assert_eq!(sent.provider.texts(), Vec::<String>::new());
+}
+
+/// The button said "sent", and nothing was.
+#[tokio::test]
+async fn chatwoot_14120_an_answer_sent_again_leaves_again_and_is_sent_only_then() {
+    let sent = Sent::answered(&["one"]).await;
+    let channel: ChannelId = "support-mail".parse().unwrap();
+    let now = sent.desk.now();
+    let taken = sent.store.lease(&channel, 1, now).await.unwrap().leased;
+    let reason = "no answer came".to_owned();
+    sent.desk
+        .settle(&taken[0], Settlement::Unknown { reason })
+        .await;
+    let settling = Settling {
+        message: taken[0].id,
+        by: Some(supervisor()),
+        outcome: SettleAs::Retry,
+        idempotency: None,
+        at: now,
+    };
+    let (again, rings) = sent.store.settle_held(settling).await.unwrap();
+    assert_eq!(again.delivery, Some(Delivery::Queued));
+    assert_eq!(rings.channels, [channel], "its lane is woken");
+    sent.runs_until(&["one"]).await;
+    assert_eq!(sent.delivery(1).await, (Delivery::Sent, String::new()));
+}
+
 /// A provider that is never ready: the times at which it was asked.
 #[derive(Default)]
 struct Greylisting(Mutex<Vec<i64>>);
@@ -247,10 +296,10 @@ impl Sender for PuttingOff {
     }
 }
 
-/// RFC 5321, section 4.5.4.1: give up after 4 to 5 days, and not before. zammad #1239: the mail
-/// server was down, replies were not tried again and nobody was told.
+/// RFC 5321, section 4.5.4.1: give up after 4 to 5 days, and not before. Elsewhere the mail server
+/// was down, replies were not tried again and nobody was told.
 #[tokio::test]
-async fn a_reply_that_is_put_off_is_tried_for_five_days_and_then_refused() {
+async fn zammad_1239_a_reply_that_is_put_off_is_tried_for_five_days_and_then_refused() {
     const DAY: i64 = 24 * 60 * 60;
     let sent = Sent::answered(&["one"]).await;
     let asked = Arc::new(Greylisting::default());
@@ -300,4 +349,6 @@ async fn a_reply_that_is_put_off_is_tried_for_five_days_and_then_refused() {
     assert_eq!(sent.delivery(1).await.1, reason);
     let status = sent.desk.conversation(1).await.status;
     assert_eq!(status.as_str(), "queued", "somebody is told");
+    let lane = sent.health.snapshot()[&health_name(&channel)].clone();
+    assert!(matches!(lane, State::Unreachable { .. }), "{lane:?}");
 }

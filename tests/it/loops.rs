@@ -416,7 +416,7 @@ async fn exchange(seed: u64, kind: Other, world: &World) -> BTreeMap<(String, St
 }
 
 #[test]
-fn ten_thousand_exchanges_between_machines_end_after_two_mails() {
+fn freescout_3670_2445_4143_chatwoot_5131_exchanges_between_machines_end_after_two_mails() {
     let world = World {
         ours: Office::new("support@ours.example"),
         theirs: Office::new("help@theirs.example"),

@@ -216,8 +216,9 @@ async fn an_answer_is_queued_for_whoever_wrote_and_can_be_followed() {
     );
 }
 
+/// An agent clicked once on a weak link, and the customer got it twice.
 #[tokio::test]
-async fn the_same_key_sends_once_and_never_something_else() {
+async fn chatwoot_9314_the_same_key_sends_once_and_never_something_else() {
     let (served, token, id) = held([chat("cust-7", "where is my order?")]).await;
     let path = format!("/v1/conversations/{id}/messages");
     let send = |token: &str, key: &str, text: &str| {

@@ -48,6 +48,12 @@ impl PostOffice {
         }
     }
 
+    /// The mails get other numbers under another UIDVALIDITY, and everybody has to connect again.
+    pub fn renumber(&self) {
+        self.imap.renumber();
+        self.imap.cut();
+    }
+
     /// How many times somebody logged in to the mailbox.
     pub fn logins(&self) -> usize {
         let commands = self.imap.commands();

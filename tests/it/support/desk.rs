@@ -271,6 +271,11 @@ impl Desk {
         &self.opened.bus
     }
 
+    /// Some other hand took so many.
+    pub fn accepted_elsewhere(&mut self, count: usize) {
+        self.undecided += count;
+    }
+
     pub fn undecided(&self) -> usize {
         self.undecided
     }

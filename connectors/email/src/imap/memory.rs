@@ -1,8 +1,8 @@
-//! What outlives a connection and not the process: which mails make trouble, and which of Google's
-//! mails were filed from another mailbox already.
+//! What outlives a connection and not the process: which mails and mailboxes make trouble, and which
+//! of Google's mails were filed from another mailbox already.
 
 use std::collections::{HashSet, VecDeque};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::imap::troubles::Troubles;
 
@@ -14,6 +14,8 @@ pub(crate) struct Memory {
     /// By mailbox, in the order of the configuration.
     troubles: Vec<Mutex<Troubles>>,
     gmail: Mutex<GmailIds>,
+    /// Mailboxes that could not be read when they were last looked at, the latest trouble last.
+    unread: Mutex<Vec<usize>>,
 }
 
 #[derive(Default)]
@@ -28,7 +30,32 @@ impl Memory {
         Self {
             troubles: (0..mailboxes.max(1)).map(|_| Mutex::default()).collect(),
             gmail: Mutex::default(),
+            unread: Mutex::default(),
         }
+    }
+
+    /// In which order mailboxes are looked at: the first one last, because it stays open while we
+    /// wait, and those in trouble after all others. One that ends every connection ends it when the
+    /// others have been read.
+    pub(crate) fn order(&self) -> Vec<usize> {
+        let unread = self.unread();
+        let well = (0..self.troubles.len()).filter(|at| !unread.contains(at));
+        well.rev().chain(unread.iter().copied()).collect()
+    }
+
+    pub(crate) fn note_unread(&self, at: usize) {
+        let mut unread = self.unread();
+        unread.retain(|one| *one != at);
+        unread.push(at);
+    }
+
+    /// Notes that all could be read; says whether one was in trouble.
+    pub(crate) fn all_read(&self) -> bool {
+        !std::mem::take(&mut *self.unread()).is_empty()
+    }
+
+    fn unread(&self) -> MutexGuard<'_, Vec<usize>> {
+        self.unread.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Of the mailbox at that place; before one is open, of the first.

@@ -75,9 +75,15 @@ impl<'a> Follower<'a> {
             self.session.require_mailbox(target).await?;
         }
         loop {
-            // The first one comes last: it stays open while we wait.
-            for at in (0..self.settings.mailboxes.len()).rev() {
-                self.look_at(at).await?;
+            for at in self.memory.order() {
+                let looked = self.look_at(at).await;
+                if looked.is_err() {
+                    self.memory.note_unread(at);
+                }
+                looked?;
+            }
+            if self.memory.all_read() {
+                continue;
             }
             // Giving up is no news from the provider, and must not shorten the next pause.
             if !std::mem::take(&mut self.has_given_up) {

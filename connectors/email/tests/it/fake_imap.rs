@@ -97,6 +97,21 @@ pub struct Options {
     pub refused_changes: usize,
     /// Announced instead of the real size.
     pub claimed_size: Option<u32>,
+    /// Hangs up on everybody at once.
+    pub is_down: bool,
+    /// Mailboxes that cannot be opened, and why.
+    pub closed: BTreeMap<String, Closed>,
+}
+
+/// How a mailbox does not open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Closed {
+    /// Refused with these words.
+    Refused(&'static str),
+    /// The server hangs up over it.
+    HangsUp,
+    /// No answer comes.
+    Silent,
 }
 
 /// Whether a token is good.
@@ -169,6 +184,17 @@ impl FakeImap {
         mails
             .map(|(uid, mail)| (*uid, mail.is_seen, mail.is_deleted))
             .collect()
+    }
+
+    /// Time passes; mails that come from now on bear later dates.
+    pub fn later(&self, seconds: i64) {
+        self.shared.state().clock += seconds;
+    }
+
+    /// Somebody reads a mail elsewhere.
+    pub fn see(&self, uid: u32) {
+        let mut state = self.shared.state();
+        state.folder("INBOX").mails.get_mut(&uid).unwrap().is_seen = true;
     }
 
     pub fn announce(&self) {
@@ -290,6 +316,10 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) {
 
 impl Connection {
     async fn run(&mut self) -> Option<()> {
+        let is_down = self.shared.state().options.is_down;
+        if is_down {
+            return None;
+        }
         self.say("* OK ready").await?;
         loop {
             let line = self.line().await?;
@@ -355,7 +385,7 @@ impl Connection {
                 }
                 "FETCH" => self.fetch_by_number(tag, &upper).await?,
                 "UID" if upper.starts_with("UID FETCH") => self.fetch(tag, &upper).await?,
-                "UID" if upper.starts_with("UID SEARCH") => self.search(tag).await?,
+                "UID" if upper.starts_with("UID SEARCH") => self.search(tag, &upper).await?,
                 _ => self.say(&format!("{tag} BAD unknown command")).await?,
             }
         }
@@ -417,6 +447,13 @@ impl Connection {
 
     async fn open(&mut self, tag: &str, command: &str) -> Option<()> {
         let name = quoted_in(command);
+        let closed = self.shared.state().options.closed.get(&name).copied();
+        match closed {
+            None => {}
+            Some(Closed::Refused(words)) => return self.say(&format!("{tag} NO {words}")).await,
+            Some(Closed::HangsUp) => return None,
+            Some(Closed::Silent) => std::future::pending().await,
+        }
         let numbers = {
             let state = self.shared.state();
             let folder = state.boxes.get(&name);
@@ -501,8 +538,10 @@ impl Connection {
         }
     }
 
-    async fn search(&mut self, tag: &str) -> Option<()> {
-        let uids: Vec<String> = self.visible().keys().map(u32::to_string).collect();
+    async fn search(&mut self, tag: &str, command: &str) -> Option<()> {
+        let mut mails = self.visible();
+        mails.retain(|_, mail| !(command.contains("UNSEEN") && mail.is_seen));
+        let uids: Vec<String> = mails.keys().map(u32::to_string).collect();
         self.say(&format!("* SEARCH {}", uids.join(" "))).await?;
         self.done(tag).await
     }

@@ -106,6 +106,37 @@ async fn a_token_of_mailgun_is_good_for_one_mail_however_often_it_is_delivered()
     assert_eq!(signed.unwrap().len(), 1);
 }
 
+/// At-least-once deliveries had made three to five conversations of one.
+#[tokio::test]
+async fn chatwoot_6046_a_mail_that_is_posted_again_is_the_same_event() {
+    for service in SERVICES {
+        let fake = FakeHook::start(service).await;
+        let connector = build(&fake, |_| {}).unwrap();
+        let mail = request(service, MAIL.as_bytes());
+        let first = deliver(connector.as_ref(), &mail).await.unwrap();
+        assert_eq!(first.len(), 1);
+        let mut again = vec![mail];
+        if service == Service::Mailgun {
+            // Signed anew, with its fields in another order.
+            let fields: [(&str, &[u8]); 2] = [
+                ("body-mime", MAIL.as_bytes()),
+                ("recipient", b"support@shop.example"),
+            ];
+            again.push(mailgun("of-another-try", &fields));
+        }
+        // The next one comes after a restart.
+        let restarted = build(&fake, |_| {}).unwrap();
+        for request in again {
+            for connector in [&connector, &restarted] {
+                let event = deliver(connector.as_ref(), &request).await.unwrap();
+                let parts = |event: &InboundEvent| (event.dedupe_key.clone(), event.event.clone());
+                let now: Vec<_> = event.iter().map(parts).collect();
+                assert_eq!(now, [parts(&first[0])], "{service:?}");
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn only_a_configured_topic_signed_with_a_certificate_of_sns_is_let_in() {
     let fake = FakeHook::start(Service::Ses).await;

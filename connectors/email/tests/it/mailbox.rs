@@ -26,7 +26,8 @@ pub fn build(fake: &FakeMail, change: impl FnOnce(&mut serde_json::Value)) -> Bo
     build_with(fake, Arc::default(), change)
 }
 
-fn build_with(
+/// The same by this clock.
+pub fn build_with(
     fake: &FakeMail,
     clock: Arc<FixedClock>,
     change: impl FnOnce(&mut serde_json::Value),
@@ -264,30 +265,6 @@ async fn a_push_wakes_idle_long_before_the_next_poll() {
     channel.stop().await;
 }
 
-/// The server's side of the link is gone and nobody said so.
-#[tokio::test]
-async fn a_dead_link_is_noticed() {
-    let fake = FakeMail::start().await;
-    let connector = build(&fake, |config| {
-        config["poll_interval"] = json!("1s");
-        config["timeout"] = json!("1s");
-    });
-    let intake = Arc::new(RecordingIntake::new());
-    let stop = CancellationToken::new();
-    let source = connector.stream_source().unwrap();
-    let run = source.run(None, intake, stop);
-    let die = async {
-        fake.imap.listening().await;
-        fake.imap.set(|options| options.is_dead = true);
-        std::future::pending::<()>().await;
-    };
-    let error = tokio::select! {
-        ended = run => ended.unwrap_err(),
-        () = die => unreachable!("it never ends"),
-    };
-    assert_eq!(error.kind, ErrorKind::Unavailable, "{error}");
-}
-
 #[tokio::test]
 async fn a_mail_shown_late_is_found() {
     let fake = FakeMail::start().await;
@@ -300,25 +277,6 @@ async fn a_mail_shown_late_is_found() {
     fake.imap.set(|options| options.invisible.clear());
     fake.imap.announce();
     assert_eq!(texts(&channel.events(3).await), ["first", "third", "late"]);
-    channel.stop().await;
-}
-
-#[tokio::test]
-async fn a_mail_that_the_server_refuses_stops_nobody() {
-    let fake = FakeMail::start().await;
-    let channel = Channel::open(&fake).await;
-    fake.imap.set(|options| options.refused_bodies = [2].into());
-    for text in ["first", "poisoned", "third"] {
-        fake.customer_says(text).await;
-    }
-    let events = channel.events(3).await;
-    assert_eq!(texts(&events), ["first", "", "third"]);
-    let codes: Vec<&str> = events[1]
-        .defects
-        .iter()
-        .map(|defect| defect.code.as_str())
-        .collect();
-    assert_eq!(codes, ["unreadable_on_server"]);
     channel.stop().await;
 }
 

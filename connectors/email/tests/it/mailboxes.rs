@@ -1,6 +1,7 @@
 //! Several mailboxes of a channel, what happens to mails once they are filed, and Google's ways.
 
 use connector_api::{Connector, Cursor, Event, Health, InboundEvent};
+use connector_testkit::RecordingIntake;
 use serde_json::{Value, json};
 
 use crate::fake_mail::FakeMail;
@@ -38,9 +39,9 @@ async fn until(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 /// Returns once what lay in the mailbox before is known to be old.
-async fn has_place(running: &Channel, mailbox: &str) {
+pub async fn has_place(intake: &RecordingIntake, mailbox: &str) {
     until("a position in the mailbox", || {
-        let cursor = running.intake.cursor();
+        let cursor = intake.cursor();
         cursor.is_some_and(|cursor| !cursor.0["mailboxes"][mailbox].is_null())
     })
     .await;
@@ -53,8 +54,8 @@ async fn each_mailbox_has_a_position_of_its_own_and_keeps_it() {
     let both = ["INBOX", "Returns"];
     let running = Channel::run(channel(&fake, &both, Value::Null), None);
     fake.imap.listening().await;
-    has_place(&running, "Returns").await;
-    has_place(&running, "INBOX").await;
+    has_place(&running.intake, "Returns").await;
+    has_place(&running.intake, "INBOX").await;
     for round in 0..3 {
         says(&fake, "INBOX", &format!("in {round}"));
         says(&fake, "Returns", &format!("re {round}"));
@@ -246,8 +247,8 @@ async fn a_mail_that_google_shows_twice_is_fetched_once_and_its_thread_is_a_hint
     let both = ["INBOX", "All Mail"];
     let running = Channel::run(channel(&fake, &both, Value::Null), None);
     fake.imap.listening().await;
-    has_place(&running, "All Mail").await;
-    has_place(&running, "INBOX").await;
+    has_place(&running.intake, "All Mail").await;
+    has_place(&running.intake, "INBOX").await;
     for number in 2..5 {
         let (_, mail) = fake.mail("", &format!("mail {number}"));
         fake.imap

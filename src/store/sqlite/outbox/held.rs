@@ -174,8 +174,11 @@ fn write_settled(
 ) -> Result<Rings, StoreError> {
     let (id, at) = (settling.message, settling.at);
     let mut rings = Rings::default();
-    match settling.outcome {
-        SettleAs::Sent => deliver(tx.conn, id, Delivery::Sent, None)?,
+    let delivery = match settling.outcome {
+        SettleAs::Sent => {
+            deliver(tx.conn, id, Delivery::Sent, None)?;
+            Delivery::Sent
+        }
         SettleAs::Refused => {
             deliver(
                 tx.conn,
@@ -186,6 +189,7 @@ fn write_settled(
             if !by_automation(tx.conn, id)? {
                 rings.queues.extend(return_to_person(tx, of, at)?);
             }
+            Delivery::Refused
         }
         SettleAs::Retry => {
             deliver(tx.conn, id, Delivery::Queued, None)?;
@@ -195,8 +199,9 @@ fn write_settled(
                 )?
                 .execute([OutboxState::Queued.code(), at, id.0])?;
             rings.channels.push(channel.clone());
+            Delivery::Queued
         }
-    }
+    };
     let settled = Settled {
         outcome: settling.outcome,
         role: settling.by.as_ref().map(|actor| actor.role),
@@ -206,7 +211,7 @@ fn write_settled(
             .and_then(|actor: &Actor| actor.agent.clone()),
         at,
     };
-    let mut detail = serde_json::json!({ "settled": settled });
+    let mut detail = serde_json::json!({ "settled": settled, "delivery": delivery });
     if let Some(token) = settling.by.as_ref().and_then(|actor| actor.acting) {
         detail["acting_token"] = token.into();
     }
