@@ -22,15 +22,17 @@ use crate::store::{Leased, Rings, Settlement, Store, StoreError};
 use crate::wake::Wakes;
 
 pub mod files;
+mod lockout;
 
 pub use files::{FileError, Files};
+use lockout::Lockout;
 
 /// First and longest pause between attempts of one reply.
 const RETRY_FIRST: Duration = Duration::from_secs(5);
 const RETRY_MAX: Duration = Duration::from_secs(60 * 60);
 /// A reply that could not leave for this long is refused: nobody waits for it any more.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(5 * 24 * 60 * 60);
-/// How long a lane rests when the credentials are refused or the store is away.
+/// How long a lane rests when the store is away.
 const REST: Duration = Duration::from_secs(30);
 /// Between tries to write an outcome down while the store is away.
 const FILE_AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -59,15 +61,20 @@ impl Lane {
             return;
         };
         let bell = self.wakes.bell(self.channel.id.as_str());
+        let grants = self.wakes.bell(&granted(&self.channel.id));
+        let mut lockout = Lockout::default();
         let places = usize::from(self.channel.capabilities.sends_inflight_max.max(1));
         let mut sending = FuturesUnordered::new();
         self.recover().await;
         // Nothing is known against it (any more); the first send that fails says more.
         self.note(Some(State::Ready));
         loop {
-            let rung = bell.notified();
-            let mut rest = LOOK_EVERY;
-            if sending.len() < places && !stop.is_cancelled() {
+            let (rung, let_in) = (bell.notified(), grants.notified());
+            let locked_out = lockout.left(micros(self.clock.now()));
+            let mut rest = locked_out.map_or(LOOK_EVERY, |left| left.min(LOOK_EVERY));
+            // One try shows whether we are let in again.
+            let places = if lockout.holds() { 1 } else { places };
+            if sending.len() < places && locked_out.is_none() && !stop.is_cancelled() {
                 match self.lease(places - sending.len()).await {
                     Ok(leased) => {
                         let full = leased.len() + sending.len() >= places;
@@ -88,9 +95,13 @@ impl Lane {
                 return;
             }
             tokio::select! {
-                Some(outcome) = sending.next() => self.note(outcome),
+                Some(outcome) = sending.next() => {
+                    lockout.note(outcome.as_ref(), micros(self.clock.now()));
+                    self.note(outcome);
+                }
                 () = tokio::time::sleep(rest) => {}
                 () = rung => {}
+                () = let_in => lockout = Lockout::default(),
                 () = stop.cancelled(), if sending.is_empty() => return,
             }
         }
@@ -223,6 +234,8 @@ impl Lane {
                 Settlement::Refused { reason }
             }
             ErrorKind::RateLimited { retry_after } => self.retry(leased, *retry_after, reason),
+            // The lane waits, and not the message: it leaves soon after we are let in again.
+            ErrorKind::Auth | ErrorKind::Config => self.retry(leased, Some(Duration::ZERO), reason),
             _ => self.retry(leased, None, reason),
         }
     }
@@ -291,6 +304,11 @@ impl Lane {
 /// Under which name a lane's state is kept. A lane that is down does not make the daemon unready.
 pub fn health_name(channel: &ChannelId) -> String {
     format!("channel:outbound:{channel}")
+}
+
+/// Under which name a lane is woken when somebody granted it access; no channel can be called so.
+pub fn granted(channel: &ChannelId) -> String {
+    format!("#granted:{channel}")
 }
 
 /// What a failed send says of the channel; `None` where only the message is to blame.

@@ -11,7 +11,7 @@ use connector_api::{
 use switchboard::channels::Channel;
 use switchboard::conversation::Delivery;
 use switchboard::health::{Health, State};
-use switchboard::outbound::{Files, Lane, health_name};
+use switchboard::outbound::{Files, Lane, granted, health_name};
 use switchboard::store::sqlite::SqliteStore;
 use switchboard::store::{SettleAs, Settlement, Settling, Store};
 use switchboard::wake::Wakes;
@@ -264,6 +264,7 @@ struct Greylisting(Mutex<Vec<i64>>);
 struct PuttingOff {
     asked: Arc<Greylisting>,
     clock: Arc<dyn Clock>,
+    error: fn() -> Error,
 }
 
 #[async_trait]
@@ -290,10 +291,54 @@ impl Sender for PuttingOff {
         let now = self.clock.now().as_second();
         let mut asked = self.asked.0.lock().unwrap_or_else(PoisonError::into_inner);
         asked.push(now);
-        Err(Error::unavailable(
-            "cannot RCPT at mx: 450 4.2.0 greylisted",
-        ))
+        Err((self.error)())
     }
+}
+
+/// Many answers and a password that is wrong: providers lock accounts that try it for each of them.
+#[tokio::test]
+async fn after_a_refused_login_one_answer_tries_it_again_and_later_and_later() {
+    let sent = Sent::answered(&["one", "two", "three", "four", "five"]).await;
+    let asked = Arc::new(Greylisting::default());
+    let wakes: Arc<Wakes> = Arc::default();
+    let connector = PuttingOff {
+        asked: asked.clone(),
+        clock: sent.desk.clock.clone(),
+        error: || Error::auth("535 5.7.8 no"),
+    };
+    let lane = sent.lane(connector, wakes.clone());
+    let stop = CancellationToken::new();
+    let stopped = stop.clone();
+    let running = tokio::spawn(async move { lane.run(stopped).await });
+    let times = || {
+        let asked = asked.0.lock().unwrap_or_else(PoisonError::into_inner);
+        asked.clone()
+    };
+    within_patience("four tries", async {
+        while times().len() < 4 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+            if !times().is_empty() {
+                sent.desk.later(Duration::from_secs(1));
+            }
+            wakes.ring("support-mail");
+        }
+    })
+    .await;
+    let pauses: Vec<i64> = times().windows(2).map(|two| two[1] - two[0]).collect();
+    for (pause, least) in pauses.iter().zip([30, 60, 120]) {
+        assert!(*pause >= least, "{pauses:?}");
+    }
+    let tried = times().len();
+    // The clock stands still from here on.
+    within_patience("a try once access is granted", async {
+        while times().len() == tried {
+            wakes.ring(&granted(&"support-mail".parse().unwrap()));
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    })
+    .await;
+    stop.cancel();
+    within_patience("ending the lane", running).await.unwrap();
 }
 
 /// RFC 5321, section 4.5.4.1: give up after 4 to 5 days, and not before. Elsewhere the mail server
@@ -307,6 +352,7 @@ async fn zammad_1239_a_reply_that_is_put_off_is_tried_for_five_days_and_then_ref
     let connector = PuttingOff {
         asked: asked.clone(),
         clock: sent.desk.clock.clone(),
+        error: || Error::unavailable("cannot RCPT at mx: 450 4.2.0 greylisted"),
     };
     let lane = sent.lane(connector, wakes.clone());
     let stop = CancellationToken::new();

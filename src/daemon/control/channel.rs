@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::channels::Channel;
+use crate::outbound::granted;
 
 use super::Control;
 
@@ -82,7 +83,7 @@ impl Control {
             }
             Progress::Granted => {
                 self.sources.ring(id.as_str());
-                self.outbox.ring(id.as_str());
+                self.outbox.ring(&granted(id));
                 let health = channel.connector.health().await;
                 let reason = match &health {
                     Health::Degraded { reason }
