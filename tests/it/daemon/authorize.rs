@@ -135,7 +135,6 @@ fn a_running_daemon_goes_on_with_what_is_granted_in_a_browser_at_once() {
     // The mail server of this test takes no mail; the mailbox is what access was asked for.
     assert!(said.contains("granted"), "{said}");
     // Within the pause that an unauthorised channel makes by itself, which is a minute.
-    provider.imap.set(|options| options.no_idle = true);
     wait_until("the mailbox to be read", PATIENCE, || {
         daemon.channel_state("support-mail").0 == "ready"
     });
