@@ -53,10 +53,13 @@ impl Desk {
             url: format!("http://127.0.0.1:{port}"),
             child,
         };
-        daemon.until("ready", READY_MAX, |daemon| {
-            Ok(daemon
-                .get("/readyz")
-                .is_ok_and(|answer| answer.status().is_success()))
+        // What lies in the mailbox before its first look is no news.
+        daemon.until("following the mailbox", READY_MAX, |daemon| {
+            let Ok(answer) = daemon.get("/readyz") else {
+                return Ok(false);
+            };
+            let answer: serde_json::Value = answer.json()?;
+            Ok(answer["states"]["channel:support-mail"]["state"] == "ready")
         })?;
         Ok(daemon)
     }
