@@ -11,7 +11,7 @@ use axum::http::{HeaderName, HeaderValue, header};
 use axum::middleware::map_response;
 use axum::response::Response;
 use bytes::Bytes;
-use connector_api::{CancellationToken, Clock, QueueId, WebhookRequest};
+use connector_api::{BrandId, CancellationToken, Clock, QueueId, WebhookRequest};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::Semaphore;
 use utoipa::OpenApi;
@@ -42,6 +42,7 @@ mod hooks;
 mod macros;
 mod messages;
 mod operations;
+mod participants;
 mod problem;
 mod queues;
 mod request;
@@ -93,6 +94,8 @@ pub struct ApiState {
     pub blobs: Blobs,
     /// The configured queues.
     pub known_queues: Live<Vec<QueueId>>,
+    /// The configured brands.
+    pub known_brands: Live<Vec<BrandId>>,
     /// The channels, with what each carries.
     pub channels: Live<Vec<ChannelFacts>>,
     /// The version of the store's schema.
@@ -235,8 +238,8 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(verbs::snooze_conversation))
         .routes(routes!(verbs::wake_conversation))
         .routes(routes!(verbs::transfer_conversation))
-        .routes(routes!(verbs::add_participant))
-        .routes(routes!(verbs::remove_participant))
+        .routes(routes!(participants::add_participant))
+        .routes(routes!(participants::remove_participant))
         .routes(routes!(messages::list_messages, messages::send_message))
         .routes(routes!(messages::add_note))
         .routes(routes!(

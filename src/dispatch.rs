@@ -1,7 +1,7 @@
 //! Dispatch: who may take, hold and end a conversation. Pure decisions over one conversation; the
 //! store applies them in the transaction that read it.
 
-use connector_api::{BrandId, ChannelId, QueueId};
+use connector_api::{BrandId, ChannelId, Namespace, QueueId};
 
 use crate::conversation::{Delivery, Status};
 use crate::ids::MessageId;
@@ -70,6 +70,8 @@ pub struct Actor {
     pub brands: Vec<BrandId>,
     /// The token of the backend that acts for the agent, where one does.
     pub acting: Option<i64>,
+    /// Whether its agents are the token's own to name: a backend's have no tokens.
+    pub acts: bool,
 }
 
 impl Actor {
@@ -106,7 +108,7 @@ impl Actor {
             && (own || self.may_use_queue(queue))
     }
 
-    fn holds(&self, conversation: &Conversation) -> bool {
+    pub fn holds(&self, conversation: &Conversation) -> bool {
         self.agent.is_some() && self.agent == conversation.assignee
     }
 }
@@ -157,12 +159,37 @@ pub enum Refusal {
     },
     #[error("a {role} may not do this", role = role.as_str())]
     Role { role: Role },
+    /// It is for more than the token is.
+    #[error("this token keeps what is of its own {field} only: {}", own.join(", "))]
+    Beyond {
+        field: &'static str,
+        own: Vec<String>,
+    },
     #[error("it is at version {current}, not {given}")]
     Stale { current: i64, given: i64 },
     #[error("no channel of this conversation can be answered: {reason}")]
     NotAnswerable { reason: String },
     #[error("this Idempotency-Key was used for another request")]
     KeyReused,
+    /// The conversation of a repeated claim; how it stands, where that may be seen.
+    #[error(
+        "what this Idempotency-Key claimed is not yours any more: claim again under another key"
+    )]
+    ClaimOver {
+        stands: Option<(Status, Option<String>)>,
+    },
+    /// No channel of the brand writes to such an address; in which namespaces they read it, and
+    /// what is wrong with it where they do not.
+    #[error(
+        "no channel of this brand writes to {address:?} as an address of {namespace}{}",
+        why.as_ref().map(|why| format!(": {why}")).unwrap_or_default(), namespace = namespace.as_str()
+    )]
+    Unreachable {
+        address: String,
+        namespace: Namespace,
+        reads: Vec<String>,
+        why: Option<String>,
+    },
     /// Something the request asks for that cannot be.
     #[error("{reason}")]
     Unusable { field: &'static str, reason: String },

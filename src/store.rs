@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::bus::Envelope;
 use crate::conversation::{Delivery, Status};
 use crate::dispatch::verbs::Attributes;
-use crate::dispatch::{Actor, Refusal};
+use crate::dispatch::{Actor, Refusal, Role};
 use crate::ids::{ContactId, ConversationId, MessageId};
 use crate::router::effects::Author;
 use crate::router::facts::{Conversation, Participant};
@@ -36,7 +36,7 @@ use alerts::Watched;
 pub use attachments::{AttachmentState, StoredAttachment};
 use attachments::{DueFetch, FetchOutcome, Fetches};
 pub use desk::{
-    Attached, ContactEdit, Desk, Doing, Draft, DraftFile, Idempotency, NewConversation, NewReply,
+    Asked, Attached, ContactEdit, Desk, Doing, Draft, DraftFile, Idempotency, NewConversation, NewReply,
     ReadAddress, Senders, Sending, Woken, Written,
 };
 pub use imports::{EventName, Imports};
@@ -225,15 +225,26 @@ pub struct Token {
     pub revoked_at: Option<i64>,
 }
 
+impl Token {
+    /// What its holder may do. One that this build cannot read gives nothing: an empty list would
+    /// be no limit.
+    pub fn actor(&self) -> Option<Actor> {
+        let queues = self.queues.iter().map(|queue| queue.parse().ok());
+        let brands = self.brands.iter().map(|brand| brand.parse().ok());
+        Some(Actor {
+            role: Role::parse(&self.role)?,
+            agent: self.agent.clone(),
+            queues: queues.collect::<Option<_>>()?,
+            brands: brands.collect::<Option<_>>()?,
+            acting: None,
+            // A scope of a newer version allows nothing here.
+            acts: self.scopes.iter().any(|scope| scope == SCOPE_ACT_AS),
+        })
+    }
+}
+
 /// The scope of a backend that acts for agents, by naming them.
 pub const SCOPE_ACT_AS: &str = "act_as";
-
-/// An answer kept for a repeated `Idempotency-Key`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeptAnswer {
-    pub fingerprint: Vec<u8>,
-    pub message: MessageId,
-}
 
 /// How many rows of each kind there are; for metrics and reconciliation.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -24,7 +24,7 @@ use super::documentation::{
     Authenticated, BadLink, BadParameters, NoSuchThing, NotStored, OutOfRange, UnexpectedBody,
 };
 use super::problem::{ApiError, ApiResult, Kind};
-use super::request::{Params, Segment, duration_of, now};
+use super::request::{NoIdempotencyKey, Params, Segment, duration_of, now};
 
 mod content;
 mod links;
@@ -96,7 +96,8 @@ pub struct LinkView {
 /// Makes a link to a file that needs no token.
 ///
 /// For `<img>` and `<a>`: whoever has the link reads the file, for an hour if `expires_in` does not
-/// say otherwise, and for as long as this token is not revoked and may see the message.
+/// say otherwise, and for as long as this token is not revoked and may see the message. Nothing is
+/// kept, so no Idempotency-Key is taken (400).
 #[utoipa::path(
     post,
     path = "/v1/attachments/{id}/link",
@@ -113,6 +114,7 @@ pub async fn link_attachment(
     Reading(caller): Reading,
     Segment(id): Segment,
     Params(params): Params<LinkParams>,
+    _: NoIdempotencyKey,
     _nothing: NoBody,
 ) -> ApiResult<Json<LinkView>> {
     let holds = duration_of("expires_in", params.expires_in.as_deref(), LINK_HOLDS_MAX)?;

@@ -11,8 +11,8 @@ use axum::http::request::Parts;
 use tracing::error;
 
 use crate::dispatch::{Actor, Role};
+use crate::store::Token;
 use crate::store::uploads::Holder;
-use crate::store::{SCOPE_ACT_AS, Token};
 
 use super::App;
 use super::problem::{ApiError, ApiResult, Kind};
@@ -38,8 +38,6 @@ pub struct Caller {
     /// The token's number: one holder's `Idempotency-Key`s are not another's.
     pub principal: i64,
     hash: Vec<u8>,
-    /// Whether it may act for agents.
-    acts: bool,
 }
 
 impl Caller {
@@ -71,7 +69,7 @@ impl Caller {
 
     /// The caller as one of the agents it may act for: with its own reach, in the agent's name.
     fn acting_for(self, agent: &str) -> ApiResult<Self> {
-        if !self.acts {
+        if !self.actor.acts {
             let detail = format!("this token may not act for an agent: leave {AGENT} out");
             return Err(ApiError::new(Kind::Forbidden, detail).field(AGENT));
         }
@@ -216,42 +214,22 @@ pub async fn actor_of(app: &App, token: i64) -> ApiResult<Option<Actor>> {
         .map(|caller| caller.actor))
 }
 
-/// The rights of a token. One that this build cannot read has none: an empty list would be no limit.
+/// The rights of a token that is not revoked.
 fn caller_of(token: &Token, hash: &[u8]) -> Option<Caller> {
     if token.revoked_at.is_some() {
         return None;
     }
-    let queues = token
-        .queues
-        .iter()
-        .map(|queue| queue.parse().ok())
-        .collect::<Option<_>>();
-    let brands = token
-        .brands
-        .iter()
-        .map(|brand| brand.parse().ok())
-        .collect::<Option<_>>();
-    let (Some(role), Some(queues), Some(brands)) = (Role::parse(&token.role), queues, brands)
-    else {
+    let Some(actor) = token.actor() else {
         error!(
             token = token.label,
             "the rights of a stored token cannot be read, refused"
         );
         return None;
     };
-    // A scope of a newer version allows nothing here.
-    let acts = token.scopes.iter().any(|scope| scope == SCOPE_ACT_AS);
     Some(Caller {
-        actor: Actor {
-            role,
-            agent: token.agent.clone(),
-            queues,
-            brands,
-            acting: None,
-        },
+        actor,
         principal: token.id,
         hash: hash.to_vec(),
-        acts,
     })
 }
 

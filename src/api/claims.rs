@@ -11,6 +11,7 @@ use connector_api::{BrandId, QueueId};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::router::facts::Conversation;
+use crate::store::Idempotency;
 
 use super::App;
 use super::auth::Caller;
@@ -47,9 +48,10 @@ pub async fn claim(
     app: &App,
     caller: &Caller,
     queue: &QueueId,
+    key: Option<&Idempotency>,
     wait: Duration,
 ) -> ApiResult<Option<Conversation>> {
-    let found = look(app, caller, queue).await?;
+    let found = look(app, caller, queue, key).await?;
     if found.is_some() || wait.is_zero() {
         return Ok(found);
     }
@@ -68,7 +70,7 @@ pub async fn claim(
         rung.as_mut().enable();
         // Whoever waits may have lost the right to what comes.
         let caller = caller.renewed(app).await?;
-        if let Some(found) = look(app, &caller, queue).await? {
+        if let Some(found) = look(app, &caller, queue, key).await? {
             return Ok(Some(found));
         }
         tokio::select! {
@@ -79,11 +81,16 @@ pub async fn claim(
     }
 }
 
-async fn look(app: &App, caller: &Caller, queue: &QueueId) -> ApiResult<Option<Conversation>> {
+async fn look(
+    app: &App,
+    caller: &Caller,
+    queue: &QueueId,
+    key: Option<&Idempotency>,
+) -> ApiResult<Option<Conversation>> {
     Ok(app
         .state
         .store
-        .claim(queue, caller.actor.clone(), now(app))
+        .claim(queue, caller.actor.clone(), key.cloned(), now(app))
         .await?)
 }
 

@@ -15,10 +15,11 @@ use super::App;
 use super::auth::{Reading, Working};
 use super::body::ObjectBody;
 use super::conversations::etag;
-use super::documentation::{Authenticated, BadBody, NoSuchThing, StaleVersion};
+use super::documentation::{Authenticated, BadBody, MergedAway, NoSuchThing, StaleVersion};
 use super::fields::Fields;
 use super::problem::{ApiError, ApiResult};
 use super::request::{IfMatch, Segment, now};
+use super::surgery::named;
 use super::verbs::attributes;
 use super::views::ContactView;
 
@@ -87,7 +88,7 @@ pub struct ContactBody {
     responses(
         (status = 200, description = "As it stands now", body = ContactView,
             headers(("ETag" = String, description = "Its new version"))),
-        Authenticated, NoSuchThing, StaleVersion, BadBody
+        Authenticated, NoSuchThing, MergedAway, StaleVersion, BadBody
     )
 )]
 pub async fn edit_contact(
@@ -106,7 +107,8 @@ pub async fn edit_contact(
         version,
         at: now(&app),
     };
-    let contact = app.state.store.edit_contact(edit).await?;
+    let edited = app.state.store.edit_contact(edit).await;
+    let contact = edited.map_err(|error| named(&app, error))?;
     Ok(shown(&app, &contact))
 }
 

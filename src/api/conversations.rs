@@ -13,16 +13,19 @@ use crate::conversation::Status;
 use crate::dispatch::{Action, Actor};
 use crate::ids::{ContactId, ConversationId, IdKind};
 use crate::router::facts::Conversation;
-use crate::store::{ConversationFilter, StoredMessage};
+use crate::store::{Asked, ConversationFilter, StoredMessage};
 
 use super::App;
 use super::auth::{Caller, Reading, Working};
 use super::body::NoBody;
-use super::documentation::{Authenticated, BadParameters, Contested, NoSuchThing, UnexpectedBody};
-use super::messages::page_of_messages;
+use super::documentation::{
+    Authenticated, BadParameters, Contested, KeyReused, NoSuchThing, UnexpectedBody,
+};
+use super::messages::{idempotency_of, page_of_messages};
 use super::problem::{ApiError, ApiResult};
 use super::queues::known_queue;
-use super::request::{IfMatch, Params, Segment, expands_messages, limit_of, now};
+use super::request::{IdempotencyKey, IfMatch, Params, Segment, expands_messages, limit_of, now};
+use super::verbs::stands;
 use super::views::explanation::{ConversationExplanation, ExplainedMessage};
 use super::views::message::MessageView;
 use super::views::operation::StoredOperationView;
@@ -275,12 +278,14 @@ macro_rules! action {
             security(("token" = [])),
             params(
                 ("id" = String, Path, description = "The conversation's id"),
+                ("Idempotency-Key" = Option<String>, Header, description = "Names this request over all tries: done once, and answered with how the conversation stands then"),
                 ("If-Match" = Option<String>, Header, description = "Only at this version", example = "\"3\"")
             ),
             responses(
                 (status = 200, description = $done, body = ConversationView,
                     headers(("ETag" = String, description = "Its new version"))),
-                Authenticated, NoSuchThing, Contested, UnexpectedBody
+                (status = 204, description = "Done before under this Idempotency-Key, and not the token's to see any more"),
+                Authenticated, NoSuchThing, Contested, UnexpectedBody, KeyReused
             )
         )]
         pub async fn $name(
@@ -288,9 +293,10 @@ macro_rules! action {
             Working(caller): Working,
             Segment(id): Segment,
             IfMatch(version): IfMatch,
+            key: IdempotencyKey,
             _nothing: NoBody,
         ) -> ApiResult<Response> {
-            act(&app, caller, &id, $action, version).await
+            act(&app, caller, &id, $action, version, key).await
         }
     };
 }
@@ -327,18 +333,23 @@ async fn act(
     id: &str,
     action: Action,
     version: Option<i64>,
+    IdempotencyKey(key): IdempotencyKey,
 ) -> ApiResult<Response> {
-    let id = conversation_id(app, id)?;
-    let done = app
-        .state
-        .store
-        .act(id, caller.actor, action, version, now(app))
-        .await?;
-    if done.status == Status::Queued {
-        app.state.queues.ring(done.queue.as_str());
-    }
-    let view = ConversationView::of(&done, &app.state.ids);
-    Ok((etag(view.version), Json(view)).into_response())
+    let key = key.map(|key| idempotency_of(&caller, &key, action.as_str(), id, &[]));
+    let (conversation, actor, at) = (conversation_id(app, id)?, caller.actor, now(app));
+    let store = &app.state.store;
+    let Some(key) = key else {
+        let done = store.act(conversation, actor, action, version, at).await?;
+        return Ok(stands(app, Some(done)));
+    };
+    let asked = Asked::Act {
+        conversation,
+        actor,
+        action,
+        version,
+        at,
+    };
+    Ok(stands(app, store.once(key, asked).await?))
 }
 
 pub fn conversation_id(app: &App, text: &str) -> ApiResult<ConversationId> {

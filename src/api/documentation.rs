@@ -135,6 +135,15 @@ problems! {
     ];
     /// Of things with a version that are no conversation.
     StaleVersion = [(412, "It is not at the version of If-Match any more")];
+    /// Of claims under a key.
+    ClaimedBefore = [
+        (409, "What the Idempotency-Key claimed is not the agent's any more: `state`, `holder`"),
+        (422, "The Idempotency-Key was used for another request"),
+    ];
+    /// Of operations without a body that take a key.
+    KeyReused = [(422, "This takes no body, or the Idempotency-Key was used for another request")];
+    /// Of contacts.
+    MergedAway = [(409, "It was merged into another one, which stands for it now: `merged_into`")];
     /// Of surgery.
     Operable = [
         (403, "The token's role may not do this, or a conversation is another agent's"),

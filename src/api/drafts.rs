@@ -63,7 +63,8 @@ pub async fn get_draft(
 /// Keeps one's own draft.
 ///
 /// The fields of an answer, all of them optional, checked only by name: what is half written may be
-/// wrong. With If-Match only over the version given; `"0"` where there must be none yet.
+/// wrong. With If-Match only over the version given; `"0"` where there must be none. Versions only
+/// grow, also over a draft that was sent.
 #[utoipa::path(
     put,
     path = "/v1/conversations/{id}/draft",
@@ -96,25 +97,32 @@ pub async fn save_draft(
 }
 
 /// Gives one's own draft up.
+///
+/// With If-Match only the version given: what another screen has kept since stays.
 #[utoipa::path(
     delete,
     path = "/v1/conversations/{id}/draft",
     tag = "Messages",
     security(("token" = [])),
-    params(("id" = String, Path, description = "The conversation's id")),
+    params(
+        ("id" = String, Path, description = "The conversation's id"),
+        ("If-Match" = Option<String>, Header, description = "Only this version", example = "\"3\"")
+    ),
     responses(
         (status = 204, description = "There is none (any more)"),
-        Authenticated, NoSuchThing, UnexpectedBody
+        Authenticated, NoSuchThing, StaleVersion, UnexpectedBody
     )
 )]
 pub async fn delete_draft(
     State(app): State<Arc<App>>,
     Working(caller): Working,
     Segment(id): Segment,
+    IfMatch(version): IfMatch,
     _nothing: NoBody,
 ) -> ApiResult<StatusCode> {
     let id = conversation_id(&app, &id)?;
-    app.state.store.delete_draft(caller.actor, id).await?;
+    let store = &app.state.store;
+    store.delete_draft(caller.actor, id, version).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -27,7 +27,7 @@ use super::documentation::{
 use super::fields::Fields;
 use super::messages::idempotency_of;
 use super::problem::{ApiError, ApiResult};
-use super::request::{IdempotencyKey, IfMatch, Segment, now};
+use super::request::{IdempotencyKey, IfMatch, NoIdempotencyKey, Segment, now};
 use super::views::message::MessageView;
 use super::views::{ConversationView, List};
 
@@ -71,8 +71,10 @@ pub struct MacroBody {
     snooze_seconds: Option<u64>,
     /// Ends it; not with `transfer_queue` or `snooze_seconds`.
     resolve: Option<bool>,
-    /// Whose agents see it. Default: all.
+    /// For whose conversations it is, and whose agents see it. Default: all.
     queues: Option<Vec<String>>,
+    /// For whose conversations it is, and whose agents see it. Default: all.
+    brands: Option<Vec<String>>,
 }
 
 /// A macro.
@@ -99,6 +101,7 @@ pub struct MacroView {
     pub snooze_seconds: Option<u64>,
     pub resolve: bool,
     pub queues: Vec<String>,
+    pub brands: Vec<String>,
     pub version: i64,
     pub changed_at: Timestamp,
 }
@@ -120,6 +123,7 @@ impl MacroView {
             snooze_seconds: content.snooze_seconds,
             resolve: content.resolve,
             queues: content.queues,
+            brands: content.brands,
             version: stored.version,
             changed_at: timestamp(stored.at),
         }
@@ -154,12 +158,14 @@ pub struct MacroDone {
     /// Null where it says nothing.
     #[schema(required)]
     pub message: Option<MessageView>,
-    pub conversation: ConversationView,
+    /// Null only in the answer to a repeated request, where it is not the token's to see any more.
+    #[schema(required)]
+    pub conversation: Option<ConversationView>,
 }
 
 /// Lists the macros.
 ///
-/// Those that the token's agent may use, by name, all on one page.
+/// Those of the token's queues and brands, by name, all on one page.
 #[utoipa::path(
     get,
     path = "/v1/macros",
@@ -183,6 +189,10 @@ pub async fn list_macros(
 }
 
 /// Keeps a new macro.
+///
+/// Supervisors and admins do. A token of certain queues or brands keeps macros of these alone, and
+/// so has to name them. No Idempotency-Key is taken (400): a name is one macro's, so a second try is
+/// refused with 422.
 #[utoipa::path(
     post,
     path = "/v1/macros",
@@ -197,6 +207,7 @@ pub async fn list_macros(
 pub async fn create_macro(
     State(app): State<Arc<App>>,
     Watching(caller): Watching,
+    _: NoIdempotencyKey,
     body: ObjectBody,
 ) -> ApiResult<Response> {
     let content = content_of(&app, &body.object)?;
@@ -231,6 +242,8 @@ pub async fn get_macro(
 }
 
 /// Replaces a macro.
+///
+/// Whoever replaces or deletes one works for all whose it is.
 #[utoipa::path(
     put,
     path = "/v1/macros/{id}",
@@ -291,6 +304,9 @@ pub async fn delete_macro(
 }
 
 /// Shows what a macro would say.
+///
+/// Only on conversations of its queues and brands. Nothing is done, so an Idempotency-Key makes no
+/// difference.
 #[utoipa::path(
     post,
     path = "/v1/macros/{id}/preview",
@@ -321,9 +337,10 @@ pub async fn preview_macro(
 
 /// Uses a macro.
 ///
-/// Answers with its text and does what else it does: all of it, or nothing. What it would need to
-/// know and does not is a 422. One that answers needs an Idempotency-Key; used again under it, it
-/// says and does nothing more.
+/// Answers with its text and does what else it does: all of it, or nothing; only on conversations
+/// of its queues and brands. What it would need to
+/// know and does not is a 422. One that answers needs an Idempotency-Key; used again under one, it
+/// says and does nothing more, and is answered with what came of it.
 #[utoipa::path(
     post,
     path = "/v1/macros/{id}/apply",
@@ -351,10 +368,14 @@ pub async fn apply_macro(
     let store = &app.state.store;
     let number = macro_id(&app, &id)?;
     let found = store.find_macro(caller.actor.clone(), number).await?;
-    let found = found.ok_or_else(|| ApiError::not_found("macro"))?;
-    let key = match found.content.writes() {
-        true => Some(key.required()?),
-        false => key.0,
+    // One that is gone may have been used before under the key.
+    let key = match (found, key.0) {
+        (_, Some(key)) => Some(key),
+        (None, None) => return Err(ApiError::not_found("macro")),
+        (Some(found), None) if found.content.writes() => {
+            return Err(IdempotencyKey::missing());
+        }
+        (Some(_), None) => None,
     };
     let idempotency = key.map(|key| idempotency_of(&caller, &key, "macros", &id, &body.bytes));
     let using = using(&app, caller, &id, &body, idempotency, version)?;
@@ -362,15 +383,17 @@ pub async fn apply_macro(
     if let Some(message) = &message {
         app.state.outbox.ring(message.channel.as_str());
     }
-    match conversation.status {
-        Status::Queued => app.state.queues.ring(conversation.queue.as_str()),
-        Status::Snoozed => app.state.queues.ring(super::TIMERS),
+    match &conversation {
+        Some(found) if found.status == Status::Queued => {
+            app.state.queues.ring(found.queue.as_str());
+        }
+        Some(found) if found.status == Status::Snoozed => app.state.queues.ring(super::TIMERS),
         _ => {}
     }
     let ids = &app.state.ids;
     Ok(Json(MacroDone {
         message: message.map(|message| MessageView::of(&message, ids)),
-        conversation: ConversationView::of(&conversation, ids),
+        conversation: conversation.map(|found| ConversationView::of(&found, ids)),
     }))
 }
 

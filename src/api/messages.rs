@@ -21,7 +21,7 @@ use super::documentation::{
 };
 use super::fields::Fields;
 use super::problem::{ApiError, ApiResult};
-use super::request::{IdempotencyKey, IfMatch, Params, Segment, limit_of, now};
+use super::request::{IdempotencyKey, IfMatch, NoIdempotencyKey, Params, Segment, limit_of, now};
 use super::views::List;
 use super::views::message::MessageView;
 use super::written::{NewMessage, NewNote, attached, written};
@@ -208,7 +208,8 @@ pub async fn add_note(
 /// Takes an answer back.
 ///
 /// Only while it has not left: one that is to leave later, or that waits to be tried again. It is
-/// `refused` then, and says by whom.
+/// `refused` then, and says by whom. No Idempotency-Key is taken (400): a second try is refused with
+/// 409 and the message's `delivery`.
 #[utoipa::path(
     post,
     path = "/v1/messages/{id}/cancel",
@@ -224,6 +225,7 @@ pub async fn cancel_message(
     State(app): State<Arc<App>>,
     Working(caller): Working,
     Segment(id): Segment,
+    _: NoIdempotencyKey,
     _nothing: NoBody,
 ) -> ApiResult<Json<MessageView>> {
     let id = message_id(&app, &id)?;

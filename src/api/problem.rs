@@ -351,16 +351,16 @@ impl From<Refusal> for ApiError {
     fn from(refusal: Refusal) -> Self {
         let kind = match &refusal {
             Refusal::NotFound { .. } => Kind::NotFound,
-            Refusal::WrongState { .. } => Kind::WrongState,
+            Refusal::WrongState { .. } | Refusal::ClaimOver { .. } => Kind::WrongState,
             Refusal::NotAssignee { .. } => Kind::NotAssignee,
-            Refusal::Role { .. } => Kind::Forbidden,
+            Refusal::Role { .. } | Refusal::Beyond { .. } => Kind::Forbidden,
             Refusal::Stale { .. } => Kind::Stale,
             Refusal::NotAnswerable { .. } => Kind::NotAnswerable,
             Refusal::KeyReused => Kind::IdempotencyKeyReused,
             Refusal::NotHeld { .. } => Kind::NotHeld,
             Refusal::NotQueued { .. } => Kind::NotQueued,
             Refusal::Overtaken { .. } => Kind::CustomerWrote,
-            Refusal::Unusable { .. } => Kind::Unprocessable,
+            Refusal::Unusable { .. } | Refusal::Unreachable { .. } => Kind::Unprocessable,
             Refusal::TooLong { .. } => Kind::TextTooLong,
             Refusal::WindowClosed { .. } => Kind::WindowClosed,
             Refusal::Surgery(refused) => Kind::of_surgery(refused),
@@ -372,11 +372,23 @@ impl From<Refusal> for ApiError {
                 answer.problem.state = Some(status);
                 answer.problem.holder = holder;
             }
+            Refusal::ClaimOver { stands } => {
+                let (state, holder) = stands.unzip();
+                answer.problem.state = state;
+                answer.problem.holder = holder.flatten();
+            }
             Refusal::Stale { current, .. } => answer.problem.current_version = Some(current),
             Refusal::NotHeld { delivery } | Refusal::NotQueued { delivery } => {
                 answer.problem.delivery = Some(delivery);
             }
             Refusal::Unusable { field, .. } => answer = answer.field(field),
+            Refusal::Unreachable { reads, .. } if reads.is_empty() => {
+                answer = answer.field("address");
+            }
+            Refusal::Unreachable { reads, .. } => {
+                answer = answer.field("namespace").allowed(reads);
+            }
+            Refusal::Beyond { field, own } => answer = answer.field(field).allowed(own),
             Refusal::TooLong { max, unit, .. } => {
                 answer = answer.field("text").limit("text_max", u64::from(max), unit);
             }

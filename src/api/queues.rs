@@ -16,14 +16,15 @@ use super::App;
 use super::auth::{Watching, Working};
 use super::claims::{WAIT_MAX, claim};
 use super::conversations::{etag, with_messages};
-use super::documentation::{Authenticated, BadParameters, NoSuchThing};
+use super::documentation::{Authenticated, BadParameters, ClaimedBefore, NoSuchThing};
+use super::messages::idempotency_of;
 use super::problem::{ApiError, ApiResult};
-use super::request::{Params, Segment, expands_messages, now, wait_of};
+use super::request::{IdempotencyKey, Params, Segment, expands_messages, now, wait_of};
 use super::views::{ConversationView, List, QueueView};
 
 /// Lists the queues.
 ///
-/// Those the token may use, with how much waits and for how long.
+/// Those the token may use, with how much of its brands waits and for how long.
 #[utoipa::path(
     get,
     path = "/v1/queues",
@@ -63,18 +64,25 @@ pub struct ClaimParams {
 ///
 /// Gives the conversation that waits longest (by rank) to the token's agent: nobody else gets it.
 /// With `wait` the request stays open until there is one. An agent whose connection broke finds
-/// what was claimed meanwhile under `GET /v1/conversations?assignee=me`.
+/// what was claimed meanwhile under `GET /v1/conversations?assignee=me`; or it tries again under
+/// the same Idempotency-Key, and is given the same conversation and never a second one. Once that is
+/// not the agent's any more (released, handed on, resolved), the key is refused with 409: claim the
+/// next one under another. A claim that found nothing is not kept.
 #[utoipa::path(
     post,
     path = "/v1/queues/{id}/claim",
     tag = "Queues",
     security(("token" = [])),
-    params(("id" = String, Path, description = "The queue's id", example = "frontline"), ClaimParams),
+    params(
+        ("id" = String, Path, description = "The queue's id", example = "frontline"),
+        ("Idempotency-Key" = Option<String>, Header, description = "Names this claim over all tries; 1 to 255 characters"),
+        ClaimParams
+    ),
     responses(
         (status = 200, description = "The conversation, now yours", body = ConversationView,
             headers(("ETag" = String, description = "Its version"))),
         (status = 204, description = "Nothing waits"),
-        Authenticated, BadParameters, NoSuchThing
+        Authenticated, BadParameters, NoSuchThing, ClaimedBefore
     )
 )]
 pub async fn claim_conversation(
@@ -82,6 +90,7 @@ pub async fn claim_conversation(
     Working(caller): Working,
     Segment(queue): Segment,
     Params(params): Params<ClaimParams>,
+    IdempotencyKey(key): IdempotencyKey,
 ) -> ApiResult<Response> {
     let wait = wait_of(params.wait.as_deref(), WAIT_MAX)?;
     let expand = expands_messages(params.expand.as_deref())?;
@@ -90,7 +99,8 @@ pub async fn claim_conversation(
     }
     let queue =
         known_queue(&app, &caller.actor, &queue).ok_or_else(|| ApiError::not_found("queue"))?;
-    let Some(conversation) = claim(&app, &caller, &queue, wait).await? else {
+    let key = key.map(|key| idempotency_of(&caller, &key, "claim", queue.as_str(), &[]));
+    let Some(conversation) = claim(&app, &caller, &queue, key.as_ref(), wait).await? else {
         return Ok(StatusCode::NO_CONTENT.into_response());
     };
     let view = match expand {

@@ -85,13 +85,15 @@ pub struct IdempotencyKey(pub Option<String>);
 impl IdempotencyKey {
     /// The key of an operation that sends.
     pub fn required(self) -> ApiResult<String> {
-        self.0.ok_or_else(|| {
-            ApiError::new(
-                Kind::IdempotencyKeyRequired,
-                "this sends: give an Idempotency-Key, and the same one when you try again",
-            )
-            .field(IDEMPOTENCY_KEY)
-        })
+        self.0.ok_or_else(Self::missing)
+    }
+
+    pub fn missing() -> ApiError {
+        ApiError::new(
+            Kind::IdempotencyKeyRequired,
+            "this sends: give an Idempotency-Key, and the same one when you try again",
+        )
+        .field(IDEMPOTENCY_KEY)
     }
 }
 
@@ -108,6 +110,23 @@ impl FromRequestParts<Arc<App>> for IdempotencyKey {
             ));
         }
         Ok(Self(key.map(str::to_owned)))
+    }
+}
+
+/// Refuses an `Idempotency-Key` where nothing would come of it: whoever sends one relies on it.
+pub struct NoIdempotencyKey;
+
+impl FromRequestParts<Arc<App>> for NoIdempotencyKey {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> ApiResult<Self> {
+        match IdempotencyKey::from_request_parts(parts, app).await?.0 {
+            None => Ok(Self),
+            Some(_) => Err(ApiError::bad_request(
+                IDEMPOTENCY_KEY,
+                "no Idempotency-Key is taken here: leave it out",
+            )),
+        }
     }
 }
 

@@ -21,6 +21,7 @@ use super::fields::{Fields, wrong};
 use super::messages::{created, idempotency_of};
 use super::problem::ApiResult;
 use super::request::{IdempotencyKey, now};
+use super::surgery::named;
 use super::verbs::{attributes, known_queue, priority};
 use super::views::message::MessageView;
 use super::written::written;
@@ -53,7 +54,8 @@ pub struct NewConversationBody {
     cc: Option<Vec<String>>,
     #[schema(max_items = 50)]
     bcc: Option<Vec<String>>,
-    /// Whose it is. Default: whoever is known under the first address, else a new contact.
+    /// Whose it is; 409 (`merged-away`) where that one was merged into another. Default: whoever
+    /// is known under the first address, else a new contact.
     #[schema(example = "con_0d4f6a8b9c1e8e2f8a3b5c7d9e1f2a4b")]
     contact_id: Option<String>,
     #[schema(max_length = 500, example = "Your order 17")]
@@ -136,7 +138,8 @@ pub async fn start_conversation(
         actor: caller.actor,
         written,
     };
-    let (message, _) = app.state.store.start(new).await?;
+    let begun = app.state.store.start(new).await;
+    let (message, _) = begun.map_err(|error| named(&app, error))?;
     app.state.outbox.ring(message.channel.as_str());
     Ok(created(&app, StatusCode::ACCEPTED, &message))
 }

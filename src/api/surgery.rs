@@ -7,22 +7,24 @@ use axum::extract::State;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
+use crate::dispatch::Refusal;
 use crate::dispatch::surgery::{Refused, SPLIT_MAX};
-use crate::dispatch::{Actor, Refusal};
 use crate::ids::{IdKind, MessageId};
 use crate::store::StoreError;
 use crate::store::surgery::{Operated, Order};
 
 use super::App;
-use super::auth::Working;
+use super::auth::{Caller, Working};
 use super::body::{NoBody, ObjectBody};
 use super::contacts::contact_id;
 use super::conversations::conversation_id;
-use super::documentation::{Authenticated, BadBody, NoSuchThing, Operable, UnexpectedBody};
+use super::documentation::{
+    Authenticated, BadBody, KeyReused, NoSuchThing, Operable, UnexpectedBody,
+};
 use super::fields::{Fields, ID_CHARS_MAX, wrong};
-use super::messages::message_id;
+use super::messages::{idempotency_of, message_id};
 use super::problem::{ApiError, ApiResult};
-use super::request::{IfMatch, Segment, now};
+use super::request::{IdempotencyKey, IfMatch, Segment, now};
 use super::views::PublicIds;
 use super::views::operation::OperationView;
 
@@ -83,6 +85,7 @@ pub struct MoveTo {
     security(("token" = [])),
     params(
         ("id" = String, Path, description = "The conversation that ends"),
+        ("Idempotency-Key" = Option<String>, Header, description = "Names this operation over all tries: done once, and told as it stands then"),
         ("If-Match" = Option<String>, Header, description = "Only at this version", example = "\"3\"")
     ),
     request_body = MergeInto,
@@ -96,13 +99,18 @@ pub async fn merge_conversation(
     Working(caller): Working,
     Segment(id): Segment,
     IfMatch(version): IfMatch,
+    key: IdempotencyKey,
     body: ObjectBody,
 ) -> ApiResult<Json<OperationView>> {
     let from = conversation_id(&app, &id)?;
     let fields = Fields::of(&body.object, &["into", "into_version"])?;
     let into = conversation_id(&app, &fields.required_text("into", ID_CHARS_MAX)?)?;
     let other_version = fields.number("into_version")?;
-    let order = order(&app, caller.actor, version, other_version);
+    let order = Order {
+        version,
+        other_version,
+        ..order(&app, caller, "merge", &id, &body.bytes, key)
+    };
     let done = app.state.store.merge_conversations(from, into, order).await;
     answer(&app, done)
 }
@@ -119,6 +127,7 @@ pub async fn merge_conversation(
     security(("token" = [])),
     params(
         ("id" = String, Path, description = "The conversation's id"),
+        ("Idempotency-Key" = Option<String>, Header, description = "Names this operation over all tries: done once, and told as it stands then"),
         ("If-Match" = Option<String>, Header, description = "Only at this version", example = "\"3\"")
     ),
     request_body = SplitOff,
@@ -132,12 +141,16 @@ pub async fn split_conversation(
     Working(caller): Working,
     Segment(id): Segment,
     IfMatch(version): IfMatch,
+    key: IdempotencyKey,
     body: ObjectBody,
 ) -> ApiResult<Json<OperationView>> {
     let source = conversation_id(&app, &id)?;
     let fields = Fields::of(&body.object, &["messages"])?;
     let messages = messages_of(&app, &fields)?;
-    let order = order(&app, caller.actor, version, None);
+    let order = Order {
+        version,
+        ..order(&app, caller, "split", &id, &body.bytes, key)
+    };
     let done = app
         .state
         .store
@@ -157,6 +170,7 @@ pub async fn split_conversation(
     security(("token" = [])),
     params(
         ("id" = String, Path, description = "The message's id"),
+        ("Idempotency-Key" = Option<String>, Header, description = "Names this operation over all tries: done once, and told as it stands then"),
         ("If-Match" = Option<String>, Header, description = "Only at this version", example = "\"3\"")
     ),
     request_body = MoveTo,
@@ -170,6 +184,7 @@ pub async fn move_message(
     Working(caller): Working,
     Segment(id): Segment,
     IfMatch(version): IfMatch,
+    key: IdempotencyKey,
     body: ObjectBody,
 ) -> ApiResult<Json<OperationView>> {
     let message = message_id(&app, &id)?;
@@ -177,7 +192,11 @@ pub async fn move_message(
     let to = fields.required_text("conversation", ID_CHARS_MAX)?;
     let to = conversation_id(&app, &to)?;
     let other_version = fields.number("conversation_version")?;
-    let order = order(&app, caller.actor, version, other_version);
+    let order = Order {
+        version,
+        other_version,
+        ..order(&app, caller, "move", &id, &body.bytes, key)
+    };
     let done = app.state.store.move_message(message, to, order).await;
     answer(&app, done)
 }
@@ -194,6 +213,7 @@ pub async fn move_message(
     security(("token" = [])),
     params(
         ("id" = String, Path, description = "The contact that ends"),
+        ("Idempotency-Key" = Option<String>, Header, description = "Names this operation over all tries: done once, and told as it stands then"),
         ("If-Match" = Option<String>, Header, description = "Only at this version", example = "\"3\"")
     ),
     request_body = MergeInto,
@@ -207,13 +227,18 @@ pub async fn merge_contact(
     Working(caller): Working,
     Segment(id): Segment,
     IfMatch(version): IfMatch,
+    key: IdempotencyKey,
     body: ObjectBody,
 ) -> ApiResult<Json<OperationView>> {
     let from = contact_id(&app, &id)?;
     let fields = Fields::of(&body.object, &["into", "into_version"])?;
     let into = contact_id(&app, &fields.required_text("into", ID_CHARS_MAX)?)?;
     let other_version = fields.number("into_version")?;
-    let order = order(&app, caller.actor, version, other_version);
+    let order = Order {
+        version,
+        other_version,
+        ..order(&app, caller, "merge_contact", &id, &body.bytes, key)
+    };
     let done = app.state.store.merge_contacts(from, into, order).await;
     answer(&app, done)
 }
@@ -229,11 +254,12 @@ pub async fn merge_contact(
     security(("token" = [])),
     params(
         ("id" = String, Path, description = "The contact that was merged into another"),
+        ("Idempotency-Key" = Option<String>, Header, description = "Names this operation over all tries: done once, and told as it stands then"),
         ("If-Match" = Option<String>, Header, description = "Only at this version", example = "\"3\"")
     ),
     responses(
         (status = 200, description = "Two contacts again", body = OperationView),
-        Authenticated, NoSuchThing, Operable, UnexpectedBody
+        Authenticated, NoSuchThing, Operable, UnexpectedBody, KeyReused
     )
 )]
 pub async fn unmerge_contact(
@@ -241,10 +267,14 @@ pub async fn unmerge_contact(
     Working(caller): Working,
     Segment(id): Segment,
     IfMatch(version): IfMatch,
+    key: IdempotencyKey,
     _nothing: NoBody,
 ) -> ApiResult<Json<OperationView>> {
     let contact = contact_id(&app, &id)?;
-    let order = order(&app, caller.actor, version, None);
+    let order = Order {
+        version,
+        ..order(&app, caller, "unmerge", &id, &[], key)
+    };
     answer(&app, app.state.store.unmerge_contact(contact, order).await)
 }
 
@@ -260,29 +290,42 @@ pub async fn unmerge_contact(
     path = "/v1/events/{id}/undo",
     tag = "Surgery",
     security(("token" = [])),
-    params(("id" = String, Path, description = "The event of the operation")),
+    params(
+        ("id" = String, Path, description = "The event of the operation"),
+        ("Idempotency-Key" = Option<String>, Header, description = "Names this undo over all tries: done once, and told as it stands then")
+    ),
     responses(
         (status = 200, description = "Undone", body = OperationView),
-        Authenticated, NoSuchThing, Operable, UnexpectedBody
+        Authenticated, NoSuchThing, Operable, UnexpectedBody, KeyReused
     )
 )]
 pub async fn undo_operation(
     State(app): State<Arc<App>>,
     Working(caller): Working,
     Segment(id): Segment,
+    key: IdempotencyKey,
     _nothing: NoBody,
 ) -> ApiResult<Json<OperationView>> {
     let event = app.state.ids.decode(IdKind::Event, &id);
     let event = event.ok_or_else(|| ApiError::not_found("operation"))?;
-    let order = order(&app, caller.actor, None, None);
+    let order = order(&app, caller, "undo", &id, &[], key);
     answer(&app, app.state.store.undo(event, order).await)
 }
 
-fn order(app: &App, actor: Actor, version: Option<i64>, other_version: Option<i64>) -> Order {
+fn order(
+    app: &App,
+    caller: Caller,
+    operation: &str,
+    id: &str,
+    body: &[u8],
+    IdempotencyKey(key): IdempotencyKey,
+) -> Order {
+    let idempotency = key.map(|key| idempotency_of(&caller, &key, operation, id, body));
     Order {
-        actor,
-        version,
-        other_version,
+        actor: caller.actor,
+        version: None,
+        other_version: None,
+        idempotency,
         at: now(app),
     }
 }
@@ -296,7 +339,7 @@ fn answer(app: &App, done: Result<Operated, StoreError>) -> ApiResult<Json<Opera
 }
 
 /// The problem, with the ids of what it is about.
-fn named(app: &App, error: StoreError) -> ApiError {
+pub fn named(app: &App, error: StoreError) -> ApiError {
     let ids = &app.state.ids;
     let event = |number: i64| Some(ids.encode(IdKind::Event, number));
     let (mut merged_into, mut undo_first, mut undone_by) = (None, None, None);

@@ -22,7 +22,7 @@ use super::App;
 use super::auth::Working;
 use super::documentation::{Authenticated, BadParameters, BadUpload};
 use super::problem::{ApiError, ApiResult, Kind};
-use super::request::{Params, now};
+use super::request::{NoIdempotencyKey, Params, now};
 
 mod sniff;
 
@@ -70,7 +70,8 @@ struct FileBytes(Vec<u8>);
 /// Uploads a file for an answer.
 ///
 /// The body is the file, with its `Content-Type`. Only the same token, or another one of the same
-/// agent, can use it, once, within 24 hours; at most 100 wait at a time.
+/// agent, can use it, once, within 24 hours; at most 100 wait at a time. No Idempotency-Key is taken
+/// (400): a file uploaded twice waits twice, and the one that no answer takes is gone by itself.
 #[utoipa::path(
     post,
     path = "/v1/uploads",
@@ -86,6 +87,7 @@ struct FileBytes(Vec<u8>);
 pub async fn upload_file(
     State(app): State<Arc<App>>,
     Working(caller): Working,
+    _: NoIdempotencyKey,
     Params(params): Params<UploadParams>,
     request: Request,
 ) -> ApiResult<Response> {

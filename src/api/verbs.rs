@@ -1,12 +1,13 @@
-//! What a desk does with a conversation besides answering it: what it is about, who has it, who is
-//! in it, and when it comes back.
+//! What a desk does with a conversation besides answering it: what it is about, who has it, and when
+//! it comes back.
 
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use connector_api::{Namespace, QueueId, Recipient};
+use connector_api::QueueId;
 use serde::Deserialize;
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -15,19 +16,22 @@ use crate::conversation::{Priority, Status};
 use crate::dispatch::verbs::{
     AGENT_CHARS_MAX, Attributes, Edit, TAG_CHARS_MAX, TAGS_MAX, Target, Verb,
 };
-use crate::router::facts::Role;
-use crate::store::Doing;
+use crate::router::facts::Conversation;
+use crate::store::{Asked, Doing};
 
 use super::App;
 use super::auth::{Caller, Working};
 use super::body::{NoBody, ObjectBody};
 use super::conversations::{conversation_id, etag};
-use super::documentation::{Authenticated, BadBody, Contested, NoSuchThing, UnexpectedBody};
+use super::documentation::{
+    Authenticated, BadBody, Contested, KeyReused, NoSuchThing, UnexpectedBody,
+};
 use super::fields::{Fields, wrong};
+use super::messages::idempotency_of;
 use super::problem::ApiResult;
-use super::request::{IfMatch, Segment, now};
+use super::request::{IdempotencyKey, IfMatch, Segment, now};
 use super::views::ConversationView;
-use super::written::{RECIPIENT_CHARS_MAX, SUBJECT_CHARS_MAX};
+use super::written::SUBJECT_CHARS_MAX;
 
 /// What is said about a conversation. What is left out stays as it is.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -75,20 +79,6 @@ pub struct Transfer {
     agent: Option<String>,
 }
 
-/// Somebody who joins a conversation.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "documents the body")]
-pub struct NewParticipant {
-    #[schema(example = "email")]
-    namespace: String,
-    /// As events have it: a mail address in lower case, a phone number as E.164.
-    #[schema(max_length = 500, example = "partner@parcel.example")]
-    address: String,
-    #[schema(max_length = 500)]
-    name: Option<String>,
-}
-
 /// Says what a conversation is about.
 ///
 /// Priority, tags, attributes, subject; whoever sees it and works may. A new priority moves it in
@@ -134,7 +124,8 @@ pub async fn edit_conversation(
         attributes: attributes(&fields)?,
         subject: fields.line("subject", SUBJECT_CHARS_MAX)?,
     };
-    perform(&app, caller, &id, Verb::Edit(edit), version).await
+    let once = ("edit", body.bytes.as_ref(), IdempotencyKey(None));
+    perform(&app, caller, &id, Verb::Edit(edit), version, once).await
 }
 
 /// Puts a conversation off.
@@ -148,12 +139,14 @@ pub async fn edit_conversation(
     security(("token" = [])),
     params(
         ("id" = String, Path, description = "The conversation's id"),
+        ("Idempotency-Key" = Option<String>, Header, description = "Names this request over all tries: done once, and answered with how the conversation stands then"),
         ("If-Match" = Option<String>, Header, description = "Only at this version", example = "\"3\"")
     ),
     request_body = Snooze,
     responses(
         (status = 200, description = "Snoozed", body = ConversationView,
             headers(("ETag" = String, description = "Its new version"))),
+        (status = 204, description = "Done before under this Idempotency-Key, and not the token's to see any more"),
         Authenticated, NoSuchThing, Contested, BadBody
     )
 )]
@@ -162,12 +155,21 @@ pub async fn snooze_conversation(
     Working(caller): Working,
     Segment(id): Segment,
     IfMatch(version): IfMatch,
+    key: IdempotencyKey,
     body: ObjectBody,
 ) -> ApiResult<Response> {
     let fields = Fields::of(&body.object, &["until"])?;
     let until = fields.time("until")?;
     let until = until.ok_or_else(|| wrong("until", "\"until\" is missing"))?;
-    let answer = perform(&app, caller, &id, Verb::Snooze { until }, version).await?;
+    let answer = perform(
+        &app,
+        caller,
+        &id,
+        Verb::Snooze { until },
+        version,
+        ("snooze", &body.bytes, key),
+    )
+    .await?;
     app.state.queues.ring(TIMERS);
     Ok(answer)
 }
@@ -183,12 +185,14 @@ pub const TIMERS: &str = "#timers";
     security(("token" = [])),
     params(
         ("id" = String, Path, description = "The conversation's id"),
+        ("Idempotency-Key" = Option<String>, Header, description = "Names this request over all tries: done once, and answered with how the conversation stands then"),
         ("If-Match" = Option<String>, Header, description = "Only at this version", example = "\"3\"")
     ),
     responses(
         (status = 200, description = "Back", body = ConversationView,
             headers(("ETag" = String, description = "Its new version"))),
-        Authenticated, NoSuchThing, Contested, UnexpectedBody
+        (status = 204, description = "Done before under this Idempotency-Key, and not the token's to see any more"),
+        Authenticated, NoSuchThing, Contested, UnexpectedBody, KeyReused
     )
 )]
 pub async fn wake_conversation(
@@ -196,15 +200,17 @@ pub async fn wake_conversation(
     Working(caller): Working,
     Segment(id): Segment,
     IfMatch(version): IfMatch,
+    key: IdempotencyKey,
     _nothing: NoBody,
 ) -> ApiResult<Response> {
-    perform(&app, caller, &id, Verb::Wake, version).await
+    perform(&app, caller, &id, Verb::Wake, version, ("wake", &[], key)).await
 }
 
 /// Hands a conversation on.
 ///
 /// To a queue, where it waits with the rank it has: nobody loses their place by being sent to the
-/// wrong desk first. Or to an agent, whose it is then.
+/// wrong desk first. Or to an agent, whose it is then: one with a token for the conversation's
+/// brand, or 422. A token with the scope `act_as` may name any, for its agents have none.
 #[utoipa::path(
     post,
     path = "/v1/conversations/{id}/transfer",
@@ -212,12 +218,14 @@ pub async fn wake_conversation(
     security(("token" = [])),
     params(
         ("id" = String, Path, description = "The conversation's id"),
+        ("Idempotency-Key" = Option<String>, Header, description = "Names this request over all tries: done once, and answered with how the conversation stands then"),
         ("If-Match" = Option<String>, Header, description = "Only at this version", example = "\"3\"")
     ),
     request_body = Transfer,
     responses(
         (status = 200, description = "Handed on", body = ConversationView,
             headers(("ETag" = String, description = "Its new version"))),
+        (status = 204, description = "Done before under this Idempotency-Key, and not the token's to see any more"),
         Authenticated, NoSuchThing, Contested, BadBody
     )
 )]
@@ -226,6 +234,7 @@ pub async fn transfer_conversation(
     Working(caller): Working,
     Segment(id): Segment,
     IfMatch(version): IfMatch,
+    key: IdempotencyKey,
     body: ObjectBody,
 ) -> ApiResult<Response> {
     let fields = Fields::of(&body.object, &["queue", "agent"])?;
@@ -235,103 +244,27 @@ pub async fn transfer_conversation(
         (None, Some(queue)) => Target::Queue(queue),
         (None, None) => return Err(wrong("queue", "name a \"queue\", an \"agent\", or both")),
     };
-    perform(&app, caller, &id, Verb::Transfer(target), version).await
-}
-
-/// Takes somebody into a conversation.
-///
-/// What they answer belongs here from now on. Nobody is told by it: to write to them, name them in
-/// an answer.
-#[utoipa::path(
-    post,
-    path = "/v1/conversations/{id}/participants",
-    tag = "Conversations",
-    security(("token" = [])),
-    params(
-        ("id" = String, Path, description = "The conversation's id"),
-        ("If-Match" = Option<String>, Header, description = "Only at this version", example = "\"3\"")
-    ),
-    request_body = NewParticipant,
-    responses(
-        (status = 200, description = "As it stands now", body = ConversationView,
-            headers(("ETag" = String, description = "Its new version"))),
-        Authenticated, NoSuchThing, Contested, BadBody
+    perform(
+        &app,
+        caller,
+        &id,
+        Verb::Transfer(target),
+        version,
+        ("transfer", &body.bytes, key),
     )
-)]
-pub async fn add_participant(
-    State(app): State<Arc<App>>,
-    Working(caller): Working,
-    Segment(id): Segment,
-    IfMatch(version): IfMatch,
-    body: ObjectBody,
-) -> ApiResult<Response> {
-    let (namespace, address, name) = participant(&body, &["namespace", "address", "name"])?;
-    let verb = Verb::AddParticipant {
-        recipient: Recipient {
-            namespace,
-            address,
-            name,
-        },
-        role: Role::Cc,
-    };
-    perform(&app, caller, &id, verb, version).await
+    .await
 }
 
-/// Takes somebody out of a conversation.
-///
-/// What they write from now on opens a conversation of its own, linked to this one. A customer who
-/// wrote cannot be taken out.
-#[utoipa::path(
-    post,
-    path = "/v1/conversations/{id}/participants/remove",
-    tag = "Conversations",
-    security(("token" = [])),
-    params(
-        ("id" = String, Path, description = "The conversation's id"),
-        ("If-Match" = Option<String>, Header, description = "Only at this version", example = "\"3\"")
-    ),
-    request_body = NewParticipant,
-    responses(
-        (status = 200, description = "As it stands now", body = ConversationView,
-            headers(("ETag" = String, description = "Its new version"))),
-        Authenticated, NoSuchThing, Contested, BadBody
-    )
-)]
-pub async fn remove_participant(
-    State(app): State<Arc<App>>,
-    Working(caller): Working,
-    Segment(id): Segment,
-    IfMatch(version): IfMatch,
-    body: ObjectBody,
-) -> ApiResult<Response> {
-    let (namespace, address, _) = participant(&body, &["namespace", "address"])?;
-    let verb = Verb::RemoveParticipant { namespace, address };
-    perform(&app, caller, &id, verb, version).await
-}
-
-fn participant(
-    body: &ObjectBody,
-    names: &[&str],
-) -> ApiResult<(Namespace, String, Option<String>)> {
-    let fields = Fields::of(&body.object, names)?;
-    let word = |name: &str| {
-        let line = fields.line(name, RECIPIENT_CHARS_MAX)?;
-        line.ok_or_else(|| wrong(name, format!("\"{name}\" is missing")))
-    };
-    Ok((
-        Namespace::named(word("namespace")?),
-        word("address")?,
-        fields.line("name", RECIPIENT_CHARS_MAX)?,
-    ))
-}
-
-async fn perform(
+/// `once`: what is asked for, its body, and the key under which it is done once.
+pub async fn perform(
     app: &App,
     caller: Caller,
     id: &str,
     verb: Verb,
     version: Option<i64>,
+    (operation, body, IdempotencyKey(key)): (&str, &[u8], IdempotencyKey),
 ) -> ApiResult<Response> {
+    let key = key.map(|key| idempotency_of(&caller, &key, operation, id, body));
     let doing = Doing {
         conversation: conversation_id(app, id)?,
         actor: caller.actor,
@@ -339,12 +272,25 @@ async fn perform(
         version,
         at: now(app),
     };
-    let done = app.state.store.perform(doing).await?;
+    let store = &app.state.store;
+    let done = match key {
+        Some(key) => store.once(key, Asked::Perform(doing)).await?,
+        None => Some(store.perform(doing).await?),
+    };
+    Ok(stands(app, done))
+}
+
+/// How a conversation stands after what was done to it; 204 where that is not the caller's to see
+/// any more.
+pub fn stands(app: &App, done: Option<Conversation>) -> Response {
+    let Some(done) = done else {
+        return StatusCode::NO_CONTENT.into_response();
+    };
     if done.status == Status::Queued {
         app.state.queues.ring(done.queue.as_str());
     }
     let view = ConversationView::of(&done, &app.state.ids);
-    Ok((etag(view.version), Json(view)).into_response())
+    (etag(view.version), Json(view)).into_response()
 }
 
 /// A queue that is configured.

@@ -367,6 +367,7 @@ fn supervisor() -> Actor {
         queues: Vec::new(),
         brands: Vec::new(),
         acting: None,
+        acts: false,
     }
 }
 

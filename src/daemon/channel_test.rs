@@ -320,6 +320,7 @@ impl ChannelTests {
             queues: Vec::new(),
             brands: Vec::new(),
             acting: None,
+            acts: false,
         };
         let found = self.store.message(actor, message).await;
         let found = found.map_err(|error| store_failed(&error))?;

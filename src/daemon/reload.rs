@@ -39,6 +39,7 @@ pub struct Parts {
     pub channels: LiveChannels,
     pub policy: Live<Policy>,
     pub queues: Live<Vec<connector_api::QueueId>>,
+    pub brands: Live<Vec<connector_api::BrandId>>,
     pub facts: Live<Vec<ChannelFacts>>,
     pub kept: Live<Kept>,
     pub targets: Live<Targets>,
@@ -166,6 +167,7 @@ impl Reload {
         parts
             .queues
             .set(Arc::new(config.queues.keys().cloned().collect()));
+        parts.brands.set(Arc::new(settings::brands(&config)));
         parts.kept.set(Arc::new(settings::retention(&config)));
         parts.channels.set(channels.clone());
         parts.targets.set(Arc::new(told));

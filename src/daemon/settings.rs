@@ -1,10 +1,10 @@
 //! What the parts are built from: keys of the installation, its store, and the router's settings.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use aws_lc_rs::hmac;
-use connector_api::QueueId;
+use connector_api::{BrandId, QueueId};
 
 use crate::api::ChannelFacts;
 use crate::channels::{Channel, Channels};
@@ -64,6 +64,13 @@ pub fn names(config: &Config) -> (Vec<String>, Vec<QueueId>) {
     // The first one adopts what waits in a queue that is gone.
     queues.sort_by_key(|queue| queue.as_str() != QUEUE_DEFAULT);
     (names, queues)
+}
+
+/// The configured brands: a channel may be of one that is nowhere else.
+pub fn brands(config: &Config) -> Vec<BrandId> {
+    let of_channels = config.channels.values().map(|channel| &channel.brand);
+    let all: BTreeSet<&BrandId> = config.brands.keys().chain(of_channels).collect();
+    all.into_iter().cloned().collect()
 }
 
 /// Opens the store of a held data directory for a configuration.

@@ -177,6 +177,32 @@ pub fn add_participant(
     Ok(true)
 }
 
+/// Somebody to take part, as the channels of the brand read the address.
+pub fn participant(
+    named: &Recipient,
+    read: impl IntoIterator<Item = Result<Recipient, String>>,
+) -> Result<Recipient, Refusal> {
+    let (mut reads, mut why) = (Vec::new(), None);
+    for outcome in read {
+        match outcome {
+            Ok(read) if read.namespace == named.namespace => {
+                let name = named.name.clone().or(read.name);
+                return Ok(Recipient { name, ..read });
+            }
+            Ok(read) => reads.push(read.namespace.as_str().to_owned()),
+            Err(reason) => why = why.or(Some(reason)),
+        }
+    }
+    reads.sort();
+    reads.dedup();
+    Err(Refusal::Unreachable {
+        address: named.address.clone(),
+        namespace: named.namespace.clone(),
+        reads,
+        why,
+    })
+}
+
 fn same(left: &Recipient, right: &Recipient) -> bool {
     left.namespace == right.namespace && left.address == right.address
 }

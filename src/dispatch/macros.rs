@@ -10,6 +10,8 @@ use crate::conversation::Priority;
 
 use super::verbs::Attributes;
 
+mod rights;
+
 /// Longest name of a macro, in characters.
 pub const NAME_CHARS_MAX: usize = 100;
 /// Places of one text.
@@ -41,9 +43,12 @@ pub struct Macro {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub snooze_seconds: Option<u64>,
     pub resolve: bool,
-    /// Whose agents see it; empty: all.
+    /// For whose conversations it is, and whose agents see it; empty: all.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub queues: Vec<String>,
+    /// For whose conversations it is, and whose agents see it; empty: all.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub brands: Vec<String>,
 }
 
 impl Macro {

@@ -236,6 +236,26 @@ fn transfer(
     }))
 }
 
+/// Whether an agent could work on a conversation that is given to them, by the tokens in their name:
+/// what nobody sees, nobody answers. A backend names agents who have none.
+pub fn may_be_given(
+    conversation: &Conversation,
+    name: &str,
+    by: &Actor,
+    theirs: &[Actor],
+) -> Result<(), Refusal> {
+    let could = |token: &Actor| token.role.works() && token.may_see(conversation);
+    match by.acts || theirs.iter().any(could) {
+        true => Ok(()),
+        false => Err(Refusal::Unusable {
+            field: "agent",
+            reason: format!(
+                "there is no agent {name:?} who could work on this conversation: no token of that name is for its brand"
+            ),
+        }),
+    }
+}
+
 /// An agent's name as tokens have it.
 pub fn check_agent(name: &str) -> Result<(), Refusal> {
     let fits = !name.trim().is_empty()

@@ -140,6 +140,20 @@ pub struct Doing {
     pub at: i64,
 }
 
+/// What is asked for under an `Idempotency-Key`.
+#[derive(Debug, Clone)]
+pub enum Asked {
+    Act {
+        conversation: ConversationId,
+        actor: Actor,
+        action: Action,
+        /// `If-Match`.
+        version: Option<i64>,
+        at: i64,
+    },
+    Perform(Doing),
+}
+
 /// What a channel can send, and where what is begun on it belongs.
 #[derive(Clone)]
 pub struct Sending {
@@ -179,8 +193,15 @@ pub struct Woken {
 /// The desk's part of the store.
 #[async_trait]
 pub trait Desk: Send + Sync {
-    /// Gives the first of the queue to the actor; `None` when nothing waits.
-    async fn claim(&self, queue: &QueueId, actor: Actor, now: i64) -> Result<Option<Conversation>>;
+    /// Gives the first of the queue to the actor; `None` when nothing waits. Under a key it is the
+    /// same again, while it is still the actor's.
+    async fn claim(
+        &self,
+        queue: &QueueId,
+        actor: Actor,
+        idempotency: Option<Idempotency>,
+        now: i64,
+    ) -> Result<Option<Conversation>>;
     async fn act(
         &self,
         conversation: ConversationId,
@@ -194,6 +215,9 @@ pub trait Desk: Send + Sync {
     /// Begins a conversation with its first message.
     async fn start(&self, new: NewConversation) -> Result<(StoredMessage, Conversation)>;
     async fn perform(&self, doing: Doing) -> Result<Conversation>;
+    /// Does it once, however often it is asked for under the key. `None`: it was done before, and
+    /// is not the actor's to see any more.
+    async fn once(&self, key: Idempotency, asked: Asked) -> Result<Option<Conversation>>;
     /// Takes a reply back that has not left; it is refused then, and says by whom.
     async fn cancel(
         &self,

@@ -76,8 +76,12 @@ pub trait Macros: Send + Sync {
     async fn delete_macro(&self, actor: Actor, id: i64, version: Option<i64>) -> Result<()>;
     /// What it would say.
     async fn preview_macro(&self, using: UseMacro) -> Result<Rendered>;
-    /// Says and does it, all of it or nothing.
-    async fn use_macro(&self, using: UseMacro) -> Result<(Option<StoredMessage>, Conversation)>;
+    /// Says and does it, all of it or nothing. A repeated request is given no conversation that its
+    /// actor may not see any more.
+    async fn use_macro(
+        &self,
+        using: UseMacro,
+    ) -> Result<(Option<StoredMessage>, Option<Conversation>)>;
 
     /// The actor's own draft.
     async fn draft(
@@ -85,7 +89,8 @@ pub trait Macros: Send + Sync {
         actor: Actor,
         conversation: ConversationId,
     ) -> Result<Option<StoredDraft>>;
-    /// `version`: only over that one; 0 where there must be none yet.
+    /// `version`: only over that one; 0 where there must be none. Versions of one agent's drafts
+    /// in one conversation never come again.
     async fn save_draft(
         &self,
         actor: Actor,
@@ -94,5 +99,10 @@ pub trait Macros: Send + Sync {
         version: Option<i64>,
         now: i64,
     ) -> Result<StoredDraft>;
-    async fn delete_draft(&self, actor: Actor, conversation: ConversationId) -> Result<()>;
+    async fn delete_draft(
+        &self,
+        actor: Actor,
+        conversation: ConversationId,
+        version: Option<i64>,
+    ) -> Result<()>;
 }

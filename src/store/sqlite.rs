@@ -16,6 +16,7 @@ mod attachments;
 mod checkpoint;
 mod credentials;
 mod desk;
+mod drafts;
 mod effects;
 mod events;
 mod facts;

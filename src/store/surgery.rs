@@ -9,7 +9,7 @@ use crate::ids::{ContactId, ConversationId, MessageId};
 use crate::router::effects::By;
 use crate::router::facts::Conversation;
 
-use super::{Result, StoredContact};
+use super::{Idempotency, Result, StoredContact};
 
 /// What was done; the stored form is the place in [`Self::ALL`], only ever added to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
@@ -51,6 +51,8 @@ pub struct Order {
     pub version: Option<i64>,
     /// Of the one that it is done with.
     pub other_version: Option<i64>,
+    /// Under which it is done once, however often it is ordered.
+    pub idempotency: Option<Idempotency>,
     pub at: i64,
 }
 
@@ -60,7 +62,8 @@ pub struct Operated {
     /// Its number in the event log; undoing it takes this.
     pub event: i64,
     pub kind: OperationKind,
-    /// Both conversations as they stand now: the one operated on first. Empty for contacts.
+    /// Both conversations as they stand now: the one operated on first. Empty for contacts; told
+    /// again, those that the actor can see.
     pub conversations: Vec<Conversation>,
     /// The contacts that the actor can see now.
     pub contacts: Vec<StoredContact>,

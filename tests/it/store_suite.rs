@@ -61,10 +61,12 @@ macro_rules! store_suite {
                 a_repeated_beginning_begins_once
                 a_system_begins_what_nobody_holds
                 a_beginning_is_refused_where_it_cannot_be
+                nothing_is_begun_with_or_said_of_a_contact_that_was_merged_away
                 every_verb_is_allowed_or_refused_by_state_and_holder
                 a_snoozed_conversation_is_back_at_its_time_over_a_restart
                 a_customer_wakes_a_snoozed_conversation_and_its_old_timer_does_nothing
                 a_transferred_conversation_keeps_its_rank_or_is_somebodys_at_once
+                a_conversation_is_given_to_nobody_who_could_not_work_on_it
                 what_is_said_of_a_conversation_is_merged_and_bounded
                 whoever_is_taken_out_joins_no_more
             }
@@ -130,6 +132,7 @@ macro_rules! store_suite {
                 what_an_actor_may_not_see_does_not_exist_for_it
                 lists_are_filtered_and_paged
                 queues_tell_how_many_wait_and_since_when
+                queues_tell_nothing_of_other_brands
             }
             position {
                 a_stale_owner_writes_nothing

@@ -1,6 +1,6 @@
 //! A macro as it is written: every field checked, and all of them together.
 
-use connector_api::QueueId;
+use connector_api::{BrandId, QueueId};
 use serde_json::{Map, Value};
 
 use crate::api::App;
@@ -12,7 +12,7 @@ use crate::api::written::{HTML_CHARS_MAX, SUBJECT_CHARS_MAX, from_html};
 use crate::dispatch::macros::{Macro, NAME_CHARS_MAX, SNOOZE_SECONDS_MAX, Template};
 use crate::dispatch::verbs::{TAG_CHARS_MAX, TAGS_MAX};
 
-const FIELDS: [&str; 12] = [
+const FIELDS: [&str; 13] = [
     "name",
     "text",
     "html",
@@ -25,6 +25,7 @@ const FIELDS: [&str; 12] = [
     "snooze_seconds",
     "resolve",
     "queues",
+    "brands",
 ];
 
 pub(super) fn content_of(app: &App, object: &Map<String, Value>) -> ApiResult<Macro> {
@@ -38,12 +39,10 @@ pub(super) fn content_of(app: &App, object: &Map<String, Value>) -> ApiResult<Ma
     };
     let queues = app.state.known_queues.now();
     let known: Vec<&str> = queues.iter().map(QueueId::as_str).collect();
-    let queue = |name: &str, queue: String| match known.contains(&queue.as_str()) {
-        true => Ok(queue),
-        false => {
-            Err(wrong(name, format!("there is no queue {queue:?}")).allowed(known.iter().copied()))
-        }
-    };
+    let queue = |name: &str, queue: String| one_of(&known, name, "queue", queue);
+    let brands = app.state.known_brands.now();
+    let known_brands: Vec<&str> = brands.iter().map(BrandId::as_str).collect();
+    let brands = fields.lines("brands", 1_000, 64)?.into_iter();
     let transfer = fields.line("transfer_queue", 64)?;
     let queues = fields.lines("queues", 1_000, 64)?.into_iter();
     let content = Macro {
@@ -66,8 +65,22 @@ pub(super) fn content_of(app: &App, object: &Map<String, Value>) -> ApiResult<Ma
         queues: queues
             .map(|name| queue("queues", name))
             .collect::<ApiResult<_>>()?,
+        brands: brands
+            .map(|name| one_of(&known_brands, "brands", "brand", name))
+            .collect::<ApiResult<_>>()?,
     };
     consistent(content)
+}
+
+/// A name that is configured.
+fn one_of(known: &[&str], field: &str, what: &str, name: String) -> ApiResult<String> {
+    match known.contains(&name.as_str()) {
+        true => Ok(name),
+        false => {
+            let problem = wrong(field, format!("there is no {what} {name:?}"));
+            Err(problem.allowed(known.iter().copied()))
+        }
+    }
 }
 
 fn snooze_of(fields: &Fields<'_>) -> ApiResult<Option<u64>> {

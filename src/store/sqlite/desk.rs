@@ -3,25 +3,29 @@
 use connector_api::QueueId;
 
 use crate::conversation::Status;
-use crate::dispatch::verbs::{self, Done, Verb};
+use crate::dispatch::verbs::{self, Done, Target, Verb};
 use crate::dispatch::{self, Action, Actor, Refusal};
 use crate::ids::ConversationId;
 use crate::router::effects::{EventType, NewEvent};
 use crate::router::facts::Conversation;
-use crate::store::{Doing, Rings, StoreError, Woken};
+use crate::store::{Doing, Idempotency, Rings, Senders, StoreError, Token, Woken};
 
 use super::effects::{write_conversation, write_events};
 use super::facts::conversation;
+use super::operating;
 use super::writer::Tx;
 
 mod answered;
 mod contact;
 mod idempotency;
+mod once;
+mod participants;
 mod reply;
 mod start;
 
 pub use contact::edit_contact;
-pub use idempotency::{keep_answer, kept_answer};
+pub use idempotency::{Kept, keep, kept, kept_message, still_there};
+pub use once::{once, told};
 pub use reply::{cancel, note, overtaken, reply};
 pub use start::start;
 
@@ -29,13 +33,17 @@ pub use start::start;
 const CLAIM_LOOKAHEAD: i64 = 100;
 
 /// Gives the first of the queue to the actor, in the transaction that read it: two agents never
-/// get one conversation.
+/// get one conversation. Under a key it is the same again, while it is still the actor's.
 pub fn claim(
     tx: &mut Tx<'_>,
     queue: &QueueId,
     actor: &Actor,
+    idempotency: Option<&Idempotency>,
     now: i64,
 ) -> Result<Option<Conversation>, StoreError> {
+    if let Some(Kept::Conversation(id)) = kept(tx, idempotency, now)? {
+        return once::claimed_before(tx, id, actor).map(Some);
+    }
     if !actor.may_use_queue(queue) {
         return Err(Refusal::NotFound { what: "queue" }.into());
     }
@@ -75,6 +83,7 @@ pub fn claim(
             tx.memory,
             &[event_of(event, id, now, Some(detail))],
         )?;
+        keep(tx, idempotency, Kept::Conversation(id), now)?;
         return Ok(Some(found));
     }
     // An agent without a name cannot hold anything: say so even when nothing waits.
@@ -108,11 +117,22 @@ pub fn act(
     Ok(found)
 }
 
-/// Does what a person asks for with one conversation.
-pub fn perform(tx: &mut Tx<'_>, doing: &Doing) -> Result<Conversation, StoreError> {
+/// Does what a person asks for with one conversation. `senders` are the channels that can send;
+/// `None` where that is not known.
+pub fn perform(
+    tx: &mut Tx<'_>,
+    doing: &Doing,
+    senders: Option<&Senders>,
+) -> Result<Conversation, StoreError> {
     let mut found = visible(tx, doing.conversation, &doing.actor, doing.version)?;
-    let done = verbs::perform(&mut found, &doing.actor, &doing.verb, doing.at)?;
+    let verb = participants::as_read(&found, &doing.verb, senders)?;
+    let done = verbs::perform(&mut found, &doing.actor, &verb, doing.at)?;
     if let Some(done) = done {
+        if let Verb::Transfer(Target::Agent { name, .. }) = &doing.verb {
+            let tokens = operating::tokens_of(tx.conn, name)?;
+            let theirs: Vec<Actor> = tokens.iter().filter_map(Token::actor).collect();
+            verbs::may_be_given(&found, name, &doing.actor, &theirs)?;
+        }
         write_conversation(tx.conn, &tx.memory.names, &found, false)?;
         if let Verb::Snooze { until } = doing.verb {
             tx.conn

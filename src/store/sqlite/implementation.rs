@@ -106,7 +106,7 @@ impl Store for SqliteStore {
             .filter(|queue| actor.may_use_queue(queue))
             .cloned()
             .collect();
-        self.read(move |conn, names| reading::queue_depths(conn, names, &visible))
+        self.read(move |conn, names| reading::queue_depths(conn, names, &visible, &actor.brands))
             .await
     }
 

@@ -1,17 +1,16 @@
-//! Macros and drafts, on the embedded store.
+//! Macros, on the embedded store.
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
-use serde_json::{Map, Value};
 
 use crate::dispatch::macros::{Into, Macro, Template, Values};
 use crate::dispatch::verbs::{Edit, Target, Verb};
 use crate::dispatch::{Action, Actor, Refusal, Role};
-use crate::ids::{ConversationId, IdSource, MessageId};
+use crate::ids::{IdSource, MessageId};
 use crate::router::facts::Conversation;
-use crate::store::macros::{MACROS_MAX, Rendered, StoredDraft, StoredMacro, UseMacro};
+use crate::store::macros::{MACROS_MAX, Rendered, StoredMacro, UseMacro};
 use crate::store::{Doing, NewReply, Senders, StoreError, Written};
 
-use super::desk;
+use super::desk::{self, Kept};
 use super::facts::from_json;
 use super::names::Names;
 use super::reading;
@@ -28,7 +27,7 @@ pub fn list(conn: &Connection, actor: &Actor) -> Result<Vec<StoredMacro>> {
     let mut visible = Vec::new();
     for found in all {
         let found = found?;
-        if may_use(actor, &found.content) {
+        if found.content.may_be_used_by(actor) {
             visible.push(found);
         }
     }
@@ -40,7 +39,7 @@ pub fn find(conn: &Connection, actor: &Actor, id: i64) -> Result<Option<StoredMa
         .prepare_cached("SELECT id, content, version, at FROM macro WHERE id = ?1")?
         .query_row([id], macro_of)
         .optional()?;
-    Ok(found.filter(|found| may_use(actor, &found.content)))
+    Ok(found.filter(|found| found.content.may_be_used_by(actor)))
 }
 
 fn macro_of(row: &Row<'_>) -> rusqlite::Result<StoredMacro> {
@@ -52,23 +51,6 @@ fn macro_of(row: &Row<'_>) -> rusqlite::Result<StoredMacro> {
     })
 }
 
-/// A macro of certain queues is nobody's who works none of them; who edits macros sees all.
-fn may_use(actor: &Actor, content: &Macro) -> bool {
-    let own = |queue: &String| {
-        let queue = queue.parse();
-        queue.is_ok_and(|queue| actor.may_use_queue(&queue))
-    };
-    let edits = matches!(actor.role, Role::Supervisor | Role::Admin) && actor.queues.is_empty();
-    edits || content.queues.is_empty() || content.queues.iter().any(own)
-}
-
-fn may_edit(actor: &Actor) -> Result<()> {
-    match actor.role {
-        Role::Supervisor | Role::Admin => Ok(()),
-        role => Err(Refusal::Role { role }.into()),
-    }
-}
-
 pub fn save(
     tx: &mut Tx<'_>,
     actor: &Actor,
@@ -77,17 +59,12 @@ pub fn save(
     version: Option<i64>,
     now: i64,
 ) -> Result<StoredMacro> {
-    may_edit(actor)?;
+    content.may_be_kept_by(actor)?;
     let known = match id {
         Some(id) => Some(editable(tx, actor, id, version)?),
         None => None,
     };
-    let taken: Option<i64> = tx
-        .conn
-        .prepare_cached("SELECT id FROM macro WHERE name = ?1")?
-        .query_row([&content.name], |row| row.get(0))
-        .optional()?;
-    if taken.is_some_and(|taken| Some(taken) != id) {
+    if is_taken(tx.conn, &content, id)? {
         return Err(unusable("name", "there is a macro of this name").into());
     }
     let stored = StoredMacro {
@@ -122,7 +99,6 @@ pub fn save(
 }
 
 pub fn delete(tx: &mut Tx<'_>, actor: &Actor, id: i64, version: Option<i64>) -> Result<()> {
-    may_edit(actor)?;
     editable(tx, actor, id, version)?;
     tx.conn
         .prepare_cached("DELETE FROM macro WHERE id = ?1")?
@@ -130,8 +106,25 @@ pub fn delete(tx: &mut Tx<'_>, actor: &Actor, id: i64, version: Option<i64>) -> 
     Ok(())
 }
 
+/// Macros of brands that never meet may have one name: a shop is not told of another's.
+fn is_taken(conn: &Connection, content: &Macro, id: Option<i64>) -> Result<bool> {
+    let mut statement =
+        conn.prepare_cached("SELECT id, content, version, at FROM macro WHERE name = ?1")?;
+    for found in statement.query_map([&content.name], macro_of)? {
+        let found = found?;
+        if Some(found.id) != id && found.content.is_confused_with(content) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 fn editable(tx: &Tx<'_>, actor: &Actor, id: i64, version: Option<i64>) -> Result<StoredMacro> {
+    if !matches!(actor.role, Role::Supervisor | Role::Admin) {
+        return Err(Refusal::Role { role: actor.role }.into());
+    }
     let known = find(tx.conn, actor, id)?.ok_or(Refusal::NotFound { what: "macro" })?;
+    known.content.may_be_kept_by(actor)?;
     match version {
         Some(given) if given != known.version => Err(Refusal::Stale {
             current: known.version,
@@ -149,24 +142,31 @@ pub fn preview(conn: &Connection, names: &Names, using: &UseMacro) -> Result<Ren
     let found = found.ok_or(Refusal::NotFound {
         what: "conversation",
     })?;
+    stored.content.fits(&found)?;
     render(conn, names, &found, &stored.content, using)
 }
 
-/// Says and does it: what was said or done of it is undone when the rest cannot be.
+/// Says and does it: what was said or done of it is undone when the rest cannot be. A repeated
+/// request is told what came of it, and how the conversation stands where that may be seen.
 pub fn apply(
     tx: &mut Tx<'_>,
     using: &UseMacro,
     senders: Option<&Senders>,
-) -> Result<(Option<MessageId>, Conversation)> {
+) -> Result<(Option<MessageId>, Option<Conversation>)> {
     let names = tx.memory.names.clone();
-    let again = desk::kept_answer(tx, using.idempotency.as_ref(), using.at)?;
+    let key = using.idempotency.as_ref();
+    if let Some(kept) = desk::kept(tx, key, using.at)? {
+        let message = match kept {
+            Kept::Message(id) => Some(desk::still_there(tx, id)?),
+            _ => None,
+        };
+        return Ok((message, desk::told(tx, using.conversation, &using.actor)?));
+    }
     let stored = find(tx.conn, &using.actor, using.id)?;
     let content = stored.ok_or(Refusal::NotFound { what: "macro" })?.content;
-    let mut found = desk::visible(tx, using.conversation, &using.actor, None)?;
-    if again.is_some() {
-        return Ok((again, found));
-    }
+    let found = desk::visible(tx, using.conversation, &using.actor, None)?;
     desk::at_version(&found, using.version)?;
+    content.fits(&found)?;
     let said = render(tx.conn, &names, &found, &content, using)?;
     if let Some(missing) = said.missing.first() {
         let reason = format!(
@@ -201,15 +201,16 @@ pub fn apply(
             version: None,
             at: using.at,
         };
-        desk::perform(tx, &doing)?;
+        desk::perform(tx, &doing, senders)?;
     }
     if content.resolve {
         desk::act(tx, found.id, &using.actor, Action::Resolve, None, using.at)?;
     }
-    if let Some(now) = super::facts::conversation(tx.conn, &names, found.id)? {
-        found = now;
+    if message.is_none() {
+        desk::keep(tx, key, Kept::Conversation(found.id), using.at)?;
     }
-    Ok((message, found))
+    let done = super::facts::conversation(tx.conn, &names, found.id)?;
+    Ok((message, done))
 }
 
 fn verbs_of(content: &Macro, at: i64) -> Vec<Verb> {
@@ -299,79 +300,4 @@ fn unusable(field: &'static str, reason: impl std::convert::Into<String>) -> Ref
         field,
         reason: reason.into(),
     }
-}
-
-/// The actor's own draft of a conversation that it may see.
-pub fn draft(
-    conn: &Connection,
-    names: &Names,
-    actor: &Actor,
-    id: ConversationId,
-) -> Result<Option<StoredDraft>> {
-    let Some(agent) = &actor.agent else {
-        return Ok(None);
-    };
-    if reading::conversation(conn, names, actor, id)?.is_none() {
-        return Err(Refusal::NotFound {
-            what: "conversation",
-        }
-        .into());
-    }
-    Ok(conn
-        .prepare_cached(
-            "SELECT content, version, at FROM draft WHERE conversation = ?1 AND agent = ?2",
-        )?
-        .query_row(params![id.0, agent], |row| {
-            Ok(StoredDraft {
-                content: from_json(0, &row.get::<_, String>(0)?)?,
-                version: row.get(1)?,
-                at: row.get(2)?,
-            })
-        })
-        .optional()?)
-}
-
-pub fn save_draft(
-    tx: &mut Tx<'_>,
-    actor: &Actor,
-    id: ConversationId,
-    content: Map<String, Value>,
-    version: Option<i64>,
-    now: i64,
-) -> Result<StoredDraft> {
-    let names = tx.memory.names.clone();
-    let Some(agent) = actor.agent.clone().filter(|_| actor.role.works()) else {
-        return Err(Refusal::Role { role: actor.role }.into());
-    };
-    let known = draft(tx.conn, &names, actor, id)?;
-    let current = known.map_or(0, |known| known.version);
-    if let Some(given) = version
-        && given != current
-    {
-        return Err(Refusal::Stale { current, given }.into());
-    }
-    let stored = StoredDraft {
-        content,
-        version: current + 1,
-        at: now,
-    };
-    tx.conn
-        .prepare_cached(
-            "INSERT OR REPLACE INTO draft (conversation, agent, content, version, at) VALUES (?1, ?2, ?3, ?4, ?5)",
-        )?
-        .execute(params![
-            id.0,
-            agent,
-            super::effects::json(&stored.content)?,
-            stored.version,
-            now
-        ])?;
-    Ok(stored)
-}
-
-/// What was sent, or given up, is no draft any more.
-pub fn delete_draft(conn: &Connection, agent: &str, id: ConversationId) -> Result<()> {
-    conn.prepare_cached("DELETE FROM draft WHERE conversation = ?1 AND agent = ?2")?
-        .execute(params![id.0, agent])?;
-    Ok(())
 }

@@ -79,6 +79,15 @@ pub fn token_by_hash(conn: &Connection, hash: &[u8]) -> Result<Option<Token>> {
         .optional()?)
 }
 
+/// Those of an agent that hold now.
+pub fn tokens_of(conn: &Connection, agent: &str) -> Result<Vec<Token>> {
+    let mut statement = conn.prepare_cached(&format!(
+        "SELECT {TOKEN_COLUMNS} FROM token WHERE agent = ?1 AND revoked_at IS NULL"
+    ))?;
+    let rows = statement.query_map([agent], token_of)?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
 /// Also one that is revoked: whoever asks looks.
 pub fn token_by_id(conn: &Connection, id: i64) -> Result<Option<Token>> {
     Ok(conn

@@ -24,16 +24,30 @@ use super::names::Names;
 
 type Result<T> = std::result::Result<T, StoreError>;
 
-/// Depth and age of the queues named; those nobody waits in have depth 0.
+/// Depth and age of the queues named, of these brands alone (none: all); those nobody waits in have
+/// depth 0.
 pub fn queue_depths(
     conn: &Connection,
     names: &Names,
     queues: &[connector_api::QueueId],
+    brands: &[BrandId],
 ) -> Result<Vec<QueueDepth>> {
+    let brands: Vec<String> = (brands.iter())
+        .map(|brand| names.id(brand.as_str()).to_string())
+        .collect();
+    let sql = match brands.is_empty() {
+        true => "SELECT count(*), min(enqueued_at) FROM waiting WHERE queue = ?1".to_owned(),
+        false => format!(
+            "SELECT count(*), min(waiting.enqueued_at) FROM waiting
+             JOIN conversation ON conversation.id = waiting.id
+             WHERE waiting.queue = ?1 AND conversation.brand IN ({})",
+            brands.join(",")
+        ),
+    };
     let mut depths = Vec::new();
     for queue in queues {
         let (waiting, oldest) = conn
-            .prepare_cached("SELECT count(*), min(enqueued_at) FROM waiting WHERE queue = ?1")?
+            .prepare_cached(&sql)?
             .query_row([names.id(queue.as_str())], |row| {
                 Ok((row.get(0)?, row.get(1)?))
             })?;
@@ -387,7 +401,7 @@ pub fn counts(
     queues: &[connector_api::QueueId],
 ) -> Result<Counts> {
     let mut counts = Counts {
-        queues: queue_depths(conn, names, queues)?,
+        queues: queue_depths(conn, names, queues, &[])?,
         ..Counts::default()
     };
     let mut statement = conn.prepare_cached("SELECT state, count(*) FROM outbox GROUP BY state")?;

@@ -108,15 +108,22 @@ CREATE TABLE recipient (
 CREATE TABLE acknowledged (key BLOB PRIMARY KEY, at INTEGER NOT NULL) WITHOUT ROWID;
 -- Answers kept for use again, and what agents have begun to write: one each in each conversation.
 CREATE TABLE macro (
-    id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, content TEXT NOT NULL,
+    id INTEGER PRIMARY KEY, name TEXT NOT NULL, content TEXT NOT NULL,
     version INTEGER NOT NULL, at INTEGER NOT NULL
 );
+CREATE INDEX macro_name ON macro (name);
 CREATE TABLE draft (
     conversation INTEGER NOT NULL, agent TEXT NOT NULL, content TEXT NOT NULL, version INTEGER NOT NULL,
     at INTEGER NOT NULL, PRIMARY KEY (conversation, agent)
 ) WITHOUT ROWID;
+-- The last version that a draft of an agent had, also once there is none: versions never come again.
+CREATE TABLE draft_version (
+    conversation INTEGER NOT NULL, agent TEXT NOT NULL, version INTEGER NOT NULL,
+    PRIMARY KEY (conversation, agent)
+) WITHOUT ROWID;
+-- What requests with an Idempotency-Key came to. Kinds: 0 a message, 1 a conversation, 2 an operation.
 CREATE TABLE idempotency (
-    key BLOB PRIMARY KEY, fingerprint BLOB NOT NULL, status INTEGER NOT NULL, answer BLOB NOT NULL,
+    key BLOB PRIMARY KEY, fingerprint BLOB NOT NULL, kind INTEGER NOT NULL, number INTEGER NOT NULL,
     at INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE event (

@@ -22,12 +22,14 @@ use super::effects::{json, write_conversation, write_events};
 use super::facts::conversation;
 use super::writer::Tx;
 
+mod again;
 mod chain;
 pub mod contacts;
 mod said;
 mod undo;
 
 use chain::{Chain, Row, before, place, walk};
+pub use again::once;
 pub use undo::undo;
 
 type Result<T> = std::result::Result<T, StoreError>;

@@ -56,7 +56,7 @@ async fn an_answer_says_to_whom_about_what_and_when() {
         {
           "bcc": [
             {
-              "address": "Boss <boss@shop.example>",
+              "address": "boss <boss@shop.example>",
               "name": null,
               "namespace": "email"
             }
@@ -294,6 +294,46 @@ async fn participants_are_taken_in_and_out() {
         .send()
         .await
         .problem(404, "not-found");
+}
+
+#[tokio::test]
+async fn a_participant_is_kept_as_events_have_them_or_refused() {
+    let mut served = desk().await;
+    let (token, path) = held(&mut served).await;
+    let participants = format!("{path}/participants");
+    let add = |namespace: &str, address: &str| {
+        let body = json!({ "namespace": namespace, "address": address });
+        served.post(&token, &participants).json(&body).send()
+    };
+    let after = add("email", "Partner@Parcel.Example").await.ok();
+    let names = |view: &Value| {
+        let all = view["participants"].as_array().unwrap().iter();
+        all.map(|one| one["address"].clone()).collect::<Vec<_>>()
+    };
+    assert!(
+        names(&after).contains(&json!("partner@parcel.example")),
+        "{after}"
+    );
+    let again = add("email", "partner@parcel.example").await.ok();
+    assert_eq!(again["version"], after["version"], "they are there");
+    let unread = add("e-mail", "bo@parcel.example").await;
+    let unread = unread.problem(422, "unprocessable");
+    assert_eq!(unread["field"], "namespace");
+    assert!(
+        unread["allowed"]
+            .as_array()
+            .unwrap()
+            .contains(&json!("email"))
+    );
+    let wrong = add("email", "bo").await.problem(422, "unprocessable");
+    assert_eq!(wrong["field"], "namespace", "a chat could mean it: {wrong}");
+    let gone = json!({ "namespace": "email", "address": "PARTNER@parcel.example" });
+    let remove = served.post(&token, &format!("{participants}/remove"));
+    let left = remove.json(&gone).send().await.ok();
+    assert!(
+        !names(&left).contains(&json!("partner@parcel.example")),
+        "{left}"
+    );
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::served::Served;
-use crate::support::mail;
+use crate::support::{chat, mail};
 
 /// A desk where ada holds eve's conversation; her token, and its id.
 async fn held() -> (Served, String, String) {
@@ -170,6 +170,104 @@ async fn macros_are_kept_by_supervisors_and_used_by_the_agents_of_their_queues()
 }
 
 #[tokio::test]
+async fn a_macro_of_a_brand_is_seen_and_used_for_that_brand_alone() {
+    let (mut served, token, id) = held().await;
+    let outlet = create(
+        &served,
+        json!({ "name": "Refund", "text": "Ours.", "brands": ["outlet"] }),
+    )
+    .await;
+    let of_queue = create(
+        &served,
+        json!({ "name": "Boxes", "text": "Ours.", "queues": ["backoffice"] }),
+    )
+    .await;
+    let path = |view: &Value| format!("/v1/macros/{}", view["id"].as_str().unwrap());
+    let on = json!({ "conversation_id": id });
+    // Who works for both brands sees both macros and still uses each where it belongs.
+    for view in [&outlet, &of_queue] {
+        for verb in ["preview", "apply"] {
+            let call = served.post(&token, &format!("{}/{verb}", path(view)));
+            let problem = call.key("k").json(&on).send().await;
+            let problem = problem.problem(422, "unprocessable");
+            assert_eq!(problem["field"], "conversation_id", "{view} {verb}");
+        }
+    }
+    let main = served.token("agent", "mia", &[], &["main"]).await;
+    let list = served.get(&main, "/v1/macros").send().await.ok();
+    assert_eq!(list["items"].as_array().unwrap().len(), 1, "{list}");
+    let unseen = path(&outlet);
+    served
+        .get(&main, &unseen)
+        .send()
+        .await
+        .problem(404, "not-found");
+    for verb in ["preview", "apply"] {
+        let call = served.post(&main, &format!("{unseen}/{verb}")).key("k");
+        call.json(&on).send().await.problem(404, "not-found");
+    }
+    served
+        .deliver([chat("cust-7", "Hello?").on("outlet-chat")])
+        .await;
+    let on = json!({ "conversation_id": served.conversation(2).await });
+    let olga = served.token("agent", "olga", &[], &["outlet"]).await;
+    let call = served.post(&olga, &format!("{unseen}/preview")).json(&on);
+    assert_eq!(call.send().await.ok()["text"], "Ours.");
+}
+
+#[tokio::test]
+async fn a_supervisor_keeps_macros_of_its_own_brands_and_queues_alone() {
+    let (served, _, _) = held().await;
+    let main = served.token("supervisor", "mo", &[], &["main"]).await;
+    let back = served.token("admin", "", &["backoffice"], &[]).await;
+    for (token, body, field) in [
+        (&main, json!({ "name": "a" }), "brands"),
+        (
+            &main,
+            json!({ "name": "a", "brands": ["main", "outlet"] }),
+            "brands",
+        ),
+        (&back, json!({ "name": "a" }), "queues"),
+        (
+            &back,
+            json!({ "name": "a", "queues": ["outlet"] }),
+            "queues",
+        ),
+    ] {
+        let refused = served.post(token, "/v1/macros").json(&body).send().await;
+        let refused = refused.problem(403, "forbidden");
+        assert_eq!(refused["field"], field, "{body}");
+        assert_eq!(refused["allowed"].as_array().unwrap().len(), 1, "{body}");
+    }
+    let of_all = create(&served, json!({ "name": "Hours", "text": "9 to 5." })).await;
+    let path = format!("/v1/macros/{}", of_all["id"].as_str().unwrap());
+    for token in [&main, &back] {
+        served.get(token, &path).send().await.ok();
+        let narrowed = json!({ "name": "Hours", "brands": ["main"], "queues": ["backoffice"] });
+        let put = served.call(Method::PUT, token, &path).json(&narrowed);
+        put.send().await.problem(403, "forbidden");
+        let delete = served.call(Method::DELETE, token, &path);
+        delete.send().await.problem(403, "forbidden");
+    }
+    // One name may be two shops', and neither is told of the other's.
+    create(&served, json!({ "name": "Refund", "brands": ["outlet"] })).await;
+    let own = json!({ "name": "Refund", "brands": ["main"] });
+    let kept = served
+        .post(&main, "/v1/macros")
+        .json(&own)
+        .send()
+        .await
+        .is(201);
+    let taken = served.post(&main, "/v1/macros").json(&own).send().await;
+    assert_eq!(taken.problem(422, "unprocessable")["field"], "name");
+    let path = format!("/v1/macros/{}", kept["id"].as_str().unwrap());
+    let put = served.call(Method::PUT, &main, &path).json(&own);
+    assert_eq!(put.send().await.ok()["brands"], json!(["main"]));
+    let delete = served.call(Method::DELETE, &main, &path);
+    delete.send().await.is(204);
+}
+
+#[tokio::test]
 async fn a_macro_that_could_not_be_used_is_refused_when_it_is_kept() {
     let (served, _, _) = held().await;
     let token = served.supervisor().await;
@@ -183,6 +281,7 @@ async fn a_macro_that_could_not_be_used_is_refused_when_it_is_kept() {
             "transfer_queue",
         ),
         (json!({ "name": "a", "queues": ["nowhere"] }), "queues"),
+        (json!({ "name": "a", "brands": ["nobody"] }), "brands"),
         (
             json!({ "name": "a", "snooze_seconds": 0 }),
             "snooze_seconds",
@@ -252,12 +351,24 @@ async fn a_draft_is_its_agents_own_until_it_is_sent() {
         .send()
         .await
         .problem(404, "not-found");
-    save(&token, "*", half).await.ok();
-    served
-        .call(Method::DELETE, &token, &path)
-        .send()
+    // Another screen that still shows the draft that was sent does not write over the next one.
+    let next = save(&token, "\"0\"", half.clone()).await;
+    assert_eq!(next.header("etag"), "\"2\"");
+    save(&token, "\"1\"", half.clone())
         .await
-        .is(204);
+        .problem(412, "stale-version");
+    let delete = |version: &str| {
+        let call = served.call(Method::DELETE, &token, &path);
+        call.header("If-Match", version).send()
+    };
+    delete("\"1\"").await.problem(412, "stale-version");
+    served.get(&token, &path).send().await.ok();
+    delete("\"2\"").await.is(204);
+    delete("\"2\"").await.problem(412, "stale-version");
+    delete("*").await.is(204);
+    let third = save(&token, "*", half).await;
+    assert_eq!(third.header("etag"), "\"3\"");
+    delete("\"3\"").await.is(204);
     served
         .get(&token, &path)
         .send()

@@ -99,6 +99,7 @@ impl Served {
             streams_max: STREAMS_MAX,
             cors_origins: vec![ORIGIN.to_owned()],
             blobs: desk.blobs.clone(),
+            known_brands: Live::new(vec!["main".parse().unwrap(), "outlet".parse().unwrap()]),
             known_queues: Live::new(known.map(|queue| queue.parse().unwrap()).to_vec()),
             channels: Live::new(vec![ChannelFacts {
                 id: "support-mail".parse().unwrap(),

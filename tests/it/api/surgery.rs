@@ -1,5 +1,6 @@
 //! Surgery over the API: who asks what, what is answered, and what an answer names.
 
+use reqwest::Method;
 use serde_json::{Value, json};
 use switchboard::ids::IdKind;
 
@@ -179,6 +180,15 @@ async fn contacts_are_merged_and_unmerged_by_supervisors() {
     post(&served, &sue, &path, &body)
         .await
         .problem(409, "merged-away");
+    served.can_send().await;
+    let edit = served.call(Method::PATCH, &sue, &format!("/v1/contacts/{chat}"));
+    let edited = edit.json(&json!({ "name": "Eve" })).send().await;
+    let begin = json!({ "channel": "support-mail", "contact_id": chat, "text": "Hello." });
+    let begun = served.post(&sue, "/v1/conversations").key("k").json(&begin);
+    for refused in [edited, begun.send().await] {
+        let problem = refused.problem(409, "merged-away");
+        assert_eq!(problem["merged_into"], json!(mail));
+    }
     let back = format!("/v1/contacts/{chat}/unmerge");
     post(&served, &ada, &back, &Value::Null)
         .await

@@ -210,6 +210,7 @@ async fn zammad_1929_after_a_merge_every_answer_goes_to_whom_it_was_written_for(
         actor: supervisor(),
         version: None,
         other_version: None,
+        idempotency: None,
         at: desk.now(),
     };
     let merge = || desk.store().merge_conversations(home.id, work.id, order());
@@ -260,6 +261,7 @@ async fn zammad_983_answers_to_a_merged_conversation_come_to_where_it_went() {
         actor: supervisor(),
         version: None,
         other_version: None,
+        idempotency: None,
         at: desk.now(),
     };
     let store = desk.store().clone();

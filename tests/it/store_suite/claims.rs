@@ -86,7 +86,7 @@ pub async fn racing_agents_take_every_conversation_once(backend: Arc<dyn Backend
             let name = format!("agent-{number}");
             let mut taken = Vec::new();
             while let Some(claimed) = store
-                .claim(&"frontline".parse().unwrap(), agent(&name), now)
+                .claim(&"frontline".parse().unwrap(), agent(&name), None, now)
                 .await
                 .unwrap()
             {

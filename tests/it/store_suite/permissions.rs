@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use expect_test::expect;
+use switchboard::dispatch::verbs::{Target, Verb};
 use switchboard::dispatch::{Actor, Role};
-use switchboard::store::{ConversationFilter, StoreError};
+use switchboard::store::{ConversationFilter, Doing, StoreError};
 
 use crate::support::{Backend, Desk, agent, agent_of, chat, mail, supervisor};
 
@@ -119,7 +120,7 @@ pub async fn what_an_actor_may_not_see_does_not_exist_for_it(backend: Arc<dyn Ba
     let elsewhere = agent_of("bob", &["backoffice"], &[]);
     let refused = desk
         .store()
-        .claim(&"outlet".parse().unwrap(), elsewhere, desk.now())
+        .claim(&"outlet".parse().unwrap(), elsewhere, None, desk.now())
         .await;
     assert!(
         matches!(refused, Err(StoreError::Refused(_))),
@@ -234,4 +235,44 @@ pub async fn queues_tell_how_many_wait_and_since_when(backend: Arc<dyn Backend>)
             ("outlet", 0, None)
         ]
     );
+}
+
+pub async fn queues_tell_nothing_of_other_brands(backend: Arc<dyn Backend>) {
+    let mut desk = Desk::on(backend).await;
+    desk.deliver([mail("ada@example.com", "Hi")]).await;
+    desk.hours_later(1);
+    desk.deliver([chat("cust-7", "Hi").on("outlet-chat")]).await;
+    let of_outlet = desk.conversation(2).await;
+    let told = async |brands: &[&str]| {
+        let depths = desk.store().queues(agent_of("bob", &[], brands)).await;
+        let told = depths.unwrap().into_iter();
+        told.map(|queue| {
+            (
+                queue.id.to_string(),
+                queue.waiting,
+                queue.oldest_enqueued_at,
+            )
+        })
+        .collect::<Vec<_>>()
+    };
+    // Another brand's conversation waits in a queue of both.
+    let handed = Doing {
+        conversation: of_outlet.id,
+        actor: supervisor(),
+        verb: Verb::Transfer(Target::Queue("frontline".parse().unwrap())),
+        version: None,
+        at: desk.now(),
+    };
+    desk.store().perform(handed).await.unwrap();
+    let first = desk.conversation(1).await.enqueued_at;
+    let second = of_outlet.enqueued_at;
+    for (brands, waiting, oldest) in [
+        (&[][..], 2, first),
+        (&["main", "outlet"][..], 2, first),
+        (&["main"][..], 1, first),
+        (&["outlet"][..], 1, second),
+    ] {
+        let frontline = ("frontline".to_owned(), waiting, Some(oldest));
+        assert_eq!(told(brands).await[0], frontline, "{brands:?}");
+    }
 }

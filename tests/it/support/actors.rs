@@ -12,6 +12,7 @@ pub fn supervisor() -> Actor {
         queues: Vec::new(),
         brands: Vec::new(),
         acting: None,
+        acts: false,
     }
 }
 
@@ -23,6 +24,7 @@ pub fn agent(name: &str) -> Actor {
         queues: Vec::new(),
         brands: Vec::new(),
         acting: None,
+        acts: false,
     }
 }
 

@@ -317,7 +317,7 @@ impl Desk {
         let claimed = self
             .opened
             .store
-            .claim(&queue_id(queue), actor, self.now())
+            .claim(&queue_id(queue), actor, None, self.now())
             .await;
         claimed.expect("claiming is allowed")
     }

@@ -124,7 +124,11 @@ pub fn senders(can: impl IntoIterator<Item = (&'static str, Capabilities)>) -> S
                     true => Namespace::email(),
                     false => Namespace::account("webhook", id),
                 },
-                address: address.to_owned(),
+                // As the connector does.
+                address: match mail {
+                    true => address.to_lowercase(),
+                    false => address.to_owned(),
+                },
                 name: None,
             }),
         };

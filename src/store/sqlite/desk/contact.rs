@@ -3,6 +3,7 @@
 use rusqlite::params;
 
 use crate::dispatch::Refusal;
+use crate::dispatch::surgery::Refused;
 use crate::dispatch::verbs::attributes_of;
 use crate::router::effects::{EventType, NewEvent};
 use crate::store::{ContactEdit, StoreError, StoredContact};
@@ -20,6 +21,9 @@ pub fn edit_contact(tx: &mut Tx<'_>, edit: &ContactEdit) -> Result<StoredContact
     }
     let found = reading::contact(tx.conn, &names, &edit.actor, edit.contact)?;
     let mut found = found.ok_or(Refusal::NotFound { what: "contact" })?;
+    if let Some(into) = found.merged_into {
+        return Err(Refusal::from(Refused::ContactGone { into }).into());
+    }
     if let Some(given) = edit.version
         && given != found.version
     {

@@ -23,9 +23,9 @@ use crate::store::{
 use super::super::effects::{FLAG_AUTOMATIC, write_conversation, write_events};
 use super::super::uploads::take_upload;
 use super::super::writer::Tx;
-use super::super::{macros, outbox};
+use super::super::{drafts, outbox};
 use super::answered::{answered, reachable};
-use super::{event_of, keep_answer, kept_answer, visible};
+use super::{Kept, event_of, keep, kept_message, visible};
 
 /// Messages back that are looked through for what the customer wrote meanwhile.
 const MEANWHILE_MAX: usize = 1_000;
@@ -36,7 +36,7 @@ pub fn reply(
     reply: &NewReply,
     senders: Option<&Senders>,
 ) -> Result<MessageId, StoreError> {
-    if let Some(known) = kept_answer(tx, reply.idempotency.as_ref(), reply.at)? {
+    if let Some(known) = kept_message(tx, reply.idempotency.as_ref(), reply.at)? {
         return Ok(known);
     }
     let mut found = visible(tx, reply.conversation, &reply.actor, reply.version)?;
@@ -77,14 +77,14 @@ pub fn reply(
         write_events(tx.conn, tx.memory, &[event])?;
     }
     if let Some(agent) = &reply.actor.agent {
-        macros::delete_draft(tx.conn, agent, found.id)?;
+        drafts::sent(tx.conn, agent, found.id)?;
     }
     Ok(id)
 }
 
 /// Files an agent's note; it never leaves.
 pub fn note(tx: &mut Tx<'_>, note: &NewReply) -> Result<MessageId, StoreError> {
-    if let Some(known) = kept_answer(tx, note.idempotency.as_ref(), note.at)? {
+    if let Some(known) = kept_message(tx, note.idempotency.as_ref(), note.at)? {
         return Ok(known);
     }
     let mut found = visible(tx, note.conversation, &note.actor, note.version)?;
@@ -419,7 +419,7 @@ impl Append<'_> {
                 ])?;
         }
         write_conversation(tx.conn, &tx.memory.names, found, new)?;
-        keep_answer(tx, self.idempotency, id, self.at)?;
+        keep(tx, self.idempotency, Kept::Message(id), self.at)?;
         let mut event = event_of(
             EventType::MessageCreated,
             found.id,

@@ -6,6 +6,7 @@ use rusqlite::{OptionalExtension, params};
 
 use crate::conversation::Status;
 use crate::dispatch::address::{self, Destination};
+use crate::dispatch::surgery::Refused;
 use crate::dispatch::verbs::{Edit, Verb};
 use crate::dispatch::{Actor, Refusal, verbs};
 use crate::ids::{ContactId, ConversationId, IdSource, MessageId};
@@ -18,7 +19,7 @@ use super::super::reading;
 use super::super::writer::Tx;
 use super::answered::known_on;
 use super::reply::{Append, Files, Leaving, check_fit, draft_of, named};
-use super::{event_of, kept_answer};
+use super::{event_of, kept_message};
 
 /// Begins a conversation with its first message.
 pub fn start(
@@ -26,7 +27,7 @@ pub fn start(
     new: &NewConversation,
     senders: Option<&Senders>,
 ) -> Result<MessageId, StoreError> {
-    if let Some(known) = kept_answer(tx, new.idempotency.as_ref(), new.at)? {
+    if let Some(known) = kept_message(tx, new.idempotency.as_ref(), new.at)? {
         return Ok(known);
     }
     let sending = may_start(new, senders)?;
@@ -163,7 +164,7 @@ fn destination(
     )?)
 }
 
-/// A contact of this brand that the actor may see.
+/// A contact of this brand that the actor may see and that still stands for itself.
 fn known_contact(
     tx: &Tx<'_>,
     id: ContactId,
@@ -172,7 +173,10 @@ fn known_contact(
 ) -> Result<ContactId, StoreError> {
     let found = reading::contact(tx.conn, &tx.memory.names, actor, id)?;
     match found {
-        Some(contact) if contact.brand == *brand => Ok(id),
+        Some(contact) if contact.brand == *brand => match contact.merged_into {
+            Some(into) => Err(Refusal::from(Refused::ContactGone { into }).into()),
+            None => Ok(id),
+        },
         _ => Err(Refusal::Unusable {
             field: "contact_id",
             reason: "there is no such contact".to_owned(),

@@ -8,16 +8,24 @@ use crate::ids::{ConversationId, MessageId};
 use crate::router::facts::Conversation;
 use crate::store::sqlite::{SqliteStore, desk};
 use crate::store::{
-    ContactEdit, Desk, Doing, NewConversation, NewReply, Result, Rings, StoredContact,
-    StoredMessage, Woken,
+    Asked, ContactEdit, Desk, Doing, Idempotency, NewConversation, NewReply, Result, Rings,
+    StoredContact, StoredMessage, Woken,
 };
 
 #[async_trait]
 impl Desk for SqliteStore {
-    async fn claim(&self, queue: &QueueId, actor: Actor, now: i64) -> Result<Option<Conversation>> {
+    async fn claim(
+        &self,
+        queue: &QueueId,
+        actor: Actor,
+        idempotency: Option<Idempotency>,
+        now: i64,
+    ) -> Result<Option<Conversation>> {
         let queue = queue.clone();
         self.writer
-            .run(1, move |tx| desk::claim(tx, &queue, &actor, now))
+            .run(1, move |tx| {
+                desk::claim(tx, &queue, &actor, idempotency.as_ref(), now)
+            })
             .await
     }
 
@@ -66,8 +74,18 @@ impl Desk for SqliteStore {
     }
 
     async fn perform(&self, doing: Doing) -> Result<Conversation> {
+        let senders = self.known_senders();
         self.writer
-            .run(1, move |tx| desk::perform(tx, &doing))
+            .run(1, move |tx| desk::perform(tx, &doing, senders.as_deref()))
+            .await
+    }
+
+    async fn once(&self, key: Idempotency, asked: Asked) -> Result<Option<Conversation>> {
+        let senders = self.known_senders();
+        self.writer
+            .run(1, move |tx| {
+                desk::once(tx, &key, &asked, senders.as_deref())
+            })
             .await
     }
 

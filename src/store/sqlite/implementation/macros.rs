@@ -3,12 +3,12 @@
 use async_trait::async_trait;
 use serde_json::{Map, Value};
 
+use crate::dispatch::Actor;
 use crate::dispatch::macros::Macro;
-use crate::dispatch::{Actor, Refusal};
 use crate::ids::ConversationId;
 use crate::router::facts::Conversation;
 use crate::store::macros::{Macros, Rendered, StoredDraft, StoredMacro, UseMacro};
-use crate::store::sqlite::{SqliteStore, desk, macros};
+use crate::store::sqlite::{SqliteStore, drafts, macros};
 use crate::store::{Result, StoredMessage};
 
 #[async_trait]
@@ -48,7 +48,10 @@ impl Macros for SqliteStore {
             .await
     }
 
-    async fn use_macro(&self, using: UseMacro) -> Result<(Option<StoredMessage>, Conversation)> {
+    async fn use_macro(
+        &self,
+        using: UseMacro,
+    ) -> Result<(Option<StoredMessage>, Option<Conversation>)> {
         let senders = self.known_senders();
         self.writer
             .run(1, move |tx| {
@@ -67,7 +70,7 @@ impl Macros for SqliteStore {
         actor: Actor,
         conversation: ConversationId,
     ) -> Result<Option<StoredDraft>> {
-        self.read(move |conn, names| macros::draft(conn, names, &actor, conversation))
+        self.read(move |conn, names| drafts::find(conn, names, &actor, conversation))
             .await
     }
 
@@ -81,19 +84,20 @@ impl Macros for SqliteStore {
     ) -> Result<StoredDraft> {
         self.writer
             .run(0, move |tx| {
-                macros::save_draft(tx, &actor, conversation, content, version, now)
+                drafts::save(tx, &actor, conversation, content, version, now)
             })
             .await
     }
 
-    async fn delete_draft(&self, actor: Actor, conversation: ConversationId) -> Result<()> {
+    async fn delete_draft(
+        &self,
+        actor: Actor,
+        conversation: ConversationId,
+        version: Option<i64>,
+    ) -> Result<()> {
         self.writer
             .run(0, move |tx| {
-                desk::visible(tx, conversation, &actor, None)?;
-                let Some(agent) = &actor.agent else {
-                    return Err(Refusal::Role { role: actor.role }.into());
-                };
-                macros::delete_draft(tx.conn, agent, conversation)
+                drafts::delete(tx, &actor, conversation, version)
             })
             .await
     }

@@ -16,7 +16,9 @@ impl SurgeryStore for SqliteStore {
         order: Order,
     ) -> Result<Operated> {
         self.writer
-            .run(1, move |tx| surgery::merge(tx, from, into, &order))
+            .run(1, move |tx| {
+                surgery::once(tx, &order, |tx| surgery::merge(tx, from, into, &order))
+            })
             .await
     }
 
@@ -28,7 +30,9 @@ impl SurgeryStore for SqliteStore {
     ) -> Result<Operated> {
         self.writer
             .run(1, move |tx| {
-                surgery::split(tx, source, &messages, None, &order)
+                surgery::once(tx, &order, |tx| {
+                    surgery::split(tx, source, &messages, None, &order)
+                })
             })
             .await
     }
@@ -40,7 +44,11 @@ impl SurgeryStore for SqliteStore {
         order: Order,
     ) -> Result<Operated> {
         self.writer
-            .run(1, move |tx| surgery::move_message(tx, message, to, &order))
+            .run(1, move |tx| {
+                surgery::once(tx, &order, |tx| {
+                    surgery::move_message(tx, message, to, &order)
+                })
+            })
             .await
     }
 
@@ -52,7 +60,9 @@ impl SurgeryStore for SqliteStore {
     ) -> Result<Operated> {
         self.writer
             .run(1, move |tx| {
-                surgery::contacts::merge(tx, from, into, &order)
+                surgery::once(tx, &order, |tx| {
+                    surgery::contacts::merge(tx, from, into, &order)
+                })
             })
             .await
     }
@@ -60,14 +70,18 @@ impl SurgeryStore for SqliteStore {
     async fn unmerge_contact(&self, contact: ContactId, order: Order) -> Result<Operated> {
         self.writer
             .run(1, move |tx| {
-                surgery::contacts::unmerge_contact(tx, contact, &order)
+                surgery::once(tx, &order, |tx| {
+                    surgery::contacts::unmerge_contact(tx, contact, &order)
+                })
             })
             .await
     }
 
     async fn undo(&self, event: i64, order: Order) -> Result<Operated> {
         self.writer
-            .run(1, move |tx| surgery::undo(tx, event, &order))
+            .run(1, move |tx| {
+                surgery::once(tx, &order, |tx| surgery::undo(tx, event, &order))
+            })
             .await
     }
 

@@ -98,7 +98,7 @@ pub fn settle_held(
     can_send: impl Fn(&str) -> bool,
 ) -> Result<Rings, StoreError> {
     let key = settling.idempotency.as_ref();
-    if desk::kept_answer(tx, key, settling.at)?.is_some() {
+    if desk::kept_message(tx, key, settling.at)?.is_some() {
         return Ok(Rings::default());
     }
     let missing = Refusal::NotFound { what: "message" };
@@ -119,7 +119,7 @@ pub fn settle_held(
         return Err(Refusal::NotAnswerable { reason }.into());
     }
     let rings = write_settled(tx, settling, found.conversation, &found.channel)?;
-    desk::keep_answer(tx, key, settling.message, settling.at)?;
+    desk::keep(tx, key, desk::Kept::Message(settling.message), settling.at)?;
     Ok(rings)
 }
 

@@ -202,5 +202,6 @@ fn everybody() -> Actor {
         queues: Vec::new(),
         brands: Vec::new(),
         acting: None,
+        acts: false,
     }
 }

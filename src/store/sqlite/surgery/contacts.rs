@@ -473,7 +473,7 @@ fn visible(tx: &Tx<'_>, id: ContactId, actor: &Actor) -> Result<StoredContact> {
     Ok(found.ok_or(Refusal::NotFound { what: "contact" })?)
 }
 
-fn operated(
+pub fn operated(
     tx: &Tx<'_>,
     event: i64,
     kind: OperationKind,

@@ -7,8 +7,10 @@ use connector_api::Namespace;
 use expect_test::expect;
 use serde_json::json;
 use switchboard::conversation::{Priority, Status};
-use switchboard::dispatch::{Actor, Role as TokenRole};
-use switchboard::store::{NewConversation, Written};
+use switchboard::dispatch::surgery::Refused;
+use switchboard::dispatch::{Actor, Refusal, Role as TokenRole};
+use switchboard::store::surgery::Order;
+use switchboard::store::{ContactEdit, NewConversation, StoreError, Written};
 
 use crate::support::{Backend, Desk, agent, agent_of, chat, holder, mail, supervisor};
 
@@ -230,4 +232,45 @@ pub async fn a_beginning_is_refused_where_it_cannot_be(backend: Arc<dyn Backend>
     "#]]
     .assert_eq(&table);
     assert_eq!(desk.conversations().await.len(), 1);
+}
+
+pub async fn nothing_is_begun_with_or_said_of_a_contact_that_was_merged_away(
+    backend: Arc<dyn Backend>,
+) {
+    let mut desk = desk(backend).await;
+    desk.deliver([mail("eve@example.com", "Hello?"), chat("cust-7", "Hello?")])
+        .await;
+    let eve = desk.conversation(1).await.contact;
+    let gone = desk.conversation(2).await.contact;
+    let order = Order {
+        actor: supervisor(),
+        version: None,
+        other_version: None,
+            idempotency: None,
+        at: desk.now(),
+    };
+    let merged = desk.store().merge_contacts(gone, eve, order).await;
+    merged.unwrap();
+    let into = |outcome: Result<(), StoreError>| match outcome {
+        Err(StoreError::Refused(Refusal::Surgery(Refused::ContactGone { into }))) => into,
+        other => panic!("{other:?}"),
+    };
+    for to in [vec![], vec!["eve@example.com".to_owned()]] {
+        let mut new = beginning(&desk, "support-mail", "");
+        new.contact = Some(gone);
+        new.written.to = to;
+        assert_eq!(into(desk.store().start(new).await.map(drop)), eve);
+    }
+    assert_eq!(desk.conversations().await.len(), 2);
+    let edit = ContactEdit {
+        contact: gone,
+        actor: supervisor(),
+        name: Some("Eve".to_owned()),
+        attributes: BTreeMap::new(),
+        version: None,
+        at: desk.now(),
+    };
+    assert_eq!(into(desk.store().edit_contact(edit).await.map(drop)), eve);
+    let still = desk.store().contact(supervisor(), gone).await.unwrap();
+    assert_eq!(still.unwrap().name, None);
 }

@@ -11,7 +11,7 @@ use switchboard::conversation::{Priority, Status};
 use switchboard::dispatch::verbs::{Edit, Target, Verb};
 use switchboard::dispatch::{Actor, Refusal, Role as TokenRole};
 use switchboard::router::facts::{Conversation, Role};
-use switchboard::store::{Doing, StoreError, Written};
+use switchboard::store::{Doing, StoreError, Token, Written};
 
 use crate::support::{Backend, Desk, agent, chat, mail, supervisor};
 
@@ -31,6 +31,24 @@ async fn perform(
         at: desk.now(),
     };
     desk.store().perform(doing).await
+}
+
+/// Gives somebody a token of a role for these brands (none: all).
+async fn hired(desk: &Desk, role: &str, agent: &str, queues: &[&str], brands: &[&str]) -> Token {
+    let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    let token = Token {
+        id: 0,
+        label: agent.to_owned(),
+        role: role.to_owned(),
+        agent: Some(agent.to_owned()),
+        queues: owned(queues),
+        brands: owned(brands),
+        scopes: Vec::new(),
+        created_at: desk.now(),
+        revoked_at: None,
+    };
+    let hash = agent.as_bytes().to_vec();
+    desk.store().create_token(hash, token).await.unwrap()
 }
 
 pub async fn every_verb_is_allowed_or_refused_by_state_and_holder(backend: Arc<dyn Backend>) {
@@ -227,6 +245,7 @@ pub async fn a_transferred_conversation_keeps_its_rank_or_is_somebodys_at_once(
         desk.claim("backoffice", agent("bob")).await.unwrap().id,
         claimed.id
     );
+    hired(&desk, "agent", "cleo", &[], &[]).await;
     let to = Target::Agent {
         name: "cleo".to_owned(),
         queue: Some("frontline".parse().unwrap()),
@@ -247,6 +266,42 @@ pub async fn a_transferred_conversation_keeps_its_rank_or_is_somebodys_at_once(
         refusal(lost),
         "cannot wake this conversation: it is not yours"
     );
+}
+
+pub async fn a_conversation_is_given_to_nobody_who_could_not_work_on_it(backend: Arc<dyn Backend>) {
+    let mut desk = desk(backend).await;
+    desk.deliver([chat("cust-1", "Hello?")]).await;
+    desk.claim("frontline", agent("ada")).await.unwrap();
+    hired(&desk, "agent", "olga", &[], &["outlet"]).await;
+    hired(&desk, "reader", "rita", &[], &[]).await;
+    let gone = hired(&desk, "agent", "gus", &[], &[]).await;
+    let revoked = desk.store().revoke_token(gone.id, desk.now()).await;
+    assert!(revoked.unwrap());
+    hired(&desk, "agent", "bea", &["backoffice"], &["main", "outlet"]).await;
+    let to = |name: &str| {
+        let name = name.to_owned();
+        Verb::Transfer(Target::Agent { name, queue: None })
+    };
+    for nobody in ["bbo", "olga", "rita", "gus"] {
+        for by in [agent("ada"), supervisor()] {
+            let refused = perform(&desk, 1, by, to(nobody)).await;
+            let Err(StoreError::Refused(Refusal::Unusable { field, .. })) = refused else {
+                panic!("{nobody}: {refused:?}")
+            };
+            assert_eq!(field, "agent", "{nobody}");
+        }
+        let still = desk.conversation(1).await;
+        assert_eq!(still.assignee.as_deref(), Some("ada"), "{nobody}");
+    }
+    // What is given to somebody is theirs in a queue of others, too: they see what they hold.
+    let given = perform(&desk, 1, agent("ada"), to("bea")).await.unwrap();
+    assert!(crate::support::agent_of("bea", &["backoffice"], &[]).may_see(&given));
+    let backend = Actor {
+        acts: true,
+        ..supervisor()
+    };
+    let named = perform(&desk, 1, backend, to("nora")).await.unwrap();
+    assert_eq!(named.assignee.as_deref(), Some("nora"));
 }
 
 pub async fn what_is_said_of_a_conversation_is_merged_and_bounded(backend: Arc<dyn Backend>) {

@@ -42,6 +42,7 @@ impl Day {
             actor: supervisor(),
             version: None,
             other_version: None,
+            idempotency: None,
             at: self.desk.now(),
         }
     }
