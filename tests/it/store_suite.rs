@@ -157,6 +157,7 @@ macro_rules! store_suite {
             several {
                 a_bounce_of_one_is_theirs_and_brings_the_conversation_back
                 a_message_is_refused_once_all_its_recipients_are
+                who_perhaps_did_not_get_it_is_unknown_and_never_refused
                 what_is_late_is_told_and_what_fails_after_it_is_refused
                 a_late_answer_to_one_says_so_until_it_is_there
                 a_bounce_that_names_none_of_them_refuses_nobody_and_is_looked_at

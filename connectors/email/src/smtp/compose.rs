@@ -28,8 +28,8 @@ const SUBJECT_CHARS_MAX: usize = 500;
 pub(crate) struct Composed {
     /// Without `<>`.
     pub(crate) message_id: String,
-    /// `None` is the null sender: nobody bounces to an automatic mail (RFC 3834, section 3.3).
-    pub(crate) envelope_from: Option<Address>,
+    /// Our address.
+    pub(crate) own: Address,
     /// Everybody once, whom it answers first. Who gets a blind copy stands nowhere else.
     pub(crate) recipients: Vec<Address>,
     /// Where each stands among the message's recipients, counted from 1.
@@ -55,7 +55,7 @@ pub(crate) fn compose(message: &OutboundMessage, settings: &Settings) -> Result<
     parts::write(message, &mut pieces)?;
     Ok(Composed {
         message_id,
-        envelope_from: (!message.automatic).then_some(own),
+        own,
         recipients,
         places,
         pieces,
