@@ -20,6 +20,7 @@ use super::writer::Tx;
 pub mod heard;
 pub mod held;
 pub mod recipients;
+pub mod sent;
 mod settle;
 
 pub use settle::{back_in_queue, settle};

@@ -11,6 +11,7 @@ use connector_api::{
 use crate::parse::ParseSettings;
 use crate::parse::auth_results;
 use crate::parse::headers::Headers;
+use crate::parse::threading;
 
 /// What a mail is that lies where no mail arrives: an echo, if one of us wrote it; nothing, if it is
 /// the copy of one that left through Switchboard, which stands in its conversation since then.
@@ -21,13 +22,10 @@ pub(crate) fn kept(event: InboundEvent, settings: &ParseSettings) -> Option<Inbo
         return None;
     }
     let event = as_echo(event, settings);
-    // A service on its way may have given it another Message-ID. People's mail programs write
-    // neither `X-Loop` nor our token into Reply-To.
+    // A service on its way may have given it another Message-ID.
     let is_sent_copy = match (&event.event, &event.raw) {
         (Event::Echo(_), Some(raw)) => {
-            let (headers, _) = Headers::split(raw);
-            let mut reply_to = headers.all("reply-to");
-            is_loop || reply_to.any(|field| has_token(&field.unfolded()))
+            is_loop || threading::own_id(&Headers::split(raw).0).is_some_and(|id| has_token(&id))
         }
         _ => false,
     };

@@ -18,6 +18,12 @@ pub(crate) fn ids(host: &str, own: String, verdicts: &[String]) -> Vec<String> {
     ids
 }
 
+/// Whether the server is Postmark's, which keeps a Message-ID only where the mail asks for it, by
+/// `X-PM-KeepID: true`.
+pub(crate) fn wants_keep_id(host: &str) -> bool {
+    host.to_ascii_lowercase().ends_with(".postmarkapp.com")
+}
+
 /// Amazon SES puts `<id@REGION.amazonses.com>` in the place of every Message-ID, in us-east-1
 /// `<id@email.amazonses.com>`; the region stands in the name of its server.
 fn ses_domain(host: &str) -> Option<String> {
@@ -89,6 +95,18 @@ mod tests {
             let mut expected = vec!["own@shop.example".to_owned()];
             expected.extend(domain.map(|domain| format!("{ID}@{domain}.amazonses.com")));
             assert_eq!(found, expected, "{host} {words}");
+        }
+    }
+
+    #[test]
+    fn only_postmark_is_asked_to_keep_the_id() {
+        for (host, expected) in [
+            ("smtp.postmarkapp.com", true),
+            ("SMTP-Broadcasts.postmarkapp.com", true),
+            ("smtp.notpostmarkapp.com", false),
+            ("smtp.postmarkapp.com.example", false),
+        ] {
+            assert_eq!(wants_keep_id(host), expected, "{host}");
         }
     }
 

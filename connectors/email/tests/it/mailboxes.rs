@@ -291,7 +291,7 @@ async fn what_staff_writes_in_a_mail_program_is_an_echo_and_what_only_names_us_i
     );
     let stamp = "Authentication-Results: mx.shop.example; dmarc=fail\r\n";
     let submitted = "Received: from laptop by smtp.shop.example with ESMTPSA\r\n";
-    let reply_to = format!("Reply-To: <support+{OUR_TOKEN}@shop.example>\r\n");
+    let own_id = format!("X-Switchboard-ID: <{OUR_TOKEN}.msg_1@shop.example>\r\n");
     // Mailbox, its headers, whether Google has it, what comes of it.
     for (mailbox, headers, gmail, expected) in [
         ("Sent", String::new(), false, Some("echo")),
@@ -299,7 +299,7 @@ async fn what_staff_writes_in_a_mail_program_is_an_echo_and_what_only_names_us_i
         ("Sent", submitted.to_owned(), false, Some("echo")),
         ("Sent", stamp.to_owned(), false, Some("message")),
         // Ours under an id that a service gave it: it is in its conversation already.
-        ("Sent", reply_to.clone(), false, None),
+        ("Sent", own_id.clone(), false, None),
         (
             "Sent",
             "X-Loop: support@shop.example\r\n".to_owned(),
@@ -309,7 +309,7 @@ async fn what_staff_writes_in_a_mail_program_is_an_echo_and_what_only_names_us_i
         ("All Mail", thread.clone(), true, Some("echo")),
         (
             "All Mail",
-            format!("{stamp}{reply_to}"),
+            format!("{stamp}{own_id}"),
             true,
             Some("message"),
         ),
