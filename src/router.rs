@@ -137,9 +137,7 @@ pub fn needs(batch: &[Prepared], policy: &Policy) -> Needs {
                     .references
                     .insert(keys::sent(&envelope.brand, &envelope.channel, target));
                 needs.messages.extend(change::own_id(target, policy));
-                needs
-                    .sent_in
-                    .extend(change::named_by_token(target, policy));
+                needs.sent_in.extend(change::named_by_token(target, policy));
             }
             Event::System { thread, .. } => {
                 let native = thread.native.as_deref();

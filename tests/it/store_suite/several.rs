@@ -91,7 +91,10 @@ pub async fn a_bounce_of_one_is_theirs_and_brings_the_conversation_back(backend:
 
 pub async fn a_message_is_refused_once_all_its_recipients_are(backend: Arc<dyn Backend>) {
     let (mut desk, leased) = sending(backend).await;
-    let no = RefusedRecipient::new("boss@shop.example".to_owned(), "550 no such user".to_owned());
+    let no = RefusedRecipient::new(
+        "boss@shop.example".to_owned(),
+        "550 no such user".to_owned(),
+    );
     desk.settle(&leased, sent(vec![no])).await;
     assert_eq!(
         shown(&desk).await,
