@@ -108,6 +108,8 @@ pub struct Needs {
     pub references: HashSet<Key16>,
     pub conversations: HashSet<ConversationId>,
     pub messages: HashSet<MessageId>,
+    /// Conversations of which it matters what left in them, and to whom.
+    pub sent_in: HashSet<ConversationId>,
     pub acknowledged: HashSet<Key16>,
 }
 
@@ -135,6 +137,7 @@ pub fn needs(batch: &[Prepared], policy: &Policy) -> Needs {
                     .references
                     .insert(keys::sent(&envelope.brand, &envelope.channel, target));
                 needs.messages.extend(change::own_id(target, policy));
+                needs.sent_in.extend(change::named_by_token(target, policy));
             }
             Event::System { thread, .. } => {
                 let native = thread.native.as_deref();

@@ -138,8 +138,8 @@ fn change_of(record: &Prepared, event: &Event) -> Option<(Key16, Change)> {
     })
 }
 
-/// The message we sent that a receipt speaks of: by the provider's id, or by our own. Only a
-/// message of the same channel.
+/// The message we sent that a receipt speaks of: by the provider's id, by our own, or by the token of
+/// its conversation and whom it went to. Only a message of the same channel.
 fn sent_message(
     record: &Prepared,
     event: &Event,
@@ -147,16 +147,52 @@ fn sent_message(
     facts: &Facts,
     policy: &Policy,
 ) -> Option<MessageId> {
-    let Event::Receipt { target: name, .. } = event else {
+    let Event::Receipt {
+        target: name,
+        recipient,
+        ..
+    } = event
+    else {
         return None;
     };
     let by_provider = facts
         .references
         .get(&target)
         .map(|reference| reference.message);
-    let id = by_provider.or_else(|| own_id(name, policy))?;
+    let by_token = || sent_to(record, name, recipient.as_deref()?, facts, policy);
+    let id = by_provider
+        .or_else(|| own_id(name, policy))
+        .or_else(by_token)?;
     let message = facts.messages.get(&id)?;
     (message.channel == record.envelope.channel && message.delivery.is_some()).then_some(id)
+}
+
+/// The newest message to `recipient` that had left when the report came. Who knows a conversation's
+/// token saw a mail of it; that a mail to somebody failed is believed of nobody else.
+fn sent_to(
+    record: &Prepared,
+    token: &str,
+    recipient: &str,
+    facts: &Facts,
+    policy: &Policy,
+) -> Option<MessageId> {
+    let conversation = named_by_token(token, policy)?;
+    let has_left = |id: &MessageId| {
+        let delivery = facts.messages.get(id).and_then(|message| message.delivery);
+        delivery.is_some_and(|delivery| delivery != Delivery::Queued)
+    };
+    let mut sent = facts.sent_in.get(&conversation)?.iter();
+    let found = sent.find(|sent| {
+        sent.at <= record.arrived_at()
+            && has_left(&sent.message)
+            && sent.to.iter().any(|to| to.eq_ignore_ascii_case(recipient))
+    });
+    found.map(|sent| sent.message)
+}
+
+/// The conversation whose reply token a receipt names in the place of a message.
+pub fn named_by_token(name: &str, policy: &Policy) -> Option<ConversationId> {
+    policy.reply_tokens.verify(name)
 }
 
 /// Our own id in what a receipt names: bare, or inside a Message-ID we made (a bounce of a mail

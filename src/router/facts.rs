@@ -24,6 +24,8 @@ pub struct Facts {
     /// Native threads, mail Message-IDs and provider ids of sent messages.
     pub references: HashMap<Key16, Reference>,
     pub messages: HashMap<MessageId, Message>,
+    /// What left in a conversation, newest first, for reports that name no more than that.
+    pub sent_in: HashMap<ConversationId, Vec<Sent>>,
     /// Changes that arrived before their message, by the message's dedupe key.
     pub pending: HashMap<Key16, Vec<PendingChange>>,
     /// (channel, address) pairs that got an acknowledgement within the window.
@@ -260,6 +262,15 @@ pub struct Message {
     pub delivery: Option<Delivery>,
     /// Of a sent one that has several.
     pub recipients: Vec<Reached>,
+}
+
+/// A message of ours, and everybody it went to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sent {
+    pub message: MessageId,
+    /// When it was written.
+    pub at: i64,
+    pub to: Vec<String>,
 }
 
 /// What an edit, deletion, reaction or receipt does to a message.

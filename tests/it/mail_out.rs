@@ -189,7 +189,12 @@ fn some_refused_or_put_off_decide_for_themselves_and_never_twice() {
         message.cc = vec![person("bob@refused.example")];
         message.bcc = vec![person("eve@customer.example")];
         let receipt = send(channel.as_ref(), &message).unwrap();
-        let [RefusedRecipient { address, reason }] = &receipt.refused[..] else {
+        let [
+            RefusedRecipient {
+                address, reason, ..
+            },
+        ] = &receipt.refused[..]
+        else {
             panic!("{receipt:?}");
         };
         assert_eq!(address, "bob@refused.example");

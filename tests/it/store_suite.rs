@@ -141,6 +141,7 @@ macro_rules! store_suite {
             }
             replies {
                 a_reply_goes_to_whoever_wrote_last_on_the_channel_they_wrote_on
+                where_a_relay_changed_the_id_later_answers_refer_to_both
                 a_reply_keeps_its_address_when_somebody_else_writes
                 a_reply_goes_where_a_verified_author_wants_it_and_stays_there
                 a_repeated_key_gives_the_same_message_and_another_request_is_refused
@@ -160,6 +161,7 @@ macro_rules! store_suite {
             several {
                 a_bounce_of_one_is_theirs_and_brings_the_conversation_back
                 a_message_is_refused_once_all_its_recipients_are
+                who_perhaps_did_not_get_it_is_unknown_and_never_refused
                 what_is_late_is_told_and_what_fails_after_it_is_refused
                 a_late_answer_to_one_says_so_until_it_is_there
                 a_bounce_that_names_none_of_them_refuses_nobody_and_is_looked_at
@@ -179,6 +181,7 @@ macro_rules! store_suite {
             surgery {
                 a_merge_is_one_timeline_by_arrival_and_its_undo_gives_both_back
                 whatever_names_a_merged_conversation_leads_to_the_other_until_it_is_undone
+                a_bounce_that_names_a_merged_conversation_is_of_the_answer_sent_in_it
                 what_came_since_goes_where_it_belongs_and_what_agents_did_stays
                 an_answer_keeps_its_address_and_merging_adds_no_recipient
                 a_split_takes_its_references_along_and_its_undo_brings_everything_back

@@ -62,7 +62,9 @@ impl InboundEvent {
 
 /// What happened. Edits, deletions, reactions and receipts change a message and name it by
 /// `target`, the `dedupe_key` of the message's own event; for a receipt of a message we sent,
-/// `target` is one of the provider ids of its [`crate::SendReceipt`], or our own message id.
+/// `target` is one of the provider ids of its [`crate::SendReceipt`], or our own message id; or, in a
+/// receipt that names its recipient, the reply token of the conversation (it is then of the newest
+/// message there to that recipient).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 #[non_exhaustive]

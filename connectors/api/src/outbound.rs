@@ -172,18 +172,39 @@ pub struct SendReceipt {
     /// Ids later receipts and replies will name; empty when the provider gives none.
     pub provider_message_ids: Vec<String>,
     pub stage: DeliveryStage,
-    /// Those of several recipients whom the provider would not take it for. When it takes it for
-    /// none, that is an error (`Rejected`) and no receipt.
+    /// Those of several recipients whom the provider would not take it for, or may not have. When
+    /// it takes it for none, that is an error (`Rejected`) and no receipt.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub refused: Vec<RefusedRecipient>,
 }
 
-/// A recipient that a message did not go to although it went to others.
+/// A recipient that a message did not go to, or perhaps not, although it went to others.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefusedRecipient {
     pub address: String,
     /// The provider's words, without addresses.
     pub reason: String,
+    /// Nobody knows whether it went there: the answer was lost after it had left.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unknown: bool,
+}
+
+impl RefusedRecipient {
+    pub fn new(address: String, reason: String) -> Self {
+        Self {
+            address,
+            reason,
+            unknown: false,
+        }
+    }
+
+    /// One of whom nobody knows whether they got it.
+    pub fn unknown(address: String, reason: String) -> Self {
+        Self {
+            unknown: true,
+            ..Self::new(address, reason)
+        }
+    }
 }
 
 impl SendReceipt {

@@ -54,7 +54,7 @@ impl Composer {
             bytes.extend_from_slice(&more);
         }
         Ok(Written {
-            has_null_sender: mail.envelope_from.is_none(),
+            has_null_sender: message.automatic,
             bytes,
         })
     }

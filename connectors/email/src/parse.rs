@@ -34,6 +34,7 @@ use crate::parse::limits::DEFECTS_MAX;
 pub(crate) use crate::parse::mime::decode_base64;
 use crate::parse::mime::{Part, Walk};
 pub use crate::parse::own::as_echo;
+pub(crate) use crate::parse::own::kept;
 
 /// What parsing depends on besides the bytes.
 #[derive(Debug, Clone, Default)]

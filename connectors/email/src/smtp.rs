@@ -1,32 +1,38 @@
 //! Mail out: one message, one mail, one attempt, one certain outcome.
 
 mod compose;
+mod copies;
 mod dialogue;
 mod lines;
 mod login;
 mod pieces;
+mod relay;
 mod several;
 mod verp;
 mod wire;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use connector_api::{
-    Clock, Error, ErrorKind, Namespace, OutboundMessage, Recipient, RefusedRecipient, Result,
-    SendReceipt, Sender, async_trait,
+    Clock, Error, ErrorKind, Namespace, OutboundMessage, Recipient, Result, SendReceipt, Sender,
+    async_trait,
 };
-use lettre::Address;
 use lettre::message::Mailbox;
 
 use crate::config::Settings;
 use crate::parse::normalise_address;
 use crate::smtp::compose::Composed;
 pub(crate) use crate::smtp::compose::compose;
+use crate::smtp::copies::{HandedOver, copies};
 use crate::smtp::dialogue::Dialogue;
-use crate::smtp::lines::{Lines, Turn};
-use crate::smtp::several::{refused, split};
+use crate::smtp::several::split;
 pub(crate) use crate::smtp::verp::LOCAL_CHARS_MAX as VERP_LOCAL_CHARS_MAX;
+use crate::smtp::verp::Senders;
+
+type Lines = lines::Lines<Dialogue>;
+type Turn<'a> = lines::Turn<'a, Dialogue>;
 
 /// Largest sum of attachments, in bytes: with base64 it stays under the 25 MiB that most
 /// receivers take.
@@ -41,6 +47,8 @@ pub(crate) struct Outbox {
     settings: Arc<Settings>,
     clock: Arc<dyn Clock>,
     lines: Lines,
+    /// Whether the server was seen to take our address where it refused the null sender.
+    refuses_null_sender: AtomicBool,
 }
 
 impl Outbox {
@@ -49,6 +57,7 @@ impl Outbox {
             settings,
             clock,
             lines: Lines::default(),
+            refuses_null_sender: AtomicBool::new(false),
         }
     }
 
@@ -86,13 +95,9 @@ impl Outbox {
         mail: &Composed,
         message: &OutboundMessage,
         turn: &Turn<'_>,
-    ) -> Result<Vec<RefusedRecipient>> {
-        let verp = verp::senders(mail, message, &self.settings)?;
-        let from = match verp.as_deref() {
-            Some([only]) => Some(only.clone()),
-            _ => mail.envelope_from.clone(),
-        };
-        let (mut dialogue, answers) = self.begin(mail, from.as_ref(), turn).await?;
+    ) -> Result<HandedOver> {
+        let senders = Senders::of(mail, message, &self.settings)?;
+        let (mut dialogue, answers) = self.begin(mail, &senders, turn).await?;
         let host = &self.settings.smtp.host;
         let split = split(host, &mail.recipients, &answers, self.waited(message));
         let split = match split {
@@ -102,30 +107,26 @@ impl Outbox {
                 return Err(error);
             }
         };
-        match verp {
-            Some(senders) if senders.len() > 1 => {
-                dialogue.forget().await?;
-                let each = verp::Each {
-                    mail,
-                    senders,
-                    taken: split.taken,
-                };
-                let later = self.hand_over_each(each, dialogue, turn).await?;
-                Ok(split.refused.into_iter().chain(later).collect())
+        let mut handed_over = match &senders {
+            Senders::Each(senders) => {
+                let copies = copies(&mail.recipients, senders, &split.taken);
+                self.hand_over_each(mail, copies, dialogue, turn).await?
             }
             _ => {
                 let sent = dialogue.content(mail).await;
                 self.done_with(dialogue, &sent, turn).await;
-                sent.map(|()| split.refused)
+                HandedOver::of(sent?)
             }
-        }
+        };
+        handed_over.refused.splice(..0, split.refused);
+        Ok(handed_over)
     }
 
     /// Begins on a connection that is open already, where there is one, else on a new one.
     async fn begin(
         &self,
         mail: &Composed,
-        from: Option<&Address>,
+        senders: &Senders,
         turn: &Turn<'_>,
     ) -> Result<(Dialogue, Answers)> {
         let mut open = turn.take();
@@ -134,7 +135,7 @@ impl Outbox {
                 Some(dialogue) => dialogue,
                 None => self.open().await?,
             };
-            match dialogue.begin(mail, from, &mail.recipients).await {
+            match self.ask(&mut dialogue, mail, senders).await {
                 Ok(answers) => return Ok((dialogue, answers)),
                 // It was closed while it waited; nothing was sent yet.
                 Err(error) if dialogue.is_used() && error.kind == ErrorKind::Unavailable => {}
@@ -146,58 +147,60 @@ impl Outbox {
         }
     }
 
-    /// One transaction for each recipient, so that each bounce comes back to an address of its
-    /// own. What fails after the first was taken is no error any more: a second attempt would
-    /// reach those again who have it. It is told as a refusal instead.
-    async fn hand_over_each(
+    /// Each recipient's answer. It is asked for with the sender that the mail then has: greylisting
+    /// knows both together (RFC 6647, section 2.4).
+    async fn ask(
         &self,
-        each: verp::Each<'_>,
-        dialogue: Dialogue,
-        turn: &Turn<'_>,
-    ) -> Result<Vec<RefusedRecipient>> {
-        let mut dialogue = Some(dialogue);
-        let mut later = Vec::new();
-        let mut sent = 0;
-        for (address, from) in each.pairs() {
-            let mut open = match dialogue.take() {
-                Some(open) => open,
-                None => match self.open().await {
-                    Ok(open) => open,
-                    Err(error) if sent == 0 => return Err(error),
-                    Err(error) => {
-                        later.push(refused(address, error.message));
-                        continue;
-                    }
-                },
-            };
-            match open.transaction(each.mail, from, address).await {
-                Ok(()) => {
-                    sent += 1;
-                    dialogue = Some(open);
+        dialogue: &mut Dialogue,
+        mail: &Composed,
+        senders: &Senders,
+    ) -> Result<Answers> {
+        let recipients = mail.recipients.as_slice();
+        match senders {
+            Senders::One(from) => dialogue.begin(mail, Some(from), recipients).await,
+            Senders::Null => self.begin_without_sender(dialogue, mail).await,
+            Senders::Each(senders) => {
+                let mut answers = Vec::with_capacity(recipients.len());
+                for (to, from) in recipients.iter().zip(senders) {
+                    let to = std::slice::from_ref(to);
+                    answers.extend(dialogue.begin(mail, Some(from), to).await?);
+                    dialogue.forget().await?;
                 }
-                Err(error) if sent == 0 && error.kind != ErrorKind::Rejected => {
-                    open.quit().await;
-                    return Err(error);
-                }
-                Err(error) => {
-                    later.push(refused(address, error.message));
-                    open.quit().await;
-                }
+                Ok(answers)
             }
-        }
-        if let Some(open) = dialogue {
-            turn.keep(open);
-        }
-        match (sent, later.first()) {
-            (0, Some(first)) => Err(Error::rejected(first.reason.clone())),
-            _ => Ok(later),
         }
     }
 
+    /// With the null sender, or with our address where the server refuses that (Amazon SES answers
+    /// 501). The mail's headers say all the same that it is automatic.
+    async fn begin_without_sender(
+        &self,
+        dialogue: &mut Dialogue,
+        mail: &Composed,
+    ) -> Result<Answers> {
+        let recipients = &mail.recipients;
+        if !self.refuses_null_sender.load(Ordering::Relaxed) {
+            let begun = dialogue.begin(mail, None, recipients).await;
+            let is_refused = |error: &Error| error.kind == ErrorKind::Rejected;
+            if !begun.as_ref().is_err_and(is_refused) {
+                return begun;
+            }
+        }
+        let answers = dialogue.begin(mail, Some(&mail.own), recipients).await?;
+        if !self.refuses_null_sender.swap(true, Ordering::Relaxed) {
+            let host = &self.settings.smtp.host;
+            tracing::info!(
+                host,
+                "{host} takes no null sender, automatic mail has our address"
+            );
+        }
+        Ok(answers)
+    }
+
     /// Only a connection over which all went well is used again.
-    async fn done_with(&self, dialogue: Dialogue, sent: &Result<()>, turn: &Turn<'_>) {
+    async fn done_with<T>(&self, dialogue: Dialogue, sent: &Result<T>, turn: &Turn<'_>) {
         match sent {
-            Ok(()) => turn.keep(dialogue),
+            Ok(_) => turn.keep(dialogue),
             Err(_) => dialogue.quit().await,
         }
     }
@@ -221,9 +224,15 @@ impl Sender for Outbox {
         for dialogue in turn.leave() {
             dialogue.quit().await;
         }
+        let handed_over = handed_over?;
+        let ids = relay::ids(
+            &self.settings.smtp.host,
+            mail.message_id,
+            &handed_over.verdicts,
+        );
         Ok(SendReceipt {
-            refused: handed_over?,
-            ..SendReceipt::accepted(vec![mail.message_id])
+            refused: handed_over.refused,
+            ..SendReceipt::accepted(ids)
         })
     }
 

@@ -19,6 +19,7 @@ use crate::store::StoreError;
 
 use super::names::Names;
 use super::outbox::recipients;
+use super::outbox::sent::sent_in;
 use super::seen;
 use super::writer::Tx;
 
@@ -55,6 +56,11 @@ pub fn load(
             messages.insert(reference.message);
             facts.references.insert(*key, reference);
         }
+    }
+    for id in &needs.sent_in {
+        let sent = sent_in(conn, names, *id)?;
+        messages.extend(sent.iter().map(|one| one.message));
+        facts.sent_in.insert(*id, sent);
     }
     let named = needs
         .named

@@ -20,6 +20,7 @@ use super::writer::Tx;
 pub mod heard;
 pub mod held;
 pub mod recipients;
+pub mod sent;
 mod settle;
 
 pub use settle::{back_in_queue, settle};
@@ -114,9 +115,12 @@ pub fn thread_of(
             continue;
         }
         if let Some(ids) = provider_ids {
-            references.extend(from_json::<Vec<String>>(1, &ids)?.pop());
+            // The last is what the receiver knows; the first is ours, and brings the token back.
+            let mut ids = from_json::<Vec<String>>(1, &ids)?;
+            references.extend(ids.pop());
+            references.extend(ids.into_iter().next());
         } else if let Some(Content::Envelope(envelope)) = body.as_deref().map(decode)
-            && let Event::Message(message) = &envelope.event.event
+            && let Event::Message(message) | Event::Echo(message) = &envelope.event.event
         {
             references.extend(message.thread.message_id.clone());
             if last == Some(id) {

@@ -1,12 +1,13 @@
 //! What a provider reports of an answer settles how far it got, in any order and however often.
 
 use connector_api::DeliveryStage::{Accepted, Delivered, Failed, Read};
+use connector_api::Event;
 use expect_test::expect;
 use switchboard::ids::IdKind;
 use switchboard::store::Settlement;
 
 use super::{Answer, HoursLater, Resolve, check, together};
-use crate::support::{Desk, mail, receipt};
+use crate::support::{Desk, Said, mail, receipt};
 
 #[tokio::test]
 async fn receipts_go_forwards_only() {
@@ -165,4 +166,58 @@ async fn a_receipt_settles_an_unknown_outcome_by_our_own_id() {
             "{stages:?}: nothing is held"
         );
     }
+}
+
+/// A report on a mail whose id a relay changed: it brings back where the mail wanted its answers.
+fn returned(token: &str, recipient: &str) -> Said {
+    let mut said = receipt(token, Failed);
+    if let Event::Receipt { recipient: of, .. } = &mut said.event.event {
+        *of = Some(recipient.to_owned());
+    }
+    said
+}
+
+#[tokio::test]
+async fn a_bounce_that_names_the_token_and_the_recipient_is_of_the_newest_answer_to_them() {
+    check(
+        [
+            mail("ada@example.com", "Where is my order?").into(),
+            Answer(1, "On its way.", "a-1@relay"),
+            Answer(1, "Really.", "a-2@relay"),
+            returned("#1", "Ada@Example.com").into(),
+            Answer(1, "It comes by post now.", "a-3@relay"),
+        ],
+        expect![[r#"
+            #1 queued frontline normal [ada@example.com dmarc]
+              m1 ada@example.com: Where is my order? | 6 first_of_contact
+              - @sue: to ada@example.com: On its way. | sent
+              - @sue: to ada@example.com: Really. | refused (mailbox full)
+              - @sue: to ada@example.com: It comes by post now. | sent
+        "#]],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_bounce_that_names_another_recipient_or_a_forged_token_is_of_nothing() {
+    check(
+        [
+            mail("ada@example.com", "Where is my order?").into(),
+            mail("bob@example.com", "And mine?").into(),
+            Answer(1, "On its way.", "a-1@relay"),
+            Answer(2, "Yours, too.", "b-1@relay"),
+            returned("#1", "bob@example.com").into(),
+            returned("forged #1", "ada@example.com").into(),
+            returned("#1", "ada@example.com").on("sales-mail").into(),
+        ],
+        expect![[r#"
+            #1 queued frontline normal [ada@example.com dmarc]
+              m1 ada@example.com: Where is my order? | 6 first_of_contact
+              - @sue: to ada@example.com: On its way. | sent
+            #2 queued frontline normal [bob@example.com dmarc]
+              m2 bob@example.com: And mine? | 6 first_of_contact
+              - @sue: to bob@example.com: Yours, too. | sent
+        "#]],
+    )
+    .await;
 }

@@ -340,6 +340,52 @@ async fn what_our_side_wrote_elsewhere_is_shown_and_wakes_nobody() {
     .await;
 }
 
+/// chatwoot #10028: staff answered from Outlook, and the thread broke for ever.
+#[tokio::test]
+async fn what_a_colleague_answers_in_a_mail_program_joins_by_token_reference_or_customer() {
+    check(
+        [
+            mail("ada@example.com", "Where is my order?")
+                .message_id("a-1")
+                .into(),
+            mail("bob@example.com", "And mine?")
+                .claimed()
+                .message_id("b-1")
+                .into(),
+            mail("ada@example.com", "From Outlook.")
+                .by_us()
+                .token("#1")
+                .message_id("o-1")
+                .into(),
+            mail("ada@example.com", "From a phone.")
+                .by_us()
+                .refers_to("a-1")
+                .into(),
+            mail("ada@example.com", "A new mail.").by_us().into(),
+            mail("bob@example.com", "Where nobody is proven.")
+                .claimed()
+                .by_us()
+                .refers_to("b-1")
+                .into(),
+            mail("ada@example.com", "Thank you.")
+                .refers_to("o-1")
+                .into(),
+        ],
+        expect![[r#"
+            #1 queued frontline normal [ada@example.com dmarc]
+              m1 ada@example.com: Where is my order? | 6 first_of_contact
+              m3 ada@example.com: From Outlook. | 1 reply_token
+              m4 ada@example.com: From a phone. | 2 reference
+              m5 ada@example.com: A new mail. | 4 open_conversation
+              m7 ada@example.com: Thank you. | 2 reference
+            #2 queued frontline normal [bob@example.com claimed]
+              m2 bob@example.com: And mine? | 6 first_of_contact
+              m6 bob@example.com: Where nobody is proven. | 2 own_reference
+        "#]],
+    )
+    .await;
+}
+
 #[tokio::test]
 async fn what_nobody_wrote_is_shown_in_its_thread() {
     check(

@@ -388,10 +388,8 @@ pub async fn an_answer_that_some_recipients_did_not_get_comes_back_to_its_agent(
     };
     write(&desk, 1, agent("ada"), all).await.unwrap();
     let leased = desk.lease("support-mail").await.pop().unwrap();
-    let refused = RefusedRecipient {
-        address: "bob@example.com".to_owned(),
-        reason: "550 no such user".to_owned(),
-    };
+    let refused =
+        RefusedRecipient::new("bob@example.com".to_owned(), "550 no such user".to_owned());
     let sent = Settlement::Sent {
         provider_ids: vec!["a-1@shop".to_owned()],
         namespace: Some(Namespace::email()),

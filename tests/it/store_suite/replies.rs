@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use connector_api::Automatic;
+use connector_api::{Automatic, Namespace};
 use expect_test::expect;
 use switchboard::dispatch::Refusal;
 use switchboard::store::{NewReply, Settlement, StoreError};
@@ -54,6 +54,33 @@ pub async fn a_reply_goes_to_whoever_wrote_last_on_the_channel_they_wrote_on(
         support-mail to ada@example.com: By mail again. | thread - | subject Order 17 | references a-1@x answer-1@shop a-2@x
         support-mail to ada@example.com: Not to the bounce's words. | thread - | subject Order 17 | references a-1@x answer-1@shop a-2@x
     "#]].assert_eq(&table);
+}
+
+/// Their program knows the relay's id; ours brings the reply token back.
+pub async fn where_a_relay_changed_the_id_later_answers_refer_to_both(backend: Arc<dyn Backend>) {
+    let mut desk = Desk::on(backend).await;
+    desk.deliver([mail("ada@example.com", "Where is it?").message_id("a-1@x")])
+        .await;
+    desk.reply(1, "On its way.").await;
+    let leased = desk.lease("support-mail").await.pop().unwrap();
+    let ids = ["ours@shop", "second-copy@relay", "first-copy@relay"];
+    let sent = Settlement::Sent {
+        provider_ids: ids.map(str::to_owned).to_vec(),
+        namespace: Some(Namespace::email()),
+        refused: Vec::new(),
+    };
+    desk.settle(&leased, sent).await;
+    desk.deliver([mail("ada@example.com", "In my program.")
+        .refers_to("second-copy@relay")
+        .message_id("a-2@x")])
+        .await;
+    assert_eq!(desk.conversations().await.len(), 1, "it is found by any");
+    desk.reply(1, "There.").await;
+    let leased = desk.lease("support-mail").await.pop().unwrap();
+    assert_eq!(
+        leased.draft.to.unwrap().references,
+        ["a-1@x", "ours@shop", "first-copy@relay", "a-2@x"]
+    );
 }
 
 pub async fn a_reply_keeps_its_address_when_somebody_else_writes(backend: Arc<dyn Backend>) {

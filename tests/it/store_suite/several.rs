@@ -91,10 +91,10 @@ pub async fn a_bounce_of_one_is_theirs_and_brings_the_conversation_back(backend:
 
 pub async fn a_message_is_refused_once_all_its_recipients_are(backend: Arc<dyn Backend>) {
     let (mut desk, leased) = sending(backend).await;
-    let no = RefusedRecipient {
-        address: "boss@shop.example".to_owned(),
-        reason: "550 no such user".to_owned(),
-    };
+    let no = RefusedRecipient::new(
+        "boss@shop.example".to_owned(),
+        "550 no such user".to_owned(),
+    );
     desk.settle(&leased, sent(vec![no])).await;
     assert_eq!(
         shown(&desk).await,
@@ -107,6 +107,35 @@ pub async fn a_message_is_refused_once_all_its_recipients_are(backend: Arc<dyn B
     assert_eq!(
         shown(&desk).await,
         "refused: ada refused 5.1.1, bob refused 5.1.1, boss refused 550 no such user | assigned"
+    );
+}
+
+/// The server's answer about one copy was lost.
+pub async fn who_perhaps_did_not_get_it_is_unknown_and_never_refused(backend: Arc<dyn Backend>) {
+    let (mut desk, leased) = sending(backend).await;
+    let lost = RefusedRecipient::unknown(
+        "bob@example.com".to_owned(),
+        "no answer came back".to_owned(),
+    );
+    let no = RefusedRecipient::new("boss@shop.example".to_owned(), "550 no".to_owned());
+    desk.settle(&leased, sent(vec![lost, no])).await;
+    assert_eq!(
+        shown(&desk).await,
+        "sent: ada -, bob unknown no answer came back, boss refused 550 no | assigned"
+    );
+    let message = desk.messages(1).await.pop().unwrap();
+    assert_eq!(
+        message.reason.as_deref(),
+        Some(
+            "it did not go to boss@shop.example: 550 no; nobody knows whether it went to bob@example.com: no answer came back"
+        )
+    );
+    // A report settles it.
+    desk.deliver([report("bob@example.com", Delivered, "2.0.0")])
+        .await;
+    assert_eq!(
+        shown(&desk).await,
+        "sent: ada -, bob delivered 2.0.0, boss refused 550 no | assigned"
     );
 }
 

@@ -3,14 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use connector_api::{DeliveryStage, Event};
 use expect_test::{Expect, expect};
+use switchboard::conversation::Delivery;
 use switchboard::dispatch::surgery::{MESSAGES_MAX, Refused};
 use switchboard::dispatch::{Action, Actor, Refusal};
 use switchboard::ids::{ConversationId, MessageId};
 use switchboard::store::StoreError;
 use switchboard::store::surgery::{Operated, Order};
 
-use crate::support::{Backend, Desk, Said, agent, agent_of, chat, mail, supervisor};
+use crate::support::{Backend, Desk, Said, agent, agent_of, chat, mail, receipt, supervisor};
 use crate::surgery::state::State;
 
 fn order(desk: &Desk, actor: Actor) -> Order {
@@ -125,6 +127,23 @@ pub async fn a_merge_is_one_timeline_by_arrival_and_its_undo_gives_both_back(
     );
     undo(&desk, again.event).await;
     assert_eq!(state(&desk).await.comparable(), before);
+}
+
+pub async fn a_bounce_that_names_a_merged_conversation_is_of_the_answer_sent_in_it(
+    backend: Arc<dyn Backend>,
+) {
+    let (mut desk, first, second) = two(backend).await;
+    let sent = desk.answer(2, "We send another.", "b-2@relay").await;
+    let token = desk.keys.reply_tokens.mint(second);
+    merge(&desk, second, first).await;
+    let mut bounce = receipt(&token, DeliveryStage::Failed);
+    if let Event::Receipt { recipient, .. } = &mut bounce.event.event {
+        *recipient = Some("ada@example.com".to_owned());
+    }
+    desk.deliver([bounce]).await;
+    let messages = desk.messages(1).await;
+    let sent = messages.iter().find(|one| one.id == sent.id).unwrap();
+    assert_eq!(sent.delivery, Some(Delivery::Refused));
 }
 
 pub async fn whatever_names_a_merged_conversation_leads_to_the_other_until_it_is_undone(

@@ -186,11 +186,15 @@ impl Desk {
     /// Puts the token of conversation 1 where `#1` stands, and for `forged #1` one that names it
     /// under another installation's key.
     async fn mint_tokens(&self, said: &mut Said) {
-        let Event::Message(message) = &mut said.event.event else {
-            return;
+        let tokens = match &mut said.event.event {
+            Event::Message(message) | Event::Echo(message) => {
+                message.thread.reply_tokens.as_mut_slice()
+            }
+            Event::Receipt { target, .. } => std::slice::from_mut(target),
+            _ => return,
         };
         let elsewhere = ReplyTokens::new(b"another installation");
-        for token in &mut message.thread.reply_tokens {
+        for token in tokens {
             let (key, number) = match token.strip_prefix("forged ") {
                 Some(number) => (&elsewhere, number),
                 None => (&self.keys.reply_tokens, token.as_str()),

@@ -29,11 +29,7 @@ pub fn chat(from: &str, text: &str) -> Said {
 
 /// Our own side wrote to `to` outside Switchboard.
 pub fn echo(to: &str, text: &str) -> Said {
-    let mut said = chat(to, text);
-    if let Event::Message(message) = said.event.event {
-        said.event.event = Event::Echo(message);
-    }
-    said
+    chat(to, text).by_us()
 }
 
 pub fn edit(target: &str, text: &str) -> Said {
@@ -249,6 +245,14 @@ impl Said {
 
     pub fn refers_to(mut self, id: &str) -> Self {
         self.said().thread.references.push(id.to_owned());
+        self
+    }
+
+    /// Not they wrote it: our own side wrote it to them.
+    pub fn by_us(mut self) -> Self {
+        if let Event::Message(message) = self.event.event {
+            self.event.event = Event::Echo(message);
+        }
         self
     }
 

@@ -3,9 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{MutexGuard, PoisonError};
 
-use connector_api::{
-    Automatic, Bytes, Defect, Error, Event, InboundEvent, Result, Timestamp, reply_token_candidates,
-};
+use connector_api::{Bytes, Defect, Error, Event, InboundEvent, Result, Timestamp};
 
 use crate::imap::cursor::Listed;
 use crate::imap::session::Body;
@@ -70,12 +68,17 @@ impl Follower<'_> {
                 refer_to_gmail_thread(event, thread);
             }
         }
-        // What we sent may lie in other mailboxes, too; where mail arrives it would be a loop.
+        // What we wrote may lie in other mailboxes, too; where mail arrives it would be a loop, or a
+        // stranger's who names us.
         let at_google = batch.iter().any(|(mail, _)| mail.gmail_id.is_some());
-        if !self.is_arrival(at_google) {
-            events.retain(|(_, event)| !is_sent_copy(event));
+        if self.is_arrival(at_google) {
+            return Ok(events);
         }
-        Ok(events)
+        let settings = &self.settings.parse;
+        let kept = events
+            .into_iter()
+            .filter_map(|(uid, event)| Some((uid, parse::kept(event, settings)?)));
+        Ok(kept.collect())
     }
 
     /// Fetches as much of one mail as its size and its past allow.
@@ -251,12 +254,6 @@ fn refer_to_gmail_thread(event: &mut InboundEvent, thread: u64) {
         let reference = format!("gm-thrid:{thread:x}");
         message.thread.references.push(reference);
     }
-}
-
-/// A mail of ours, by its Message-ID.
-fn is_sent_copy(event: &InboundEvent) -> bool {
-    event.automatic == Some(Automatic::Loop)
-        && !reply_token_candidates(event.dedupe_key.as_str()).is_empty()
 }
 
 /// A mail that is known to exist and nothing more.

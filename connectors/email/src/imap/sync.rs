@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use connector_api::{Clock, Cursor, InboundBatch, InboundEvent, Intake, Result};
+use connector_api::{Clock, Cursor, Event, InboundBatch, InboundEvent, Intake, Result};
 use jiff::SignedDuration;
 use tokio::time::Instant;
 
@@ -251,9 +251,11 @@ impl<'a> Follower<'a> {
         position: &mut Position,
     ) -> Result<()> {
         if self.settings.after != After::Nothing {
+            // What our own people wrote stays where they keep it.
+            let is_echo = |event: &InboundEvent| matches!(event.event, Event::Echo(_));
             let whole = fetched
                 .iter()
-                .filter(|(_, event)| !event.history && is_whole(event));
+                .filter(|(_, event)| !event.history && is_whole(event) && !is_echo(event));
             position.unfinished.extend(whole.map(|(uid, _)| *uid));
             let excess = position.unfinished.len().saturating_sub(UNFINISHED_MAX);
             position.unfinished.drain(..excess);

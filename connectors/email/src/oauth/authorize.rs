@@ -8,8 +8,8 @@ use aws_lc_rs::{constant_time, digest, rand};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use connector_api::{
-    Authorization, AuthorizationRequest, AuthorizationStep, Begun, Error, ExposeSecret, Progress,
-    Result, SecretString, Way, async_trait,
+    Authorization, AuthorizationRequest, AuthorizationStep, Begun, Error, ErrorKind, ExposeSecret,
+    Progress, Result, SecretString, Way, async_trait,
 };
 use serde::{Deserialize, Serialize};
 use url::form_urlencoded;
@@ -78,12 +78,16 @@ impl Authorization for Authorizer {
             Pending::Device {
                 device_code,
                 interval,
-            } => match self.0.endpoint.device_answer(&device_code).await? {
-                DeviceAnswer::Issued(issued) => issued,
-                DeviceAnswer::Pending => return waiting(device_code, interval),
-                DeviceAnswer::SlowDown => {
+            } => match self.0.endpoint.device_answer(&device_code).await {
+                Ok(DeviceAnswer::Issued(issued)) => issued,
+                Ok(DeviceAnswer::Pending) => return waiting(device_code, interval),
+                Ok(DeviceAnswer::SlowDown) => {
                     let slower = interval.saturating_add(INTERVAL_SECONDS);
                     return waiting(device_code, slower.min(INTERVAL_SECONDS_MAX));
+                }
+                Err(error) => {
+                    let slower = after_trouble(interval, &error).ok_or(error)?;
+                    return waiting(device_code, slower);
                 }
             },
             Pending::Redirect {
@@ -176,6 +180,18 @@ impl Authorizer {
     }
 }
 
+/// The interval after an answer that did not come, or came from a provider in trouble: twice as long
+/// (RFC 8628, section 3.5). The code is as good as before. `None` for what asking again cannot help.
+fn after_trouble(interval: u64, error: &Error) -> Option<u64> {
+    let least = match &error.kind {
+        ErrorKind::Unavailable => 0,
+        ErrorKind::RateLimited { retry_after } => retry_after.unwrap_or_default().as_secs(),
+        _ => return None,
+    };
+    let slower = interval.saturating_mul(2).max(least);
+    Some(slower.min(INTERVAL_SECONDS_MAX))
+}
+
 fn waiting(device_code: String, interval: u64) -> Result<Progress> {
     Ok(Progress::Waiting {
         ask_after: Duration::from_secs(interval),
@@ -242,6 +258,25 @@ fn random() -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn trouble_slows_a_device_down_and_a_refusal_ends_it() {
+        let limited = |seconds| {
+            let retry_after = Some(Duration::from_secs(seconds));
+            Error::new(ErrorKind::RateLimited { retry_after }, "slow")
+        };
+        for (interval, error, expected) in [
+            (5, Error::unavailable("down"), Some(10)),
+            (40, Error::unavailable("down"), Some(INTERVAL_SECONDS_MAX)),
+            (5, limited(3), Some(10)),
+            (5, limited(30), Some(30)),
+            (5, limited(86_400), Some(INTERVAL_SECONDS_MAX)),
+            (5, Error::auth("denied"), None),
+            (5, Error::config("no such client"), None),
+        ] {
+            assert_eq!(after_trouble(interval, &error), expected, "{error}");
+        }
+    }
 
     #[test]
     fn only_an_answer_to_our_own_question_has_a_code() {

@@ -9,7 +9,7 @@ use crate::parse::headers::Headers;
 use crate::parse::identity::{OwnAddresses, normalise};
 use crate::parse::limits::{BOUNCE_TEXT_BYTES_MAX, DSN_RECIPIENTS_MAX};
 use crate::parse::mime::Part;
-use crate::parse::threading::{message_id, message_ids};
+use crate::parse::threading::{OWN_ID_HEADER, message_id, message_ids, own_id};
 use crate::parse::verp;
 
 /// Longest reason kept for the agent, in characters.
@@ -39,12 +39,16 @@ enum Fate {
 ///
 /// Which mail: the address that the bounce came to, if it is one that only that mail was sent from
 /// (VERP); else an original Message-ID that has a reply token and our domain, as every one of ours
-/// has. The daemon checks the id in either. Whom it failed for is never enough: anybody can write
-/// that a mail to somebody bounced.
+/// has; else, where the recipient is named, the reply token of its conversation. The daemon checks
+/// each of them. Whom it failed for is never enough: anybody can write that a mail to somebody
+/// bounced.
 pub(crate) fn receipts(root: &Part<'_>, text: &str, own: &OwnAddresses) -> Vec<Event> {
     let returned_to = verp::returned_to(&root.headers, own);
     let verp_target = returned_to.as_ref().map(|path| path.message.clone());
-    let Some(target) = verp_target.or_else(|| original_message_id(root, text, own)) else {
+    let target = verp_target
+        .or_else(|| original_message_id(root, text, own))
+        .or_else(|| reply_token(root, own));
+    let Some(target) = target else {
         return Vec::new();
     };
     let place = returned_to.and_then(|path| path.place);
@@ -66,7 +70,17 @@ pub(crate) fn receipts(root: &Part<'_>, text: &str, own: &OwnAddresses) -> Vec<E
     all.sort_by_key(|one| one.fate);
     let place = place.filter(|_| all.len() == 1);
     let receipts = all.iter().map(|one| one.receipt(&target, place));
-    receipts.collect()
+    receipts.filter(is_certain).collect()
+}
+
+/// Whether a receipt says enough to find its message: a reply token alone names a conversation.
+fn is_certain(receipt: &Event) -> bool {
+    match receipt {
+        Event::Receipt {
+            target, recipient, ..
+        } => recipient.is_some() || reply_token_candidates(target) != [target.as_str()],
+        _ => false,
+    }
 }
 
 /// The same for a mail by a machine of which nothing but its content says that it is a bounce: it
@@ -91,8 +105,8 @@ pub(crate) fn tells_refusal(root: &Part<'_>, text: &str) -> bool {
 pub(crate) fn further_receipts(root: &Part<'_>, target: &str) -> Vec<Event> {
     let mut all = recipients(root);
     all.sort_by_key(|one| one.fate);
-    let further = all.iter().skip(1);
-    further.map(|one| one.receipt(target, None)).collect()
+    let receipts = all.iter().map(|one| one.receipt(target, None));
+    receipts.filter(is_certain).skip(1).collect()
 }
 
 /// The parts of a tree with one of the given types, without looking into attached mails.
@@ -195,22 +209,25 @@ fn typed_address(fields: &Headers<'_>, name: &'static str) -> Option<String> {
 /// The id of the mail that bounced, if it is one that we could have given: from the returned mail or its
 /// headers, from the words of the bounce, from what the bounce refers to.
 fn original_message_id(root: &Part<'_>, text: &str, own: &OwnAddresses) -> Option<String> {
-    let is_ours = |id: &str| own.has_domain_of(id) && !reply_token_candidates(id).is_empty();
+    let is_ours = |id: &str| is_ours(id, own);
     for part in parts_of(root, &RETURNED_TYPES) {
         let bytes = part.decoded();
         let (headers, _) = Headers::split(&bytes);
-        if let Some(id) = message_id(&headers).filter(|id| is_ours(id)) {
+        let mut ids = message_id(&headers).into_iter().chain(own_id(&headers));
+        if let Some(id) = ids.find(|id| is_ours(id)) {
             return Some(id);
         }
     }
     // Gateways return them as text, under made-up types, where a part's own headers belong, or
     // behind a boundary that they got wrong.
     for part in leaves(root) {
-        let own_headers = message_id(&part.headers).filter(|_| !std::ptr::eq(part, root));
+        let own_headers = message_id(&part.headers).into_iter();
+        let own_headers = own_headers.chain(own_id(&part.headers));
+        let own_headers = own_headers.filter(|_| !std::ptr::eq(part, root));
         let decoded = part.decoded();
         let head = decoded.get(..BOUNCE_TEXT_BYTES_MAX).unwrap_or(&decoded);
         let written = written_ids(&String::from_utf8_lossy(head));
-        let mut ids = own_headers.into_iter().chain(written);
+        let mut ids = own_headers.chain(written);
         if let Some(id) = ids.find(|id| is_ours(id)) {
             return Some(id);
         }
@@ -225,7 +242,35 @@ fn original_message_id(root: &Part<'_>, text: &str, own: &OwnAddresses) -> Optio
         .find(|id| is_ours(id))
 }
 
-/// The ids in lines that look like a `Message-ID` header, wherever they stand.
+fn is_ours(id: &str, own: &OwnAddresses) -> bool {
+    own.has_domain_of(id) && !reply_token_candidates(id).is_empty()
+}
+
+/// The token of the conversation in which the returned mail was sent: where it wanted its answers,
+/// or what of ours it referred to.
+fn reply_token(root: &Part<'_>, own: &OwnAddresses) -> Option<String> {
+    for part in parts_of(root, &RETURNED_TYPES) {
+        let bytes = part.decoded();
+        let (headers, _) = Headers::split(&bytes);
+        let addresses = headers.all("reply-to").flat_map(|field| field.addresses());
+        let addresses = addresses.filter_map(|found| normalise(&found.address));
+        let addresses = addresses.filter(|address| own.contains(address));
+        let ids = ["in-reply-to", "references"]
+            .into_iter()
+            .flat_map(|name| headers.all(name))
+            .flat_map(|field| message_ids(&field.unfolded()))
+            .filter(|id| is_ours(id, own));
+        let mut tokens = addresses
+            .chain(ids)
+            .flat_map(|text| reply_token_candidates(&text));
+        if let Some(token) = tokens.next() {
+            return Some(token);
+        }
+    }
+    None
+}
+
+/// The ids in lines that look like a `Message-ID` header, or ours, wherever they stand.
 fn written_ids(text: &str) -> Vec<String> {
     let mut ids = Vec::new();
     let mut lines = text.lines();
@@ -234,7 +279,8 @@ fn written_ids(text: &str) -> Vec<String> {
         let Some((name, value)) = line.split_once(':') else {
             continue;
         };
-        if !name.eq_ignore_ascii_case("message-id") {
+        let names = ["message-id", OWN_ID_HEADER];
+        if !names.iter().any(|id| name.eq_ignore_ascii_case(id)) {
             continue;
         }
         let folded = lines.clone().next().filter(|_| value.trim().is_empty());
@@ -267,25 +313,80 @@ mod tests {
     use super::*;
     use crate::parse::mime::Walk;
 
-    fn check(id: &str, is_receipt: bool) {
+    /// What a report says of which message, with these headers of the returned mail.
+    fn report(recipient: &str, returned: &str) -> String {
+        format!(
+            "Content-Type: multipart/report; report-type=delivery-status; boundary=b\n\n--b\nContent-Type: message/delivery-status\n\nReporting-MTA: dns; mx.example.org\n\n{recipient}Action: failed\nStatus: 5.1.1\n\n--b\nContent-Type: text/rfc822-headers\n\n{returned}\n\n--b--\n"
+        )
+    }
+
+    const ADA: &str = "Final-Recipient: rfc822; ada@example.org\n";
+
+    fn target(mail: &str, text: &str) -> Option<String> {
         let own = OwnAddresses::new(["support@Shop.example", "old@shop-before.example"]);
-        let report = format!(
-            "Content-Type: multipart/report; report-type=delivery-status; boundary=b\n\n--b\nContent-Type: message/delivery-status\n\nReporting-MTA: dns; mx.example.org\n\nFinal-Recipient: rfc822; ada@example.org\nAction: failed\nStatus: 5.1.1\n\n--b\nContent-Type: text/rfc822-headers\n\nMessage-ID: <{id}>\n\n--b--\n"
-        );
-        let in_words = format!("Your mail failed.\n\nMessage-ID: <{id}>\n");
-        let referring = format!("In-Reply-To: <{id}>\n\nYour mail failed.\n");
+        let (fields, body) = Headers::split(mail.as_bytes());
+        let root = Walk::default().tree(fields, body);
+        match receipts(&root, text, &own).into_iter().next() {
+            Some(Event::Receipt { target, .. }) => Some(target),
+            _ => None,
+        }
+    }
+
+    fn check(id: &str, is_receipt: bool) {
+        const THEIRS: &str = "Message-ID: <0102-1@eu-west-1.amazonses.com>";
+        let expected = is_receipt.then_some(id);
         for (mail, text) in [
-            (report.as_str(), ""),
-            ("Subject: failure notice\n\n", in_words.as_str()),
-            (referring.as_str(), ""),
+            (report(ADA, &format!("Message-ID: <{id}>")), String::new()),
+            // Another id on the way.
+            (
+                report(ADA, &format!("{THEIRS}\nX-Switchboard-ID: <{id}>")),
+                String::new(),
+            ),
+            (
+                "Subject: failure notice\n\n".to_owned(),
+                format!("Your mail failed.\n\nMessage-ID: <{id}>\n"),
+            ),
+            (
+                "Subject: failure notice\n\n".to_owned(),
+                format!("Your mail failed.\n\n{THEIRS}\nX-Switchboard-ID: <{id}>\n"),
+            ),
+            (
+                format!("In-Reply-To: <{id}>\n\nYour mail failed.\n"),
+                String::new(),
+            ),
         ] {
-            let (fields, body) = Headers::split(mail.as_bytes());
-            let root = Walk::default().tree(fields, body);
-            let target = match receipts(&root, text, &own).into_iter().next() {
-                Some(Event::Receipt { target, .. }) => Some(target),
-                _ => None,
-            };
-            assert_eq!(target.as_deref(), is_receipt.then_some(id), "{mail}{text}");
+            assert_eq!(target(&mail, &text).as_deref(), expected, "{mail}{text}");
+        }
+    }
+
+    #[test]
+    fn where_no_id_of_ours_is_left_the_reply_token_and_the_recipient_name_the_mail() {
+        let token = format!("sb{}", "k3".repeat(13));
+        for (returned, is_named) in [
+            (
+                format!("Reply-To: Shop <support+{token}@shop.example>"),
+                true,
+            ),
+            (
+                format!("References: <a@x> <{token}.msg_01@shop.example> <b@x>"),
+                true,
+            ),
+            (
+                format!("Reply-To: support+{token}@elsewhere.example"),
+                false,
+            ),
+            (
+                format!("In-Reply-To: <{token}.msg_01@elsewhere.example>"),
+                false,
+            ),
+            (format!("Subject: {token}"), false),
+            ("Reply-To: support@shop.example".to_owned(), false),
+        ] {
+            let returned = format!("Message-ID: <0102-1@email.amazonses.com>\n{returned}");
+            let found = target(&report(ADA, &returned), "");
+            assert_eq!(found.as_ref(), is_named.then_some(&token), "{returned}");
+            // It names a conversation; without whom it speaks of that is too little.
+            assert_eq!(target(&report("", &returned), ""), None, "{returned}");
         }
     }
 

@@ -1,15 +1,36 @@
-//! Mails of our own in an imported folder: what a desk wrote before Switchboard, or beside it. They
-//! are echoes, filed beside the customer's words. Who says that a mail is ours is its operator, as
-//! far as the mail itself does not speak against it: anybody can write our address into From.
+//! Mails of our own in a folder that is imported or followed: what a desk wrote before Switchboard, or
+//! beside it. They are echoes, filed beside the customer's words. Who says that a mail is ours is its
+//! operator, as far as the mail itself does not speak against it: anybody can write our address into
+//! From.
 
 use connector_api::{
     Automatic, Event, Evidence, IdentityClaim, InboundEvent, InboundMessage, MessageSender, Method,
-    ParticipantRole,
+    ParticipantRole, reply_token_candidates,
 };
 
 use crate::parse::ParseSettings;
 use crate::parse::auth_results;
 use crate::parse::headers::Headers;
+use crate::parse::threading;
+
+/// What a mail is that lies where no mail arrives: an echo, if one of us wrote it; nothing, if it is
+/// the copy of one that left through Switchboard, which stands in its conversation since then.
+pub(crate) fn kept(event: InboundEvent, settings: &ParseSettings) -> Option<InboundEvent> {
+    let is_loop = event.automatic == Some(Automatic::Loop);
+    let has_token = |text: &str| !reply_token_candidates(text).is_empty();
+    if is_loop && has_token(event.dedupe_key.as_str()) {
+        return None;
+    }
+    let event = as_echo(event, settings);
+    // A service on its way may have given it another Message-ID.
+    let is_sent_copy = match (&event.event, &event.raw) {
+        (Event::Echo(_), Some(raw)) => {
+            is_loop || threading::own_id(&Headers::split(raw).0).is_some_and(|id| has_token(&id))
+        }
+        _ => false,
+    };
+    (!is_sent_copy).then_some(event)
+}
 
 /// Turns a mail that we wrote to somebody into an echo; leaves every other event as it is.
 pub fn as_echo(mut event: InboundEvent, settings: &ParseSettings) -> InboundEvent {
@@ -26,6 +47,8 @@ pub fn as_echo(mut event: InboundEvent, settings: &ParseSettings) -> InboundEven
     };
     // It went in no circle: it is read where it was kept.
     event.automatic = event.automatic.filter(|why| *why != Automatic::Loop);
+    // Where we want answers is nowhere to write to the customer.
+    event.reply_to = None;
     event
 }
 
@@ -91,6 +114,12 @@ mod tests {
         };
         let mail = format!("{mail}\n\nhello\n").into_bytes();
         as_echo(parse(mail.into(), &settings), &settings)
+    }
+
+    #[test]
+    fn where_we_want_answers_is_no_address_of_the_customer() {
+        let mail = "Authentication-Results: mx.shop.example; dmarc=pass header.from=shop.example\nFrom: support@shop.example\nReply-To: returns@shop.example\nTo: kim@c.example";
+        assert_eq!(read(Some("mx.shop.example"), mail).reply_to, None);
     }
 
     #[test]

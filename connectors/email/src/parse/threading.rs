@@ -7,6 +7,9 @@ use connector_api::{ThreadHints, reply_token_candidates};
 use crate::parse::headers::Headers;
 use crate::parse::limits::{ADDRESSES_MAX as RECIPIENTS_MAX, MESSAGE_ID_BYTES_MAX, REFERENCES_MAX};
 
+/// Our Message-ID once more, in every mail of ours.
+pub(crate) const OWN_ID_HEADER: &str = "x-switchboard-id";
+
 /// Headers that may hold the address a mail was really sent to, and so our plus-address token.
 const RECIPIENT_HEADERS: [&str; 8] = [
     "to",
@@ -81,6 +84,12 @@ pub(crate) fn message_id(headers: &Headers<'_>) -> Option<String> {
     let id = value.trim_matches(['<', '>', ' ']);
     let is_word = !id.is_empty() && id.len() <= MESSAGE_ID_BYTES_MAX;
     (is_word && !id.contains(char::is_whitespace)).then(|| id.to_owned())
+}
+
+/// The id that we gave a mail of ours, where a relay on its way gave it another.
+pub(crate) fn own_id(headers: &Headers<'_>) -> Option<String> {
+    let field = headers.first(OWN_ID_HEADER)?;
+    message_ids(&field.unfolded()).into_iter().next()
 }
 
 /// The message ids in a header value, in order. Clients fold ids in the middle, drop brackets,

@@ -13,6 +13,7 @@ use lettre::message::{Mailbox, Mailboxes};
 use crate::config::Settings;
 use crate::smtp::RECIPIENTS_MAX;
 use crate::smtp::pieces::Pieces;
+use crate::smtp::relay;
 
 /// References kept at either end: the first names the thread, the last are its nearest mails.
 const REFERENCES_LAST: usize = 20;
@@ -23,13 +24,16 @@ const REFERENCE_BYTES_MAX: usize = 500;
 /// Longest subject sent, in characters.
 const SUBJECT_CHARS_MAX: usize = 500;
 
+/// Our id once more, under a name that nobody else has a reason to change; `parse::dsn` reads it.
+const OWN_ID_HEADER: &str = "X-Switchboard-ID";
+
 /// A mail ready to be written. Its texts are here; its files are read as they are sent.
 #[derive(Debug)]
 pub(crate) struct Composed {
     /// Without `<>`.
     pub(crate) message_id: String,
-    /// `None` is the null sender: nobody bounces to an automatic mail (RFC 3834, section 3.3).
-    pub(crate) envelope_from: Option<Address>,
+    /// Our address.
+    pub(crate) own: Address,
     /// Everybody once, whom it answers first. Who gets a blind copy stands nowhere else.
     pub(crate) recipients: Vec<Address>,
     /// Where each stands among the message's recipients, counted from 1.
@@ -55,7 +59,7 @@ pub(crate) fn compose(message: &OutboundMessage, settings: &Settings) -> Result<
     parts::write(message, &mut pieces)?;
     Ok(Composed {
         message_id,
-        envelope_from: (!message.automatic).then_some(own),
+        own,
         recipients,
         places,
         pieces,
@@ -85,6 +89,13 @@ fn headers(
         headers.set(header::Cc::from(mailboxes(message.cc.iter())?));
     }
     headers.set(header::MessageId::from(format!("<{message_id}>")));
+    // Relays that give the mail another Message-ID leave this one, and bounces bring it back.
+    let own_id = HeaderName::new_from_ascii_str(OWN_ID_HEADER);
+    headers.insert_raw(HeaderValue::new(own_id, format!("<{message_id}>")));
+    if relay::wants_keep_id(&settings.smtp.host) {
+        let keep = HeaderName::new_from_ascii_str("X-PM-KeepID");
+        headers.insert_raw(HeaderValue::new(keep, "true".to_owned()));
+    }
     if settings.plus_address {
         let address = plus_address(own, &message.reply_token)?;
         let reply_to = Mailbox::new(from_name, address);

@@ -154,8 +154,8 @@ impl Dialogue {
     }
 
     /// Writes the mail and the final dot, and waits for the verdict. `Ok` means that the server
-    /// took it for every recipient that it had said yes to.
-    pub(crate) async fn content(&mut self, mail: &Composed) -> Result<()> {
+    /// took it for every recipient that it had said yes to, in these words.
+    pub(crate) async fn content(&mut self, mail: &Composed) -> Result<String> {
         let host = &self.host;
         let answer = self.wire.ask("DATA").await;
         positive(host, "DATA", answer)?;
@@ -164,7 +164,7 @@ impl Dialogue {
         match self.wire.end_mail(VERDICT_TIMEOUT).await {
             Ok(reply) if reply.is_positive() => {
                 self.is_used = true;
-                Ok(())
+                Ok(reply.lines.into_iter().next().unwrap_or_default())
             }
             Ok(reply) => Err(classify(host, "hand over the mail", &reply)),
             Err(_) => Err(Error::outcome_unknown(format!(
@@ -179,7 +179,7 @@ impl Dialogue {
         mail: &Composed,
         from: &Address,
         to: &Address,
-    ) -> Result<()> {
+    ) -> Result<String> {
         let answers = self
             .begin(mail, Some(from), std::slice::from_ref(to))
             .await?;

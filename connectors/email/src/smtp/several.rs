@@ -67,10 +67,7 @@ pub(crate) fn split(
 }
 
 pub(crate) fn refused(address: &Address, reason: String) -> RefusedRecipient {
-    RefusedRecipient {
-        address: address.to_string(),
-        reason,
-    }
+    RefusedRecipient::new(address.to_string(), reason)
 }
 
 #[cfg(test)]

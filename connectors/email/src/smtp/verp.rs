@@ -14,39 +14,36 @@ use crate::smtp::compose::{Composed, plus_address};
 /// may have (RFC 5321, section 4.5.3.1.1): `+`, the message's id, `.50`.
 pub(crate) const LOCAL_CHARS_MAX: usize = 64 - 1 - "msg_".len() - 32 - ".50".len();
 
-/// The mail, its senders and those recipients who are taken.
-pub(crate) struct Each<'a> {
-    pub(crate) mail: &'a Composed,
-    pub(crate) senders: Vec<Address>,
-    pub(crate) taken: Vec<usize>,
+/// Whom the envelope names as the sender.
+pub(crate) enum Senders {
+    /// Nobody: nothing bounces to an automatic mail (RFC 3834, section 3.3).
+    Null,
+    /// One for all recipients.
+    One(Address),
+    /// One for each recipient, and so a transaction for each.
+    Each(Vec<Address>),
 }
 
-impl Each<'_> {
-    /// Recipient and sender of each transaction.
-    pub(crate) fn pairs(&self) -> impl Iterator<Item = (&Address, &Address)> {
-        self.taken.iter().filter_map(|place| {
-            Some((self.mail.recipients.get(*place)?, self.senders.get(*place)?))
-        })
+impl Senders {
+    pub(crate) fn of(
+        mail: &Composed,
+        message: &OutboundMessage,
+        settings: &Settings,
+    ) -> Result<Self> {
+        if message.automatic {
+            return Ok(Self::Null);
+        }
+        let own = &mail.own;
+        let id = &message.id;
+        match mail.places.as_slice() {
+            _ if !settings.verp => Ok(Self::One(own.clone())),
+            [_] => plus_address(own, id).map(Self::One),
+            places => {
+                let each = places
+                    .iter()
+                    .map(|place| plus_address(own, &format!("{id}.{place}")));
+                each.collect::<Result<Vec<_>>>().map(Self::Each)
+            }
+        }
     }
-}
-
-/// The sender for each recipient; `None` without VERP, and for automatic mail, which nobody is to
-/// send anything back to.
-pub(crate) fn senders(
-    mail: &Composed,
-    message: &OutboundMessage,
-    settings: &Settings,
-) -> Result<Option<Vec<Address>>> {
-    let (true, Some(own)) = (settings.verp, mail.envelope_from.as_ref()) else {
-        return Ok(None);
-    };
-    let id = &message.id;
-    let senders: Result<Vec<Address>> = match mail.places.as_slice() {
-        [_] => plus_address(own, id).map(|only| vec![only]),
-        places => places
-            .iter()
-            .map(|place| plus_address(own, &format!("{id}.{place}")))
-            .collect(),
-    };
-    senders.map(Some)
 }

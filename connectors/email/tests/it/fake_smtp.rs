@@ -26,6 +26,8 @@ struct State {
     silences: usize,
     faults: VecDeque<Fault>,
     answers: HashMap<String, String>,
+    /// The answer to `MAIL FROM:<>`.
+    null_sender: Option<String>,
     size: Option<u64>,
     connections: usize,
     commands: Vec<String>,
@@ -92,6 +94,12 @@ impl FakeSmtp {
     pub fn answer_recipient(&self, address: &str, answer: &str) {
         let (address, answer) = (address.to_owned(), answer.to_owned());
         self.state().answers.insert(address, answer);
+    }
+
+    /// From now on this is the answer to the null sender.
+    #[allow(dead_code, reason = "the daemon's tests do without")]
+    pub fn answer_null_sender(&self, answer: &str) {
+        self.state().null_sender = Some(answer.to_owned());
     }
 
     /// Offers `SIZE` with this limit.
@@ -210,7 +218,9 @@ impl Connection {
                 }
                 "MAIL" => {
                     self.from = address_in(&line)?;
-                    self.say("250 ok").await?;
+                    let refusal = lock(&self.state).null_sender.clone();
+                    let refusal = refusal.filter(|_| self.from.is_empty());
+                    self.say(refusal.as_deref().unwrap_or("250 ok")).await?;
                 }
                 "RCPT" => {
                     let address = address_in(&line)?;

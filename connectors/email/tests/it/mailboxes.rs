@@ -272,3 +272,118 @@ async fn a_mail_that_google_shows_twice_is_fetched_once_and_its_thread_is_a_hint
     assert_eq!(references(&events[3]), ["gm-thrid:def"]);
     running.stop().await;
 }
+
+/// A staff answer to a customer as a mail program keeps it, with these header lines in front.
+fn by_staff(headers: &str, id: &str) -> String {
+    format!(
+        "{headers}From: Support <support@shop.example>\r\nTo: Ada <customer@example.org>\r\nSubject: Re: A question\r\nMessage-ID: <{id}>\r\nContent-Type: text/plain\r\n\r\nwritten in a mail program\r\n"
+    )
+}
+
+const OUR_TOKEN: &str = "sbabcdefghijklmnopqrstuvwxyz";
+
+/// A colleague answers in a mail program: the mail is an echo to the customer, with whatever leads
+/// to the conversation. What only says that it is ours stays a stranger's.
+#[tokio::test]
+async fn what_staff_writes_in_a_mail_program_is_an_echo_and_what_only_names_us_is_not() {
+    let thread = format!(
+        "In-Reply-To: <c-1@example.org>\r\nReferences: <{OUR_TOKEN}.msg_1@shop.example> <c-1@example.org>\r\n"
+    );
+    let stamp = "Authentication-Results: mx.shop.example; dmarc=fail\r\n";
+    let submitted = "Received: from laptop by smtp.shop.example with ESMTPSA\r\n";
+    let own_id = format!("X-Switchboard-ID: <{OUR_TOKEN}.msg_1@shop.example>\r\n");
+    // Mailbox, its headers, whether Google has it, what comes of it.
+    for (mailbox, headers, gmail, expected) in [
+        ("Sent", String::new(), false, Some("echo")),
+        ("Sent", thread.clone(), false, Some("echo")),
+        ("Sent", submitted.to_owned(), false, Some("echo")),
+        ("Sent", stamp.to_owned(), false, Some("message")),
+        // Ours under an id that a service gave it: it is in its conversation already.
+        ("Sent", own_id.clone(), false, None),
+        (
+            "Sent",
+            "X-Loop: support@shop.example\r\n".to_owned(),
+            false,
+            None,
+        ),
+        ("All Mail", thread.clone(), true, Some("echo")),
+        (
+            "All Mail",
+            format!("{stamp}{own_id}"),
+            true,
+            Some("message"),
+        ),
+        ("INBOX", thread.clone(), false, Some("message")),
+        ("INBOX", stamp.to_owned(), true, Some("message")),
+    ] {
+        let case = format!("{mailbox} {headers}");
+        let fake = FakeMail::start().await;
+        let mailboxes = ["INBOX", "Sent", "All Mail"];
+        for name in mailboxes {
+            fake.imap.create(name);
+        }
+        let numbers = |number| gmail.then_some((number, 0xabc));
+        // Older than the channel; it shows whether this is Google.
+        let (_, old) = fake.mail("", "old");
+        fake.imap.deliver_to("INBOX", old, numbers(1));
+        let running = Channel::run(channel(&fake, &mailboxes, json!("seen")), None);
+        fake.imap.listening().await;
+        for name in mailboxes {
+            has_place(&running.intake, name).await;
+        }
+        let mail = by_staff(&headers, "staff-1@laptop.example");
+        let uid = fake.imap.deliver_to(mailbox, mail, numbers(2));
+        // Whatever became of it, the next one is behind it.
+        let (_, next) = fake.mail("", "next");
+        fake.imap.deliver_to(mailbox, next, numbers(3));
+        let count = 1 + usize::from(expected.is_some());
+        let events = running.events(count).await;
+        let kind = events.iter().rev().nth(1).map(|one| one.event.kind());
+        assert_eq!(kind.map(|kind| kind.as_str()), expected, "{case}");
+        if let Some(Event::Echo(message)) = events.first().map(|one| &one.event) {
+            let to = &message.from.identities[0];
+            assert_eq!(to.address, "customer@example.org", "{case}");
+            assert!(to.evidence.is_verified(), "{case}");
+            let hints = &message.thread;
+            let is_threaded = headers.contains("In-Reply-To");
+            assert_eq!(
+                hints.reply_tokens.contains(&OUR_TOKEN.to_owned()),
+                is_threaded
+            );
+            assert_eq!(
+                hints.references.contains(&"c-1@example.org".to_owned()),
+                is_threaded
+            );
+            if gmail {
+                assert_eq!(hints.references.last().unwrap(), "gm-thrid:abc");
+            }
+            // People's own sent mail is left alone.
+            until("the next one to be marked", || {
+                let mails = fake.imap.mails_in(mailbox);
+                mails.iter().any(|(at, is_seen, _)| *at > uid && *is_seen)
+            })
+            .await;
+            assert!(
+                fake.imap.mails_in(mailbox).contains(&(uid, false, false)),
+                "{case}"
+            );
+        }
+        running.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn what_staff_wrote_before_the_channel_was_connected_is_an_echo_in_closed_history() {
+    let fake = FakeMail::start().await;
+    fake.imap
+        .deliver_to("Sent", by_staff("", "staff-1@laptop.example"), None);
+    let connector = build(&fake, |config| {
+        config["imap"]["mailboxes"] = json!(["INBOX", "Sent"]);
+        config["backfill"] = json!("36500d");
+    });
+    let running = Channel::run(connector, None);
+    let events = running.events(1).await;
+    assert!(matches!(events[0].event, Event::Echo(_)), "{events:?}");
+    assert!(events[0].history);
+    running.stop().await;
+}

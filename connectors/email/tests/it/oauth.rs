@@ -317,6 +317,24 @@ async fn a_device_waits_until_the_person_agrees_and_a_code_is_good_once() {
         panic!("nobody has agreed");
     };
     assert_eq!(ask_after, Duration::from_secs(1));
+    // A provider in trouble costs no code: it is asked less often.
+    desk.oauth.set(|options| options.outages = 2);
+    let mut state = state;
+    for seconds in [2, 4, 4] {
+        let step = AuthorizationStep {
+            state,
+            answer: None,
+        };
+        let Ok(Progress::Waiting {
+            ask_after,
+            state: next,
+        }) = authorization.advance(step).await
+        else {
+            panic!("the code is as good as before");
+        };
+        assert_eq!(ask_after, Duration::from_secs(seconds));
+        state = next;
+    }
     desk.oauth.agree(&device.url, device.code.as_deref());
     assert!(
         granted(

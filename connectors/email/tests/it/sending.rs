@@ -82,6 +82,7 @@ async fn a_reply_is_a_plain_mail_that_leads_back() {
         From: "Shop Support" <support@shop.example>
         To: "Ada Lovelace" <ada@example.org>
         Message-ID: <sbabcdefghijklmnopqrstuvwxyz.msg_01990000000070008000000000000001@shop.example>
+        X-Switchboard-ID: <sbabcdefghijklmnopqrstuvwxyz.msg_01990000000070008000000000000001@shop.example>
         Reply-To: "Shop Support" <support+sbabcdefghijklmnopqrstuvwxyz@shop.example>
         Subject: Re: Where is my parcel?
         In-Reply-To: <last@example.org>
@@ -107,6 +108,7 @@ async fn an_automatic_mail_says_so_and_has_no_return_address() {
         From: "Shop Support" <support@shop.example>
         To: "Ada Lovelace" <ada@example.org>
         Message-ID: <sbabcdefghijklmnopqrstuvwxyz.msg_01990000000070008000000000000001@shop.example>
+        X-Switchboard-ID: <sbabcdefghijklmnopqrstuvwxyz.msg_01990000000070008000000000000001@shop.example>
         Reply-To: "Shop Support" <support+sbabcdefghijklmnopqrstuvwxyz@shop.example>
         Subject: Re: Where is my parcel?
         In-Reply-To: <last@example.org>
@@ -387,7 +389,7 @@ proptest! {
         names.sort();
         let expected = [
             "cc", "content-type", "date", "from", "in-reply-to", "message-id", "mime-version",
-            "references", "reply-to", "subject", "to",
+            "references", "reply-to", "subject", "to", "x-switchboard-id",
         ];
         prop_assert_eq!(names, expected);
         prop_assert_eq!(mail.attachment_count(), 1);

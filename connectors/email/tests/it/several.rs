@@ -95,25 +95,138 @@ async fn a_server_that_hangs_up_over_a_recipient_says_nothing_about_them() {
     }
 }
 
-/// With VERP each copy leaves by itself. What breaks after the first one is no second attempt for
-/// those who have theirs.
-#[tokio::test]
-async fn a_break_between_two_copies_sends_nobody_a_second_one() {
+/// With VERP each copy leaves by itself. Sends to Ada, Bob and Eve over connections with these
+/// faults; who got how many, then who is said to have none, or perhaps none.
+async fn check_copies(faults: &[Fault], expected: &str) {
     let fake = FakeMail::start().await;
-    fake.smtp.fail_next(Fault::HangUpAfter(1));
+    for fault in faults {
+        fake.smtp.fail_next(fault.clone());
+    }
     let connector = build_at(&fake, FixedClock::default(), true);
     let receipt = connector.sender().unwrap().send(&to_three()).await.unwrap();
-    let got: Vec<String> = fake
-        .smtp
-        .taken()
-        .into_iter()
-        .flat_map(|one| one.to)
-        .collect();
-    assert_eq!(got, ["ada@example.org", "eve@example.org"]);
-    let [no] = &receipt.refused[..] else {
-        panic!("{receipt:?}");
+    let name = |address: &str| address.split('@').next().unwrap().to_owned();
+    let got = fake.smtp.taken().into_iter().flat_map(|one| one.to);
+    let mut got: Vec<String> = got.map(|to| name(&to)).collect();
+    got.sort();
+    let told = receipt.refused.iter().map(|one| {
+        let sure = if one.unknown { "perhaps" } else { "not" };
+        format!("{sure} {}: {}", name(&one.address), one.reason)
+    });
+    let told: Vec<String> = told.collect();
+    let found = format!("{} | {}", got.join(" "), told.join("; "));
+    assert_eq!(found, expected, "{faults:?}");
+}
+
+#[tokio::test]
+async fn what_breaks_between_two_copies_is_tried_again_and_nobody_gets_a_second_one() {
+    let down = || Fault::Answer("MAIL", "451 4.3.0 down".to_owned());
+    check_copies(&[Fault::HangUpAfter(1)], "ada bob eve | ").await;
+    // Down for a while.
+    let passing = [Fault::HangUpAfter(1), down(), Fault::HangUp("EHLO"), down()];
+    check_copies(&passing, "ada bob eve | ").await;
+    // Its answer was lost: it may be there, and the rest is sent all the same.
+    let lost = [Fault::HangUpAfter(1), Fault::HangUp(".")];
+    check_copies(
+        &lost,
+        "ada bob eve | perhaps eve: the mail went to 127.0.0.1 and no answer came back",
+    )
+    .await;
+    // Refused for good.
+    let no = Fault::Answer(".", "554 5.7.1 spam".to_owned());
+    check_copies(
+        &[Fault::HangUpAfter(1), no],
+        "ada bob | not eve: cannot hand over the mail at 127.0.0.1: 554 5.7.1 spam",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn who_is_not_reached_in_the_end_is_told_as_such() {
+    let down = Fault::Answer("MAIL", "451 4.3.0 down".to_owned());
+    let mut faults = vec![Fault::HangUpAfter(1)];
+    faults.resize(12, down);
+    let words = "not handed over in 4 tries: cannot MAIL at 127.0.0.1: 451 4.3.0 down";
+    check_copies(
+        &faults,
+        &format!("ada | not bob: {words}; not eve: {words}"),
+    )
+    .await;
+}
+
+/// A greylisting server knows sender and recipient together.
+#[tokio::test]
+async fn each_recipient_is_asked_about_with_the_sender_of_their_copy() {
+    let fake = FakeMail::start().await;
+    let connector = build_at(&fake, FixedClock::default(), true);
+    connector.sender().unwrap().send(&to_three()).await.unwrap();
+    let mut pairs: Vec<(String, String)> = Vec::new();
+    let mut from = String::new();
+    for command in fake.smtp.commands() {
+        if let Some(sender) = command.strip_prefix("MAIL FROM:") {
+            from = sender.to_owned();
+        } else if let Some(to) = command.strip_prefix("RCPT TO:") {
+            pairs.push((from.clone(), to.to_owned()));
+        }
+    }
+    let (asked, sent) = pairs.split_at(3);
+    assert_eq!(asked, sent);
+    assert!(
+        asked.iter().all(|(from, _)| from.contains("+msg_")),
+        "{asked:?}"
+    );
+}
+
+/// Amazon SES takes no null sender.
+#[tokio::test]
+async fn an_automatic_mail_has_our_address_where_the_server_refuses_the_null_sender() {
+    let fake = FakeMail::start().await;
+    fake.smtp
+        .answer_null_sender("501 Invalid MAIL FROM address provided");
+    let connector = build(&fake);
+    let sender = connector.sender().unwrap();
+    let mut automatic = message();
+    automatic.automatic = true;
+    let nulls = || {
+        let commands = fake.smtp.commands();
+        commands
+            .iter()
+            .filter(|one| one.starts_with("MAIL FROM:<>"))
+            .count()
     };
-    assert_eq!(no.address, "bob@example.org");
+    for _ in 0..2 {
+        sender.send(&automatic).await.unwrap();
+    }
+    let from: Vec<String> = fake.smtp.taken().into_iter().map(|one| one.from).collect();
+    assert_eq!(from, ["support@shop.example", "support@shop.example"]);
+    assert_eq!(nulls(), 1, "it is remembered");
+    assert_eq!(
+        fake.smtp.connections(),
+        2,
+        "asked again over the same connection"
+    );
+}
+
+#[tokio::test]
+async fn a_null_sender_is_given_up_only_where_our_address_is_taken_in_its_place() {
+    for (answer, kind, tries) in [
+        ("451 4.3.0 down", ErrorKind::Unavailable, 1),
+        ("550 5.7.1 nothing from you", ErrorKind::Rejected, 2),
+    ] {
+        let fake = FakeMail::start().await;
+        let connector = build(&fake);
+        let sender = connector.sender().unwrap();
+        let mut automatic = message();
+        automatic.automatic = true;
+        fake.smtp
+            .fail_next(Fault::Answer("MAIL", answer.to_owned()));
+        let error = sender.send(&automatic).await.unwrap_err();
+        assert_eq!(error.kind, kind, "{error}");
+        let commands = fake.smtp.commands();
+        let mails = commands.iter().filter(|one| one.starts_with("MAIL"));
+        assert_eq!(mails.count(), tries, "{answer}");
+        sender.send(&automatic).await.unwrap();
+        assert_eq!(fake.smtp.taken()[0].from, "");
+    }
 }
 
 #[tokio::test]

@@ -100,7 +100,7 @@ impl Toy {
             Answer::TakenWithout(id, address, reason) => {
                 let mut receipt = SendReceipt::accepted(vec![id]);
                 if !self.is(Break::RefusalsAreSilent) {
-                    receipt.refused.push(RefusedRecipient { address, reason });
+                    receipt.refused.push(RefusedRecipient::new(address, reason));
                 }
                 return Ok(receipt);
             }

@@ -89,7 +89,7 @@ pub fn write(conn: &Connection, change: &RecipientChange) -> Result<(), StoreErr
     Ok(())
 }
 
-/// Writes whom the provider would not take a message for.
+/// Writes whom the provider would not take a message for, and of whom nobody knows.
 pub fn refuse(
     conn: &Connection,
     message: MessageId,
@@ -101,7 +101,11 @@ pub fn refuse(
          WHERE message = ?1 AND address = ?2 COLLATE NOCASE",
     )?;
     for one in refused {
-        let code = Delivery::Refused.code();
+        let delivery = match one.unknown {
+            true => Delivery::Unknown,
+            false => Delivery::Refused,
+        };
+        let code = delivery.code();
         update.execute(params![message.0, one.address, code, one.reason, at])?;
     }
     Ok(())

@@ -111,13 +111,22 @@ pub fn settle(
     Ok(rings)
 }
 
-/// Whom a message that was sent did not go to, in the words of the provider.
+/// Whom a message that was sent did not go to, and whom perhaps, in the words of the provider.
 fn not_taken(refused: &[RefusedRecipient]) -> Option<String> {
-    let each = refused
-        .iter()
-        .map(|refused| format!("{}: {}", refused.address, refused.reason));
-    let all: Vec<String> = each.collect();
-    (!all.is_empty()).then(|| format!("it did not go to {}", all.join("; ")))
+    let told = |unknown: bool, words: &str| {
+        let each = refused
+            .iter()
+            .filter(|one| one.unknown == unknown)
+            .map(|one| format!("{}: {}", one.address, one.reason));
+        let all: Vec<String> = each.collect();
+        (!all.is_empty()).then(|| format!("{words} {}", all.join("; ")))
+    };
+    let all = [
+        told(false, "it did not go to"),
+        told(true, "nobody knows whether it went to"),
+    ];
+    let all: Vec<String> = all.into_iter().flatten().collect();
+    (!all.is_empty()).then(|| all.join("; "))
 }
 
 /// Other channels with a reply of this conversation, which waited for this one.
