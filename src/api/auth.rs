@@ -180,6 +180,8 @@ impl Tokens {
     }
 
     async fn look_up(&self, app: &App, hash: &[u8], now: i64) -> ApiResult<Caller> {
+        // What cannot be confirmed is not believed on either.
+        self.forget(hash);
         let found = app.state.store.token_by_hash(hash.to_vec()).await?;
         let caller = found
             .and_then(|token| caller_of(&token, hash))
@@ -197,6 +199,11 @@ impl Tokens {
         (0..BELIEVED_MICROS)
             .contains(&(now - at))
             .then(|| caller.clone())
+    }
+
+    fn forget(&self, hash: &[u8]) {
+        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        found.remove(hash);
     }
 
     fn remember(&self, caller: Caller, now: i64) {

@@ -44,7 +44,7 @@ pub fn plan(conn: &Connection, names: &Names, limit: u32) -> Result<Step> {
     let from = cursor(&snapshot)?;
     let newest = events::last(&snapshot)?;
     let mut to = from;
-    if from.rebuilding.is_none() && from.event < events::floor(&snapshot)? {
+    if from.rebuilding.is_none() && from.event < events::swept(&snapshot)? {
         to = Cursor {
             event: newest,
             rebuilding: Some(0),
@@ -53,7 +53,7 @@ pub fn plan(conn: &Connection, names: &Names, limit: u32) -> Result<Step> {
     let mut touched = Touched::default();
     match to.rebuilding {
         Some(after) => to.rebuilding = touched.rebuild(&snapshot, after, limit)?,
-        None => to.event = touched.follow(&snapshot, to.event, limit)?,
+        None => to.event = touched.follow(&snapshot, to.event, newest, limit)?,
     }
     let messages = touched.messages.into_iter().map(|id| {
         let message = reading::message_row(&snapshot, names, id)?;
@@ -74,13 +74,18 @@ pub fn plan(conn: &Connection, names: &Names, limit: u32) -> Result<Step> {
         from,
         to,
         indexed: Indexed {
-            behind: newest - to.event + to.rebuilding.map_or(0, |at| (newest - at).max(1)),
+            behind: events::ahead(&snapshot, to.event)?
+                + match to.rebuilding {
+                    Some(at) => (events::ahead(&snapshot, 0)? - at).max(1),
+                    None => 0,
+                },
             behind_since: since(&snapshot, to.event)?,
         },
     })
 }
 
-/// Writes a step, unless another one was written since it was planned.
+/// Writes a step, unless another one was written since it was planned. What was forgotten since has
+/// no words any more.
 pub fn write(conn: &Connection, step: &Step) -> Result<()> {
     if cursor(conn)? != step.from {
         return Ok(());
@@ -140,17 +145,18 @@ struct Touched {
 }
 
 impl Touched {
-    /// Of the events after one; gives the last that was looked at.
-    fn follow(&mut self, conn: &Connection, after: i64, limit: u32) -> Result<i64> {
+    /// Of the events after one up to `newest`; gives up to which number it was looked.
+    fn follow(&mut self, conn: &Connection, after: i64, newest: i64, limit: u32) -> Result<i64> {
         let mut statement = conn.prepare_cached(
             "SELECT event.seq, event.kind, event.message, event.detail, conversation.contact FROM event
              LEFT JOIN conversation ON conversation.id = event.conversation
              WHERE event.seq > ?1 ORDER BY event.seq LIMIT ?2",
         )?;
         let mut rows = statement.query(params![after, limit])?;
-        let mut last = after;
+        let (mut last, mut count) = (after, 0);
         while let Some(row) = rows.next()? {
             last = row.get(0)?;
+            count += 1;
             let Some(kind) = EventType::from_code(row.get(1)?) else {
                 continue;
             };
@@ -172,7 +178,8 @@ impl Touched {
                     .extend(named.into_iter().flatten().map(ContactId));
             }
         }
-        Ok(last)
+        // After a restore the log ends above its last event.
+        Ok(if count < limit { newest } else { last })
     }
 
     /// Of the messages after one; gives where to go on.
