@@ -95,7 +95,8 @@ pub fn write(conn: &Connection, step: &Step) -> Result<()> {
             .execute([id.0])?;
         if let Some(words) = words {
             conn.prepare_cached(
-                "INSERT INTO message_search (rowid, subject, text, files) VALUES (?1, ?2, ?3, ?4)",
+                "INSERT INTO message_search (rowid, subject, text, files) SELECT ?1, ?2, ?3, ?4
+                 WHERE EXISTS (SELECT 1 FROM message WHERE id = ?1)",
             )?
             .execute(params![id.0, words.subject, words.text, words.files])?;
         }
@@ -105,7 +106,8 @@ pub fn write(conn: &Connection, step: &Step) -> Result<()> {
             .execute([id.0])?;
         if let Some((name, address)) = words {
             conn.prepare_cached(
-                "INSERT INTO contact_search (rowid, name, address) VALUES (?1, ?2, ?3)",
+                "INSERT INTO contact_search (rowid, name, address) SELECT ?1, ?2, ?3
+                 WHERE EXISTS (SELECT 1 FROM contact WHERE id = ?1)",
             )?
             .execute(params![id.0, name, address])?;
         }
@@ -209,5 +211,39 @@ fn everybody() -> Actor {
         queues: Vec::new(),
         brands: Vec::new(),
         acting: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::sqlite::open::{migrate, open_writing};
+
+    #[test]
+    fn what_was_forgotten_between_reading_and_writing_is_not_indexed() {
+        let dir = tempfile::tempdir().unwrap();
+        let conn = open_writing(&dir.path().join("switchboard.db")).unwrap();
+        migrate(&conn).unwrap();
+        let words = |text: &str| Words {
+            text: text.to_owned(),
+            ..Words::default()
+        };
+        let step = Step {
+            messages: vec![(MessageId(7), Some(words("secret")))],
+            contacts: vec![(ContactId(3), Some(("secret".to_owned(), String::new())))],
+            from: Cursor::default(),
+            to: Cursor {
+                event: 5,
+                ..Cursor::default()
+            },
+            indexed: Indexed::default(),
+        };
+        write(&conn, &step).unwrap();
+        assert_eq!(cursor(&conn).unwrap(), step.to);
+        for table in ["message_search", "contact_search"] {
+            let sql = format!("SELECT count(*) FROM {table} WHERE {table} MATCH 'secret'");
+            let found: i64 = conn.query_row(&sql, [], |row| row.get(0)).unwrap();
+            assert_eq!(found, 0, "{table}");
+        }
     }
 }
