@@ -33,8 +33,11 @@ pub fn undo(tx: &mut Tx<'_>, event: i64, order: &Order) -> Result<Operated> {
             contacts::unmerge(tx, &operation, &moved, order)?
         }
         (kind, What::Conversations { sides, .. }) => {
-            let [one, other] = [sides[0].id, sides[1].id].map(|id| seen(tx, id, order));
-            let (one, other) = (one?, other?);
+            let other = seen(tx, sides[1].id, order)?;
+            let one = match kind {
+                OperationKind::Merge => merged(tx, sides[0].id, &other, order)?,
+                _ => seen(tx, sides[0].id, order)?,
+            };
             standing(tx, &operation)?;
             may_operate(&order.actor, &[&one, &other])?;
             match kind {
@@ -58,6 +61,22 @@ fn seen(tx: &Tx<'_>, id: ConversationId, order: &Order) -> Result<Conversation> 
     Ok(found
         .filter(|found| order.actor.may_see(found))
         .ok_or(missing)?)
+}
+
+/// The conversation that was merged into one that the actor sees. Nobody holds it any more, so whoever
+/// saw it only as its holder sees it in the other, where all that was said in it is.
+fn merged(
+    tx: &Tx<'_>,
+    id: ConversationId,
+    into: &Conversation,
+    order: &Order,
+) -> Result<Conversation> {
+    let found = conversation(tx.conn, &tx.memory.names, id)?;
+    let is_in = |found: &Conversation| found.detail.merged_into == Some(into.id);
+    match found.filter(|found| is_in(found) && found.brand == into.brand) {
+        Some(found) => Ok(found),
+        None => seen(tx, id, order),
+    }
 }
 
 /// Refuses what was undone, and what a later operation on either conversation builds on.
