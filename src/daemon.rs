@@ -348,6 +348,7 @@ impl Daemon {
                 bus: bus.clone(),
                 store: shared.clone(),
                 clock: clock.clone(),
+                kept: parts.kept.clone(),
             }),
             about: Some(control::status::About {
                 instance,

@@ -47,10 +47,10 @@ pub struct SearchParams {
     /// Only messages from this address.
     #[param(example = "ada@customer.example")]
     from: Option<String>,
-    /// Only messages that arrived then or later.
+    /// Only messages that arrived then or later; of imported history, that were written then.
     #[param(value_type = Option<Timestamp>)]
     after: Option<String>,
-    /// Only messages that arrived earlier.
+    /// Only messages that arrived earlier, or of imported history were written earlier.
     #[param(value_type = Option<Timestamp>)]
     before: Option<String>,
     /// Items of a page, 1 to 100.
