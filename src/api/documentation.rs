@@ -54,7 +54,7 @@ pub fn with_agent(mut document: utoipa::openapi::OpenApi) -> utoipa::openapi::Op
         .required(Required::False)
         .description(Some(
             "The agent that a backend acts for: only with a token made by `token create --act-as`. \
-             What is done is done in the agent's name, within the token's own queues and brands.",
+             What is done is done in the agent's name, within the token's own queues and brands, and with what the agent holds.",
         ))
         .schema(Some(
             ObjectBuilder::new()

@@ -115,8 +115,8 @@ impl Stream {
     async fn piece(&mut self) -> Bytes {
         if !self.opened {
             let moved = *self.moved.borrow_and_update();
-            if !self.is_still_permitted(moved).await {
-                return self.close("unauthorized");
+            if let Some(reason) = self.refused(moved).await {
+                return self.close(reason);
             }
             self.opened = true;
             return match self.gap.take() {
@@ -131,8 +131,8 @@ impl Stream {
                 return self.close("shutdown");
             }
             let moved = *self.moved.borrow_and_update();
-            if !self.is_still_permitted(moved).await {
-                return self.close("unauthorized");
+            if let Some(reason) = self.refused(moved).await {
+                return self.close(reason);
             }
             if self.live && moved.last_event - self.cursor > BEHIND_EVENTS_MAX {
                 return self.close("slow");
@@ -169,17 +169,22 @@ impl Stream {
         since.map_or(Duration::ZERO, |since| GATHER.saturating_sub(since))
     }
 
-    /// Asks the store before anything is shown, and again whenever any token changed.
-    async fn is_still_permitted(&mut self, moved: Moved) -> bool {
+    /// Why its token does not carry it on. Asks the store before anything is shown, and again whenever
+    /// any token changed.
+    async fn refused(&mut self, moved: Moved) -> Option<&'static str> {
         if self.token_changes == Some(moved.token_changes) {
-            return true;
+            return None;
         }
-        let Ok(caller) = self.caller.renewed_now(&self.app).await else {
-            return false;
-        };
-        self.token_changes = Some(moved.token_changes);
-        self.caller = caller;
-        true
+        match self.caller.renewed_now(&self.app).await {
+            Ok(caller) => {
+                self.token_changes = Some(moved.token_changes);
+                self.caller = caller;
+                None
+            }
+            // A store that does not answer says nothing about the token.
+            Err(error) if error.problem.status >= 500 => Some("unavailable"),
+            Err(_) => Some("unauthorized"),
+        }
     }
 
     /// Reads on and moves the cursor; what is to be shown of it, if anything.

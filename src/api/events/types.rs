@@ -49,7 +49,7 @@ impl ToSchema for StreamType {
     }
 }
 
-/// What else an event tells: which of these a type has, [StreamType] says. A key whose value does
+/// What else an event tells: which of these a type has, `EventType` says. A key whose value does
 /// not apply is left out or null.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "documents `data`, which is written key by key")]
