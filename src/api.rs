@@ -187,7 +187,9 @@ struct App {
 /// The whole HTTP surface.
 pub fn router(state: ApiState) -> axum::Router {
     let (router, document) = routes().split_for_parts();
-    let document = document.to_json().expect("a document of strings is JSON");
+    let document = documentation::with_agent(document)
+        .to_json()
+        .expect("a document of strings is JSON");
     let cors = cors::layer(&state.cors_origins);
     let hook_room = Arc::new(Semaphore::new(state.hooks_bytes_max));
     let streams = Arc::new(Semaphore::new(state.streams_max));
@@ -215,7 +217,7 @@ pub fn router(state: ApiState) -> axum::Router {
 
 /// The OpenAPI document of [`router`].
 pub fn openapi() -> utoipa::openapi::OpenApi {
-    routes().into_openapi()
+    documentation::with_agent(routes().into_openapi())
 }
 
 fn routes() -> OpenApiRouter<Arc<App>> {

@@ -70,8 +70,8 @@ const SENDS_FINISH_MAX: Duration = Duration::from_secs(5);
 const REQUESTS_FINISH_MAX: Duration = Duration::from_secs(2);
 /// Bytes of webhook requests in memory at once, of all together.
 const HOOKS_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// Under which name the fetcher's state is kept: as a channel's, it makes nothing unready.
-const FETCHER: &str = "channel:#attachments";
+/// Under which name the fetcher's state is kept; it makes nothing unready.
+const FETCHER: &str = "work:attachments";
 
 /// Why the daemon did not start.
 #[derive(Debug, thiserror::Error)]
@@ -350,6 +350,7 @@ impl Daemon {
                 bus: bus.clone(),
                 store: shared.clone(),
                 clock: clock.clone(),
+                kept: parts.kept.clone(),
             }),
             about: Some(control::status::About {
                 instance,

@@ -46,7 +46,22 @@ impl State {
     }
 }
 
-/// The states of this process, by name: `router`, `channel:support-mail`.
+/// Whether a name is that of a channel: `channel:support-mail`.
+pub fn is_channel(name: &str) -> bool {
+    name.starts_with("channel:")
+}
+
+/// Whether a name is that of work beside the life of a message: `work:retention`.
+fn is_beside(name: &str) -> bool {
+    name.starts_with("work:")
+}
+
+/// Whether the daemon is unready without it: neither a channel nor work beside.
+pub fn is_core(name: &str) -> bool {
+    !is_channel(name) && !is_beside(name)
+}
+
+/// The states of this process, by name: `router`, `work:retention`, `channel:support-mail`.
 #[derive(Default)]
 pub struct Health {
     states: Mutex<BTreeMap<String, State>>,
@@ -88,11 +103,11 @@ impl Health {
     }
 
     /// Whether the daemon can do its work: the router decides and the store answers. A channel
-    /// that is unauthorised or unreachable does not make the daemon unready.
+    /// that is unauthorised or unreachable does not make the daemon unready, nor does work that can
+    /// wait.
     pub fn is_ready(&self) -> bool {
         let states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
-        let core = |name: &String| !name.starts_with("channel:");
-        let mut parts = states.iter().filter(|(name, _)| core(name)).peekable();
+        let mut parts = states.iter().filter(|(name, _)| is_core(name)).peekable();
         parts.peek().is_some()
             && parts.all(|(_, state)| matches!(state, State::Ready | State::Degraded { .. }))
     }

@@ -92,6 +92,21 @@ impl Prepared {
         self.envelope.arrived_at
     }
 
+    /// When it was said: of what comes late as history the provider's time, which is never later
+    /// than now; else when it arrived.
+    pub fn said_at(&self) -> i64 {
+        let arrived_at = self.arrived_at();
+        let sent_at = self.envelope.event.sent_at;
+        match sent_at.filter(|_| self.is_history()) {
+            Some(sent_at) => sent_at.as_microsecond().min(arrived_at),
+            None => arrived_at,
+        }
+    }
+
+    pub fn is_history(&self) -> bool {
+        self.envelope.event.history
+    }
+
     /// The message this record becomes.
     pub fn message_id(&self) -> MessageId {
         MessageId(self.offset)

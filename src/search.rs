@@ -16,8 +16,11 @@ pub const QUERY_CHARS_MAX: usize = 200;
 pub const QUERY_WORDS_MAX: usize = 32;
 /// Letters before a `*`: fewer would match nearly everything.
 pub const PREFIX_CHARS_MIN: usize = 2;
-/// Bytes of a text that are indexed and looked through for a snippet.
+/// Bytes of a text that are indexed.
 pub const TEXT_BYTES_MAX: usize = 256 * 1024;
+/// Bytes of it that are looked through for a snippet: nearly all messages are shorter, and a page of
+/// a hundred that are not takes some 30 ms.
+pub const SNIPPET_TEXT_BYTES_MAX: usize = 16 * 1024;
 /// Characters of a snippet, and of it before the first match.
 const SNIPPET_CHARS: usize = 200;
 const SNIPPET_BEFORE_CHARS: usize = 60;
@@ -116,9 +119,10 @@ impl Query {
         terms.collect::<Vec<_>>().join(" ")
     }
 
-    /// The piece of `text` around the first thing that was asked for; `None` where nothing is.
+    /// The piece of `text` around the first thing that was asked for; `None` where nothing is in its
+    /// first [`SNIPPET_TEXT_BYTES_MAX`].
     pub fn snippet(&self, text: &str) -> Option<Snippet> {
-        let text = bounded(text);
+        let text = bounded(text, SNIPPET_TEXT_BYTES_MAX);
         let words = words_of(text);
         let mut found: Vec<(usize, usize)> = Vec::new();
         for start in 0..words.len() {
@@ -163,7 +167,7 @@ impl Term {
 
 /// A text as the index is to have it: letters of scripts without spaces stand apart.
 pub fn indexed(text: &str) -> String {
-    let text = bounded(text);
+    let text = bounded(text, TEXT_BYTES_MAX);
     let mut apart = String::with_capacity(text.len() + 16);
     for c in text.chars() {
         if is_unspaced(c) {
@@ -177,11 +181,11 @@ pub fn indexed(text: &str) -> String {
 
 /// The beginning of a piece of text, for where no match is to be shown.
 pub fn beginning(text: &str) -> Snippet {
-    cut(bounded(text), 0, &[])
+    cut(bounded(text, SNIPPET_TEXT_BYTES_MAX), 0, &[])
 }
 
-fn bounded(text: &str) -> &str {
-    let end = text.floor_char_boundary(TEXT_BYTES_MAX);
+fn bounded(text: &str, bytes_max: usize) -> &str {
+    let end = text.floor_char_boundary(bytes_max);
     text.get(..end).unwrap_or(text)
 }
 
@@ -383,6 +387,19 @@ mod tests {
             snippet.matches,
             [(SNIPPET_BEFORE_CHARS, SNIPPET_BEFORE_CHARS + 6)]
         );
+    }
+
+    #[test]
+    fn a_snippet_is_looked_for_in_the_beginning_of_a_long_text_only() {
+        let needle = Query::parse("needle").unwrap();
+        let after = |hay: usize| format!("{} needle", "\u{fc}".repeat(hay / 2));
+        assert!(
+            needle
+                .snippet(&after(SNIPPET_TEXT_BYTES_MAX - 10))
+                .is_some()
+        );
+        assert_eq!(needle.snippet(&after(SNIPPET_TEXT_BYTES_MAX)), None);
+        assert_eq!(needle.snippet(&after(SNIPPET_TEXT_BYTES_MAX - 5)), None);
     }
 
     proptest! {

@@ -98,7 +98,9 @@ pub fn troubles(facts: &Facts, known: impl Fn(&str) -> bool) -> Vec<Trouble> {
     }
     for part in &facts.parts {
         if facts.now - part.since > facts.down_after {
-            let name = part.name.strip_prefix("channel:").unwrap_or(&part.name);
+            let kinds = ["channel:", "work:"].into_iter();
+            let bare = kinds.filter_map(|kind| part.name.strip_prefix(kind)).next();
+            let name = bare.unwrap_or(&part.name);
             let what = format!("{name} is {}: {}", part.state, part.reason);
             let todo = match part.state {
                 "unauthorized" => {

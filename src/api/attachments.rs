@@ -96,8 +96,8 @@ pub struct LinkView {
 /// Makes a link to a file that needs no token.
 ///
 /// For `<img>` and `<a>`: whoever has the link reads the file, for an hour if `expires_in` does not
-/// say otherwise, and for as long as this token is not revoked and may see the message. Nothing is
-/// kept, so no Idempotency-Key is taken (400).
+/// say otherwise, and for as long as this token is not revoked and may see the message, in the name of
+/// the agent that it acts for where it does. Nothing is kept, so no Idempotency-Key is taken (400).
 #[utoipa::path(
     post,
     path = "/v1/attachments/{id}/link",
@@ -123,12 +123,15 @@ pub async fn link_attachment(
         let detail = "\"expires_in\" must be a time from 1s to 24h";
         return Err(ApiError::bad_request("expires_in", detail));
     }
+    let acting = caller.actor.acting.is_some();
+    let agent = caller.actor.agent.clone().filter(|_| acting);
     find(&app, caller.actor, &id).await?;
     let seconds = i64::try_from(holds.as_secs()).unwrap_or(i64::MAX);
     let expires = now(&app) / 1_000_000 + seconds;
     let url = app.state.links.url(Link {
         attachment: &id,
         token: &app.state.ids.encode(IdKind::Token, caller.principal),
+        agent: agent.as_deref(),
         expires,
     });
     Ok(Json(LinkView {
@@ -143,6 +146,8 @@ pub async fn link_attachment(
 pub struct FileParams {
     /// The token that made the link.
     by: String,
+    /// The agent that it acted for.
+    r#for: Option<String>,
     /// Until when it holds, in seconds since 1970.
     expires: i64,
     /// Says that we made it.
@@ -179,6 +184,7 @@ pub async fn get_file(
     let link = Link {
         attachment: &id,
         token: &params.by,
+        agent: params.r#for.as_deref(),
         expires: params.expires,
     };
     if !app.state.links.is_ours(link, &params.mac) {
@@ -189,7 +195,8 @@ pub async fn get_file(
         return Err(ApiError::new(Kind::LinkExpired, detail));
     }
     let token = app.state.ids.decode(IdKind::Token, &params.by);
-    let actor = actor_of(&app, token.ok_or_else(missing)?).await?;
+    let token = token.ok_or_else(missing)?;
+    let actor = actor_of(&app, token, params.r#for.as_deref()).await?;
     let found = find(&app, actor.ok_or_else(missing)?, &id).await?;
     let mut response = respond(&app, found, &headers, Use::Shown).await?;
     // The page that shows it is another origin's.

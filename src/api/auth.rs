@@ -24,8 +24,8 @@ const CHALLENGE_INVALID: &str = "Bearer realm=\"switchboard\", error=\"invalid_t
 /// Longer than any token of ours; what is longer is not hashed.
 const TOKEN_BYTES_MAX: usize = 256;
 /// Whom a backend acts for.
-const AGENT: &str = "Switchboard-Agent";
-const AGENT_CHARS_MAX: usize = 100;
+pub const AGENT: &str = "Switchboard-Agent";
+pub const AGENT_CHARS_MAX: usize = 100;
 /// How long a token is believed without asking the store: half of what a revocation may take.
 const BELIEVED_MICROS: i64 = 500_000;
 /// Tokens remembered at a time; more than any desk has.
@@ -178,6 +178,8 @@ impl Tokens {
     }
 
     async fn look_up(&self, app: &App, hash: &[u8], now: i64) -> ApiResult<Caller> {
+        // What cannot be confirmed is not believed on either.
+        self.forget(hash);
         let found = app.state.store.token_by_hash(hash.to_vec()).await?;
         let caller = found
             .and_then(|token| caller_of(&token, hash))
@@ -197,6 +199,11 @@ impl Tokens {
             .then(|| caller.clone())
     }
 
+    fn forget(&self, hash: &[u8]) {
+        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        found.remove(hash);
+    }
+
     fn remember(&self, caller: Caller, now: i64) {
         let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
         if found.len() >= REMEMBERED_MAX {
@@ -206,12 +213,16 @@ impl Tokens {
     }
 }
 
-/// What the token of a number may do now; `None` where it is gone, revoked, or cannot be read.
-pub async fn actor_of(app: &App, token: i64) -> ApiResult<Option<Actor>> {
+/// What the token of a number may do now, for `agent` where one is named; `None` where it is gone,
+/// revoked, cannot be read, or may not act for agents any more.
+pub async fn actor_of(app: &App, token: i64, agent: Option<&str>) -> ApiResult<Option<Actor>> {
     let found = app.state.store.token(token).await?;
-    Ok(found
-        .and_then(|token| caller_of(&token, &[]))
-        .map(|caller| caller.actor))
+    let caller = found.and_then(|token| caller_of(&token, &[]));
+    let caller = match agent {
+        Some(agent) => caller.and_then(|caller| caller.acting_for(agent).ok()),
+        None => caller,
+    };
+    Ok(caller.map(|caller| caller.actor))
 }
 
 /// The rights of a token that is not revoked.

@@ -4,10 +4,13 @@
 use std::collections::BTreeMap;
 
 use utoipa::openapi::extensions::Extensions;
+use utoipa::openapi::path::{ParameterBuilder, ParameterIn};
+use utoipa::openapi::schema::{ObjectBuilder, Type};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::openapi::{Content, Ref, RefOr, Response, ResponseBuilder};
+use utoipa::openapi::{Content, Ref, RefOr, Required, Response, ResponseBuilder};
 use utoipa::{IntoResponses, Modify, OpenApi};
 
+use super::auth::{AGENT, AGENT_CHARS_MAX};
 use super::problem::{Kind, PROBLEM_JSON, Problem};
 
 /// The document that routes are added to.
@@ -42,6 +45,45 @@ use super::problem::{Kind, PROBLEM_JSON, Problem};
     modifiers(&BearerToken, &ProblemList)
 )]
 pub struct Document;
+
+/// Adds to each operation that takes a token what the token's holder may say beside it.
+pub fn with_agent(mut document: utoipa::openapi::OpenApi) -> utoipa::openapi::OpenApi {
+    let agent = ParameterBuilder::new()
+        .name(AGENT)
+        .parameter_in(ParameterIn::Header)
+        .required(Required::False)
+        .description(Some(
+            "The agent that a backend acts for: only with a token made by `token create --act-as`. \
+             What is done is done in the agent's name, within the token's own queues and brands, and with what the agent holds.",
+        ))
+        .schema(Some(
+            ObjectBuilder::new()
+                .schema_type(Type::String)
+                .min_length(Some(1))
+                .max_length(Some(AGENT_CHARS_MAX)),
+        ))
+        .example(Some("ada".into()));
+    let components = document.components.get_or_insert_default();
+    let parameters = &mut components.parameters;
+    parameters.insert(AGENT.to_owned(), RefOr::T(agent.build()));
+    for path in document.paths.paths.values_mut() {
+        let operations = [
+            &mut path.get,
+            &mut path.put,
+            &mut path.post,
+            &mut path.delete,
+            &mut path.patch,
+        ];
+        for operation in operations.into_iter().flatten() {
+            if operation.security.is_some() {
+                let reference = Ref::new(format!("#/components/parameters/{AGENT}"));
+                let parameters = operation.parameters.get_or_insert_default();
+                parameters.push(RefOr::Ref(reference));
+            }
+        }
+    }
+    document
+}
 
 struct BearerToken;
 

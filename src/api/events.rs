@@ -23,6 +23,7 @@ use super::request::{Params, single};
 
 mod feed;
 mod stream;
+mod types;
 mod view;
 
 pub use feed::Feed;
@@ -100,13 +101,14 @@ impl Wish {
 /// Streams events.
 ///
 /// Server-sent events, from now on or after `Last-Event-ID`: `id` is the event's number, `event`
-/// its type, `data` an [EventView] in JSON. Numbers rise; without filters and for a token that
+/// its type, `data` an [EventView] in JSON. `EventSource` cannot send the token: read the body of
+/// `fetch`. Numbers rise; without filters and for a token that
 /// sees everything they have no gaps. What a token may not see does not exist for it, as it is
 /// when the event is sent: a conversation that moved out of sight takes its earlier events with it,
 /// and `conversation.left` says so once. Where `Last-Event-ID` is older than `retention.events`,
-/// or of another log, comes one `resync`: load afresh, and go on after its number. `closed` ends a
-/// stream: `slow` clients, tokens that are `unauthorized` now, `shutdown`; come again with the last
-/// number. A comment comes every 15 seconds. At most 1,000 streams at a time.
+/// or of another log than that of a restored backup, comes one `resync`: load afresh, and go on after
+/// its number. `closed` ends a stream: `slow` clients, tokens that are `unauthorized` now,
+/// `shutdown`, `unavailable`; come again with the last number. A comment comes every 15 seconds. At most 1,000 streams at a time.
 #[utoipa::path(
     get,
     path = "/v1/events",

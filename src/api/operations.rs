@@ -59,7 +59,8 @@ pub async fn get_liveness() -> Json<Liveness> {
 
 /// Says whether the daemon can do its work.
 ///
-/// A channel that is unauthorised or unreachable does not make the daemon unready.
+/// A channel that is unauthorised or unreachable does not make the daemon unready, nor does work
+/// beside the life of a message, as `work:retention`.
 #[utoipa::path(
     get,
     path = "/readyz",
@@ -77,7 +78,7 @@ pub async fn get_readiness(State(app): State<Arc<App>>) -> ApiResult<Json<Readin
     let waiting = |state: &health::State| !matches!(state, health::State::Ready);
     let parts: Vec<String> = states
         .iter()
-        .filter(|(name, state)| !name.starts_with("channel:") && waiting(state))
+        .filter(|(name, state)| health::is_core(name) && waiting(state))
         .map(|(name, state)| format!("{name} is {}", state.as_str()))
         .collect();
     let detail = match parts.as_slice() {

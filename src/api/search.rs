@@ -47,10 +47,10 @@ pub struct SearchParams {
     /// Only messages from this address.
     #[param(example = "ada@customer.example")]
     from: Option<String>,
-    /// Only messages that arrived then or later.
+    /// Only messages that arrived then or later; of imported history, that were written then.
     #[param(value_type = Option<Timestamp>)]
     after: Option<String>,
-    /// Only messages that arrived earlier.
+    /// Only messages that arrived earlier, or of imported history were written earlier.
     #[param(value_type = Option<Timestamp>)]
     before: Option<String>,
     /// Items of a page, 1 to 100.
@@ -95,7 +95,7 @@ pub enum HitField {
     Attachments,
 }
 
-/// A piece of plain text around what was found.
+/// A piece of plain text around what was found: in its first 16 KiB, else its beginning.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct SnippetView {
     /// No HTML: show it as text.
@@ -144,16 +144,22 @@ pub async fn search(
             return Err(ApiError::new(Kind::TooBroad, detail).field("q"));
         }
     };
-    let ids = &app.state.ids;
     let more = hits.len() > limit as usize;
     hits.truncate(limit as usize);
-    let last = hits.last().filter(|_| more);
+    let ids = app.state.ids.clone();
+    // Looking through a page of long messages is work for a thread, as the search was.
+    let shown = tokio::task::spawn_blocking(move || {
+        let last = hits.last().filter(|_| more);
+        let next_cursor = last.map(|last| ids.encode(IdKind::Page, last.message.id.0));
+        let items = hits.iter().map(|hit| HitView::of(hit, &query, &ids));
+        (items.collect(), next_cursor)
+    });
+    let broken = |_| ApiError::new(Kind::Internal, "what was found could not be shown");
+    let (items, next_cursor) = shown.await.map_err(broken)?;
+    let ids = &app.state.ids;
     Ok(Json(SearchView {
-        next_cursor: last.map(|last| ids.encode(IdKind::Page, last.message.id.0)),
-        items: hits
-            .iter()
-            .map(|hit| HitView::of(hit, &query, ids))
-            .collect(),
+        next_cursor,
+        items,
         contacts: contacts
             .iter()
             .map(|contact| ContactView::of(contact, ids))

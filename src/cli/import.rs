@@ -36,7 +36,8 @@ files below it. Events for a webhook channel: JSONL, one event a line as the cha
 (connectors/webhook/README.md); what `switchboard parse` prints is for reading, not for import.
 
 What is imported is history: filed closed, in no queue, answered by nothing automatic. What the
-channel filed before, or shows again later, is known: importing twice files nothing twice.
+channel filed before, or shows again later, is known: importing twice files nothing twice. It counts from
+when it was written: what is older than retention.resolved is not filed, and counted.
 Stopped by Ctrl-C or otherwise, the same command goes on where it was.
 
 Exit codes: 0 all is filed; 65 some items could not be read or filed, each is named; 130 stopped.")]
@@ -110,7 +111,11 @@ impl Import {
             history,
             source: hex(&sha256(name.as_bytes())),
         };
-        let Begun { format, place } = target.begin(begin.clone()).await.map_err(Failure::new)?;
+        let Begun {
+            format,
+            place,
+            kept_seconds,
+        } = target.begin(begin.clone()).await.map_err(Failure::new)?;
         let layout = self.layout(format, &path)?;
         let place = place.filter(|_| !self.again);
         let after: Option<Position> = place
@@ -173,6 +178,13 @@ impl Import {
             Shown(&totals),
             began.elapsed().as_secs_f64()
         );
+        if totals.old > 0 {
+            let days = kept_seconds / (24 * 3600);
+            eprintln!(
+                "what was written before retention.resolved ({days} days) would be forgotten at once and was \
+                 not filed: to keep it, raise that and import again"
+            );
+        }
         if totals.dead > 0 {
             eprintln!("what could not be filed: switchboard dead-letters list");
         }
@@ -213,11 +225,15 @@ impl std::fmt::Display for Shown<'_> {
             imported,
             known,
             dead,
+            old,
             unreadable,
         } = self.0;
         write!(f, "{imported} imported, {known} known already")?;
         if *dead > 0 {
             write!(f, ", {dead} not filed")?;
+        }
+        if *old > 0 {
+            write!(f, ", {old} too old to be kept")?;
         }
         write!(f, ", {unreadable} unreadable")
     }

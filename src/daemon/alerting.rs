@@ -16,7 +16,7 @@ use crate::alerts::{
 use crate::channels::{Channel, LiveChannels};
 use crate::clock::micros;
 use crate::config::Config;
-use crate::health::{Health, State};
+use crate::health::{Health, State, is_channel};
 use crate::intake::Intake;
 use crate::live::Live;
 use crate::store::{Result, Store};
@@ -27,7 +27,7 @@ use targets::NAMES;
 pub use targets::{Targets, targets};
 
 /// Under which name its own state is kept; targets' names follow it.
-pub const NAME: &str = "channel:#alerts";
+pub const NAME: &str = "work:alerts";
 /// Looks at least so often.
 const LOOK_EVERY: Duration = Duration::from_secs(15);
 const LOOK_MIN: Duration = Duration::from_millis(250);
@@ -278,7 +278,7 @@ fn fetches(channel: &Channel) -> bool {
 fn is_unwell(name: &str, state: &State) -> bool {
     match state {
         State::Starting | State::Ready => false,
-        State::Degraded { .. } => !name.starts_with("channel:") && name != "outbox",
+        State::Degraded { .. } => !is_channel(name) && name != "outbox",
         State::Unauthorized { .. } | State::Unreachable { .. } => true,
     }
 }
@@ -303,4 +303,45 @@ fn look_every(config: &Config) -> Duration {
 
 fn in_micros(duration: Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_does_less_than_it_should_is_told_but_a_channel_that_works() {
+        let reason = || "why".to_owned();
+        let degraded = State::Degraded { reason: reason() };
+        let unreachable = State::Unreachable { reason: reason() };
+        let unauthorized = State::Unauthorized { reason: reason() };
+        let works_beside = [
+            NAME,
+            crate::daemon::timers::NAME,
+            crate::daemon::forgetting::NAME,
+            crate::daemon::indexing::INDEXING,
+            crate::daemon::housekeeping::KEEPING,
+            crate::daemon::housekeeping::FILES,
+        ];
+        let others = ["router", "tls", "config"];
+        for name in works_beside.into_iter().chain(others) {
+            assert!(is_unwell(name, &degraded), "{name}");
+        }
+        for name in ["channel:support-mail", "outbox"] {
+            assert!(!is_unwell(name, &degraded), "{name}");
+        }
+        for name in works_beside
+            .into_iter()
+            .chain(["channel:support-mail", "router"])
+        {
+            assert!(
+                is_unwell(name, &unreachable) && is_unwell(name, &unauthorized),
+                "{name}"
+            );
+            assert!(
+                !is_unwell(name, &State::Ready) && !is_unwell(name, &State::Starting),
+                "{name}"
+            );
+        }
+    }
 }

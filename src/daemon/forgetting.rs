@@ -18,7 +18,7 @@ use crate::wake::Wakes;
 use super::settings::Kept;
 
 /// Under which name its state is kept; it makes nothing unready.
-pub const NAME: &str = "channel:#retention";
+pub const NAME: &str = "work:retention";
 /// Looks for what is due.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 /// Messages that one step removes: some milliseconds of the writer.

@@ -16,9 +16,9 @@ use crate::store::Store;
 
 use super::outbox;
 
-/// Under which names its states are kept: as channels', they make nothing unready.
-pub const KEEPING: &str = "channel:#housekeeping";
-pub const FILES: &str = "channel:#files";
+/// Under which names its states are kept; they make nothing unready.
+pub const KEEPING: &str = "work:housekeeping";
+pub const FILES: &str = "work:files";
 
 /// How often files that nothing names are looked for.
 const FILES_SWEPT_EVERY: Duration = Duration::from_secs(60 * 60);

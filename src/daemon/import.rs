@@ -15,7 +15,10 @@ use crate::bus::local::LocalBus;
 use crate::channels::{Channel, LiveChannels};
 use crate::clock::micros;
 use crate::intake::Intake;
+use crate::live::Live;
 use crate::store::{EventName, Store};
+
+use super::settings::Kept;
 
 mod alone;
 
@@ -43,6 +46,9 @@ pub enum Outcome {
     Known,
     /// Taken, and then not filed: it is among the dead letters.
     Dead,
+    /// History from before `retention.resolved`, which would be forgotten at once: nothing was done, so
+    /// that it can be imported once more is kept.
+    Old,
     /// Cannot be read, and why.
     Unreadable(String),
 }
@@ -53,6 +59,8 @@ pub struct Totals {
     pub imported: u64,
     pub known: u64,
     pub dead: u64,
+    #[serde(default)]
+    pub old: u64,
     pub unreadable: u64,
 }
 
@@ -62,12 +70,13 @@ impl Totals {
             Outcome::Filed => self.imported += 1,
             Outcome::Known => self.known += 1,
             Outcome::Dead => self.dead += 1,
+            Outcome::Old => self.old += 1,
             Outcome::Unreadable(_) => self.unreadable += 1,
         }
     }
 
     pub fn sum(&self) -> u64 {
-        self.imported + self.known + self.dead + self.unreadable
+        self.imported + self.known + self.dead + self.old + self.unreadable
     }
 }
 
@@ -94,6 +103,8 @@ pub struct Begin {
 pub struct Begun {
     pub format: ImportFormat,
     pub place: Option<Place>,
+    /// `retention.resolved`, in seconds: what is older is not filed as history.
+    pub kept_seconds: u64,
 }
 
 /// Takes items into channels.
@@ -103,6 +114,7 @@ pub struct Importer {
     pub bus: Arc<LocalBus>,
     pub store: Arc<dyn Store>,
     pub clock: Arc<dyn Clock>,
+    pub kept: Live<Kept>,
 }
 
 impl Importer {
@@ -117,6 +129,7 @@ impl Importer {
         Ok(Begun {
             format,
             place: place.and_then(|text| serde_json::from_str(&text).ok()),
+            kept_seconds: self.kept.now().forgotten.resolved.as_secs(),
         })
     }
 
@@ -181,14 +194,17 @@ impl Importer {
             .collect();
         let mut seen = self.filed(names.iter().flatten()).await?;
         let known_before = seen.clone();
+        let kept = self.kept.now().forgotten.resolved;
+        let is_old = |events: &[InboundEvent]| history && is_older(events, kept, now);
         let mut new = Vec::new();
-        let mut unreadable = Vec::with_capacity(read.len());
+        let mut refused = Vec::with_capacity(read.len());
         for (item, names) in read.into_iter().zip(&names) {
             let (events, reason) = match item {
+                Ok(events) if is_old(&events) => (Vec::new(), Some(Outcome::Old)),
                 Ok(events) => (events, None),
-                Err(reason) => (Vec::new(), Some(reason)),
+                Err(reason) => (Vec::new(), Some(Outcome::Unreadable(reason))),
             };
-            unreadable.push(reason);
+            refused.push(reason);
             let fresh = events.into_iter().zip(names);
             new.extend(fresh.filter_map(|(event, name)| seen.insert(*name).then_some(event)));
         }
@@ -199,12 +215,15 @@ impl Importer {
         }
         let filed = self.filed(names.iter().flatten()).await?;
         let mut counted = known_before;
-        let outcomes = names.iter().zip(unreadable).map(|(names, reason)| {
-            if let Some(reason) = reason {
-                return Outcome::Unreadable(reason);
+        let outcomes = names.iter().zip(refused).map(|(names, refused)| {
+            let is_known = || names.iter().all(|name| filed.contains(name));
+            match refused {
+                Some(Outcome::Old) if is_known() => return Outcome::Known,
+                Some(refused) => return refused,
+                None => {}
             }
             let is_new = names.iter().filter(|name| counted.insert(**name)).count() > 0;
-            match names.iter().all(|name| filed.contains(name)) {
+            match is_known() {
                 false => Outcome::Dead,
                 true if is_new => Outcome::Filed,
                 true => Outcome::Known,
@@ -242,6 +261,15 @@ impl Importer {
             }
         }
     }
+}
+
+/// Whether all of an item was said longer ago than it would be kept.
+fn is_older(events: &[InboundEvent], kept: Duration, now: Timestamp) -> bool {
+    let before = micros(now).saturating_sub(i64::try_from(kept.as_micros()).unwrap_or(i64::MAX));
+    events.iter().all(|event| {
+        let said_at = event.sent_at;
+        said_at.is_some_and(|said_at| micros(said_at) < before)
+    })
 }
 
 /// One item as its channel reads it. A parser that panics spoils that item only.

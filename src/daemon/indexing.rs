@@ -13,8 +13,8 @@ use crate::clock::micros;
 use crate::health::{Health, State};
 use crate::store::Store;
 
-/// Under which name its state is kept: as a channel's, it makes nothing unready.
-pub const INDEXING: &str = "channel:#search";
+/// Under which name its state is kept; it makes nothing unready.
+pub const INDEXING: &str = "work:search";
 /// Events of one step: a few milliseconds of the writer, so that nobody waits for it noticeably.
 const STEP_EVENTS: u32 = 64;
 /// Records that the router may have before it for indexing to go on: those of one commit.

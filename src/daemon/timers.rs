@@ -13,7 +13,7 @@ use crate::store::{Store, StoreError};
 use crate::wake::Wakes;
 
 /// Under which name its state is kept; it makes nothing unready.
-pub const NAME: &str = "channel:#timers";
+pub const NAME: &str = "work:timers";
 /// Woken in one commit.
 const WOKEN_MAX: u32 = 500;
 /// Looks even when nobody rang.

@@ -135,6 +135,8 @@ pub struct NewMessage {
     /// The same dedupe key came before with other content.
     pub conflicting: bool,
     pub automatic: bool,
+    /// Said long before it arrived.
+    pub history: bool,
     pub labels: Labels,
     pub explanation: Explanation,
 }

@@ -24,7 +24,7 @@ pub use acknowledge::acknowledgement_keys;
 pub use part::named_by;
 use part::{near_duplicate, take_part};
 pub use place::collides_when_open;
-use place::{Opening, open, receive};
+use place::{Opening, open, reach_back, receive};
 
 /// Participants kept per conversation; more are dropped from the list, not from the messages.
 pub const PARTICIPANTS_MAX: usize = 50;
@@ -83,9 +83,10 @@ pub fn file(
     conversation.last_seq += 1;
     let (seq, prev) = (conversation.last_seq, conversation.last_message);
     conversation.last_message = Some(record.message_id());
-    if !echo && !record.envelope.event.history {
+    if !echo && !record.is_history() {
         conversation.last_inbound_at = conversation.last_inbound_at.max(record.arrived_at());
     }
+    reach_back(conversation, record);
     let duplicate_of = near_duplicate(conversation, record, policy);
     let guest = (writer.contact != conversation.contact).then_some(writer.contact);
     touch(conversation, effects);
@@ -130,6 +131,7 @@ pub fn file(
         duplicate_of,
         conflicting: other_content.is_some(),
         automatic: record.envelope.event.automatic.is_some(),
+        history: record.is_history(),
         labels: record.labels.clone(),
         explanation: Explanation {
             dedupe: other_content.map_or(DedupeWhy::First, |seen_as| DedupeWhy::OtherContent {
@@ -185,6 +187,7 @@ pub fn file_system(
         duplicate_of: None,
         conflicting: false,
         automatic: true,
+        history: record.is_history(),
         labels: record.labels.clone(),
         explanation: Explanation {
             dedupe: DedupeWhy::First,

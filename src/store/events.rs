@@ -75,8 +75,10 @@ pub struct EventPage {
     pub departures: Vec<Departure>,
     /// Everything up to this number was looked at.
     pub through: i64,
-    /// Events up to this one are past their retention.
+    /// Events up to this one are past their retention, or of before a backup was restored.
     pub floor: i64,
+    /// Where numbers went on after a backup was restored; 0 if none ever was.
+    pub resumed: i64,
 }
 
 /// The log of everything that changed. Numbers rise in the order of commits; an event that can be

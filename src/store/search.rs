@@ -22,7 +22,7 @@ pub struct SearchRequest {
     pub channel: Option<ChannelId>,
     /// The address of whoever wrote.
     pub from: Option<String>,
-    /// Arrived in [after, before), UTC microseconds.
+    /// Said in [after, before), UTC microseconds: of history when it was written, else when it arrived.
     pub after: Option<i64>,
     pub before: Option<i64>,
     /// Goes on below this one; contacts are given on the first page only.

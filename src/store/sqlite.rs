@@ -137,7 +137,7 @@ impl SqliteStore {
 
     /// Finds out whether this database ran here last. One that did not was restored from a backup
     /// (so it is `given` where somebody says so): everything unsent in it is held, and how much that
-    /// is, is returned. From here on what leaves is counted beside the database, too.
+    /// is, is returned, and its events go on under numbers that nobody has seen yet. From here on what leaves is counted beside the database, too.
     pub async fn follow_lineage(
         &self,
         data_dir: &Path,
@@ -155,7 +155,10 @@ impl SqliteStore {
                 let counted = lineage::counted(tx.conn)?;
                 let restored = given || lineage::is_restored(counted, &beside, &installation);
                 let held = match restored {
-                    true => Some(outbox::held::hold(tx, true, now)?.0),
+                    true => {
+                        events::resume(tx, now)?;
+                        Some(outbox::held::hold(tx, true, now)?.0)
+                    }
                     false => None,
                 };
                 let count = lineage::above(counted, &beside, restored);

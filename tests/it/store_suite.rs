@@ -92,6 +92,8 @@ macro_rules! store_suite {
                 a_file_shows_nothing_again_that_was_pushed_weeks_ago
                 an_answer_of_ours_in_a_file_is_known_by_the_id_it_left_under
                 what_our_side_wrote_before_is_filed_closed_beside_the_customers_words
+                history_began_and_ended_when_it_was_written
+                history_does_not_move_what_is_dealt_with_here
                 a_name_is_known_once_it_is_filed
                 a_file_says_nothing_about_how_its_provider_is
                 the_place_of_a_stopped_import_is_kept_until_it_ends_or_is_forgotten

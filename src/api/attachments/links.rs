@@ -2,6 +2,7 @@
 //! made it and until when it holds, under a MAC; it gives what that token may see when it is used.
 
 use aws_lc_rs::hmac;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::blobs::{hex, unhex};
 
@@ -18,6 +19,8 @@ pub struct FileLinks {
 pub struct Link<'a> {
     pub attachment: &'a str,
     pub token: &'a str,
+    /// Whom the token acted for, where it did: it may see what it sees in that agent's name.
+    pub agent: Option<&'a str>,
     /// Unix time in seconds.
     pub expires: i64,
 }
@@ -35,11 +38,15 @@ impl FileLinks {
         let Link {
             attachment,
             token,
+            agent,
             expires,
         } = link;
         let mac = hex(hmac::sign(&self.key, &signed(link)).as_ref());
         let base = &self.public_url;
-        format!("{base}/files/{attachment}?by={token}&expires={expires}&mac={mac}")
+        let acting = agent.map(|agent| utf8_percent_encode(agent, NON_ALPHANUMERIC));
+        let acting = acting.map(|agent| format!("&for={agent}"));
+        let acting = acting.unwrap_or_default();
+        format!("{base}/files/{attachment}?by={token}{acting}&expires={expires}&mac={mac}")
     }
 
     /// Whether we made the link; in constant time.
@@ -48,14 +55,17 @@ impl FileLinks {
     }
 }
 
-/// Neither id has a line break.
+/// Neither id has a line break; the agent's name comes last.
 fn signed(link: Link<'_>) -> Vec<u8> {
     let Link {
         attachment,
         token,
+        agent,
         expires,
     } = link;
-    format!("{attachment}\n{token}\n{expires}").into_bytes()
+    let acting = agent.map(|agent| format!("\n{agent}"));
+    let acting = acting.unwrap_or_default();
+    format!("{attachment}\n{token}\n{expires}{acting}").into_bytes()
 }
 
 #[cfg(test)]
@@ -69,6 +79,7 @@ mod tests {
         let link = Link {
             attachment: "att_1",
             token: "tok_1",
+            agent: None,
             expires: 1_000,
         };
         let url = links.url(link);
@@ -85,11 +96,28 @@ mod tests {
                 ..link
             },
             Link {
+                agent: Some("ada"),
+                ..link
+            },
+            Link {
+                agent: Some(""),
+                ..link
+            },
+            Link {
                 expires: 1_001,
                 ..link
             },
         ];
         assert!(others.iter().all(|other| !links.is_ours(*other, mac)));
+        let acting = Link {
+            agent: Some("Ada & Co"),
+            ..link
+        };
+        let url = links.url(acting);
+        let start =
+            "https://desk.example/files/att_1?by=tok_1&for=Ada%20%26%20Co&expires=1000&mac=";
+        let of_ada = url.strip_prefix(start).unwrap();
+        assert!(links.is_ours(acting, of_ada) && !links.is_ours(link, of_ada));
         assert!(!FileLinks::new(key(b"theirs"), None).is_ours(link, mac));
         for wrong in ["", "00", &mac.replace(['0', '1'], "2"), mac.split_at(2).1] {
             assert!(!links.is_ours(link, wrong), "{wrong}");

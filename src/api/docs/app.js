@@ -169,8 +169,13 @@ function renderProblems(problems) {
 
 function render(api) {
   const components = api.components?.schemas ?? {};
+  const shared = api.components?.parameters ?? {};
+  const resolved = (operation) => ({
+    ...operation,
+    parameters: operation.parameters?.map((one) => (one.$ref ? shared[schemaName(one.$ref)] : one)),
+  });
   const operations = Object.entries(api.paths).flatMap(([path, item]) =>
-    METHODS.filter((method) => item[method]).map((method) => ({ path, method, operation: item[method] })));
+    METHODS.filter((method) => item[method]).map((method) => ({ path, method, operation: resolved(item[method]) })));
   const tags = api.tags ?? [];
   const ofTag = (tag) => operations.filter(({ operation }) => operation.tags?.includes(tag.name));
   const link = (to, text) => element("li", {}, element("a", { href: `#${to}` }, text));

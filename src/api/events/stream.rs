@@ -42,8 +42,9 @@ pub struct Stream {
     /// Everything up to this number was told, or is not for this stream.
     cursor: i64,
     moved: watch::Receiver<Moved>,
-    /// As many changes of tokens the caller has survived.
-    token_changes: u64,
+    /// As many changes of tokens the caller has survived. Before the first piece nobody has asked:
+    /// a request may have believed a token that is revoked by now.
+    token_changes: Option<u64>,
     /// Where it goes on that cannot be had: said first.
     gap: Option<(i64, &'static str)>,
     opened: bool,
@@ -67,10 +68,7 @@ impl Stream {
         place: OwnedSemaphorePermit,
     ) -> Self {
         let mut moved = app.state.store.moved();
-        let Moved {
-            last_event,
-            token_changes,
-        } = *moved.borrow_and_update();
+        let last_event = moved.borrow_and_update().last_event;
         metrics::gauge!("switchboard_event_streams").increment(1);
         Self {
             // A log that ends before it is another log: that of a restored backup.
@@ -82,7 +80,7 @@ impl Stream {
             caller,
             wish,
             moved,
-            token_changes,
+            token_changes: None,
             opened: false,
             live: false,
             woken_at: None,
@@ -116,6 +114,10 @@ impl Stream {
 
     async fn piece(&mut self) -> Bytes {
         if !self.opened {
+            let moved = *self.moved.borrow_and_update();
+            if let Some(reason) = self.refused(moved).await {
+                return self.close(reason);
+            }
             self.opened = true;
             return match self.gap.take() {
                 Some((asked, reason)) => view::resync(asked, reason, self.cursor),
@@ -129,9 +131,8 @@ impl Stream {
                 return self.close("shutdown");
             }
             let moved = *self.moved.borrow_and_update();
-            // Asked before anything is shown, and again whenever any token changed.
-            if moved.token_changes != self.token_changes && !self.is_still_permitted(moved).await {
-                return self.close("unauthorized");
+            if let Some(reason) = self.refused(moved).await {
+                return self.close(reason);
             }
             if self.live && moved.last_event - self.cursor > BEHIND_EVENTS_MAX {
                 return self.close("slow");
@@ -168,13 +169,22 @@ impl Stream {
         since.map_or(Duration::ZERO, |since| GATHER.saturating_sub(since))
     }
 
-    async fn is_still_permitted(&mut self, moved: Moved) -> bool {
-        let Ok(caller) = self.caller.renewed_now(&self.app).await else {
-            return false;
-        };
-        self.token_changes = moved.token_changes;
-        self.caller = caller;
-        true
+    /// Why its token does not carry it on. Asks the store before anything is shown, and again whenever
+    /// any token changed.
+    async fn refused(&mut self, moved: Moved) -> Option<&'static str> {
+        if self.token_changes == Some(moved.token_changes) {
+            return None;
+        }
+        match self.caller.renewed_now(&self.app).await {
+            Ok(caller) => {
+                self.token_changes = Some(moved.token_changes);
+                self.caller = caller;
+                None
+            }
+            // A store that does not answer says nothing about the token.
+            Err(error) if error.problem.status >= 500 => Some("unavailable"),
+            Err(_) => Some("unauthorized"),
+        }
     }
 
     /// Reads on and moves the cursor; what is to be shown of it, if anything.
@@ -208,7 +218,12 @@ impl Stream {
         if self.cursor < page.floor {
             let asked = self.cursor;
             self.cursor = moved.last_event;
-            return Ok(view::resync(asked, "expired", self.cursor));
+            // Its number may be another event's than the one it saw.
+            let reason = match asked < page.resumed {
+                true => "restored",
+                false => "expired",
+            };
+            return Ok(view::resync(asked, reason, self.cursor));
         }
         let items = in_order(page.events, page.departures);
         let items: Vec<Arc<Item>> = items.into_iter().map(Arc::new).collect();

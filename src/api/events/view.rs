@@ -9,9 +9,11 @@ use utoipa::ToSchema;
 
 use crate::api::views::PublicIds;
 use crate::clock::timestamp;
-use crate::ids::{ContactId, IdCodec, IdKind};
+use crate::ids::{ContactId, ConversationId, IdCodec, IdKind};
 use crate::router::effects::EventType;
 use crate::store::events::{Departure, Place, StoredEvent};
+
+use super::types::{EventData, StreamType};
 
 /// A conversation left what the token sees.
 pub const LEFT: &str = "conversation.left";
@@ -23,9 +25,9 @@ pub const CLOSED: &str = "closed";
 /// Set beside the number of the event that a departure goes with, so that its id is another.
 const LEFT_BIT: i64 = 1 << 61;
 /// What of an event's detail is shown as it is, where it is text, or a list or object of texts.
-const SHOWN: [&str; 14] = [
-    "added", "agent", "by", "change", "delivery", "from", "outcome", "priority", "reason",
-    "removed", "status", "subject", "tags", "to",
+const SHOWN: [&str; 12] = [
+    "added", "agent", "by", "change", "delivery", "from", "priority", "removed", "status",
+    "subject", "tags", "to",
 ];
 /// The shop's own facts, whatever they are.
 const ATTRIBUTES: &str = "attributes";
@@ -35,6 +37,14 @@ const CONTACTS: [(&str, &str); 3] = [
     ("into", "contact_id"),
     ("from", "merged_contact_id"),
 ];
+/// The same of conversations, where an operation joined or parted them.
+const CONVERSATIONS: [(&str, &str); 2] = [("from", "from_id"), ("into", "into_id")];
+/// And of the events of operations.
+const OPERATIONS: [(&str, &str); 2] = [("operation", "operation_id"), ("undoes", "undoes_id")];
+const AUTHOR: &str = "author";
+const CONVERSATION_SEQ: &str = "conversation_seq";
+const ACTING_TOKEN: &str = "acting_token";
+const UNTIL: &str = "until";
 
 /// The `data` of an event of the stream.
 #[derive(Debug, Serialize, ToSchema)]
@@ -43,7 +53,7 @@ pub struct EventView {
     #[schema(required, example = "evt_5b1c9d1e7a0f8c3d9f2a6b4c8d7e1f03")]
     pub id: Option<String>,
     #[serde(rename = "type")]
-    #[schema(example = "message.created")]
+    #[schema(value_type = StreamType)]
     pub kind: String,
     #[schema(required)]
     pub time: Option<Timestamp>,
@@ -56,8 +66,8 @@ pub struct EventView {
     pub conversation: Option<String>,
     #[schema(required, example = "msg_1d9e5b1c7a0f8c3d9f2a6b4c8d7e1f03")]
     pub message: Option<String>,
-    /// What else the type tells, such as `agent`, `status` or `delivery`.
-    #[schema(value_type = Object)]
+    /// What else the type tells.
+    #[schema(value_type = EventData)]
     pub data: Map<String, Value>,
 }
 
@@ -143,28 +153,38 @@ fn frame(id: Option<i64>, view: &EventView) -> Bytes {
 fn data_of(event: &StoredEvent, ids: &IdCodec) -> Map<String, Value> {
     let mut data = Map::new();
     if let (EventType::MessageCreated, Some((author, number))) = (event.kind, event.said) {
-        data.insert("author".to_owned(), json!(author));
-        data.insert("conversation_seq".to_owned(), number.into());
+        data.insert(AUTHOR.to_owned(), json!(author));
+        data.insert(CONVERSATION_SEQ.to_owned(), number.into());
     }
-    let is_contact = event.conversation.is_none();
-    for (key, public) in CONTACTS.iter().filter(|_| is_contact) {
+    let pairs: &[(&str, &str)] = match event.conversation {
+        Some(_) => &CONVERSATIONS,
+        None => &CONTACTS,
+    };
+    let mut name = |(key, public): &(&str, &str), id: &dyn Fn(i64) -> String| {
         if let Some(number) = event.detail.get(key).and_then(Value::as_i64) {
-            let id = ids.contact(ContactId(number));
-            data.insert((*public).to_owned(), id.into());
+            data.insert((*public).to_owned(), id(number).into());
         }
+    };
+    for pair in pairs {
+        name(pair, &|number| match event.conversation {
+            Some(_) => ids.conversation(ConversationId(number)),
+            None => ids.contact(ContactId(number)),
+        });
+    }
+    for pair in &OPERATIONS {
+        name(pair, &|number| ids.encode(IdKind::Event, number));
     }
     // Whose backend acted for the agent.
-    if let Some(token) = event.detail.get("acting_token").and_then(Value::as_i64) {
-        let id = ids.encode(IdKind::Token, token);
-        data.insert("acting_token".to_owned(), id.into());
-    }
+    name(&(ACTING_TOKEN, ACTING_TOKEN), &|number| {
+        ids.encode(IdKind::Token, number)
+    });
     let settled = event.detail.get("settled");
     for detail in std::iter::once(&event.detail).chain(settled) {
         if let Some(attributes) = detail.get(ATTRIBUTES) {
             data.insert(ATTRIBUTES.to_owned(), attributes.clone());
         }
-        if let Some(until) = detail.get("until").and_then(Value::as_i64) {
-            data.insert("until".to_owned(), json!(timestamp(until)));
+        if let Some(until) = detail.get(UNTIL).and_then(Value::as_i64) {
+            data.insert(UNTIL.to_owned(), json!(timestamp(until)));
         }
         for key in SHOWN {
             if let Some(value) = detail.get(key).filter(|value| is_text(value)) {
@@ -184,6 +204,14 @@ fn is_text(value: &Value) -> bool {
             .all(|member| member.is_string() || member.is_null()),
         _ => false,
     }
+}
+
+/// What the `data` of an event of the log may have.
+#[cfg(test)]
+pub fn data_keys() -> impl Iterator<Item = &'static str> {
+    let named = CONTACTS.iter().chain(&CONVERSATIONS).chain(&OPERATIONS);
+    let own = [AUTHOR, CONVERSATION_SEQ, ACTING_TOKEN, ATTRIBUTES, UNTIL];
+    named.map(|(_, public)| *public).chain(own).chain(SHOWN)
 }
 
 #[cfg(test)]
@@ -211,5 +239,32 @@ mod tests {
         assert!(text.contains(&ids.contact(ContactId(4712))), "{text}");
         assert!(text.contains("\"by\":\"evidence\""), "{text}");
         assert!(text.starts_with("id: 7\nevent: contact.merged\ndata: {"));
+        let place = Place {
+            brand: "main".parse().unwrap(),
+            queue: "frontline".parse().unwrap(),
+            assignee: None,
+        };
+        let undone = StoredEvent {
+            kind: EventType::OperationUndone,
+            conversation: Some((ConversationId(4711), place.clone())),
+            detail: json!({
+                "operation": 4716, "undoes": 4717, "from": 4711, "into": 4712, "messages": 4718,
+            }),
+            ..merged
+        };
+        let shown = event(&undone, Some(&place), &ids);
+        let text = std::str::from_utf8(&shown).unwrap();
+        assert!(!text.contains("471"), "{text}");
+        let (_, json) = text.split_once("data: ").unwrap();
+        let shown: Value = serde_json::from_str(json).unwrap();
+        assert_eq!(
+            shown["data"],
+            json!({
+                "from_id": ids.conversation(ConversationId(4711)),
+                "into_id": ids.conversation(ConversationId(4712)),
+                "operation_id": ids.encode(IdKind::Event, 4716),
+                "undoes_id": ids.encode(IdKind::Event, 4717),
+            })
+        );
     }
 }

@@ -12,10 +12,12 @@ use crate::channels;
 use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::daemon::route::RouterLoop;
+use crate::daemon::settings::retention;
 use crate::daemon::{DataDir, Keys, StartError, open_store, policy};
 use crate::health::Health;
 use crate::http::Reqwest;
 use crate::intake::Intake;
+use crate::live::Live;
 use crate::router::Prepared;
 use crate::store::Store;
 
@@ -77,6 +79,7 @@ impl Alone {
                 bus,
                 store,
                 clock,
+                kept: Live::new(retention(config)),
             },
             router: tokio::spawn(async move { router.run(token).await }),
             stop,

@@ -67,6 +67,18 @@ pub fn receive(
     })
 }
 
+/// A closed conversation that history goes into began and ended when what is said in it was. An open or
+/// resolved one stands as it did: what its windows count from happened here.
+pub fn reach_back(conversation: &mut Conversation, record: &Prepared) {
+    if !record.is_history() || conversation.status != Status::Closed {
+        return;
+    }
+    let said_at = record.said_at();
+    conversation.opened_at = conversation.opened_at.min(said_at);
+    conversation.last_inbound_at = conversation.last_inbound_at.max(said_at);
+    conversation.resolved_at = conversation.resolved_at.max(Some(said_at));
+}
+
 /// Whether opening `id` again would make two open conversations without a matter of one contact.
 pub fn collides_when_open(id: ConversationId, facts: &Facts) -> bool {
     let Some(conversation) = facts.conversations.get(&id) else {
@@ -113,13 +125,13 @@ pub fn open(
     effects: &mut Effects,
 ) -> (ConversationId, Option<QueueWhy>) {
     let id = ConversationId(record.offset);
-    let at = record.arrived_at();
+    let (at, said_at) = (record.arrived_at(), record.said_at());
     let mut routing = rules::choose(record, message, policy);
     if opening == Opening::Test {
         routing.tags.push(TEST_TAG.to_owned());
     }
     let status = match opening {
-        _ if record.envelope.event.history => Status::Closed,
+        _ if record.is_history() => Status::Closed,
         Opening::Echo => Status::Pending,
         Opening::Customer if !is_quiet(record) => Status::Queued,
         Opening::Customer | Opening::Test => Status::Closed,
@@ -159,10 +171,10 @@ pub fn open(
         version: 0,
         last_seq: 0,
         last_message: None,
-        opened_at: at,
-        enqueued_at: at,
-        last_inbound_at: at,
-        resolved_at: (!status.is_open()).then_some(at),
+        opened_at: said_at,
+        enqueued_at: said_at,
+        last_inbound_at: said_at,
+        resolved_at: (!status.is_open()).then_some(said_at),
         detail: Detail {
             subject: message.subject.clone(),
             intent: record.labels.known_intent().map(str::to_owned),

@@ -22,6 +22,7 @@ pub use conversation::write_conversation;
 /// Bits of `message.flags`.
 pub const FLAG_AUTOMATIC: i64 = 1;
 pub const FLAG_CONFLICTING: i64 = 2;
+pub const FLAG_HISTORY: i64 = 4;
 
 /// Writes everything; the caller moves the position in the same transaction.
 pub fn write(
@@ -163,12 +164,14 @@ fn write_contacts(
 }
 
 fn write_message(conn: &Connection, names: &Names, message: &NewMessage) -> Result<(), StoreError> {
-    let flags = if message.automatic { FLAG_AUTOMATIC } else { 0 }
-        | if message.conflicting {
-            FLAG_CONFLICTING
-        } else {
-            0
-        };
+    let flags = [
+        (message.automatic, FLAG_AUTOMATIC),
+        (message.conflicting, FLAG_CONFLICTING),
+        (message.history, FLAG_HISTORY),
+    ];
+    let flags: i64 = (flags.into_iter())
+        .filter_map(|(is, flag)| is.then_some(flag))
+        .sum();
     conn.prepare_cached(
         "INSERT INTO message (id, conversation, seq, prev, author, channel, identity, arrived_at, sent_at, body,
          deleted, duplicate_of, flags, labels, explanation)

@@ -16,6 +16,7 @@ use super::SqliteStore;
 use super::facts::{from_json, named};
 use super::names::Names;
 use super::permission::only_visible;
+use super::writer::Tx;
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -23,7 +24,12 @@ type Result<T> = std::result::Result<T, StoreError>;
 const SCANNED_MAX: i64 = 10_000;
 /// Events that one sweep removes: some 15 million a day, and a few milliseconds of the writer.
 const SWEPT_MAX: i64 = 10_000;
-const FLOOR: &str = "events_floor";
+/// Up to where routine events were swept.
+const SWEPT: &str = "events_floor";
+/// Where the numbers of a restored log go on.
+const RESUMED: &str = "events_resumed";
+/// By how much at least they go on higher than what is there.
+const RESUMED_EVENTS_MIN: i64 = 1_000_000;
 
 #[async_trait]
 impl EventLog for SqliteStore {
@@ -37,35 +43,83 @@ impl EventLog for SqliteStore {
     }
 }
 
+/// Has the numbers of a restored log go on where no number was given out since the backup was made:
+/// a client that has one of those would not notice that it is another event's now. At the time in
+/// microseconds, which a log reaches by counting no sooner than time does; so they are higher than
+/// those of every other log that was made of the same backup, too, and JavaScript holds them until
+/// the year 2255.
+pub fn resume(tx: &mut Tx<'_>, now: i64) -> rusqlite::Result<()> {
+    let resumed = now.max(tx.memory.next_seq + RESUMED_EVENTS_MIN);
+    set_number(tx.conn, RESUMED, resumed)?;
+    tx.memory.next_seq = resumed;
+    Ok(())
+}
+
 /// The number of the newest event, also where that is swept.
 pub fn last(conn: &Connection) -> rusqlite::Result<i64> {
     let newest: Option<i64> = conn
         .prepare_cached("SELECT max(seq) FROM event")?
         .query_row([], |row| row.get(0))?;
-    newest.map_or_else(|| floor(conn), Ok)
+    Ok(newest.unwrap_or(0).max(swept(conn)?).max(resumed(conn)?))
 }
 
-pub fn floor(conn: &Connection) -> rusqlite::Result<i64> {
-    let floor = conn
+/// Every event above it is in the log.
+pub fn swept(conn: &Connection) -> rusqlite::Result<i64> {
+    number(conn, SWEPT)
+}
+
+/// How many numbers above `after` were given out: not those passed over after a restore.
+pub fn ahead(conn: &Connection, after: i64) -> rusqlite::Result<i64> {
+    let (last, resumed) = (last(conn)?, resumed(conn)?);
+    if after >= resumed {
+        return Ok(last - after);
+    }
+    let before: Option<i64> = conn
+        .prepare_cached("SELECT max(seq) FROM event WHERE seq <= ?1")?
+        .query_row([resumed], |row| row.get(0))?;
+    Ok(last - resumed + (before.unwrap_or(0) - after).max(0))
+}
+
+fn resumed(conn: &Connection) -> rusqlite::Result<i64> {
+    number(conn, RESUMED)
+}
+
+fn number(conn: &Connection, key: &str) -> rusqlite::Result<i64> {
+    let value = conn
         .prepare_cached("SELECT value FROM meta WHERE key = ?1")?
-        .query_row([FLOOR], |row| row.get(0))
+        .query_row([key], |row| row.get(0))
         .optional()?;
-    Ok(floor.unwrap_or(0))
+    Ok(value.unwrap_or(0))
+}
+
+fn set_number(conn: &Connection, key: &str, value: i64) -> rusqlite::Result<()> {
+    conn.prepare_cached("INSERT OR REPLACE INTO meta (key, value) VALUES (?1, ?2)")?
+        .execute(params![key, value])?;
+    Ok(())
 }
 
 fn page(conn: &Connection, names: &Names, after: i64, filter: &EventFilter) -> Result<EventPage> {
     // One snapshot: what an event shows of its conversation is as old as the end of the log.
     let snapshot = conn.unchecked_transaction()?;
-    let floor = floor(&snapshot)?;
-    let until = last(&snapshot)?.min(after.saturating_add(SCANNED_MAX));
-    let (events, through) = events(&snapshot, names, after, until, filter)?;
+    let (swept, resumed) = (swept(&snapshot)?, resumed(&snapshot)?);
+    let last = last(&snapshot)?;
+    let until = last.min(after.saturating_add(SCANNED_MAX));
+    let (events, mut through) = events(&snapshot, names, after, until, filter)?;
+    if through == until && until < last {
+        // Over numbers that nothing has, however many.
+        let next: Option<i64> = snapshot
+            .prepare_cached("SELECT min(seq) FROM event WHERE seq > ?1")?
+            .query_row([until], |row| row.get(0))?;
+        through = next.map_or(last, |next| next - 1);
+    }
     let through = through.max(after);
     let departures = departures(&snapshot, names, after, through)?;
     Ok(EventPage {
         events,
         departures,
         through,
-        floor,
+        floor: swept.max(resumed),
+        resumed,
     })
 }
 
@@ -182,7 +236,7 @@ fn departures(
 /// agent who did it. The newest event stays:
 /// the next one is counted from it.
 pub fn sweep(conn: &Connection, routine_before: i64, before: i64) -> Result<()> {
-    let floor = floor(conn)?;
+    let floor = swept(conn)?;
     let newest = last(conn)?;
     if let Some(through) = due(conn, (floor, newest - 1), routine_before)? {
         let routine = EventType::ALL.iter().filter(|kind| kind.is_routine());
@@ -195,8 +249,7 @@ pub fn sweep(conn: &Connection, routine_before: i64, before: i64) -> Result<()> 
         .execute([floor, through])?;
         conn.prepare_cached("DELETE FROM departure WHERE seq <= ?1")?
             .execute([through])?;
-        conn.prepare_cached("INSERT OR REPLACE INTO meta (key, value) VALUES (?1, ?2)")?
-            .execute(params![FLOOR, through])?;
+        set_number(conn, SWEPT, through)?;
     }
     if let Some(through) = due(conn, (0, floor), before)? {
         conn.prepare_cached("DELETE FROM event WHERE seq <= ?1")?

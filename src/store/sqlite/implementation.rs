@@ -244,7 +244,13 @@ impl Store for SqliteStore {
 
     async fn hold_unsent(&self, sending: bool, now: i64) -> Result<(u64, Rings)> {
         self.writer
-            .run(1, move |tx| outbox::held::hold(tx, sending, now))
+            .run(1, move |tx| {
+                // Nothing runs here: the whole directory was set back, its events with it.
+                if sending {
+                    super::events::resume(tx, now)?;
+                }
+                outbox::held::hold(tx, sending, now)
+            })
             .await
     }
 

@@ -17,6 +17,7 @@ use crate::store::StoreError;
 use crate::store::search::{CONTACTS_MAX, Hit, Indexed, Search, SearchRequest, Searched};
 
 use super::SqliteStore;
+use super::effects::FLAG_HISTORY;
 use super::facts::conversation;
 use super::names::Names;
 use super::open::open_reading;
@@ -179,10 +180,10 @@ fn messages(conn: &Connection, names: &Names, request: &SearchRequest) -> Result
         and(by, from.clone().into());
     }
     if let Some(after) = request.after {
-        and(" AND message.arrived_at >= ?", after.into());
+        and(&format!(" AND {} >= ?", said_at()), after.into());
     }
     if let Some(before) = request.before {
-        and(" AND message.arrived_at < ?", before.into());
+        and(&format!(" AND {} < ?", said_at()), before.into());
     }
     and(
         " ORDER BY message_search.rowid DESC LIMIT ?",
@@ -191,6 +192,14 @@ fn messages(conn: &Connection, names: &Names, request: &SearchRequest) -> Result
     let mut statement = conn.prepare_cached(&sql)?;
     let rows = statement.query_map(params_from_iter(values), |row| row.get(0).map(MessageId))?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// When a message was said: what came as history, at the provider's time.
+fn said_at() -> String {
+    format!(
+        "CASE WHEN message.flags & {FLAG_HISTORY} AND message.sent_at < message.arrived_at
+         THEN message.sent_at ELSE message.arrived_at END"
+    )
 }
 
 /// Contacts by name or address, of whom the actor may see a conversation.

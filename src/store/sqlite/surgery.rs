@@ -81,7 +81,12 @@ pub fn merge(
         first.is_none_or(|first| arrival(row) < first)
     })?;
     let (all, _) = arrange(&kept.entries(), &given.entries(), into.last_seq);
-    let event = begin(
+    let event = next_event(tx);
+    place(tx, event, &mut into, &kept, &all, &before(&[&given, &kept]))?;
+    from.last_message = None;
+    write(tx, &mut from)?;
+    write(tx, &mut into)?;
+    tell(
         tx,
         EventType::ConversationMerged,
         [&from, &into],
@@ -89,10 +94,6 @@ pub fn merge(
         &serde_json::json!({ "messages": given.rows.len() }),
         order,
     )?;
-    place(tx, event, &mut into, &kept, &all, &before(&[&given, &kept]))?;
-    from.last_message = None;
-    write(tx, &mut from)?;
-    write(tx, &mut into)?;
     keep_sides(&mut sides, &from, &into);
     keep(tx, event, OperationKind::Merge, &sides, None, order)?;
     Ok(operated(event, OperationKind::Merge, [from, into]))
@@ -126,14 +127,7 @@ pub fn split(
     let id = ConversationId(tx.memory.next());
     let (mut new, mut sides) =
         surgery::split(&mut source, id, again, part, &order.actor, order.at)?;
-    let event = begin(
-        tx,
-        EventType::ConversationSplit,
-        [&source, &new],
-        None,
-        &serde_json::json!({ "messages": leaving.len() }),
-        order,
-    )?;
+    let event = next_event(tx);
     let was = before(&[&chain]);
     let (kept, given) = (entries(&staying), entries(&leaving));
     place(tx, event, &mut source, &chain, &kept, &was)?;
@@ -144,6 +138,14 @@ pub fn split(
         true => write_conversation(tx.conn, &tx.memory.names, &new, true)?,
         false => write(tx, &mut new)?,
     }
+    tell(
+        tx,
+        EventType::ConversationSplit,
+        [&source, &new],
+        None,
+        &serde_json::json!({ "messages": leaving.len() }),
+        order,
+    )?;
     keep_sides(&mut sides, &source, &new);
     keep(tx, event, OperationKind::Split, &sides, None, order)?;
     Ok(operated(event, OperationKind::Split, [source, new]))
@@ -183,7 +185,14 @@ pub fn move_message(
         is_last: kept.rows.iter().all(|row| row.author == Author::Note),
     };
     let mut sides = surgery::move_message(&mut from, &mut to, moving, &order.actor)?;
-    let event = begin(
+    let event = next_event(tx);
+    let was = before(&[&chain, &kept]);
+    place(tx, event, &mut from, &chain, &entries(&staying), &was)?;
+    let (all, _) = arrange(&kept.entries(), &entries(&leaving), to.last_seq);
+    place(tx, event, &mut to, &kept, &all, &was)?;
+    write(tx, &mut from)?;
+    write(tx, &mut to)?;
+    tell(
         tx,
         EventType::MessageMoved,
         [&from, &to],
@@ -191,12 +200,6 @@ pub fn move_message(
         &serde_json::Value::Null,
         order,
     )?;
-    let was = before(&[&chain, &kept]);
-    place(tx, event, &mut from, &chain, &entries(&staying), &was)?;
-    let (all, _) = arrange(&kept.entries(), &entries(&leaving), to.last_seq);
-    place(tx, event, &mut to, &kept, &all, &was)?;
-    write(tx, &mut from)?;
-    write(tx, &mut to)?;
     keep_sides(&mut sides, &from, &to);
     keep(tx, event, OperationKind::Move, &sides, Some(message), order)?;
     Ok(operated(event, OperationKind::Move, [from, to]))
@@ -334,19 +337,23 @@ fn write(tx: &Tx<'_>, found: &mut Conversation) -> Result<()> {
     write_conversation(tx.conn, &tx.memory.names, found, false)
 }
 
-/// Writes the event of an operation, and for the other conversation one that tells of it; the
-/// number to undo it by.
-fn begin(
+/// The number that an operation's event will have, to undo it by.
+fn next_event(tx: &Tx<'_>) -> i64 {
+    tx.memory.next_seq + 1
+}
+
+/// Writes the event of an operation, and for the other conversation one that tells of it. After the
+/// conversations: who lost sight of one is told under the number of the event that comes next.
+fn tell(
     tx: &mut Tx<'_>,
     kind: EventType,
     [one, other]: [&Conversation; 2],
     message: Option<MessageId>,
     about: &serde_json::Value,
     order: &Order,
-) -> Result<i64> {
-    let event = tx.memory.next_seq + 1;
+) -> Result<()> {
     let mut detail = serde_json::json!({
-        "operation": event, "from": one.id.0, "into": other.id.0,
+        "operation": next_event(tx), "from": one.id.0, "into": other.id.0,
         "role": order.actor.role.as_str(),
     });
     order.actor.sign(&mut detail);
@@ -360,8 +367,7 @@ fn begin(
         at: order.at,
         detail: Some(detail.clone()),
     });
-    write_events(tx.conn, tx.memory, &events)?;
-    Ok(event)
+    write_events(tx.conn, tx.memory, &events)
 }
 
 fn keep_sides(sides: &mut [Side; 2], one: &Conversation, other: &Conversation) {

@@ -101,3 +101,40 @@ async fn the_header_is_refused_without_the_scope_and_gives_no_more_than_the_toke
     let twice = of(of(served.get(&backend, "/v1/queues"), "ada"), "bob");
     twice.send().await.problem(400, "bad-request");
 }
+
+#[tokio::test]
+async fn a_link_to_a_file_holds_for_what_the_agent_holds_and_no_longer() {
+    let mut served = Served::new().await;
+    let said = chat("cust-1", "See this.").attachment("note.txt", b"hello");
+    served.deliver([said]).await;
+    let sue = served.supervisor().await;
+    let id = served.conversation(1).await;
+    let path = format!("/v1/conversations/{id}");
+    let transfer = served.post(&sue, &format!("{path}/transfer"));
+    let given = transfer.json(&json!({ "agent": "ada" }));
+    given.send().await.ok();
+    // The backend has another queue; the conversation is ada's.
+    let backend = served.backend("agent", &["backoffice"]).await;
+    let listed = of(served.get(&backend, &format!("{path}/messages")), "ada");
+    let listed = listed.send().await.ok();
+    let file = listed["items"][0]["attachments"][0]["id"].as_str().unwrap();
+    let link = format!("/v1/attachments/{file}/link");
+    let made = of(served.post(&backend, &link), "ada").send().await.ok();
+    let url = made["url"].as_str().unwrap();
+    let place = url.strip_prefix("https://desk.example").unwrap();
+    assert_eq!(served.get("", place).send().await.text, "hello");
+    for other in [
+        place.replace("for=ada", "for=bob"),
+        place.replace("for=ada&", ""),
+    ] {
+        let refused = served.get("", &other).send().await;
+        refused.problem(404, "not-found");
+    }
+    served
+        .post(&sue, &format!("{path}/release"))
+        .send()
+        .await
+        .ok();
+    let gone = served.get("", place).send().await;
+    gone.problem(404, "not-found");
+}

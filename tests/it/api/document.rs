@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use serde_json::Value;
+use switchboard::router::effects::EventType;
 
 use super::served::Served;
 
@@ -74,6 +75,12 @@ fn every_operation_has_a_name_a_place_and_its_problems() {
             its_tags.len() == 1 && tags.contains(its_tags[0].as_str().unwrap()),
             "{what}"
         );
+        let parameters = operation["parameters"].as_array();
+        let acts = parameters.is_some_and(|parameters| {
+            let agent = "#/components/parameters/Switchboard-Agent";
+            parameters.iter().any(|known| known["$ref"] == agent)
+        });
+        assert_eq!(acts, path.starts_with("/v1/"), "{what}: Switchboard-Agent");
         let responses = operation["responses"].as_object().unwrap();
         let problems: Vec<&String> = responses
             .keys()
@@ -161,6 +168,25 @@ async fn every_documented_operation_is_served_and_every_route_is_documented() {
     assert!(
         !source.contains(".nest(") && !source.contains(".merge(") && !source.contains("_service(")
     );
+}
+
+#[test]
+fn every_type_of_the_stream_is_described_in_a_line() {
+    let document = document();
+    let types = &document["components"]["schemas"]["EventType"];
+    let described = types["description"].as_str().unwrap();
+    let names = types["enum"].as_array().unwrap();
+    let known = EventType::ALL.map(EventType::as_str);
+    let own = ["conversation.left", "resync", "closed"];
+    assert_eq!(names.len(), known.len() + own.len());
+    for name in known.into_iter().chain(own) {
+        assert!(names.iter().any(|known| known == name), "{name}");
+        assert!(described.contains(&format!("\n\n`{name}`: ")), "{name}");
+    }
+    let view = &document["components"]["schemas"]["EventView"]["properties"];
+    let references = [&view["type"], &view["data"]].map(|one| one.to_string());
+    assert!(references[0].contains("#/components/schemas/EventType"));
+    assert!(references[1].contains("#/components/schemas/EventData"));
 }
 
 #[test]

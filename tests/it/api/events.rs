@@ -330,6 +330,46 @@ async fn a_conversation_that_moves_out_of_sight_is_said_to_have_left_and_nothing
 }
 
 #[tokio::test]
+async fn whoever_loses_sight_of_a_conversation_by_surgery_hears_it_at_once() {
+    let mut served = Served::new().await;
+    served
+        .deliver([
+            mail("ada@example.com", "Where is my order?").message_id("a-1"),
+            mail("ada@example.com", "The lamp is broken.").forward(),
+        ])
+        .await;
+    let sue = served.supervisor().await;
+    let ada = served.token("agent", "ada", &["backoffice"], &[]).await;
+    let [first, second] = [served.conversation(1).await, served.conversation(2).await];
+    let mut sees = Source::open(&served, &ada, "", None).await;
+    let give = json!({ "agent": "ada" });
+    for id in [&first, &second] {
+        let transfer = format!("/v1/conversations/{id}/transfer");
+        served.post(&sue, &transfer).json(&give).send().await.ok();
+        let given = sees.next().await.unwrap();
+        assert_eq!(given.data["conversation"], **id, "{}", given.event);
+    }
+    let merge = format!("/v1/conversations/{second}/merge");
+    let into = json!({ "into": first });
+    let merged = served.post(&sue, &merge).json(&into).send().await.ok();
+    let left = sees.next().await.unwrap();
+    assert_eq!(
+        (left.event.as_str(), left.data["conversation"].as_str()),
+        ("conversation.left", Some(second.as_str()))
+    );
+    let goes_on = sees.next().await.unwrap();
+    assert_eq!(goes_on.event, "conversation.merged");
+    assert_eq!(goes_on.data["conversation"], first);
+    let undo = |event: &serde_json::Value| format!("/v1/events/{}/undo", event.as_str().unwrap());
+    let path = undo(&merged["event_id"]);
+    served.post(&sue, &path).send().await.ok();
+    let back = [sees.next().await.unwrap(), sees.next().await.unwrap()];
+    assert_eq!(kinds(&back), ["operation.undone", "operation.undone"]);
+    // Nothing else happened, and nothing else had to.
+    assert_eq!(back[1].id, Some(last_event(&served)));
+}
+
+#[tokio::test]
 async fn what_happens_to_a_contact_is_for_whoever_sees_one_of_its_conversations() {
     let mut served = Served::new().await;
     let hello = |text: &str| chat("cust-7", text).on("other-chat");
@@ -367,6 +407,26 @@ async fn a_revoked_token_ends_its_stream_at_once_and_no_other() {
     assert_eq!(closed.data["data"]["reason"], "unauthorized");
     assert!(ends.next().await.is_none());
     assert_eq!(stays.next().await.unwrap().event, "conversation.created");
+}
+
+#[tokio::test]
+async fn a_token_revoked_a_moment_ago_opens_no_stream_however_lately_it_was_used() {
+    let mut served = Served::new().await;
+    served.deliver([chat("cust-7", "secret")]).await;
+    let ada = served.agent("ada").await;
+    served.get(&ada, "/v1/conversations").send().await.ok();
+    served.revoke(&ada).await;
+    // It is believed for half a second, by the clock that stands still here.
+    let mut source = Source::open(&served, &ada, "", Some(0)).await;
+    let closed = source.next().await.unwrap();
+    assert_eq!((closed.event.as_str(), closed.id), ("closed", None));
+    assert_eq!(closed.data["data"]["reason"], "unauthorized");
+    assert!(source.next().await.is_none());
+    served
+        .get(&ada, "/v1/conversations")
+        .send()
+        .await
+        .problem(401, "unauthorized");
 }
 
 #[tokio::test]
@@ -453,6 +513,57 @@ async fn a_gap_is_said_with_where_to_go_on() {
         Some(floor + 1),
         "as a parameter"
     );
+}
+
+#[tokio::test]
+async fn a_client_that_saw_more_than_a_restored_backup_knows_is_told_however_much_happened_since() {
+    let local = Arc::new(Local::new());
+    let mut served = Served::on(local.clone(), None, Deadlines::default()).await;
+    served.deliver([chat("cust-7", "in the backup")]).await;
+    let end = last_event(&served);
+    let token = served.supervisor().await;
+    let now = served.desk.now();
+    let held = local.store().follow_lineage(&local.dir(), true, now).await;
+    held.unwrap().expect("it is said to be restored");
+    let resumed = last_event(&served);
+    assert!(resumed > end + 1_000 && resumed < 1 << 53, "{resumed}");
+    for number in 0..10 {
+        served
+            .deliver([chat(&format!("cust-{number}"), "since")])
+            .await;
+    }
+    let newest = last_event(&served);
+    for asked in [0, end - 1, end + 5, end + 500] {
+        let mut source = Source::open(&served, &token, "", Some(asked)).await;
+        let gap = source.next().await.unwrap();
+        assert_eq!(
+            (gap.event.as_str(), gap.id),
+            ("resync", Some(newest)),
+            "{asked}"
+        );
+        assert_eq!(
+            gap.data["data"],
+            json!({ "asked": asked, "reason": "restored" })
+        );
+    }
+    let mut source = Source::open(&served, &token, "", Some(resumed)).await;
+    let since = source.through(newest).await;
+    assert_eq!(since.first().and_then(|first| first.id), Some(resumed + 1));
+    // Whoever reads everything passes over what was never given out.
+    let filter = EventFilter {
+        limit: 1_000,
+        ..EventFilter::default()
+    };
+    let store = served.desk.store();
+    let first = store.events(0, filter.clone()).await.unwrap();
+    assert_eq!((first.events.len() as i64, first.through), (end, resumed));
+    let rest = store.events(resumed, filter).await.unwrap();
+    assert_eq!(rest.through, newest);
+    let mut steps = 0;
+    while store.index(64).await.unwrap().behind > 0 {
+        steps += 1;
+        assert!(steps < 20, "the search index reaches the end");
+    }
 }
 
 #[tokio::test]

@@ -101,6 +101,39 @@ async fn a_merge_is_answered_with_its_event_and_both_conversations_and_undone_by
 }
 
 #[tokio::test]
+async fn whoever_merged_what_was_theirs_alone_can_take_it_back() {
+    let (served, first, second) = two().await;
+    let sue = served.supervisor().await;
+    // Neither queue is hers: she sees what was handed to her.
+    let ada = served.token("agent", "ada", &["backoffice"], &[]).await;
+    for id in [&first, &second] {
+        let transfer = format!("/v1/conversations/{id}/transfer");
+        post(&served, &sue, &transfer, &json!({ "agent": "ada" }))
+            .await
+            .ok();
+    }
+    let path = format!("/v1/conversations/{second}/merge");
+    let done = post(&served, &ada, &path, &json!({ "into": first }))
+        .await
+        .ok();
+    let read = format!("/v1/conversations/{second}");
+    served
+        .get(&ada, &read)
+        .send()
+        .await
+        .problem(404, "not-found");
+    let bob = served.token("agent", "bob", &["backoffice"], &[]).await;
+    undo(&served, &bob, &done["event_id"])
+        .await
+        .problem(404, "not-found");
+    let undone = undo(&served, &ada, &done["event_id"]).await.ok();
+    assert_eq!(undone["conversations"][0]["id"], json!(second));
+    assert_eq!(served.get(&ada, &read).send().await.ok()["assignee"], "ada");
+    let again = undo(&served, &ada, &undone["event_id"]).await.ok();
+    assert_eq!(again["operation"], "merge");
+}
+
+#[tokio::test]
 async fn a_refused_undo_names_the_event_to_undo_first() {
     let (served, first, second) = two().await;
     let sue = served.supervisor().await;

@@ -83,7 +83,7 @@ fn chatwoot_15131_a_shop_whose_webhooks_come_to_nothing_is_told_and_a_target_tha
     wait_until("the target to be a state", PATIENCE, || {
         let answer = daemon.http.get(daemon.url("/readyz")).send().unwrap();
         let states = json_of(answer)["states"].clone();
-        states["channel:#alerts:webhook"]["state"] == "unreachable"
+        states["work:alerts:webhook"]["state"] == "unreachable"
     });
     shop.closed.store(false, Ordering::SeqCst);
     let key = "silent_channel:shop-chat";

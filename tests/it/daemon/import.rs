@@ -108,6 +108,36 @@ fn waiting(daemon: &Installation, token: &str) -> usize {
 }
 
 #[test]
+fn what_would_be_forgotten_at_once_is_not_imported_and_can_be_once_it_is_kept() {
+    let post = PostOffice::open();
+    let config = |kept: &str| {
+        let channel = post.config();
+        format!("[queues.frontline]\n{channel}[retention]\nresolved = \"{kept}\"\n")
+    };
+    let daemon = Installation::start(&config("730d"));
+    let files = Files::new();
+    let fresh = mail(KIM, SUPPORT, "q@customer.example", "", "Where is it?");
+    let ancient = mail(KIM, SUPPORT, "o@customer.example", "", "Long ago.");
+    let ancient = ancient.replace("05 Jan 2026", "05 Jan 2009");
+    let path = files.write("inbox.mbox", &mbox(&[ancient, fresh]));
+    let args = ["support-mail", path.as_str()];
+    let one = "support-mail: 1 imported, 0 known already, 1 too old to be kept, 0 unreadable";
+    let told = import(&daemon, &args, 0, one);
+    assert!(told.contains("retention.resolved (730 days)"), "{told}");
+    let token = daemon.token("ada");
+    let found = daemon.conversations(&token);
+    assert_eq!(found.len(), 1);
+    for time in ["opened_at", "last_inbound_at", "resolved_at"] {
+        let said = found[0][time].as_str().unwrap();
+        assert!(said.starts_with("2026-01-05T09:00:00"), "{time}: {said}");
+    }
+    assert!(daemon.terminate());
+    daemon.write_config(&config("10000d"));
+    let other = "support-mail: 1 imported, 1 known already, 0 unreadable";
+    import(&daemon, &args, 0, other);
+}
+
+#[test]
 fn a_mailbox_from_files_is_closed_history_and_is_filed_once_whoever_shows_it_again() {
     let post = PostOffice::open();
     let config = format!(
@@ -124,7 +154,8 @@ fn a_mailbox_from_files_is_closed_history_and_is_filed_once_whoever_shows_it_aga
     import(&daemon, &["support-mail", &path], 0, four);
 
     let mut found = daemon.conversations(&token);
-    found.sort_by_key(|one| one["opened_at"].to_string());
+    // Newest first, by when they were filed.
+    found.reverse();
     let statuses: Vec<&Value> = found.iter().map(|one| &one["status"]).collect();
     assert_eq!(statuses, ["closed", "closed"]);
     let told = daemon.messages(&token, found[0]["id"].as_str().unwrap());

@@ -5,6 +5,7 @@ use connector_api::{
     IdentityClaim, InboundEvent, InboundMessage, MessageSender, Method, Namespace, Participant,
     ParticipantRole, ThreadHints,
 };
+use switchboard::clock::timestamp;
 
 /// One event of one channel, before it is accepted.
 #[derive(Debug, Clone)]
@@ -278,6 +279,12 @@ impl Said {
 
     pub fn imported(mut self) -> Self {
         self.imported = true;
+        self
+    }
+
+    /// What the provider says when it was said.
+    pub fn sent_at(mut self, micros: i64) -> Self {
+        self.event.sent_at = Some(timestamp(micros));
         self
     }
 

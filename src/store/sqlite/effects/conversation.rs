@@ -33,6 +33,7 @@ pub fn write_conversation(
         matter: conversation.matter.map_or(0, |matter| matter.0),
         status: conversation.status.code(),
         assignee: conversation.assignee.clone(),
+        opened_at: conversation.opened_at,
         waiting: (conversation.status == Status::Queued)
             .then(|| (queue, rank(conversation.enqueued_at, conversation.priority))),
     };
@@ -90,13 +91,15 @@ pub fn write_conversation(
     )
 }
 
-/// The columns of a conversation that indexes and the waiting row are made of.
+/// The columns of a conversation that indexes and the waiting row are made of, and what hardly ever
+/// changes.
 struct Indexed {
     queue: i64,
     contact: i64,
     matter: i64,
     status: i64,
     assignee: Option<String>,
+    opened_at: i64,
     /// Queue and rank, while it waits.
     waiting: Option<(i64, i64)>,
 }
@@ -105,13 +108,15 @@ impl Indexed {
     fn same_keys(&self, other: &Self) -> bool {
         (self.contact, self.matter, self.status) == (other.contact, other.matter, other.status)
             && self.assignee == other.assignee
+            && self.opened_at == other.opened_at
     }
 }
 
 /// A conversation's indexed columns as they stand in its row now.
 fn indexed(conn: &Connection, id: ConversationId) -> Result<Option<Indexed>, StoreError> {
     let mut statement = conn.prepare_cached(
-        "SELECT contact, matter, status, assignee, queue, enqueued_at, priority FROM conversation WHERE id = ?1",
+        "SELECT contact, matter, status, assignee, queue, enqueued_at, priority, opened_at FROM conversation
+         WHERE id = ?1",
     )?;
     let mut rows = statement.query([id.0])?;
     let Some(row) = rows.next()? else {
@@ -127,6 +132,7 @@ fn indexed(conn: &Connection, id: ConversationId) -> Result<Option<Indexed>, Sto
         matter: row.get(1)?,
         status,
         assignee: row.get(3)?,
+        opened_at: row.get(7)?,
         waiting: (status == Status::Queued.code()).then_some(place),
     }))
 }

@@ -263,11 +263,10 @@ pub fn return_to_person(
     let Some(mut conversation) = conversation(tx.conn, &tx.memory.names, id)? else {
         return Ok(None);
     };
-    match (conversation.status, &conversation.assignee) {
+    let event = match (conversation.status, &conversation.assignee) {
         (Status::Pending, Some(_)) => {
             conversation.status = Status::Assigned;
-            let event = NewEvent::status(id, Status::Assigned, now);
-            write_events(tx.conn, tx.memory, &[event])?;
+            NewEvent::status(id, Status::Assigned, now)
         }
         // Answered and resolved at once, as desks do: the customer still has no answer.
         (Status::Pending | Status::Resolved, _) => {
@@ -278,13 +277,13 @@ pub fn return_to_person(
             conversation.assignee = None;
             conversation.resolved_at = None;
             conversation.enqueued_at = now;
-            let event = NewEvent::new(EventType::ConversationQueued, id, None, now);
-            write_events(tx.conn, tx.memory, &[event])?;
+            NewEvent::new(EventType::ConversationQueued, id, None, now)
         }
         _ => return Ok(None),
-    }
+    };
     conversation.version += 1;
     write_conversation(tx.conn, &tx.memory.names, &conversation, false)?;
+    write_events(tx.conn, tx.memory, &[event])?;
     let waits = conversation.status == Status::Queued;
     Ok(waits.then_some(conversation.queue))
 }

@@ -44,7 +44,7 @@ pub fn plan(conn: &Connection, names: &Names, limit: u32) -> Result<Step> {
     let from = cursor(&snapshot)?;
     let newest = events::last(&snapshot)?;
     let mut to = from;
-    if from.rebuilding.is_none() && from.event < events::floor(&snapshot)? {
+    if from.rebuilding.is_none() && from.event < events::swept(&snapshot)? {
         to = Cursor {
             event: newest,
             rebuilding: Some(0),
@@ -53,7 +53,7 @@ pub fn plan(conn: &Connection, names: &Names, limit: u32) -> Result<Step> {
     let mut touched = Touched::default();
     match to.rebuilding {
         Some(after) => to.rebuilding = touched.rebuild(&snapshot, after, limit)?,
-        None => to.event = touched.follow(&snapshot, to.event, limit)?,
+        None => to.event = touched.follow(&snapshot, to.event, newest, limit)?,
     }
     let messages = touched.messages.into_iter().map(|id| {
         let message = reading::message_row(&snapshot, names, id)?;
@@ -74,13 +74,18 @@ pub fn plan(conn: &Connection, names: &Names, limit: u32) -> Result<Step> {
         from,
         to,
         indexed: Indexed {
-            behind: newest - to.event + to.rebuilding.map_or(0, |at| (newest - at).max(1)),
+            behind: events::ahead(&snapshot, to.event)?
+                + match to.rebuilding {
+                    Some(at) => (events::ahead(&snapshot, 0)? - at).max(1),
+                    None => 0,
+                },
             behind_since: since(&snapshot, to.event)?,
         },
     })
 }
 
-/// Writes a step, unless another one was written since it was planned.
+/// Writes a step, unless another one was written since it was planned. What was forgotten since has
+/// no words any more.
 pub fn write(conn: &Connection, step: &Step) -> Result<()> {
     if cursor(conn)? != step.from {
         return Ok(());
@@ -90,7 +95,8 @@ pub fn write(conn: &Connection, step: &Step) -> Result<()> {
             .execute([id.0])?;
         if let Some(words) = words {
             conn.prepare_cached(
-                "INSERT INTO message_search (rowid, subject, text, files) VALUES (?1, ?2, ?3, ?4)",
+                "INSERT INTO message_search (rowid, subject, text, files) SELECT ?1, ?2, ?3, ?4
+                 WHERE EXISTS (SELECT 1 FROM message WHERE id = ?1)",
             )?
             .execute(params![id.0, words.subject, words.text, words.files])?;
         }
@@ -100,7 +106,8 @@ pub fn write(conn: &Connection, step: &Step) -> Result<()> {
             .execute([id.0])?;
         if let Some((name, address)) = words {
             conn.prepare_cached(
-                "INSERT INTO contact_search (rowid, name, address) VALUES (?1, ?2, ?3)",
+                "INSERT INTO contact_search (rowid, name, address) SELECT ?1, ?2, ?3
+                 WHERE EXISTS (SELECT 1 FROM contact WHERE id = ?1)",
             )?
             .execute(params![id.0, name, address])?;
         }
@@ -140,17 +147,18 @@ struct Touched {
 }
 
 impl Touched {
-    /// Of the events after one; gives the last that was looked at.
-    fn follow(&mut self, conn: &Connection, after: i64, limit: u32) -> Result<i64> {
+    /// Of the events after one up to `newest`; gives up to which number it was looked.
+    fn follow(&mut self, conn: &Connection, after: i64, newest: i64, limit: u32) -> Result<i64> {
         let mut statement = conn.prepare_cached(
             "SELECT event.seq, event.kind, event.message, event.detail, conversation.contact FROM event
              LEFT JOIN conversation ON conversation.id = event.conversation
              WHERE event.seq > ?1 ORDER BY event.seq LIMIT ?2",
         )?;
         let mut rows = statement.query(params![after, limit])?;
-        let mut last = after;
+        let (mut last, mut count) = (after, 0);
         while let Some(row) = rows.next()? {
             last = row.get(0)?;
+            count += 1;
             let Some(kind) = EventType::from_code(row.get(1)?) else {
                 continue;
             };
@@ -172,7 +180,8 @@ impl Touched {
                     .extend(named.into_iter().flatten().map(ContactId));
             }
         }
-        Ok(last)
+        // After a restore the log ends above its last event.
+        Ok(if count < limit { newest } else { last })
     }
 
     /// Of the messages after one; gives where to go on.
@@ -203,5 +212,39 @@ fn everybody() -> Actor {
         brands: Vec::new(),
         acting: None,
         acts: false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::sqlite::open::{migrate, open_writing};
+
+    #[test]
+    fn what_was_forgotten_between_reading_and_writing_is_not_indexed() {
+        let dir = tempfile::tempdir().unwrap();
+        let conn = open_writing(&dir.path().join("switchboard.db")).unwrap();
+        migrate(&conn).unwrap();
+        let words = |text: &str| Words {
+            text: text.to_owned(),
+            ..Words::default()
+        };
+        let step = Step {
+            messages: vec![(MessageId(7), Some(words("secret")))],
+            contacts: vec![(ContactId(3), Some(("secret".to_owned(), String::new())))],
+            from: Cursor::default(),
+            to: Cursor {
+                event: 5,
+                ..Cursor::default()
+            },
+            indexed: Indexed::default(),
+        };
+        write(&conn, &step).unwrap();
+        assert_eq!(cursor(&conn).unwrap(), step.to);
+        for table in ["message_search", "contact_search"] {
+            let sql = format!("SELECT count(*) FROM {table} WHERE {table} MATCH 'secret'");
+            let found: i64 = conn.query_row(&sql, [], |row| row.get(0)).unwrap();
+            assert_eq!(found, 0, "{table}");
+        }
     }
 }

@@ -291,7 +291,8 @@ fn identities_back(
     Ok(back)
 }
 
-/// The conversations of the contact that were opened since and go back, oldest first.
+/// The conversations of the contact that were opened since and go back, oldest first. History that
+/// came since was opened since, whenever it was written.
 fn opened_since(
     tx: &Tx<'_>,
     operation: &StoredOperation,
@@ -304,7 +305,8 @@ fn opened_since(
         "SELECT conversation.id, message.identity,
                 (SELECT one FROM surgery WHERE other = conversation.id AND kind = ?3 ORDER BY event LIMIT 1)
          FROM conversation LEFT JOIN message ON message.id = conversation.id
-         WHERE conversation.contact = ?1 AND conversation.opened_at >= ?2 ORDER BY conversation.id",
+         WHERE conversation.contact = ?1 AND coalesce(message.arrived_at, conversation.opened_at) >= ?2
+         ORDER BY conversation.id",
     )?;
     let mut rows = statement.query([operation.other, operation.at, OperationKind::Split.code()])?;
     while let Some(row) = rows.next()? {

@@ -17,8 +17,8 @@ use crate::store::surgery::{Operated, OperationKind, Order, StoredOperation};
 
 use super::chain::{Chain, Row, before, place, places, walk};
 use super::{
-    Result, What, begin, by, contacts, entries, find, insert, merge, move_message, operated, said,
-    split, write,
+    Result, What, by, contacts, entries, find, insert, merge, move_message, next_event, operated,
+    said, split, tell, write,
 };
 
 /// Messages looked at for an undo: those that were given another place, and what came since.
@@ -33,8 +33,11 @@ pub fn undo(tx: &mut Tx<'_>, event: i64, order: &Order) -> Result<Operated> {
             contacts::unmerge(tx, &operation, &moved, order)?
         }
         (kind, What::Conversations { sides, .. }) => {
-            let [one, other] = [sides[0].id, sides[1].id].map(|id| seen(tx, id, order));
-            let (one, other) = (one?, other?);
+            let other = seen(tx, sides[1].id, order)?;
+            let one = match kind {
+                OperationKind::Merge => merged(tx, sides[0].id, &other, order)?,
+                _ => seen(tx, sides[0].id, order)?,
+            };
             standing(tx, &operation)?;
             may_operate(&order.actor, &[&one, &other])?;
             match kind {
@@ -58,6 +61,22 @@ fn seen(tx: &Tx<'_>, id: ConversationId, order: &Order) -> Result<Conversation> 
     Ok(found
         .filter(|found| order.actor.may_see(found))
         .ok_or(missing)?)
+}
+
+/// The conversation that was merged into one that the actor sees. Nobody holds it any more, so whoever
+/// saw it only as its holder sees it in the other, where all that was said in it is.
+fn merged(
+    tx: &Tx<'_>,
+    id: ConversationId,
+    into: &Conversation,
+    order: &Order,
+) -> Result<Conversation> {
+    let found = conversation(tx.conn, &tx.memory.names, id)?;
+    let is_in = |found: &Conversation| found.detail.merged_into == Some(into.id);
+    match found.filter(|found| is_in(found) && found.brand == into.brand) {
+        Some(found) => Ok(found),
+        None => seen(tx, id, order),
+    }
 }
 
 /// Refuses what was undone, and what a later operation on either conversation builds on.
@@ -149,7 +168,7 @@ fn part(
         .map(|row| was(row, &places))
         .collect();
 
-    let event = begin_undo(tx, operation, &from, &to, order)?;
+    let event = next_event(tx);
     let rows = before(&[&of_to, &of_from]);
     place(tx, event, &mut from, &of_from, &to_from, &rows)?;
     place(tx, event, &mut to, &of_to, &to_to, &rows)?;
@@ -158,6 +177,7 @@ fn part(
     surgery::part(sides, &mut from, &mut to, &followed, &stayed, woken);
     write(tx, &mut to)?;
     write(tx, &mut from)?;
+    tell_undone(tx, operation, &from, &to, order)?;
     undone(tx, operation, event, order)?;
     Ok(operated(event, OperationKind::Undo, [from, to]))
 }
@@ -200,7 +220,7 @@ fn rejoin(
     kept.sort_by_key(|entry| entry.seq);
     let (all, _) = arrange(&kept, &entries(&came), source.last_seq);
 
-    let event = begin_undo(tx, operation, &source, &new, order)?;
+    let event = next_event(tx);
     let rows = before(&[&of_new, &of_source]);
     place(tx, event, &mut source, &of_source, &all, &rows)?;
     let since: Vec<&Since> = all_since.iter().collect();
@@ -208,6 +228,7 @@ fn rejoin(
     new.last_message = None;
     write(tx, &mut new)?;
     write(tx, &mut source)?;
+    tell_undone(tx, operation, &source, &new, order)?;
     undone(tx, operation, event, order)?;
     Ok(operated(event, OperationKind::Undo, [source, new]))
 }
@@ -261,14 +282,14 @@ fn was(row: &Row, places: &HashMap<MessageId, (ConversationId, i64)>) -> Entry {
     }
 }
 
-fn begin_undo(
+fn tell_undone(
     tx: &mut Tx<'_>,
     operation: &StoredOperation,
     one: &Conversation,
     other: &Conversation,
     order: &Order,
-) -> Result<i64> {
+) -> Result<()> {
     let about = serde_json::json!({ "undoes": operation.event });
     let pair = [one, other];
-    begin(tx, EventType::OperationUndone, pair, None, &about, order)
+    tell(tx, EventType::OperationUndone, pair, None, &about, order)
 }
