@@ -110,7 +110,9 @@ async fn a_link_to_a_file_holds_for_what_the_agent_holds_and_no_longer() {
     let sue = served.supervisor().await;
     let id = served.conversation(1).await;
     let path = format!("/v1/conversations/{id}");
-    let transfer = served.post(&sue, &format!("{path}/transfer"));
+    // Its agents have no tokens: a backend names them.
+    let desk = served.backend("supervisor", &[]).await;
+    let transfer = of(served.post(&desk, &format!("{path}/transfer")), "sue");
     let given = transfer.json(&json!({ "agent": "ada" }));
     given.send().await.ok();
     // The backend has another queue; the conversation is ada's.
