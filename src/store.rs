@@ -36,8 +36,8 @@ use alerts::Watched;
 pub use attachments::{AttachmentState, StoredAttachment};
 use attachments::{DueFetch, FetchOutcome, Fetches};
 pub use desk::{
-    Asked, Attached, ContactEdit, Desk, Doing, Draft, DraftFile, Idempotency, NewConversation, NewReply,
-    ReadAddress, Senders, Sending, Woken, Written,
+    Asked, Attached, ContactEdit, Desk, Doing, Draft, DraftFile, Idempotency, NewConversation,
+    NewReply, ReadAddress, Senders, Sending, Woken, Written,
 };
 pub use imports::{EventName, Imports};
 use macros::Macros;

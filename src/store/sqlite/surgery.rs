@@ -28,8 +28,8 @@ pub mod contacts;
 mod said;
 mod undo;
 
-use chain::{Chain, Row, before, place, walk};
 pub use again::once;
+use chain::{Chain, Row, before, place, walk};
 pub use undo::undo;
 
 type Result<T> = std::result::Result<T, StoreError>;

@@ -274,11 +274,10 @@ fn send_all(
 /// Claims, answers and resolves, whatever happens to the daemon meanwhile.
 fn answer_until(daemon: &Installation, token: &str, done: &AtomicBool, accepted: &Accepted) {
     let post = |path: &str, key: &str, body: &Value| {
-        let request = daemon
-            .http
-            .post(daemon.url(path))
-            .bearer_auth(token)
-            .header("Idempotency-Key", key);
+        let mut request = daemon.http.post(daemon.url(path)).bearer_auth(token);
+        if !key.is_empty() {
+            request = request.header("Idempotency-Key", key);
+        }
         let answer = request.json(body).send().ok()?;
         let status = answer.status().as_u16();
         (status < 500).then(|| (status, answer.json::<Value>().unwrap_or_default()))

@@ -20,7 +20,7 @@ fn order(desk: &Desk, actor: Actor) -> Order {
         actor,
         version: None,
         other_version: None,
-            idempotency: None,
+        idempotency: None,
         at: desk.now(),
     }
 }

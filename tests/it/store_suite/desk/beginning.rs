@@ -246,7 +246,7 @@ pub async fn nothing_is_begun_with_or_said_of_a_contact_that_was_merged_away(
         actor: supervisor(),
         version: None,
         other_version: None,
-            idempotency: None,
+        idempotency: None,
         at: desk.now(),
     };
     let merged = desk.store().merge_contacts(gone, eve, order).await;
