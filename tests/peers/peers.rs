@@ -24,6 +24,7 @@ pub use cyrus::Cyrus;
 pub use dovecot::Dovecot;
 pub use mail::with_auth_results;
 pub use postfix::Postfix;
+pub use server::free_port;
 
 /// How long a server or a mail may take before a test gives up on it; a loaded two-core machine needs about 2 s.
 pub const PATIENCE: Duration = Duration::from_secs(30);

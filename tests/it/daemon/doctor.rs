@@ -8,8 +8,8 @@ use std::process::Output;
 use serde_json::Value;
 
 use super::post_office::mail_channel;
-use super::process::{Installation, PATIENCE, chat, chat_config, free_port};
-use crate::peers::wait_until;
+use super::process::{Installation, PATIENCE, chat, chat_config};
+use crate::peers::{free_port, wait_until};
 use crate::support::Authority;
 
 fn chmod(path: &Path, mode: u32) {

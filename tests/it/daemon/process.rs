@@ -12,7 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 use reqwest::blocking::{Client, Response};
 use serde_json::{Value, json};
 
-use crate::peers::{wait_for, wait_until};
+use crate::peers::{free_port, wait_for, wait_until};
 
 pub const PATIENCE: Duration = Duration::from_secs(30);
 /// Of the mailbox; Dovecot's users have it, too.
@@ -377,14 +377,6 @@ pub fn sign(id: &str, timestamp: i64, body: &str) -> String {
     let key = hmac::Key::new(hmac::HMAC_SHA256, &key);
     let tag = hmac::sign(&key, format!("{id}.{timestamp}.{body}").as_bytes());
     format!("v1,{}", STANDARD.encode(tag))
-}
-
-pub fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
 }
 
 /// A webhook message.
