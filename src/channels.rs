@@ -190,7 +190,7 @@ pub fn test_headers(
 ) -> Result<Vec<(String, String)>, String> {
     if channel.connector != connector_webhook::REGISTRATION.kind {
         return Err(format!(
-            "{} is no webhook channel: send it a real message",
+            "{} is no webhook channel: send it a real message, or run `switchboard channel test`",
             channel.connector
         ));
     }

@@ -58,7 +58,7 @@ impl Channel {
             Some(Ok(false)) => Ok(ExitCode::FAILURE),
             Some(Err(error)) => Err(Failure::new(error)),
             None => Err(Failure::new(format!(
-                "no daemon runs on {}: start it, then test",
+                "no daemon runs on {}: start it, or name its data directory (--data-dir)",
                 dir.display()
             ))),
         }

@@ -26,7 +26,7 @@ pub fn run(common: &Common, registrations: &[Registration]) -> CommandResult {
             text: wrong,
         }),
         None => Err(Failure::new(format!(
-            "no daemon runs on {}",
+            "no daemon runs on {}: start it, or name its data directory (--data-dir)",
             data_dir.display()
         ))),
     }
