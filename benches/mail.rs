@@ -128,6 +128,11 @@ fn measure(options: Options) -> Result<bool> {
     );
     drop(desk);
 
+    let desk = Desk::new(&binary, None)?;
+    let alone = trials::beside_old_mail(&desk, options.backfill, options.rate, options.seconds)?;
+    report("live mail beside old mail", &alone);
+    drop(desk);
+
     let desk = Desk::new(&binary, Some("3650d"))?;
     let beside = trials::beside_a_backfill(&desk, options.backfill, options.rate, options.seconds)?;
     report("live mail beside a backfill", &beside.live);

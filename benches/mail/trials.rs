@@ -75,18 +75,29 @@ pub struct Beside {
 
 /// The same while the daemon imports a mailbox that was there long before it.
 pub fn beside_a_backfill(desk: &Desk, old: usize, rate: u32, seconds: u32) -> Result<Beside> {
-    // The mailbox has to exist before mails can be laid into it.
-    desk.dovecot
-        .deliver("support@shop.example", &question(0, "first"));
-    let year_ago = now() - 365 * 24 * 60 * 60;
-    let questions = (0..old).map(|number| question(number, "old"));
-    lay_into(&desk.maildir()?, questions, year_ago)?;
+    lay_old(desk, old)?;
     let daemon = desk.start()?;
     daemon.until("importing", PATIENCE, |daemon| Ok(daemon.filed()? > 0))?;
     let live = claimed_live(desk, &daemon, rate, seconds)?;
     let imported = daemon.filed()?.saturating_sub(live.mails);
     daemon.stop()?;
     Ok(Beside { live, imported })
+}
+
+/// The same mailbox where nothing of it is imported: what its server takes for so many mails counts
+/// there, too.
+pub fn beside_old_mail(desk: &Desk, old: usize, rate: u32, seconds: u32) -> Result<Latency> {
+    lay_old(desk, old)?;
+    live_mail(desk, rate, seconds, || Ok(()))
+}
+
+fn lay_old(desk: &Desk, old: usize) -> Result<()> {
+    // The mailbox has to exist before mails can be laid into it.
+    desk.dovecot
+        .deliver("support@shop.example", &question(0, "first"));
+    let year_ago = now() - 365 * 24 * 60 * 60;
+    let questions = (0..old).map(|number| question(number, "old"));
+    lay_into(&desk.maildir()?, questions, year_ago)
 }
 
 /// By how much the daemon's memory grows over one mail of this size.
