@@ -181,7 +181,9 @@ impl Outbox {
         let recipients = &mail.recipients;
         if !self.refuses_null_sender.load(Ordering::Relaxed) {
             let begun = dialogue.begin(mail, None, recipients).await;
-            let is_refused = |error: &Error| error.kind == ErrorKind::Rejected;
+            // Also where it reads like one about us ("sender address rejected"): of no sender it is not.
+            let is_refused =
+                |error: &Error| matches!(error.kind, ErrorKind::Rejected | ErrorKind::Config);
             if !begun.as_ref().is_err_and(is_refused) {
                 return begun;
             }

@@ -9,6 +9,11 @@ use switchboard::store::{StoreError, StoredContent};
 use super::{answered, check, claimed, proven, shown};
 use crate::support::{Desk, supervisor};
 
+async fn ada_writes(desk: &mut Desk, head: &str, text: &str) {
+    let head = format!("From: ada@example.com\n{head}");
+    desk.deliver([proven(&head, text)]).await;
+}
+
 #[tokio::test]
 async fn chatwoot_3868_8572_an_answer_by_reference_stays_in_its_conversation() {
     let mut desk = Desk::new().await;
@@ -21,11 +26,7 @@ async fn chatwoot_3868_8572_an_answer_by_reference_stays_in_its_conversation() {
             id.split('.').next().unwrap()
         ),
     ] {
-        desk.deliver([proven(
-            &format!("From: ada@example.com\n{refers}"),
-            "Thank you.",
-        )])
-        .await;
+        ada_writes(&mut desk, &refers, "Thank you.").await;
     }
     expect![[r#"
         #1 queued frontline normal [ada@example.com dmarc]
@@ -148,11 +149,7 @@ async fn libredesk_176_references_that_a_client_rewrote_still_name_the_conversat
         format!("References: <x@y.example>,<mailto:{id}>;<z@y.example>"),
         format!("In-Reply-To: <{}>", id.to_uppercase()),
     ] {
-        desk.deliver([proven(
-            &format!("From: ada@example.com\n{head}"),
-            "Still me.",
-        )])
-        .await;
+        ada_writes(&mut desk, &head, "Still me.").await;
     }
     expect![[r#"
         #1 queued frontline normal [ada@example.com dmarc]

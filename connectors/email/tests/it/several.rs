@@ -179,9 +179,17 @@ async fn each_recipient_is_asked_about_with_the_sender_of_their_copy() {
 /// Amazon SES takes no null sender.
 #[tokio::test]
 async fn an_automatic_mail_has_our_address_where_the_server_refuses_the_null_sender() {
+    for refusal in [
+        "501 Invalid MAIL FROM address provided",
+        "553 5.7.1 <>: Sender address rejected: not owned by user support",
+    ] {
+        our_address_stands_in_for_none(refusal).await;
+    }
+}
+
+async fn our_address_stands_in_for_none(refusal: &str) {
     let fake = FakeMail::start().await;
-    fake.smtp
-        .answer_null_sender("501 Invalid MAIL FROM address provided");
+    fake.smtp.answer_null_sender(refusal);
     let connector = build(&fake);
     let sender = connector.sender().unwrap();
     let mut automatic = message();
