@@ -75,6 +75,11 @@ mod tests {
                 "[OVERQUOTA] Account exceeded command or bandwidth limits. (Failure)",
                 true,
             ),
+            ("[OVERQUOTA] come back tomorrow", true),
+            (
+                "[ALERT] Account exceeded command or bandwidth limits.",
+                true,
+            ),
             ("User is authenticated but not connected.", true),
             (
                 "[AUTHENTICATIONFAILED] Invalid credentials (Failure)",
