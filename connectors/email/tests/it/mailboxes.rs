@@ -27,7 +27,7 @@ fn sorted(events: &[InboundEvent]) -> Vec<&str> {
     texts
 }
 
-async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+pub async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let patience = std::time::Duration::from_secs(30);
     let wait = async {
         while !holds() {
