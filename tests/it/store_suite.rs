@@ -175,6 +175,7 @@ macro_rules! store_suite {
                 what_comes_late_for_what_is_gone_fails_nowhere
                 what_is_gone_is_known_when_its_mailbox_shows_it_again
                 a_contact_goes_with_the_last_conversation_that_has_words_of_it
+                a_guest_who_is_linked_in_the_same_batch_stays_with_its_words
                 a_long_conversation_goes_in_steps_and_over_a_crash
                 letters_drafts_and_revoked_tokens_have_periods_of_their_own
                 how_long_conversations_are_overdue_is_told

@@ -36,6 +36,8 @@ pub fn write(
     let names = tx.memory.names.clone();
     let suggested = write_contacts(conn, &names, facts, effects)?;
     write_events(conn, tx.memory, &suggested)?;
+    // Merges carry over where a contact is a guest, those of messages of this batch as well.
+    write_guests(conn, &effects.messages)?;
     for merge in &effects.merges {
         surgery::contacts::write_merge(tx, merge)?;
     }
@@ -163,6 +165,17 @@ fn write_contacts(
     Ok(suggested)
 }
 
+fn write_guests(conn: &Connection, messages: &[NewMessage]) -> Result<(), StoreError> {
+    let mut insert =
+        conn.prepare_cached("INSERT OR IGNORE INTO guest (contact, conversation) VALUES (?1, ?2)")?;
+    for message in messages {
+        if let Some(guest) = message.guest {
+            insert.execute([guest.0, message.conversation.0])?;
+        }
+    }
+    Ok(())
+}
+
 fn write_message(conn: &Connection, names: &Names, message: &NewMessage) -> Result<(), StoreError> {
     let flags = [
         (message.automatic, FLAG_AUTOMATIC),
@@ -193,10 +206,6 @@ fn write_message(conn: &Connection, names: &Names, message: &NewMessage) -> Resu
         json(&message.labels)?,
         json(&message.explanation)?
     ])?;
-    if let Some(guest) = message.guest {
-        conn.prepare_cached("INSERT OR IGNORE INTO guest (contact, conversation) VALUES (?1, ?2)")?
-            .execute([guest.0, message.conversation.0])?;
-    }
     Ok(())
 }
 

@@ -259,6 +259,34 @@ pub async fn a_contact_goes_with_the_last_conversation_that_has_words_of_it(
     assert_eq!(left(&desk).await, []);
 }
 
+pub async fn a_guest_who_is_linked_in_the_same_batch_stays_with_its_words(
+    backend: Arc<dyn Backend>,
+) {
+    let mut desk = Desk::on(backend).await;
+    let asked = mail("kim@customer.example", "Where is it?")
+        .cc("sam@customer.example")
+        .message_id("1.kim@customer.example");
+    desk.deliver([chat("cust-9", "Anybody here?"), asked]).await;
+    let guest =
+        mail("sam@customer.example", "I wait for it, too.").refers_to("1.kim@customer.example");
+    let linked = chat("cust-9", "It is Sam.").with_email("sam@customer.example");
+    desk.deliver([guest, linked]).await;
+    desk.resolve(1).await;
+    desk.hours_later(24);
+    desk.resolve(2).await;
+    desk.later(RESOLVED - Duration::from_secs(12 * 3600));
+    forget(&desk).await;
+    let kept = desk.messages(1).await;
+    let from = kept.last().and_then(|message| message.from.clone());
+    assert_eq!(
+        from.map(|from| from.address).as_deref(),
+        Some("sam@customer.example")
+    );
+    desk.later(DAY);
+    forget(&desk).await;
+    assert_eq!(left(&desk).await, []);
+}
+
 pub async fn a_long_conversation_goes_in_steps_and_over_a_crash(backend: Arc<dyn Backend>) {
     let mut desk = Desk::on(backend).await;
     let said = (0..20).map(|at| chat("cust-7", &format!("Line {at}")));
