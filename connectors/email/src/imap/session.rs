@@ -55,7 +55,7 @@ pub(crate) struct Session {
     can: Can,
     /// Mails in the mailbox, as last announced.
     exists: u32,
-    /// More were announced since the last listing began.
+    /// More were announced since the last listing to the end began.
     has_news: bool,
     /// The server sent what no server should, or more than was asked for.
     is_confused: bool,
@@ -129,6 +129,8 @@ impl Session {
 
     /// Lists mails by UID, lowest first; at most [`LISTED_MAX`]. `to` is `None` for the end.
     pub(crate) async fn list(&mut self, from: u32, to: Option<u32>) -> Result<Vec<Listed>> {
+        // News are at the end: a listing of something else does not bring them.
+        self.has_news &= to.is_some();
         let to = to.map_or_else(|| "*".to_owned(), |to| to.to_string());
         let command = format!("UID FETCH {from}:{to} ({})", self.listed_items());
         let mut listed = self.listing(&command).await?;
@@ -206,7 +208,7 @@ impl Session {
         }
     }
 
-    /// More was announced since the last listing.
+    /// More was announced since the last listing to the end.
     pub(crate) fn has_news(&self) -> bool {
         self.has_news
     }
@@ -220,7 +222,6 @@ impl Session {
 
     async fn listing(&mut self, command: &str) -> Result<Vec<Listed>> {
         let mut listed = Vec::new();
-        self.has_news = false;
         self.budget(LISTING_BYTES_MAX);
         self.command(command, self.patience * LONG_FACTOR, |answer| {
             if let Some(Response::Fetch(_, attributes)) = answer.response()

@@ -108,22 +108,28 @@ impl<'a> Follower<'a> {
 
     /// Files what is new in one mailbox.
     async fn look_at(&mut self, at: usize) -> Result<()> {
-        let (mut position, uid_next) = self.enter(at).await?;
+        let (mut position, uid_next) = self.enter_for_news(at).await?;
         self.finish(&mut position).await;
         self.catch_up(&mut position, uid_next).await?;
         self.save_finished(&position).await
     }
 
-    /// Opens a mailbox, or gives the server the chance to announce what is new in it (RFC 3501,
-    /// section 6.1.2: without it a server need not). Returns the server's next UID where it said it.
+    /// As [`Follower::enter`]; one that is open gets the chance to announce what is new in it (RFC
+    /// 3501, section 6.1.2: without it a server need not).
+    async fn enter_for_news(&mut self, at: usize) -> Result<(Position, Option<u32>)> {
+        if self.open == Some(at) {
+            self.session.noop().await?;
+        }
+        self.enter(at).await
+    }
+
+    /// Opens a mailbox, unless it is open. Returns the server's next UID where it just said it.
     async fn enter(&mut self, at: usize) -> Result<(Position, Option<u32>)> {
         let name = self.name(at);
         if self.open == Some(at)
             && let Some(position) = self.places.of(name)
         {
-            let position = position.clone();
-            self.session.noop().await?;
-            return Ok((position, None));
+            return Ok((position.clone(), None));
         }
         self.open = None;
         let writes = self.settings.after != After::Nothing;
@@ -308,8 +314,8 @@ impl<'a> Follower<'a> {
             && !self.is_token_over()
         {
             self.read_piece(at).await?;
-            let (mut position, uid_next) = self.enter(0).await?;
-            if self.session.has_news() || at != 0 {
+            let (mut position, uid_next) = self.enter_for_news(0).await?;
+            if self.session.has_news() {
                 self.catch_up(&mut position, uid_next).await?;
                 self.save_finished(&position).await?;
             }
@@ -332,7 +338,8 @@ impl<'a> Follower<'a> {
         (0..self.settings.mailboxes.len()).find(has_behind)
     }
 
-    /// One batch of what lies behind.
+    /// One batch of what lies behind. It asks for no news: where a large directory has to be read
+    /// for that, it takes longer than the batch.
     async fn read_piece(&mut self, at: usize) -> Result<()> {
         let (mut position, _) = self.enter(at).await?;
         let Some(behind) = position.behind() else {

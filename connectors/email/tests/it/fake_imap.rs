@@ -89,6 +89,9 @@ pub struct Options {
     pub empty_fetches: usize,
     /// Mails that no listing shows yet.
     pub invisible: BTreeSet<u32>,
+    /// A mail that arrives while a listing to the end is answered, after as many others: it is
+    /// announced there, once.
+    pub arrives_late: Option<(usize, Vec<u8>)>,
     /// Cuts the connection within the answer to as many fetches of content.
     pub cut_fetches: usize,
     /// Has none of MOVE, UIDPLUS and SELECT for writing.
@@ -156,19 +159,7 @@ impl FakeImap {
         raw: impl Into<Vec<u8>>,
         gmail: Option<(u64, u64)>,
     ) -> u32 {
-        let uid = {
-            let mut state = self.shared.state();
-            state.clock += 1;
-            let mail = Mail {
-                raw: raw.into().into(),
-                date: state.clock,
-                is_seen: false,
-                is_deleted: false,
-                gmail,
-            };
-            state.create(mailbox);
-            state.folder(mailbox).add(mail)
-        };
+        let uid = self.shared.state().add(mailbox, raw.into(), gmail);
         self.announce();
         uid
     }
@@ -262,6 +253,19 @@ impl State {
                 self.folder(mailbox).mails.remove(&uid);
             }
         }
+    }
+
+    fn add(&mut self, mailbox: &str, raw: Vec<u8>, gmail: Option<(u64, u64)>) -> u32 {
+        self.clock += 1;
+        let mail = Mail {
+            raw: raw.into(),
+            date: self.clock,
+            is_seen: false,
+            is_deleted: false,
+            gmail,
+        };
+        self.create(mailbox);
+        self.folder(mailbox).add(mail)
     }
 
     fn create(&mut self, mailbox: &str) {
@@ -595,7 +599,25 @@ impl Connection {
             }
             self.fetched(number, uid, &mail, command).await?;
         }
+        if set.ends_with(":*") {
+            self.arrive_late().await?;
+        }
         self.done(tag).await
+    }
+
+    async fn arrive_late(&mut self) -> Option<()> {
+        let late = self.shared.state().options.arrives_late.take();
+        match late {
+            None => Some(()),
+            Some((0, raw)) => {
+                self.shared.state().add(&self.selected, raw, None);
+                self.exists().await
+            }
+            Some((others, raw)) => {
+                self.shared.state().options.arrives_late = Some((others - 1, raw));
+                Some(())
+            }
+        }
     }
 
     async fn fetched(&mut self, number: u32, uid: u32, mail: &Mail, command: &str) -> Option<()> {

@@ -191,6 +191,29 @@ async fn a_backfill_imports_old_mail_as_history_and_resumes_after_a_crash() {
 }
 
 #[tokio::test]
+async fn a_mail_announced_once_and_early_does_not_wait_for_the_end_of_a_history() {
+    let fake = FakeMail::start().await;
+    for number in 0..300 {
+        fake.customer_says(&format!("old {number}")).await;
+    }
+    // The first listing of a look brings what is new, the second one nothing.
+    let (_, late) = fake.mail("", "late");
+    fake.imap
+        .set(|options| options.arrives_late = Some((1, late.into_bytes())));
+    let connector = build(&fake, |config| config["backfill"] = json!("30d"));
+    let channel = Channel::run(connector, None);
+    let events = channel.events(301).await;
+    let at = events.iter().position(|event| !event.history).unwrap();
+    assert_eq!(texts(&events[at..=at]), ["late"]);
+    assert!(at <= 150, "{at} old mails were read before it");
+    // The server is asked for news once for each piece of a history, not more: that is work for it.
+    let asked = fake.imap.commands();
+    let looks = asked.iter().filter(|command| *command == "NOOP").count();
+    assert!(looks <= 300 / 50 + 2, "{looks} looks");
+    channel.stop().await;
+}
+
+#[tokio::test]
 async fn what_is_left_of_a_backfill_waits_for_the_next_day_and_new_mail_does_not() {
     let fake = FakeMail::start().await;
     for number in 0..120 {

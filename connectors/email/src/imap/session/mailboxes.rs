@@ -26,7 +26,7 @@ impl Session {
         let command = format!("{verb} {}", quoted(&modified_utf7(mailbox)));
         let mut selected = Selected::default();
         let mut is_read_only = false;
-        self.exists = 0;
+        (self.exists, self.has_news) = (0, false);
         let tagged = self
             .short(&command, |response| {
                 let outcome = match response {
