@@ -71,7 +71,7 @@ impl SurgeryStore for SqliteStore {
         self.writer
             .run(1, move |tx| {
                 surgery::once(tx, &order, |tx| {
-                    surgery::contacts::unmerge_contact(tx, contact, &order)
+                    surgery::contacts::parting::unmerge_contact(tx, contact, &order)
                 })
             })
             .await

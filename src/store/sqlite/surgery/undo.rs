@@ -30,7 +30,7 @@ pub fn undo(tx: &mut Tx<'_>, event: i64, order: &Order) -> Result<Operated> {
     let (operation, kept) = find(tx.conn, event)?.ok_or_else(missing)?;
     let operated = match (operation.kind, kept.what) {
         (OperationKind::MergeContacts, What::Contacts(moved)) => {
-            contacts::unmerge(tx, &operation, &moved, order)?
+            contacts::parting::unmerge(tx, &operation, &moved, order)?
         }
         (kind, What::Conversations { sides, .. }) => {
             let other = seen(tx, sides[1].id, order)?;
