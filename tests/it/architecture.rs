@@ -1,4 +1,5 @@
-//! The table in ARCHITECTURE.md says who may use whom; the code must agree.
+//! The table in ARCHITECTURE.md says who may use whom; the code must agree. So must the names in the
+//! table of what holds each promise.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -75,6 +76,50 @@ fn connectors_see_only_the_contract() {
     }
 }
 
+/// A test that was renamed, or a file that was moved, leaves no row behind that nobody can repeat.
+#[test]
+fn every_test_and_file_that_holds_a_promise_is_there() {
+    let files: Vec<PathBuf> = ["src", "connectors", "tests", ".cargo"]
+        .into_iter()
+        .flat_map(|dir| files(Path::new(dir)))
+        .collect();
+    let texts = files.iter().filter(|file| is_rust(file));
+    let code: String = texts
+        .map(|file| fs::read_to_string(file).unwrap())
+        .collect();
+    let promises = fs::read_to_string("docs/promises.md").unwrap();
+    let rows = promises.lines().filter(|line| line.starts_with("| "));
+    let mut stale = Vec::new();
+    for row in rows.skip(1) {
+        let cells: Vec<&str> = row.split('|').collect();
+        let (mechanism, tests) = (cells[2], cells[3]);
+        for name in quoted(mechanism).filter(|name| has_extension(name)) {
+            if !files.iter().any(|file| file.ends_with(name)) {
+                stale.push(format!("no file {name}: {row}"));
+            }
+        }
+        for test in quoted(tests) {
+            let name = test.rsplit("::").next().unwrap_or(test);
+            let is_there = [format!("fn {name}("), format!("mod {name} {{")];
+            if !is_there.iter().any(|words| code.contains(words)) {
+                stale.push(format!("no test {name}: {row}"));
+            }
+        }
+    }
+    assert!(stale.is_empty(), "{}", stale.join("\n"));
+}
+
+/// What stands between backticks.
+fn quoted(cell: &str) -> impl Iterator<Item = &str> {
+    cell.split('`').skip(1).step_by(2)
+}
+
+fn has_extension(name: &str) -> bool {
+    [".rs", ".sql", ".toml"]
+        .iter()
+        .any(|end| name.ends_with(end))
+}
+
 /// The rows of the table, by module.
 fn table() -> BTreeMap<String, BTreeSet<String>> {
     let text = fs::read_to_string("ARCHITECTURE.md").unwrap();
@@ -102,16 +147,25 @@ fn words(cell: &str) -> BTreeSet<String> {
 }
 
 fn rust_files(dir: &Path) -> Vec<PathBuf> {
-    let mut files = Vec::new();
+    let mut files = files(dir);
+    files.retain(|file| is_rust(file));
+    files
+}
+
+fn files(dir: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
     for entry in fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
-        if path.is_dir() {
-            files.extend(rust_files(&path));
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            files.push(path);
+        match path.is_dir() {
+            true => found.extend(files(&path)),
+            false => found.push(path),
         }
     }
-    files
+    found
+}
+
+fn is_rust(file: &Path) -> bool {
+    file.extension().is_some_and(|extension| extension == "rs")
 }
 
 /// The top module a file belongs to; none for the roots and for files of tests.
