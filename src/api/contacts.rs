@@ -80,10 +80,7 @@ pub struct ContactBody {
     path = "/v1/contacts/{id}",
     tag = "Contacts",
     security(("token" = [])),
-    params(
-        ("id" = String, Path, description = "The contact's id"),
-        ("If-Match" = Option<String>, Header, description = "Only at this version", example = "\"3\"")
-    ),
+    params(("id" = String, Path, description = "The contact's id"), IfMatch),
     request_body = ContactBody,
     responses(
         (status = 200, description = "As it stands now", body = ContactView,

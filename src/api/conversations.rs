@@ -19,7 +19,7 @@ use super::App;
 use super::auth::{Caller, Reading, Working};
 use super::body::NoBody;
 use super::documentation::{
-    Authenticated, BadParameters, Contested, KeyReused, NoSuchThing, UnexpectedBody,
+    Authenticated, BadParameters, Contested, KeyReused, NoSuchThing, Stands, UnexpectedBody,
 };
 use super::messages::{idempotency_of, page_of_messages};
 use super::problem::{ApiError, ApiResult};
@@ -269,7 +269,7 @@ pub async fn explain_conversation(
 
 /// Makes the three actions that take nothing but the conversation.
 macro_rules! action {
-    ($(#[$doc:meta])* $name:ident, $path:literal, $action:expr, $done:literal) => {
+    ($(#[$doc:meta])* $name:ident, $path:literal, $action:expr) => {
         $(#[$doc])*
         #[utoipa::path(
             post,
@@ -278,14 +278,11 @@ macro_rules! action {
             security(("token" = [])),
             params(
                 ("id" = String, Path, description = "The conversation's id"),
-                ("Idempotency-Key" = Option<String>, Header, description = "Names this request over all tries: done once, and answered with how the conversation stands then"),
-                ("If-Match" = Option<String>, Header, description = "Only at this version", example = "\"3\"")
+                IdempotencyKey,
+                IfMatch
             ),
             responses(
-                (status = 200, description = $done, body = ConversationView,
-                    headers(("ETag" = String, description = "Its new version"))),
-                (status = 204, description = "Done before under this Idempotency-Key, and not the token's to see any more"),
-                Authenticated, NoSuchThing, Contested, UnexpectedBody, KeyReused
+                Stands, Authenticated, NoSuchThing, Contested, UnexpectedBody, KeyReused
             )
         )]
         pub async fn $name(
@@ -307,8 +304,7 @@ action!(
     /// It keeps the rank it had: a released conversation is not sent to the end.
     release_conversation,
     "/v1/conversations/{id}/release",
-    Action::Release,
-    "Back in its queue"
+    Action::Release
 );
 action!(
     /// Resolves a conversation.
@@ -316,15 +312,13 @@ action!(
     /// A customer's message within the reopen window puts it back into its queue.
     resolve_conversation,
     "/v1/conversations/{id}/resolve",
-    Action::Resolve,
-    "Resolved"
+    Action::Resolve
 );
 action!(
     /// Puts a resolved conversation back into its queue.
     reopen_conversation,
     "/v1/conversations/{id}/reopen",
-    Action::Reopen,
-    "Waiting again"
+    Action::Reopen
 );
 
 async fn act(

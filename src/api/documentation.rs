@@ -3,15 +3,19 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::Value;
 use utoipa::openapi::extensions::Extensions;
-use utoipa::openapi::path::{ParameterBuilder, ParameterIn};
-use utoipa::openapi::schema::{ObjectBuilder, Type};
+use utoipa::openapi::header::HeaderBuilder;
+use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
+use utoipa::openapi::schema::{Object, ObjectBuilder, SchemaType, Type};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{Content, Ref, RefOr, Required, Response, ResponseBuilder};
-use utoipa::{IntoResponses, Modify, OpenApi};
+use utoipa::{IntoParams, IntoResponses, Modify, OpenApi, ToSchema};
 
 use super::auth::{AGENT, AGENT_CHARS_MAX};
 use super::problem::{Kind, PROBLEM_JSON, Problem};
+use super::request::{IDEMPOTENCY_KEY, IF_MATCH, IdempotencyKey, IfMatch};
+use super::views::ConversationView;
 
 /// The document that routes are added to.
 #[derive(OpenApi)]
@@ -112,6 +116,56 @@ impl Modify for ProblemList {
         };
         let problems: serde_json::Value = Kind::ALL.into_iter().map(problem).collect();
         document.extensions = Some(Extensions::builder().add("x-problems", problems).build());
+    }
+}
+
+/// The headers are documented where they are read.
+impl IntoParams for IfMatch {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let example = Some("\"3\"".into());
+        vec![header(IF_MATCH, "Only at this version", example)]
+    }
+}
+
+impl IntoParams for IdempotencyKey {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let description =
+            "Names this request over all tries: done once, and answered with how things stand then";
+        vec![header(IDEMPOTENCY_KEY, description, None)]
+    }
+}
+
+fn header(name: &str, description: &str, example: Option<Value>) -> Parameter {
+    ParameterBuilder::new()
+        .name(name)
+        .parameter_in(ParameterIn::Header)
+        .required(Required::False)
+        .description(Some(description))
+        .schema(Some(
+            ObjectBuilder::new().schema_type(SchemaType::from_iter([Type::String, Type::Null])),
+        ))
+        .example(example)
+        .build()
+}
+
+/// What is answered to a change of a conversation.
+pub struct Stands;
+
+impl IntoResponses for Stands {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        let tag = HeaderBuilder::new()
+            .schema(Some(Object::with_type(Type::String)))
+            .description(Some("Its new version"));
+        let view = Content::new(Some(Ref::from_schema_name(ConversationView::name())));
+        let now = ResponseBuilder::new()
+            .description("As it stands now")
+            .header("ETag", tag.build())
+            .content("application/json", view);
+        let gone = "Done before under this Idempotency-Key, and not the token's to see any more";
+        let gone = ResponseBuilder::new().description(gone);
+        [("200", now), ("204", gone)]
+            .map(|(status, response)| (status.to_owned(), RefOr::T(response.build())))
+            .into()
     }
 }
 

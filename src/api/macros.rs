@@ -249,10 +249,7 @@ pub async fn get_macro(
     path = "/v1/macros/{id}",
     tag = "Macros",
     security(("token" = [])),
-    params(
-        ("id" = String, Path, description = "The macro's id"),
-        ("If-Match" = Option<String>, Header, description = "Only at this version", example = "\"3\"")
-    ),
+    params(("id" = String, Path, description = "The macro's id"), IfMatch),
     request_body = MacroBody,
     responses(
         (status = 200, description = "As it stands now", body = MacroView, headers(("ETag" = String, description = "Its version"))),
@@ -281,10 +278,7 @@ pub async fn replace_macro(
     path = "/v1/macros/{id}",
     tag = "Macros",
     security(("token" = [])),
-    params(
-        ("id" = String, Path, description = "The macro's id"),
-        ("If-Match" = Option<String>, Header, description = "Only at this version", example = "\"3\"")
-    ),
+    params(("id" = String, Path, description = "The macro's id"), IfMatch),
     responses(
         (status = 204, description = "Gone"),
         Authenticated, NoSuchThing, StaleVersion, UnexpectedBody

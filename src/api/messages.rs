@@ -117,7 +117,7 @@ pub async fn get_message(
     params(
         ("id" = String, Path, description = "The conversation's id"),
         ("Idempotency-Key" = String, Header, description = "Names this answer over all tries; 1 to 255 characters"),
-        ("If-Match" = Option<String>, Header, description = "Only at this version", example = "\"3\"")
+        IfMatch
     ),
     request_body = NewMessage,
     responses(
@@ -166,7 +166,7 @@ pub async fn send_message(
     params(
         ("id" = String, Path, description = "The conversation's id"),
         ("Idempotency-Key" = Option<String>, Header, description = "Names this note over all tries; 1 to 255 characters"),
-        ("If-Match" = Option<String>, Header, description = "Only at this version", example = "\"3\"")
+        IfMatch
     ),
     request_body = NewNote,
     responses(

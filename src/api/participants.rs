@@ -14,12 +14,11 @@ use crate::router::facts::Role;
 use super::App;
 use super::auth::Working;
 use super::body::ObjectBody;
-use super::documentation::{Authenticated, BadBody, Contested, NoSuchThing};
+use super::documentation::{Authenticated, BadBody, Contested, NoSuchThing, Stands};
 use super::fields::{Fields, wrong};
 use super::problem::ApiResult;
 use super::request::{IdempotencyKey, IfMatch, Segment};
 use super::verbs::perform;
-use super::views::ConversationView;
 use super::written::RECIPIENT_CHARS_MAX;
 
 /// Somebody who joins a conversation.
@@ -46,17 +45,10 @@ pub struct NewParticipant {
     path = "/v1/conversations/{id}/participants",
     tag = "Conversations",
     security(("token" = [])),
-    params(
-        ("id" = String, Path, description = "The conversation's id"),
-        ("Idempotency-Key" = Option<String>, Header, description = "Names this request over all tries: done once, and answered with how the conversation stands then"),
-        ("If-Match" = Option<String>, Header, description = "Only at this version", example = "\"3\"")
-    ),
+    params(("id" = String, Path, description = "The conversation's id"), IdempotencyKey, IfMatch),
     request_body = NewParticipant,
     responses(
-        (status = 200, description = "As it stands now", body = ConversationView,
-            headers(("ETag" = String, description = "Its new version"))),
-        (status = 204, description = "Done before under this Idempotency-Key, and not the token's to see any more"),
-        Authenticated, NoSuchThing, Contested, BadBody
+        Stands, Authenticated, NoSuchThing, Contested, BadBody
     )
 )]
 pub async fn add_participant(
@@ -96,17 +88,10 @@ pub async fn add_participant(
     path = "/v1/conversations/{id}/participants/remove",
     tag = "Conversations",
     security(("token" = [])),
-    params(
-        ("id" = String, Path, description = "The conversation's id"),
-        ("Idempotency-Key" = Option<String>, Header, description = "Names this request over all tries: done once, and answered with how the conversation stands then"),
-        ("If-Match" = Option<String>, Header, description = "Only at this version", example = "\"3\"")
-    ),
+    params(("id" = String, Path, description = "The conversation's id"), IdempotencyKey, IfMatch),
     request_body = NewParticipant,
     responses(
-        (status = 200, description = "As it stands now", body = ConversationView,
-            headers(("ETag" = String, description = "Its new version"))),
-        (status = 204, description = "Done before under this Idempotency-Key, and not the token's to see any more"),
-        Authenticated, NoSuchThing, Contested, BadBody
+        Stands, Authenticated, NoSuchThing, Contested, BadBody
     )
 )]
 pub async fn remove_participant(

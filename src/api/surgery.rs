@@ -83,11 +83,7 @@ pub struct MoveTo {
     path = "/v1/conversations/{id}/merge",
     tag = "Surgery",
     security(("token" = [])),
-    params(
-        ("id" = String, Path, description = "The conversation that ends"),
-        ("Idempotency-Key" = Option<String>, Header, description = "Names this operation over all tries: done once, and told as it stands then"),
-        ("If-Match" = Option<String>, Header, description = "Only at this version", example = "\"3\"")
-    ),
+    params(("id" = String, Path, description = "The conversation that ends"), IdempotencyKey, IfMatch),
     request_body = MergeInto,
     responses(
         (status = 200, description = "Merged: the conversation that ended, and the one that goes on", body = OperationView),
@@ -125,11 +121,7 @@ pub async fn merge_conversation(
     path = "/v1/conversations/{id}/split",
     tag = "Surgery",
     security(("token" = [])),
-    params(
-        ("id" = String, Path, description = "The conversation's id"),
-        ("Idempotency-Key" = Option<String>, Header, description = "Names this operation over all tries: done once, and told as it stands then"),
-        ("If-Match" = Option<String>, Header, description = "Only at this version", example = "\"3\"")
-    ),
+    params(("id" = String, Path, description = "The conversation's id"), IdempotencyKey, IfMatch),
     request_body = SplitOff,
     responses(
         (status = 200, description = "Split: the conversation that they were in, and the new one", body = OperationView),
@@ -168,11 +160,7 @@ pub async fn split_conversation(
     path = "/v1/messages/{id}/move",
     tag = "Surgery",
     security(("token" = [])),
-    params(
-        ("id" = String, Path, description = "The message's id"),
-        ("Idempotency-Key" = Option<String>, Header, description = "Names this operation over all tries: done once, and told as it stands then"),
-        ("If-Match" = Option<String>, Header, description = "Only at this version", example = "\"3\"")
-    ),
+    params(("id" = String, Path, description = "The message's id"), IdempotencyKey, IfMatch),
     request_body = MoveTo,
     responses(
         (status = 200, description = "Moved: the conversation it was in, and the one it is in", body = OperationView),
@@ -211,11 +199,7 @@ pub async fn move_message(
     path = "/v1/contacts/{id}/merge",
     tag = "Surgery",
     security(("token" = [])),
-    params(
-        ("id" = String, Path, description = "The contact that ends"),
-        ("Idempotency-Key" = Option<String>, Header, description = "Names this operation over all tries: done once, and told as it stands then"),
-        ("If-Match" = Option<String>, Header, description = "Only at this version", example = "\"3\"")
-    ),
+    params(("id" = String, Path, description = "The contact that ends"), IdempotencyKey, IfMatch),
     request_body = MergeInto,
     responses(
         (status = 200, description = "Merged: the contact that ended, and the one that goes on", body = OperationView),
@@ -254,8 +238,8 @@ pub async fn merge_contact(
     security(("token" = [])),
     params(
         ("id" = String, Path, description = "The contact that was merged into another"),
-        ("Idempotency-Key" = Option<String>, Header, description = "Names this operation over all tries: done once, and told as it stands then"),
-        ("If-Match" = Option<String>, Header, description = "Only at this version", example = "\"3\"")
+        IdempotencyKey,
+        IfMatch
     ),
     responses(
         (status = 200, description = "Two contacts again", body = OperationView),
@@ -290,10 +274,7 @@ pub async fn unmerge_contact(
     path = "/v1/events/{id}/undo",
     tag = "Surgery",
     security(("token" = [])),
-    params(
-        ("id" = String, Path, description = "The event of the operation"),
-        ("Idempotency-Key" = Option<String>, Header, description = "Names this undo over all tries: done once, and told as it stands then")
-    ),
+    params(("id" = String, Path, description = "The event of the operation"), IdempotencyKey),
     responses(
         (status = 200, description = "Undone", body = OperationView),
         Authenticated, NoSuchThing, Operable, UnexpectedBody, KeyReused

@@ -24,7 +24,7 @@ use super::auth::{Caller, Working};
 use super::body::{NoBody, ObjectBody};
 use super::conversations::{conversation_id, etag};
 use super::documentation::{
-    Authenticated, BadBody, Contested, KeyReused, NoSuchThing, UnexpectedBody,
+    Authenticated, BadBody, Contested, KeyReused, NoSuchThing, Stands, UnexpectedBody,
 };
 use super::fields::{Fields, wrong};
 use super::messages::idempotency_of;
@@ -88,10 +88,7 @@ pub struct Transfer {
     path = "/v1/conversations/{id}",
     tag = "Conversations",
     security(("token" = [])),
-    params(
-        ("id" = String, Path, description = "The conversation's id"),
-        ("If-Match" = Option<String>, Header, description = "Only at this version", example = "\"3\"")
-    ),
+    params(("id" = String, Path, description = "The conversation's id"), IfMatch),
     request_body = ConversationEdit,
     responses(
         (status = 200, description = "As it stands now", body = ConversationView,
@@ -137,17 +134,10 @@ pub async fn edit_conversation(
     path = "/v1/conversations/{id}/snooze",
     tag = "Conversations",
     security(("token" = [])),
-    params(
-        ("id" = String, Path, description = "The conversation's id"),
-        ("Idempotency-Key" = Option<String>, Header, description = "Names this request over all tries: done once, and answered with how the conversation stands then"),
-        ("If-Match" = Option<String>, Header, description = "Only at this version", example = "\"3\"")
-    ),
+    params(("id" = String, Path, description = "The conversation's id"), IdempotencyKey, IfMatch),
     request_body = Snooze,
     responses(
-        (status = 200, description = "Snoozed", body = ConversationView,
-            headers(("ETag" = String, description = "Its new version"))),
-        (status = 204, description = "Done before under this Idempotency-Key, and not the token's to see any more"),
-        Authenticated, NoSuchThing, Contested, BadBody
+        Stands, Authenticated, NoSuchThing, Contested, BadBody
     )
 )]
 pub async fn snooze_conversation(
@@ -183,16 +173,9 @@ pub const TIMERS: &str = "#timers";
     path = "/v1/conversations/{id}/wake",
     tag = "Conversations",
     security(("token" = [])),
-    params(
-        ("id" = String, Path, description = "The conversation's id"),
-        ("Idempotency-Key" = Option<String>, Header, description = "Names this request over all tries: done once, and answered with how the conversation stands then"),
-        ("If-Match" = Option<String>, Header, description = "Only at this version", example = "\"3\"")
-    ),
+    params(("id" = String, Path, description = "The conversation's id"), IdempotencyKey, IfMatch),
     responses(
-        (status = 200, description = "Back", body = ConversationView,
-            headers(("ETag" = String, description = "Its new version"))),
-        (status = 204, description = "Done before under this Idempotency-Key, and not the token's to see any more"),
-        Authenticated, NoSuchThing, Contested, UnexpectedBody, KeyReused
+        Stands, Authenticated, NoSuchThing, Contested, UnexpectedBody, KeyReused
     )
 )]
 pub async fn wake_conversation(
@@ -216,17 +199,10 @@ pub async fn wake_conversation(
     path = "/v1/conversations/{id}/transfer",
     tag = "Conversations",
     security(("token" = [])),
-    params(
-        ("id" = String, Path, description = "The conversation's id"),
-        ("Idempotency-Key" = Option<String>, Header, description = "Names this request over all tries: done once, and answered with how the conversation stands then"),
-        ("If-Match" = Option<String>, Header, description = "Only at this version", example = "\"3\"")
-    ),
+    params(("id" = String, Path, description = "The conversation's id"), IdempotencyKey, IfMatch),
     request_body = Transfer,
     responses(
-        (status = 200, description = "Handed on", body = ConversationView,
-            headers(("ETag" = String, description = "Its new version"))),
-        (status = 204, description = "Done before under this Idempotency-Key, and not the token's to see any more"),
-        Authenticated, NoSuchThing, Contested, BadBody
+        Stands, Authenticated, NoSuchThing, Contested, BadBody
     )
 )]
 pub async fn transfer_conversation(
