@@ -70,4 +70,40 @@ impl Health {
             Self::Unreachable { .. } => "unreachable",
         }
     }
+
+    /// Why it is not ready.
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Ready => None,
+            Self::Degraded { reason }
+            | Self::Unauthorized { reason }
+            | Self::Unreachable { reason } => Some(reason),
+        }
+    }
+}
+
+/// One thing that a channel needs of its provider, as it was found a moment ago.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Check {
+    /// Which one and where, for a person, in one line: `imap imap.shop.example:993`.
+    pub what: String,
+    pub health: Health,
+    /// What was found where it is ready, in one line: `signed in, INBOX open`.
+    pub found: String,
+}
+
+impl Check {
+    pub fn new(what: impl Into<String>, health: Health, found: impl Into<String>) -> Self {
+        Self {
+            what: what.into(),
+            health,
+            found: found.into(),
+        }
+    }
+
+    /// What was found, or why it is not ready.
+    pub fn detail(&self) -> &str {
+        self.health.reason().unwrap_or(&self.found)
+    }
 }

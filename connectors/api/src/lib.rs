@@ -26,7 +26,7 @@ pub use authorization::{
     Authorization, AuthorizationRequest, AuthorizationStep, Begun, Progress, Way,
 };
 pub use bytes::Bytes;
-pub use capability::{Capabilities, Health, TextUnit};
+pub use capability::{Capabilities, Check, Health, TextUnit};
 pub use context::{
     BuildContext, Clock, HttpClient, HttpMethod, HttpRequest, HttpResponse, SecretRef,
     SecretResolver,

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use crate::authorization::Authorization;
-use crate::capability::{Capabilities, Health};
+use crate::capability::{Capabilities, Check, Health};
 use crate::error::Result;
 use crate::event::InboundEvent;
 use crate::outbound::{OutboundMessage, Recipient, SendReceipt};
@@ -20,6 +20,17 @@ pub trait Connector: Send + Sync {
     fn capabilities(&self) -> Capabilities;
     /// Repeats the cheapest call that the channel really needs; prefers a false pass to a false alarm.
     async fn health(&self) -> Health;
+    /// Tries each thing that the channel needs of its provider by itself, and names it with where it
+    /// is: what `switchboard channel test` and `switchboard doctor` say. The provider's own words
+    /// belong into the reasons, secrets never do. By default one, whatever `health` says.
+    async fn check(&self) -> Vec<Check> {
+        vec![Check::new("provider", self.health().await, "ready")]
+    }
+    /// What of the configuration is taken and is probably not meant, a line each that names the key:
+    /// `check-config`, `doctor` and a start say it.
+    fn warnings(&self) -> Vec<String> {
+        Vec::new()
+    }
     fn webhook_source(&self) -> Option<&dyn WebhookSource> {
         None
     }

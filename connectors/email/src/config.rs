@@ -111,6 +111,8 @@ pub(crate) struct Settings {
     pub(crate) backfill_bytes_per_day: Option<u64>,
     pub(crate) poll_interval: Duration,
     pub(crate) parse: ParseSettings,
+    /// What is taken and is probably not meant.
+    pub(crate) warnings: Vec<String>,
 }
 
 /// Checks everything that needs no network.
@@ -208,6 +210,8 @@ pub(crate) fn check(mut config: Config, context: &BuildContext) -> Result<Settin
             faults.join("; ")
         )));
     }
+    let warnings = [imap.as_ref(), Some(&smtp)].into_iter().flatten();
+    let warnings = warnings.filter_map(Server::warning).collect();
     let own = aliases.iter().chain([&address]).map(String::as_str);
     Ok(Settings {
         parse: ParseSettings {
@@ -230,6 +234,7 @@ pub(crate) fn check(mut config: Config, context: &BuildContext) -> Result<Settin
             .backfill_bytes_per_day
             .or(config.preset.and_then(Preset::backfill_bytes_per_day)),
         poll_interval: poll_interval.unsigned_abs(),
+        warnings,
     })
 }
 
@@ -271,7 +276,7 @@ fn host(key: &str, host: &str, tls: Tls, faults: &mut Vec<String>) {
         faults.push(format!("{key}.host: {host:?} is no host name"));
     } else if tls == Tls::None && !is_loopback(host) {
         faults.push(format!(
-            "{key}.tls = \"none\" is allowed on loopback only, not for {host}"
+            "{key}.tls = \"none\" is allowed on loopback only, not for {host}: write \"implicit\" or \"starttls\""
         ));
     }
 }

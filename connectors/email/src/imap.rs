@@ -10,6 +10,7 @@ mod sync;
 mod troubles;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use connector_api::{
     CancellationToken, Clock, Cursor, Error, Intake, Result, StreamSource, async_trait,
@@ -53,14 +54,14 @@ impl Mailbox {
 
     /// Logs in, opens the watched mailbox, and logs out again: some servers take a login that may
     /// read nothing.
-    pub(crate) async fn check(&self) -> Result<()> {
-        let mut session = Session::open(self.server()?).await?;
+    pub(crate) async fn check(&self, patience: Duration) -> Result<String> {
+        let mut session = Session::open(&self.server()?.hurried(patience)).await?;
         let watched = self.settings.mailboxes.first();
         let watched = watched.map_or("INBOX", String::as_str);
         let writes = self.settings.after != After::Nothing;
         let opened = session.open_mailbox(watched, writes).await;
         session.log_out().await;
-        opened.map(drop)
+        opened.map(|_| format!("signed in, {watched} open"))
     }
 }
 

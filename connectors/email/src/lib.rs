@@ -1,9 +1,11 @@
 #![doc = include_str!("../README.md")]
 
 mod config;
+mod dial;
 mod imap;
 mod oauth;
 pub mod parse;
+mod said;
 mod smtp;
 mod tls;
 mod webhook;
@@ -12,9 +14,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use connector_api::{
-    Authorization, BuildContext, Capabilities, Connector, ConnectorKind, Error, ErrorKind, Health,
-    ImportFormat, InboundEvent, Namespace, OutboundMessage, Recipient, Registration, Result,
-    Sender, StreamSource, TextUnit, WebhookRequest, WebhookSource, async_trait,
+    Authorization, BuildContext, Capabilities, Check, Connector, ConnectorKind, Error, ErrorKind,
+    Health, ImportFormat, InboundEvent, Namespace, OutboundMessage, Recipient, Registration,
+    Result, Sender, StreamSource, TextUnit, WebhookRequest, WebhookSource, async_trait,
 };
 
 use crate::config::Settings;
@@ -60,8 +62,10 @@ impl Composer {
     }
 }
 
-/// How long a health check may take; it stands in nobody's way, but operators wait for it.
-const HEALTH_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long a server may take for one answer, and for all of a check; it stands in nobody's way, but
+/// operators wait for it.
+const CHECK_ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+const CHECK_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The connector kind `email`.
 pub struct Email;
@@ -137,19 +141,21 @@ impl Connector for MailChannel {
     }
 
     async fn health(&self) -> Health {
-        let checks = async {
-            if let Inbound::Mailbox(mailbox) = &self.inbound {
-                mailbox.check().await?;
-            }
-            self.outbox.check().await
-        };
-        match tokio::time::timeout(HEALTH_TIMEOUT, checks).await {
-            Ok(Ok(())) => Health::Ready,
-            Ok(Err(error)) => unhealthy(error),
-            Err(_) => Health::Unreachable {
-                reason: "no answer in time".to_owned(),
-            },
+        if let Some(found) = self.check_mailbox().await
+            && found.health != Health::Ready
+        {
+            return with_place(found);
         }
+        with_place(self.check_outbox().await)
+    }
+
+    async fn check(&self) -> Vec<Check> {
+        let (mailbox, outbox) = tokio::join!(self.check_mailbox(), self.check_outbox());
+        mailbox.into_iter().chain([outbox]).collect()
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        self.settings.warnings.clone()
     }
 
     fn stream_source(&self) -> Option<&dyn StreamSource> {
@@ -210,9 +216,56 @@ impl Connector for MailChannel {
     }
 }
 
-fn unhealthy(error: Error) -> Health {
-    let reason = error.message;
-    match error.kind {
+impl MailChannel {
+    /// `None` where mails are posted to us: there is nobody to ask.
+    async fn check_mailbox(&self) -> Option<Check> {
+        let Inbound::Mailbox(mailbox) = &self.inbound else {
+            return None;
+        };
+        let place = self.settings.imap.as_ref()?.place();
+        Some(checked(place, mailbox.check(CHECK_ANSWER_TIMEOUT)).await)
+    }
+
+    async fn check_outbox(&self) -> Check {
+        let place = self.settings.smtp.place();
+        checked(place, self.outbox.check(CHECK_ANSWER_TIMEOUT)).await
+    }
+}
+
+/// What trying came to; a reason names its place once, in `what`.
+async fn checked(place: String, trying: impl Future<Output = Result<String>>) -> Check {
+    let tried = tokio::time::timeout(CHECK_TIMEOUT, trying).await;
+    let slow = || Error::unavailable("no answer in time");
+    match tried.unwrap_or_else(|_| Err(slow())) {
+        Ok(found) => Check::new(place, Health::Ready, found),
+        Err(error) => {
+            let prefix = format!("{place}: ");
+            let message = error.message.strip_prefix(&prefix);
+            let message = message.unwrap_or(&error.message).to_owned();
+            Check::new(place, unhealthy(error.kind, message), "")
+        }
+    }
+}
+
+/// The state with the place in its reason.
+fn with_place(found: Check) -> Health {
+    let place = |reason: String| format!("{}: {reason}", found.what);
+    match found.health {
+        Health::Unauthorized { reason } => Health::Unauthorized {
+            reason: place(reason),
+        },
+        Health::Degraded { reason } => Health::Degraded {
+            reason: place(reason),
+        },
+        Health::Unreachable { reason } => Health::Unreachable {
+            reason: place(reason),
+        },
+        other => other,
+    }
+}
+
+fn unhealthy(kind: ErrorKind, reason: String) -> Health {
+    match kind {
         ErrorKind::Auth => Health::Unauthorized { reason },
         ErrorKind::Config => Health::Degraded { reason },
         _ => Health::Unreachable { reason },

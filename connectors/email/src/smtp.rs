@@ -61,10 +61,15 @@ impl Outbox {
         }
     }
 
-    /// Connects and says hello.
-    pub(crate) async fn check(&self) -> Result<()> {
-        self.open().await?.quit().await;
-        Ok(())
+    /// Connects, says hello and logs in; says what of it was done.
+    pub(crate) async fn check(&self, patience: Duration) -> Result<String> {
+        let server = self.settings.smtp.hurried(patience);
+        Dialogue::open(&server, self.hello()).await?.quit().await;
+        let found = match server.login {
+            Some(_) => "signed in",
+            None => "it answers; no login is configured",
+        };
+        Ok(found.to_owned())
     }
 
     async fn open(&self) -> Result<Dialogue> {
@@ -98,8 +103,8 @@ impl Outbox {
     ) -> Result<HandedOver> {
         let senders = Senders::of(mail, message, &self.settings)?;
         let (mut dialogue, answers) = self.begin(mail, &senders, turn).await?;
-        let host = &self.settings.smtp.host;
-        let split = split(host, &mail.recipients, &answers, self.waited(message));
+        let place = self.settings.smtp.place();
+        let split = split(&place, &mail.recipients, &answers, self.waited(message));
         let split = match split {
             Ok(split) => split,
             Err(error) => {
@@ -190,10 +195,10 @@ impl Outbox {
         }
         let answers = dialogue.begin(mail, Some(&mail.own), recipients).await?;
         if !self.refuses_null_sender.swap(true, Ordering::Relaxed) {
-            let host = &self.settings.smtp.host;
+            let place = self.settings.smtp.place();
             tracing::info!(
-                host,
-                "{host} takes no null sender, automatic mail has our address"
+                place,
+                "{place}: the server takes no null sender, automatic mail has our address"
             );
         }
         Ok(answers)

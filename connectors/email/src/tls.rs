@@ -1,10 +1,14 @@
 //! TLS as a mail client needs it: the public roots, private ones from `ca_file`, names checked.
 
+mod advice;
+
 use std::sync::Arc;
 
 use base64::Engine;
 use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, RootCertStore};
+
+pub(crate) use advice::advice;
 
 /// A client that trusts the public roots and the certificates in `extra_pem`.
 pub(crate) fn client_config(extra_pem: Option<&str>) -> Result<Arc<ClientConfig>, String> {

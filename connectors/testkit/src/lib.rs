@@ -43,6 +43,7 @@ macro_rules! each_case {
             [always missing_secret_is_named always]
             [always build_does_no_io always]
             [always health_tells_bad_credentials_from_unreachable connecting]
+            [always checks_name_what_was_tried always]
             [authorize granted_access_survives_a_restart authorizing]
             [authorize answer_to_another_question_grants_nothing authorizing]
             [secrecy secrets_never_in_debug_errors_or_logs always]

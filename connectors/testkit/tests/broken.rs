@@ -56,6 +56,16 @@ const BROKEN: &[(Break, Surface, &[&str])] = &[
         &["health_tells_bad_credentials_from_unreachable"],
     ),
     (
+        Break::ChecksAreAlwaysReady,
+        Surface::Poll,
+        &["checks_name_what_was_tried"],
+    ),
+    (
+        Break::ChecksAreEmpty,
+        Surface::Webhook,
+        &["checks_name_what_was_tried"],
+    ),
+    (
         Break::SecretInError,
         Surface::Stream,
         &["secrets_never_in_debug_errors_or_logs"],

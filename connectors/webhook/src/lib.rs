@@ -7,7 +7,7 @@ mod signature;
 mod wire;
 
 use connector_api::{
-    BuildContext, Capabilities, Connector, ConnectorKind, Health, InboundEvent, Namespace,
+    BuildContext, Capabilities, Check, Connector, ConnectorKind, Health, InboundEvent, Namespace,
     Registration, Result, Sender, WebhookOutcome, WebhookRequest, WebhookSource, async_trait,
 };
 
@@ -52,7 +52,7 @@ deliver_url = "https://shop.example/switchboard"
                 namespace: namespace.clone(),
                 clock: context.clock,
                 http: context.http,
-                health: Health::Ready.into(),
+                found: None.into(),
             }),
             _ => None,
         };
@@ -103,6 +103,13 @@ impl Connector for Channel {
             Some(delivery) => delivery.health(),
             None => Health::Ready,
         }
+    }
+
+    async fn check(&self) -> Vec<Check> {
+        let taken = "requests are taken with a valid signature or token; nobody has to be asked";
+        let requests = Check::new("webhook", Health::Ready, taken);
+        let delivery = self.delivery.as_ref().map(Delivery::check);
+        std::iter::once(requests).chain(delivery).collect()
     }
 
     fn webhook_source(&self) -> Option<&dyn WebhookSource> {

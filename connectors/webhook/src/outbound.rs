@@ -6,8 +6,8 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use connector_api::{
-    Clock, Error, ErrorKind, Health, HttpClient, HttpMethod, HttpRequest, HttpResponse, Namespace,
-    OutboundMessage, Recipient, Result, SendReceipt, Sender, async_trait,
+    Check, Clock, Error, ErrorKind, Health, HttpClient, HttpMethod, HttpRequest, HttpResponse,
+    Namespace, OutboundMessage, Recipient, Result, SendReceipt, Sender, async_trait,
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -33,16 +33,30 @@ pub(crate) struct Delivery {
     pub namespace: Namespace,
     pub clock: Arc<dyn Clock>,
     pub http: Arc<dyn HttpClient>,
-    /// What the last delivery found.
-    pub health: Mutex<Health>,
+    /// What the last delivery found; `None` before there was one.
+    pub found: Mutex<Option<Health>>,
 }
 
 impl Delivery {
     pub fn health(&self) -> Health {
-        self.health
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.found().unwrap_or(Health::Ready)
+    }
+
+    /// The same as a line that does not pass for more than it is.
+    pub fn check(&self) -> Check {
+        match self.found() {
+            Some(health) => Check::new("deliver_url", health, "the last delivery was answered"),
+            None => Check::new(
+                "deliver_url",
+                Health::Ready,
+                "nothing was delivered yet, and it cannot be asked without delivering",
+            ),
+        }
+    }
+
+    fn found(&self) -> Option<Health> {
+        let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        found.clone()
     }
 
     async fn deliver(&self, message: &OutboundMessage) -> Result<SendReceipt> {
@@ -79,7 +93,7 @@ impl Delivery {
             // It answered, and what it refused was this one message.
             _ => Health::Ready,
         };
-        *self.health.lock().unwrap_or_else(PoisonError::into_inner) = health;
+        *self.found.lock().unwrap_or_else(PoisonError::into_inner) = Some(health);
     }
 }
 

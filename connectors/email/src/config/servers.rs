@@ -23,7 +23,8 @@ pub struct ImapConfig {
     pub host: Option<String>,
     /// Default: 993 for implicit TLS, else 143.
     pub port: Option<u16>,
-    /// How the connection is protected. Default: implicit.
+    /// How the connection is protected. Default: starttls with the ports 143, 587 and 25, else
+    /// implicit.
     pub tls: Option<Tls>,
     /// Login name. Default: `address`.
     pub user: Option<String>,
@@ -45,7 +46,8 @@ pub struct SmtpConfig {
     pub host: Option<String>,
     /// Default: 465 for implicit TLS, 587 for STARTTLS, 25 without.
     pub port: Option<u16>,
-    /// How the connection is protected. Default: implicit.
+    /// How the connection is protected. Default: starttls with the ports 143, 587 and 25, else
+    /// implicit.
     pub tls: Option<Tls>,
     /// Login name, if the server wants one. Default: `imap.user`, where there is a password or a
     /// preset.
@@ -81,8 +83,10 @@ pub enum After {
 }
 
 /// One server and how to get in.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Server {
+    /// `imap` or `smtp`: what it speaks, and the table that configures it.
+    pub(crate) key: &'static str,
     pub(crate) host: String,
     pub(crate) port: u16,
     pub(crate) tls: Tls,
@@ -92,12 +96,13 @@ pub(crate) struct Server {
     pub(crate) client: Arc<rustls::ClientConfig>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Login {
     pub(crate) user: String,
     pub(crate) proof: Proof,
 }
 
+#[derive(Clone)]
 pub(crate) enum Proof {
     Password(SecretString),
     Token(Arc<OAuth>),
@@ -112,7 +117,61 @@ impl fmt::Debug for Proof {
     }
 }
 
+impl Tls {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Implicit => "implicit",
+            Self::Starttls => "starttls",
+            Self::None => "none",
+        }
+    }
+
+    /// What these ports are for (RFC 8314, section 7; IANA); others may be anything.
+    fn usual(port: u16) -> Option<Self> {
+        match port {
+            993 | 465 => Some(Self::Implicit),
+            143 | 587 | 25 => Some(Self::Starttls),
+            _ => None,
+        }
+    }
+}
+
 impl Server {
+    /// What it speaks and where it is: `imap imap.shop.example:993`. What went wrong there begins
+    /// with it.
+    pub(crate) fn place(&self) -> String {
+        let Self {
+            key, host, port, ..
+        } = self;
+        match host.contains(':') {
+            true => format!("{key} [{host}]:{port}"),
+            false => format!("{key} {host}:{port}"),
+        }
+    }
+
+    /// The same server for somebody who waits for the answer.
+    pub(crate) fn hurried(&self, timeout: Duration) -> Self {
+        Self {
+            timeout: self.timeout.min(timeout),
+            ..self.clone()
+        }
+    }
+
+    /// What is taken and is probably not meant.
+    pub(super) fn warning(&self) -> Option<String> {
+        let Self { key, port, tls, .. } = self;
+        let usual = Tls::usual(*port).filter(|usual| usual != tls)?;
+        // Only this machine itself listens there.
+        if *tls == Tls::None && usual == Tls::Starttls {
+            return None;
+        }
+        Some(format!(
+            "{key}.tls = \"{}\" and {key}.port = {port} contradict each other: servers expect \"{}\" there",
+            tls.as_str(),
+            usual.as_str()
+        ))
+    }
+
     pub(crate) fn uses_oauth(&self) -> bool {
         let proof = self.login.as_ref().map(|login| &login.proof);
         matches!(proof, Some(Proof::Token(_)))
@@ -258,7 +317,7 @@ impl Common<'_> {
 
     fn server(
         &self,
-        key: &str,
+        key: &'static str,
         (given_host, given_port, given_tls): (Option<String>, Option<u16>, Option<Tls>),
         known: Option<KnownServer>,
         default_port: impl Fn(Tls) -> u16,
@@ -266,7 +325,8 @@ impl Common<'_> {
         faults: &mut Vec<String>,
     ) -> Server {
         let known_tls = known.as_ref().map(|known| known.tls);
-        let tls = given_tls.or(known_tls).unwrap_or_default();
+        let usual_tls = given_port.and_then(Tls::usual);
+        let tls = given_tls.or(usual_tls).or(known_tls).unwrap_or_default();
         // A port belongs to a way of protection: another way, another port.
         let known_port = known.as_ref().filter(|known| known.tls == tls);
         let port = given_port.or(known_port.map(|known| known.port));
@@ -276,6 +336,7 @@ impl Common<'_> {
             None => faults.push(format!("{key}.host is missing (or a preset)")),
         }
         Server {
+            key,
             host: name.unwrap_or_default(),
             port: port.unwrap_or_else(|| default_port(tls)),
             tls,

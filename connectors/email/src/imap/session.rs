@@ -46,7 +46,8 @@ pub(crate) const LISTED_MAX: usize = 5_000;
 
 pub(crate) struct Session {
     inner: async_imap::Session<Link>,
-    host: String,
+    /// `imap host:port`: what went wrong begins with it.
+    place: String,
     /// For one short command; also how long a dead link takes to be noticed after `DONE`.
     patience: Duration,
     /// When the token that it logged in with is to be renewed: some servers end a session with it.
@@ -86,15 +87,16 @@ impl Session {
         let (inner, renew_at) = match &login.proof {
             Proof::Password(password) => {
                 let password = password.expose_secret();
-                let logged_in = in_time(server, "connect", connect(server)).await?;
-                let logged_in = by_password(logged_in, &login.user, password, &server.host);
+                let client = connect(server).await?;
+                let place = server.place();
+                let logged_in = by_password(client, &login.user, password, &place);
                 (in_time(server, "log in", logged_in).await?, None)
             }
             Proof::Token(oauth) => log_in_by_token(server, &login.user, oauth).await?,
         };
         let mut session = Self {
             inner,
-            host: server.host.clone(),
+            place: server.place(),
             patience: server.timeout,
             renew_at,
             can_idle: false,
@@ -115,7 +117,7 @@ impl Session {
                 }
             })
             .await?
-            .or_unavailable(&session.host, "ask for capabilities")?;
+            .or_unavailable(&session.place, "ask for capabilities")?;
         (session.can_idle, session.can) = (can.idle, can);
         Ok(session)
     }
@@ -124,7 +126,7 @@ impl Session {
     pub(crate) async fn noop(&mut self) -> Result<()> {
         self.short("NOOP", |_| {})
             .await?
-            .or_unavailable(&self.host, "poll")
+            .or_unavailable(&self.place, "poll")
     }
 
     /// Lists mails by UID, lowest first; at most [`LISTED_MAX`]. `to` is `None` for the end.
@@ -176,7 +178,7 @@ impl Session {
             },
         )
         .await?
-        .or_unavailable(&self.host, "search")?;
+        .or_unavailable(&self.place, "search")?;
         Ok(first)
     }
 
@@ -231,7 +233,7 @@ impl Session {
             }
         })
         .await?
-        .or_unavailable(&self.host, "list mails")?;
+        .or_unavailable(&self.place, "list mails")?;
         listed.sort_unstable_by_key(|mail| mail.uid);
         listed.dedup_by_key(|mail: &mut Listed| mail.uid);
         listed.truncate(LISTED_MAX);
@@ -270,18 +272,23 @@ async fn log_in_by_token(
     user: &str,
     oauth: &Arc<OAuth>,
 ) -> Result<(async_imap::Session<Link>, Option<Timestamp>)> {
+    let mut said = String::new();
     for _ in 0..TOKENS_TRIED {
         let token = oauth.token().await?;
-        let client = in_time(server, "connect", connect(server)).await?;
+        let client = connect(server).await?;
         let answer = by_token(client, user, &token, server);
         match in_time(server, "log in", answer).await? {
             ByToken::In(session) => return Ok((session, token.renew_at)),
-            ByToken::Refused => oauth.refuse(&token).await,
+            ByToken::Refused(words) => {
+                oauth.refuse(&token).await;
+                said = words;
+            }
         }
     }
-    let host = &server.host;
+    let place = server.place();
     Err(Error::auth(format!(
-        "{host} refused a token that was just issued: is it {user} that granted access, and may it use IMAP?"
+        "{place}: the server refused a token that was just issued: {said}; is it {user} that granted \
+         access, and may it use IMAP?"
     )))
 }
 
@@ -292,7 +299,7 @@ async fn in_time<T>(
 ) -> Result<T> {
     timeout(server.timeout, step)
         .await
-        .map_err(|_| unavailable(&server.host, verb, "no answer in time"))?
+        .map_err(|_| unavailable(&server.place(), verb, "no answer in time"))?
 }
 
 fn is_atom(capability: &Capability<'_>, name: &str) -> bool {

@@ -2,15 +2,19 @@
 //! dot nothing was sent; behind it only the server's answer says whether the mail is theirs. If
 //! that answer is lost, nobody knows (RFC 5321, section 4.5.3.2.6, waits ten minutes for it).
 
+use std::io;
 use std::time::Duration;
 
 use connector_api::{Error, ErrorKind, Result};
 use lettre::Address;
 
 use crate::config::{Server, Tls};
+use crate::dial::silent;
+use crate::said::shown;
 use crate::smtp::compose::Composed;
 use crate::smtp::login::log_in;
 use crate::smtp::wire::{Lost, Reply, Wire};
+use crate::tls::advice;
 
 /// To write a mail.
 const MAIL_TIMEOUT: Duration = Duration::from_secs(900);
@@ -22,13 +26,11 @@ const VERDICT_TIMEOUT: Duration = Duration::from_secs(600);
 /// sliding one.
 const LIMIT_PAUSE: Duration = Duration::from_secs(3_600);
 
-/// Longest piece of a server's words in an error, in characters.
-const WORDS_CHARS_MAX: usize = 300;
-
 /// An open, authenticated connection.
 pub(crate) struct Dialogue {
     wire: Wire,
-    host: String,
+    /// `smtp host:port`: what went wrong begins with it.
+    place: String,
     offers: Offers,
     /// Whether a mail went over it before: servers close what is idle, and that is no outage.
     is_used: bool,
@@ -56,35 +58,36 @@ pub(crate) struct No {
 impl Dialogue {
     /// Connects, encrypts as configured, logs in if configured.
     pub(crate) async fn open(server: &Server, hello: &str) -> Result<Self> {
-        let host = server.host.clone();
-        let lost = |lost| unavailable(&host, "connect", &lost);
-        let mut wire = Wire::connect(&host, server.port, server.timeout)
-            .await
-            .map_err(lost)?;
+        let place = server.place();
+        let wire = Wire::connect(&server.host, server.port, server.timeout).await;
+        let mut wire = wire.map_err(|why| cannot(&place, "connect", &why))?;
         if server.tls == Tls::Implicit {
-            wire = wire.encrypt(&host, &server.client).await.map_err(lost)?;
+            wire = encrypt(wire, server).await?;
         }
         let greeting = wire.reply().await;
-        serving(&host, "connect", greeting)?;
-        let mut offers = greet(&mut wire, &host, hello).await?;
+        if matches!(greeting, Err(Lost::Slow)) {
+            return Err(cannot(&place, "connect", &silent(server)));
+        }
+        serving(&place, "connect", greeting)?;
+        let mut offers = greet(&mut wire, &place, hello).await?;
         if server.tls == Tls::Starttls {
             if !offers.starttls {
                 return Err(Error::unavailable(format!(
-                    "{host} offers no STARTTLS, and mail is not sent without"
+                    "{place}: the server offers no STARTTLS, and mail is not sent without: is there \
+                     a port for smtp.tls = \"implicit\" (usually 465)?"
                 )));
             }
             let answer = wire.ask("STARTTLS").await;
-            serving(&host, "STARTTLS", answer)?;
-            let lost = |lost| unavailable(&host, "STARTTLS", &lost);
-            wire = wire.encrypt(&host, &server.client).await.map_err(lost)?;
-            offers = greet(&mut wire, &host, hello).await?;
+            serving(&place, "STARTTLS", answer)?;
+            wire = encrypt(wire, server).await?;
+            offers = greet(&mut wire, &place, hello).await?;
         }
         if let Some(login) = &server.login {
-            log_in(&mut wire, &host, &offers.auth, login).await?;
+            log_in(&mut wire, &place, &offers.auth, login).await?;
         }
         Ok(Self {
             wire,
-            host,
+            place,
             offers,
             is_used: false,
         })
@@ -102,11 +105,11 @@ impl Dialogue {
         from: Option<&Address>,
         recipients: &[Address],
     ) -> Result<Vec<std::result::Result<(), No>>> {
-        let host = &self.host;
+        let place = &self.place;
         let size = mail.pieces.len();
         if let Some(limit) = self.offers.size.filter(|limit| (1..size).contains(limit)) {
             return Err(Error::too_large(format!(
-                "the mail has {size} bytes and {host} takes at most {limit} (SIZE)"
+                "{place}: the mail has {size} bytes and the server takes at most {limit} (SIZE)"
             )));
         }
         let mut command = format!("MAIL FROM:<{}>", from.map_or("", AsRef::as_ref));
@@ -116,25 +119,25 @@ impl Dialogue {
         if mail.is_international {
             if !self.offers.smtputf8 {
                 return Err(Error::rejected(format!(
-                    "{host} takes no international mail addresses (SMTPUTF8)"
+                    "{place}: the server takes no international mail addresses (SMTPUTF8)"
                 )));
             }
             command.push_str(" SMTPUTF8");
         }
         let answer = self.wire.ask(&command).await;
-        positive(host, "MAIL", answer)?;
+        positive(place, "MAIL", answer)?;
         let mut answers = Vec::new();
         for recipient in recipients {
             let command = format!("RCPT TO:<{recipient}>");
             let reply = match self.wire.ask(&command).await {
                 Ok(reply) => reply,
-                Err(lost) => return Err(unavailable(host, "RCPT", &lost)),
+                Err(lost) => return Err(unavailable(place, "RCPT", &lost)),
             };
             // It hangs up, wants a login, or will not have us: that is no answer about the recipient.
             let about_us = |words: &str| is_about_sender("RCPT", words) || is_daily_limit(words);
             let turned_away = reply.code == 421 || is_about_login(reply.code);
             if turned_away || (reply.code >= 500 && about_us(&words(&reply))) {
-                return Err(classify(host, "RCPT", &reply));
+                return Err(classify(place, "RCPT", &reply));
             }
             answers.push(match reply.is_positive() {
                 true => Ok(()),
@@ -150,25 +153,25 @@ impl Dialogue {
     /// Takes back what was begun.
     pub(crate) async fn forget(&mut self) -> Result<()> {
         let answer = self.wire.ask("RSET").await;
-        positive(&self.host, "RSET", answer).map(drop)
+        positive(&self.place, "RSET", answer).map(drop)
     }
 
     /// Writes the mail and the final dot, and waits for the verdict. `Ok` means that the server
     /// took it for every recipient that it had said yes to, in these words.
     pub(crate) async fn content(&mut self, mail: &Composed) -> Result<String> {
-        let host = &self.host;
+        let place = &self.place;
         let answer = self.wire.ask("DATA").await;
-        positive(host, "DATA", answer)?;
-        let written = tokio::time::timeout(MAIL_TIMEOUT, write(&mut self.wire, mail, host)).await;
-        written.unwrap_or_else(|_| Err(unavailable(host, "hand over the mail", &Lost::Slow)))?;
+        positive(place, "DATA", answer)?;
+        let written = tokio::time::timeout(MAIL_TIMEOUT, write(&mut self.wire, mail, place)).await;
+        written.unwrap_or_else(|_| Err(unavailable(place, "hand over the mail", &Lost::Slow)))?;
         match self.wire.end_mail(VERDICT_TIMEOUT).await {
             Ok(reply) if reply.is_positive() => {
                 self.is_used = true;
                 Ok(reply.lines.into_iter().next().unwrap_or_default())
             }
-            Ok(reply) => Err(classify(host, "hand over the mail", &reply)),
+            Ok(reply) => Err(classify(place, "hand over the mail", &reply)),
             Err(_) => Err(Error::outcome_unknown(format!(
-                "the mail went to {host} and no answer came back"
+                "{place}: the mail was handed over and no answer came back"
             ))),
         }
     }
@@ -184,14 +187,14 @@ impl Dialogue {
             .begin(mail, Some(from), std::slice::from_ref(to))
             .await?;
         if let Some(Err(no)) = answers.into_iter().next() {
-            let host = &self.host;
+            let place = &self.place;
             let kind = match no.is_passing {
                 true => ErrorKind::Unavailable,
                 false => ErrorKind::Rejected,
             };
             return Err(Error::new(
                 kind,
-                format!("cannot RCPT at {host}: {}", no.words),
+                format!("{place}: cannot RCPT: {}", no.words),
             ));
         }
         self.content(mail).await
@@ -207,8 +210,8 @@ impl Dialogue {
 
 /// Everything up to the final dot: as long as that is missing a server must not deliver (RFC 5321,
 /// section 4.1.1.4), so whatever breaks here leaves no doubt.
-async fn write(wire: &mut Wire, mail: &Composed, host: &str) -> Result<()> {
-    let lost = |lost| unavailable(host, "hand over the mail", &lost);
+async fn write(wire: &mut Wire, mail: &Composed, place: &str) -> Result<()> {
+    let lost = |lost| unavailable(place, "hand over the mail", &lost);
     let mut reader = mail.pieces.reader();
     while let Some(piece) = reader.next().await? {
         wire.write_mail(&piece).await.map_err(lost)?;
@@ -216,9 +219,9 @@ async fn write(wire: &mut Wire, mail: &Composed, host: &str) -> Result<()> {
     wire.flush_mail().await.map_err(lost)
 }
 
-async fn greet(wire: &mut Wire, host: &str, hello: &str) -> Result<Offers> {
+async fn greet(wire: &mut Wire, place: &str, hello: &str) -> Result<Offers> {
     let answer = wire.ask(&format!("EHLO {hello}")).await;
-    let reply = serving(host, "EHLO", answer)?;
+    let reply = serving(place, "EHLO", answer)?;
     Ok(Offers::read(&reply))
 }
 
@@ -245,18 +248,18 @@ impl Offers {
     }
 }
 
-fn positive(host: &str, verb: &str, answer: std::result::Result<Reply, Lost>) -> Result<Reply> {
+fn positive(place: &str, verb: &str, answer: std::result::Result<Reply, Lost>) -> Result<Reply> {
     match answer {
         Ok(reply) if reply.is_positive() => Ok(reply),
-        Ok(reply) => Err(classify(host, verb, &reply)),
-        Err(lost) => Err(unavailable(host, verb, &lost)),
+        Ok(reply) => Err(classify(place, verb, &reply)),
+        Err(lost) => Err(unavailable(place, verb, &lost)),
     }
 }
 
 /// The same before any mail was spoken of: a server that turns us away (a block list, maintenance,
 /// 521 of RFC 7504) says nothing about the mails that wait.
-fn serving(host: &str, verb: &str, answer: std::result::Result<Reply, Lost>) -> Result<Reply> {
-    positive(host, verb, answer).map_err(|error| match error.kind {
+fn serving(place: &str, verb: &str, answer: std::result::Result<Reply, Lost>) -> Result<Reply> {
+    positive(place, verb, answer).map_err(|error| match error.kind {
         ErrorKind::Rejected => Error::unavailable(error.message),
         _ => error,
     })
@@ -264,7 +267,7 @@ fn serving(host: &str, verb: &str, answer: std::result::Result<Reply, Lost>) -> 
 
 /// The one place where an SMTP answer becomes an [`ErrorKind`]: 5xx is for good, except where it
 /// asks for a login, or is about us and not about the mail; 4xx passes (greylisting, full queues).
-fn classify(host: &str, verb: &str, reply: &Reply) -> Error {
+fn classify(place: &str, verb: &str, reply: &Reply) -> Error {
     let words = words(reply);
     let kind = match reply.code {
         code if is_about_login(code) => ErrorKind::Auth,
@@ -277,7 +280,7 @@ fn classify(host: &str, verb: &str, reply: &Reply) -> Error {
         500..=599 => ErrorKind::Rejected,
         _ => ErrorKind::Unavailable,
     };
-    Error::new(kind, format!("cannot {verb} at {host}: {words}"))
+    Error::new(kind, format!("{place}: cannot {verb}: {words}"))
 }
 
 /// Google: 550 5.4.5, the account sent as many mails today as it may.
@@ -305,23 +308,30 @@ fn is_about_login(code: u16) -> bool {
 }
 
 /// The connection broke; nothing was sent.
-fn unavailable(host: &str, verb: &str, lost: &Lost) -> Error {
-    Error::unavailable(format!("cannot {verb} at {host}: {lost}"))
+fn unavailable(place: &str, verb: &str, lost: &Lost) -> Error {
+    cannot(place, verb, &lost.to_string())
+}
+
+fn cannot(place: &str, verb: &str, why: &str) -> Error {
+    Error::unavailable(format!("{place}: cannot {verb}: {why}"))
+}
+
+async fn encrypt(wire: Wire, server: &Server) -> Result<Wire> {
+    let encrypted = wire.encrypt(&server.host, &server.client).await;
+    encrypted.map_err(|lost| {
+        let why = match &lost {
+            Lost::Io(error) => advice(server, error),
+            // As the protocol's own words would have it.
+            Lost::Closed => advice(server, &io::ErrorKind::UnexpectedEof.into()),
+            Lost::Nonsense | Lost::Slow => lost.to_string(),
+        };
+        cannot(&server.place(), "begin TLS", &why)
+    })
 }
 
 /// A server's own words without the addresses in them: errors are logged.
 fn words(reply: &Reply) -> String {
-    let lines = reply.lines.iter().flat_map(|line| line.split_whitespace());
-    let words = lines.map(|word| {
-        if word.contains('@') {
-            "(address)"
-        } else {
-            word
-        }
-    });
-    let line = words.collect::<Vec<_>>().join(" ");
-    let line = line.chars().filter(|c| !c.is_control());
-    let line: String = line.take(WORDS_CHARS_MAX).collect();
+    let line = shown(&reply.lines.join(" "));
     format!("{} {line}", reply.code).trim_end().to_owned()
 }
 

@@ -8,6 +8,7 @@ use connector_api::{Error, ExposeSecret, Result};
 
 use crate::config::{Login, Proof};
 use crate::oauth::OAuth;
+use crate::said::about_login;
 use crate::smtp::wire::{Lost, Reply, Wire};
 
 /// Most questions of one login; every mechanism here asks at most two.
@@ -19,40 +20,47 @@ const TOKENS_TRIED: usize = 2;
 /// Logs in as configured.
 pub(crate) async fn log_in(
     wire: &mut Wire,
-    host: &str,
+    place: &str,
     offered: &[String],
     login: &Login,
 ) -> Result<()> {
     let user = &login.user;
     match &login.proof {
         Proof::Password(password) => {
-            by_password(wire, host, offered, user, password.expose_secret()).await
+            by_password(wire, place, offered, user, password.expose_secret()).await
         }
-        Proof::Token(oauth) => by_token(wire, host, offered, user, oauth).await,
+        Proof::Token(oauth) => by_token(wire, place, offered, user, oauth).await,
     }
 }
 
 async fn by_password(
     wire: &mut Wire,
-    host: &str,
+    place: &str,
     offered: &[String],
     user: &str,
     password: &str,
 ) -> Result<()> {
     let offers = |name: &str| offered.iter().any(|offer| offer == name);
+    let plain = format!("\0{user}\0{password}");
     let answer = if offers("PLAIN") {
-        let secret = format!("\0{user}\0{password}");
-        exchange(wire, "PLAIN", Some(&secret), &[]).await
+        exchange(wire, "PLAIN", Some(&plain), &[]).await
     } else if offers("LOGIN") {
         exchange(wire, "LOGIN", None, &[user, password]).await
     } else {
         return Err(Error::auth(format!(
-            "{host} offers no login by password (PLAIN or LOGIN)"
+            "{place}: the server offers no login by password (PLAIN or LOGIN)"
         )));
     };
-    match judged(answer, host)? {
-        true => Ok(()),
-        false => Err(Error::auth(format!("{host} refused the login"))),
+    let given = [
+        password,
+        &STANDARD.encode(&plain),
+        &STANDARD.encode(password),
+    ];
+    match judged(answer, place, &given)? {
+        Judged::In => Ok(()),
+        Judged::Refused(words) => Err(Error::auth(format!(
+            "{place}: the server refused the login: {words}"
+        ))),
     }
 }
 
@@ -60,43 +68,66 @@ async fn by_password(
 /// says why in a challenge, and says no once that has its answer; the connection then goes on.
 async fn by_token(
     wire: &mut Wire,
-    host: &str,
+    place: &str,
     offered: &[String],
     user: &str,
     oauth: &Arc<OAuth>,
 ) -> Result<()> {
     let offers = |name: &str| offered.iter().any(|offer| offer == name);
+    let mut said = String::new();
     for _ in 0..TOKENS_TRIED {
         let token = oauth.token().await?;
         let secret = token.secret.expose_secret();
-        let answer = if offers("XOAUTH2") {
+        let (mechanism, initial, answers): (_, _, &[&str]) = if offers("XOAUTH2") {
             let initial = format!("user={user}\x01auth=Bearer {secret}\x01\x01");
-            exchange(wire, "XOAUTH2", Some(&initial), &[]).await
+            ("XOAUTH2", initial, &[])
         } else if offers("OAUTHBEARER") {
             let user = user.replace('=', "=3D").replace(',', "=2C");
             let initial = format!("n,a={user},\x01auth=Bearer {secret}\x01\x01");
-            exchange(wire, "OAUTHBEARER", Some(&initial), &["\x01"]).await
+            ("OAUTHBEARER", initial, &["\x01"])
         } else {
             return Err(Error::config(format!(
-                "{host} takes no tokens (it offers neither XOAUTH2 nor OAUTHBEARER)"
+                "{place}: the server takes no tokens (it offers neither XOAUTH2 nor OAUTHBEARER)"
             )));
         };
-        match judged(answer, host)? {
-            true => return Ok(()),
-            false => oauth.refuse(&token).await,
+        let answer = exchange(wire, mechanism, Some(&initial), answers).await;
+        let given = [secret, &STANDARD.encode(&initial)];
+        match judged(answer, place, &given)? {
+            Judged::In => return Ok(()),
+            Judged::Refused(words) => {
+                oauth.refuse(&token).await;
+                said = words;
+            }
         }
     }
     Err(Error::auth(format!(
-        "{host} refused a token that was just issued: is it {user} that granted access, and may it send by SMTP?"
+        "{place}: the server refused a token that was just issued: {said}; is it {user} that granted \
+         access, and may it send by SMTP?"
     )))
 }
 
-/// Whether the login was taken. The answer's words may repeat it; they are not passed on.
-fn judged(answer: std::result::Result<Reply, Lost>, host: &str) -> Result<bool> {
+/// What became of a login.
+enum Judged {
+    In,
+    /// With the server's words, none of which repeats what was `given`.
+    Refused(String),
+}
+
+fn judged(answer: std::result::Result<Reply, Lost>, place: &str, given: &[&str]) -> Result<Judged> {
+    let words = |reply: &Reply| {
+        let words = about_login(&reply.lines.join(" "), given);
+        format!("{} {words}", reply.code).trim_end().to_owned()
+    };
     match answer {
-        Ok(reply) if reply.is_positive() => Ok(true),
-        Ok(reply) if !reply.is_passing() => Ok(false),
-        _ => Err(Error::unavailable(format!("cannot log in at {host}"))),
+        Ok(reply) if reply.is_positive() => Ok(Judged::In),
+        Ok(reply) if !reply.is_passing() => Ok(Judged::Refused(words(&reply))),
+        Ok(reply) => Err(Error::unavailable(format!(
+            "{place}: cannot log in: {}",
+            words(&reply)
+        ))),
+        Err(lost) => Err(Error::unavailable(format!(
+            "{place}: cannot log in: {lost}"
+        ))),
     }
 }
 

@@ -29,7 +29,7 @@ pub(crate) struct Split {
 /// with the server's words, and the rest gets it; only the one whom it answers is always waited
 /// for, because a copy without the letter helps nobody.
 pub(crate) fn split(
-    host: &str,
+    place: &str,
     recipients: &[Address],
     answers: &[std::result::Result<(), No>],
     waited: Duration,
@@ -45,17 +45,17 @@ pub(crate) fn split(
         && (all_refused || addressee_waits || waited < PUT_OFF_MAX)
     {
         return Err(Error::unavailable(format!(
-            "cannot RCPT at {host}: {}",
+            "{place}: cannot RCPT: {}",
             no.words
         )));
     }
     if let (true, Some(no)) = (all_refused, nos.first().and_then(Option::as_ref)) {
         return Err(Error::rejected(format!(
-            "cannot RCPT at {host}: {}",
+            "{place}: cannot RCPT: {}",
             no.words
         )));
     }
-    let taken = (0..recipients.len()).filter(|place| nos.get(*place) == Some(&None));
+    let taken = (0..recipients.len()).filter(|at| nos.get(*at) == Some(&None));
     let refused = recipients
         .iter()
         .zip(&nos)

@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
-use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+
+use crate::dial::dial;
 
 /// Longest line of a reply, in bytes: RFC 5321, section 4.5.3.1.5, allows 512, servers write more.
 const LINE_BYTES_MAX: u64 = 4 * 1024;
@@ -63,7 +64,7 @@ impl Reply {
 impl fmt::Display for Lost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            // By the innermost cause: a wrong certificate is not a dead network.
+            // By the innermost cause.
             Self::Io(error) => match error.get_ref() {
                 Some(inner) => write!(f, "{inner}"),
                 None => write!(f, "{}", error.kind()),
@@ -85,14 +86,9 @@ impl From<io::Error> for Lost {
 }
 
 impl Wire {
-    /// Connects; `patience` is how long the server may take for each answer.
-    pub(crate) async fn connect(host: &str, port: u16, patience: Duration) -> Result<Self, Lost> {
-        let connecting = async {
-            let stream = TcpStream::connect((host, port)).await?;
-            stream.set_nodelay(true)?;
-            Ok(stream)
-        };
-        let stream = in_time(patience, connecting).await?;
+    /// Connects, or says why not; `patience` is how long the server may take for each answer.
+    pub(crate) async fn connect(host: &str, port: u16, patience: Duration) -> Result<Self, String> {
+        let stream = dial(host, port, patience).await?;
         Ok(Self::over(stream, patience))
     }
 

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod bounces;
+mod checks;
 mod complaints;
 mod composing;
 mod conformance;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use connector_api::{
-    Capabilities, Error, ErrorKind, Health, HttpClient, HttpRequest, HttpResponse, Result,
+    Capabilities, Check, Error, ErrorKind, Health, HttpClient, HttpRequest, HttpResponse, Result,
     async_trait,
 };
 use serde_json::{Value, json};
@@ -130,9 +130,12 @@ pub(crate) async fn config_example_builds(kit: &Kit) -> Verdict {
         .map(|(_, value)| value);
     let secrets = kit.secrets().with_fallback(any.unwrap_or_default());
     let context = kit.context(secrets, RefusingHttp::default());
-    (registration.build)(config, context)
-        .map(drop)
-        .map_err(|error| format!("the example does not build: {error}"))
+    let built = (registration.build)(config, context);
+    let built = built.map_err(|error| format!("the example does not build: {error}"))?;
+    let warnings = built.warnings();
+    ensure(warnings.is_empty(), || {
+        format!("the example is warned of: {}", warnings.join("; "))
+    })
 }
 
 /// The README has the table that the schema makes, and the example that a case has built.
@@ -219,6 +222,54 @@ pub(crate) async fn health_tells_bad_credentials_from_unreachable(kit: &Kit) -> 
     let unreachable = health_after_an_attempt(connector.as_ref()).await;
     ensure(matches!(unreachable, Health::Unreachable { .. }), || {
         format!("with nobody answering the channel is {unreachable:?}")
+    })
+}
+
+/// What operators read where a channel does not work: every line names what was tried, and together
+/// they say what `health` says.
+pub(crate) async fn checks_name_what_was_tried(kit: &Kit) -> Verdict {
+    for connector in [kit.connector()?, kit.unreachable_connector()?] {
+        agrees_with_health(connector.as_ref()).await?;
+    }
+    let connector = kit.connector()?;
+    let can = connector.capabilities();
+    if !can.poll && !can.stream {
+        return Ok(());
+    }
+    kit.provider
+        .fail_next(Side::Receive, Fault::RejectCredentials)
+        .await;
+    let checks = connector.check().await;
+    let refused = |check: &Check| matches!(check.health, Health::Unauthorized { .. });
+    ensure(checks.iter().any(refused), || {
+        format!("with rejected credentials the checks say {checks:?}")
+    })
+}
+
+async fn agrees_with_health(connector: &dyn connector_api::Connector) -> Verdict {
+    let checks = connector.check().await;
+    let health = connector.health().await;
+    ensure(!checks.is_empty(), || "nothing was checked".to_owned())?;
+    for (at, check) in checks.iter().enumerate() {
+        for (part, text) in [("what", check.what.as_str()), ("detail", check.detail())] {
+            ensure(
+                !text.trim().is_empty() && !text.contains(char::is_control),
+                || format!("{part} of a check is no line: {check:?}"),
+            )?;
+        }
+        let again = checks
+            .iter()
+            .skip(at + 1)
+            .any(|other| other.what == check.what);
+        ensure(!again, || format!("two checks are called {:?}", check.what))?;
+    }
+    let says = |check: &Check| check.health.as_str() == health.as_str();
+    let agrees = match health {
+        Health::Ready => checks.iter().all(says),
+        _ => checks.iter().any(says),
+    };
+    ensure(agrees, || {
+        format!("health is {health:?}, and the checks say {checks:?}")
     })
 }
 

@@ -23,6 +23,8 @@ pub(crate) async fn secrets_never_in_debug_errors_or_logs(kit: &Kit) -> Verdict 
     build_with_spoilt_secrets(kit, &mut said);
     for connector in [kit.connector()?, kit.unreachable_connector()?] {
         said.push(format!("{:?}", connector.capabilities()));
+        said.push(format!("{:?}", connector.check().await));
+        said.extend(connector.warnings());
         said.push(format!("{:?}", connector.health().await));
         if let Some(source) = connector.webhook_source() {
             let request = WebhookRequest::default();
@@ -45,6 +47,12 @@ pub(crate) async fn secrets_never_in_debug_errors_or_logs(kit: &Kit) -> Verdict 
         said.push(format!("{:?}", connector.health().await));
     }
     let connector = kit.connector()?;
+    if connector.stream_source().is_some() || connector.poll_source().is_some() {
+        kit.provider
+            .fail_next(Side::Receive, Fault::RejectCredentials)
+            .await;
+        said.push(format!("{:?}", connector.check().await));
+    }
     if connector.stream_source().is_some() {
         kit.provider
             .fail_next(Side::Receive, Fault::RejectCredentials)

@@ -4,11 +4,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use connector_api::{
-    Authorization, CancellationToken, Capabilities, Connector, Credentials, Cursor, DedupeKey,
-    DeliveryStage, Error, ErrorKind, Event, Evidence, Health, IdentityClaim, InboundBatch,
-    InboundEvent, InboundMessage, Intake, MessageSender, Method, Namespace, PollSource, Result,
-    Sender, StreamSource, ThreadHints, WebhookOutcome, WebhookReply, WebhookRequest, WebhookSource,
-    async_trait,
+    Authorization, CancellationToken, Capabilities, Check, Connector, Credentials, Cursor,
+    DedupeKey, DeliveryStage, Error, ErrorKind, Event, Evidence, Health, IdentityClaim,
+    InboundBatch, InboundEvent, InboundMessage, Intake, MessageSender, Method, Namespace,
+    PollSource, Result, Sender, StreamSource, ThreadHints, WebhookOutcome, WebhookReply,
+    WebhookRequest, WebhookSource, async_trait,
 };
 use serde_json::{Map, Value, json};
 
@@ -204,6 +204,17 @@ impl Connector for Toy {
                 reason: error.message,
             },
         }
+    }
+
+    async fn check(&self) -> Vec<Check> {
+        if self.is(Break::ChecksAreEmpty) {
+            return Vec::new();
+        }
+        let health = match self.is(Break::ChecksAreAlwaysReady) {
+            true => Health::Ready,
+            false => self.health().await,
+        };
+        vec![Check::new("the world", health, "it turns")]
     }
 
     fn webhook_source(&self) -> Option<&dyn WebhookSource> {

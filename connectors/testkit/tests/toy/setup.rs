@@ -28,6 +28,8 @@ pub enum Break {
     SecretIsOptional,
     BuildConnects,
     HealthIsAlwaysReady,
+    ChecksAreAlwaysReady,
+    ChecksAreEmpty,
     SecretInError,
     SecretInLog,
     GarbagePanics,

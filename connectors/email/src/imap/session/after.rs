@@ -44,6 +44,6 @@ impl Session {
     async fn carried_out(&mut self, command: &str, verb: &str) -> Result<()> {
         self.short(command, |_| {})
             .await?
-            .or_unavailable(&self.host, verb)
+            .or_unavailable(&self.place, verb)
     }
 }

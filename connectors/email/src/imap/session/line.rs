@@ -105,7 +105,7 @@ impl Session {
     }
 
     pub(super) fn lost(&self, verb: &str, why: &str) -> Error {
-        unavailable(&self.host, verb, why)
+        unavailable(&self.place, verb, why)
     }
 
     pub(super) fn budget(&mut self, budget_bytes: u64) {
@@ -114,10 +114,10 @@ impl Session {
 }
 
 impl Tagged {
-    pub(super) fn or_unavailable(self, host: &str, verb: &str) -> Result<()> {
+    pub(super) fn or_unavailable(self, place: &str, verb: &str) -> Result<()> {
         match self {
             Self::Ok => Ok(()),
-            Self::No(words) => Err(unavailable(host, verb, &words)),
+            Self::No(words) => Err(unavailable(place, verb, &words)),
         }
     }
 }

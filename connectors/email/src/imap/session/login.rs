@@ -2,14 +2,17 @@
 
 use async_imap::error::Error as ImapError;
 use async_imap::{Authenticator, Client};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use connector_api::{Error, ExposeSecret, Result};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::config::Server;
 use crate::imap::link::Link;
 use crate::imap::session::ANSWER_BYTES_MAX;
-use crate::imap::session::words::{broken, io_words, is_passing, unavailable};
+use crate::imap::session::words::{broken, io_words, is_passing, said, unavailable};
 use crate::oauth::AccessToken;
+use crate::said::about_login;
 
 /// Longest list of capabilities, in bytes.
 const CAPABILITIES_BYTES_MAX: usize = 16 * 1024;
@@ -19,8 +22,8 @@ type Session = async_imap::Session<Link>;
 /// How a login with a token ended.
 pub(super) enum ByToken {
     In(Session),
-    /// The server refused the token.
-    Refused,
+    /// The server refused the token, in these words.
+    Refused(String),
 }
 
 /// SASL PLAIN (RFC 4616), for passwords that `LOGIN` cannot quote.
@@ -54,24 +57,25 @@ pub(super) async fn by_password(
     client: Client<Link>,
     user: &str,
     password: &str,
-    host: &str,
+    place: &str,
 ) -> Result<Session> {
     let is_quotable = password.is_ascii() && user.is_ascii();
+    let plain = format!("\0{user}\0{password}");
     let answer = if is_quotable {
         client.login(user, password).await
     } else {
-        let secret = format!("\0{user}\0{password}");
-        client
-            .authenticate("PLAIN", Plain(secret.into_bytes()))
-            .await
+        let plain = Plain(plain.clone().into_bytes());
+        client.authenticate("PLAIN", plain).await
     };
-    // The answer's words may repeat the login; they are not passed on.
+    let quoted = password.replace('\\', r"\\").replace('"', "\\\"");
+    let given = [password, &quoted, &STANDARD.encode(plain)];
     answer.map_err(|(error, _)| match error {
         ImapError::No(words) if !is_passing(&words) => {
-            Error::auth(format!("{host} refused the login"))
+            let words = about_login(&said(&words), &given);
+            Error::auth(format!("{place}: the server refused the login: {words}"))
         }
         ImapError::Validate(_) => Error::config("the imap user or password contains a line break"),
-        error => unavailable(host, "log in", &broken(&error)),
+        error => unavailable(place, "log in", &about_login(&broken(&error), &given)),
     })
 }
 
@@ -85,7 +89,7 @@ pub(super) async fn by_token(
     let mut link = client.into_inner();
     let offered = capabilities(&mut link)
         .await
-        .map_err(|error| unavailable(host, "ask for capabilities", io_words(&error)))?;
+        .map_err(|error| unavailable(&server.place(), "ask for capabilities", io_words(&error)))?;
     let offers = |mechanism: &str| {
         let mut words = offered.split_ascii_whitespace();
         words.any(|word| word.eq_ignore_ascii_case(mechanism))
@@ -103,18 +107,26 @@ pub(super) async fn by_token(
         ("OAUTHBEARER", message, b"\x01")
     } else {
         return Err(Error::config(format!(
-            "{host} takes no tokens (it offers neither XOAUTH2 nor OAUTHBEARER)"
+            "{} takes no tokens (it offers neither XOAUTH2 nor OAUTHBEARER)",
+            server.place()
         )));
     };
+    let encoded = STANDARD.encode(&message);
     let bearer = Bearer {
         first: Some(message.into_bytes()),
         farewell,
     };
     link.allow(ANSWER_BYTES_MAX);
+    let given = [secret, &encoded];
     match Client::new(link).authenticate(mechanism, bearer).await {
         Ok(session) => Ok(ByToken::In(session)),
-        Err((ImapError::No(words), _)) if !is_passing(&words) => Ok(ByToken::Refused),
-        Err((error, _)) => Err(unavailable(host, "log in", &broken(&error))),
+        Err((ImapError::No(words), _)) if !is_passing(&words) => {
+            Ok(ByToken::Refused(about_login(&said(&words), &given)))
+        }
+        Err((error, _)) => {
+            let why = about_login(&broken(&error), &given);
+            Err(unavailable(&server.place(), "log in", &why))
+        }
     }
 }
 

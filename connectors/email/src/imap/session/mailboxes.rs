@@ -45,15 +45,15 @@ impl Session {
         if let Tagged::No(words) = tagged {
             return Err(self.missing(mailbox, &words).await);
         }
-        let host = &self.host;
+        let place = &self.place;
         if selected.uidvalidity == 0 {
             return Err(Error::config(format!(
-                "{host} keeps no UIDs in the mailbox {mailbox:?}"
+                "{place}: the mailbox {mailbox:?} has no UIDs"
             )));
         }
         if writes && is_read_only {
             return Err(Error::config(format!(
-                "{host} opens the mailbox {mailbox:?} read-only: imap.after needs more"
+                "{place}: the mailbox {mailbox:?} opens read-only: imap.after needs more"
             )));
         }
         Ok(selected)
@@ -71,8 +71,8 @@ impl Session {
     /// What to say of a mailbox that cannot be opened: usually it is spelt otherwise there.
     async fn missing(&mut self, mailbox: &str, words: &str) -> Error {
         let message = format!(
-            "cannot open the mailbox {mailbox:?} at {}: {words}",
-            self.host
+            "{}: cannot open the mailbox {mailbox:?}: {words}",
+            self.place
         );
         if is_passing(words) {
             return Error::unavailable(message);
@@ -102,7 +102,7 @@ impl Session {
             }
         })
         .await?
-        .or_unavailable(&self.host, "list mailboxes")?;
+        .or_unavailable(&self.place, "list mailboxes")?;
         Ok(names)
     }
 }

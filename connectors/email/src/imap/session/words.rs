@@ -37,7 +37,7 @@ pub(super) fn broken(error: &async_imap::error::Error) -> String {
         async_imap::error::Error::Io(error) => io_words(error).to_owned(),
         async_imap::error::Error::ConnectionLost => "the connection was closed".to_owned(),
         async_imap::error::Error::No(text) | async_imap::error::Error::Bad(text) => {
-            words(Some(text))
+            words(Some(&said(text)))
         }
         _ => "an unexpected answer".to_owned(),
     }
@@ -58,13 +58,42 @@ pub(super) fn io_words(error: &std::io::Error) -> &'static str {
     }
 }
 
-pub(super) fn unavailable(host: &str, verb: &str, why: &str) -> Error {
-    Error::unavailable(format!("cannot {verb} at {host}: {why}"))
+/// What the server said, out of how async-imap shows it: `code: None, info: Some("…")`.
+pub(super) fn said(text: &str) -> String {
+    let info = text.split_once(", info: Some(\"").map(|(_, info)| info);
+    let info = info.and_then(|info| info.strip_suffix("\")"));
+    match info {
+        Some(info) => info.replace("\\\"", "\"").replace("\\\\", "\\"),
+        None if text.ends_with(", info: None") => "no reason given".to_owned(),
+        None => text.to_owned(),
+    }
+}
+
+pub(super) fn unavailable(place: &str, verb: &str, why: &str) -> Error {
+    Error::unavailable(format!("{place}: cannot {verb}: {why}"))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::is_passing;
+    use super::{is_passing, said};
+
+    #[test]
+    fn a_servers_words_are_taken_out_of_what_async_imap_makes_of_them() {
+        for (text, expected) in [
+            (
+                "code: None, info: Some(\"[AUTHENTICATIONFAILED] no\")",
+                "[AUTHENTICATIONFAILED] no",
+            ),
+            (
+                "code: None, info: Some(\"say \\\"please\\\"\")",
+                "say \"please\"",
+            ),
+            ("code: None, info: None", "no reason given"),
+            ("as it was", "as it was"),
+        ] {
+            assert_eq!(said(text), expected);
+        }
+    }
 
     #[test]
     fn what_passes_by_itself_is_told_from_what_does_not() {
