@@ -11,6 +11,7 @@ use crate::router::facts::Conversation;
 pub mod address;
 pub mod fit;
 pub mod macros;
+pub mod subject;
 pub mod surgery;
 pub mod verbs;
 
@@ -44,6 +45,15 @@ impl Role {
             Self::Connector => "connector",
             Self::Reader => "reader",
         }
+    }
+
+    /// As a sentence has it: "an agent", "a reader".
+    pub fn with_article(self) -> String {
+        let article = match self {
+            Self::Agent | Self::Admin => "an",
+            Self::Supervisor | Self::Connector | Self::Reader => "a",
+        };
+        format!("{article} {}", self.as_str())
     }
 
     pub fn parse(text: &str) -> Option<Self> {
@@ -157,7 +167,7 @@ pub enum Refusal {
         status: Status,
         holder: Option<String>,
     },
-    #[error("a {role} may not do this", role = role.as_str())]
+    #[error("{} may not do this", role.with_article())]
     Role { role: Role },
     /// It is for more than the token is.
     #[error("this token keeps what is of its own {field} only: {}", own.join(", "))]

@@ -33,5 +33,6 @@ pub mod live;
 pub mod search;
 pub mod telemetry;
 pub mod wake;
+pub mod words;
 
 pub use cli::run_with;

@@ -122,7 +122,7 @@ fn more_dead_letters_are_told_at_most_every_quarter_of_an_hour() {
     assert_eq!(
         said,
         [
-            "1: 1 messages could not be filed",
+            "1: 1 message could not be filed",
             "16: more: 16 messages could not be filed",
             "31: more: 31 messages could not be filed",
             "46: more: 46 messages could not be filed",

@@ -1,6 +1,8 @@
 //! Which facts are troubles. Each says what it is and what to do; where one wavers about its limit,
 //! it ends only well on the other side.
 
+use crate::words::counted;
+
 /// What is known of the daemon at one moment; times are UTC microseconds.
 #[derive(Debug, Clone, Default)]
 pub struct Facts {
@@ -103,8 +105,13 @@ pub fn troubles(facts: &Facts, known: impl Fn(&str) -> bool) -> Vec<Trouble> {
             let name = bare.unwrap_or(&part.name);
             let what = format!("{name} is {}: {}", part.state, part.reason);
             let todo = match part.state {
+                _ if part.name == "config" => {
+                    "the daemon goes on with the configuration that it had: correct what is named, \
+                     then `switchboard reload`"
+                }
                 "unauthorized" => {
-                    "its credentials are refused: renew them, then `switchboard reload`"
+                    "its credentials are refused: renew them, then `switchboard reload` (a secret in the \
+                     environment needs a restart)"
                 }
                 "unreachable" => "see whether what it talks to is up and can be reached from here",
                 _ => "the log says more; `switchboard doctor` looks at the rest",
@@ -137,13 +144,21 @@ pub fn troubles(facts: &Facts, known: impl Fn(&str) -> bool) -> Vec<Trouble> {
         add("undecided".to_owned(), since, 0, what, todo);
     }
     if let Some(letters) = facts.dead_letters.filter(|letters| *letters > 0) {
-        let what = format!("{letters} messages could not be filed");
+        let what = counted(
+            letters,
+            "message could not be filed",
+            "messages could not be filed",
+        );
         let todo =
             "`switchboard dead-letters list` says why; file them with `dead-letters redrive`";
         add("dead_letters".to_owned(), facts.now, letters, what, todo);
     }
     if let Some(held) = facts.held.filter(|held| *held > 0) {
-        let what = format!("{held} answers are held: nobody knows whether they arrived");
+        let what = counted(
+            held,
+            "answer is held: nobody knows whether it arrived",
+            "answers are held: nobody knows whether they arrived",
+        );
         let todo = "`switchboard outbox list --state unknown`, then `outbox settle`";
         add("outbox_held".to_owned(), facts.now, held, what, todo);
     }

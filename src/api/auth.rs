@@ -70,7 +70,10 @@ impl Caller {
     /// The caller as one of the agents it may act for: with its own reach, in the agent's name.
     fn acting_for(self, agent: &str) -> ApiResult<Self> {
         if !self.actor.acts {
-            let detail = format!("this token may not act for an agent: leave {AGENT} out");
+            let detail = format!(
+                "this token may not act for an agent: leave {AGENT} out, or use one that \
+                 `switchboard token create --act-as` made"
+            );
             return Err(ApiError::new(Kind::Forbidden, detail).field(AGENT));
         }
         let actor = Actor {
@@ -143,7 +146,7 @@ fn bearer(parts: &Parts) -> ApiResult<&str> {
     let mut headers = parts.headers.get_all(AUTHORIZATION).iter();
     let Some(header) = headers.next() else {
         return Err(ApiError::unauthorized(
-            "send the header Authorization: Bearer <token>",
+            "send the header Authorization: Bearer <token>; `switchboard token create` makes one",
             CHALLENGE,
         ));
     };
@@ -184,7 +187,10 @@ impl Tokens {
         let caller = found
             .and_then(|token| caller_of(&token, hash))
             .ok_or_else(|| {
-                ApiError::unauthorized("this token is unknown or revoked", CHALLENGE_INVALID)
+                ApiError::unauthorized(
+                    "this token is unknown or revoked: `switchboard token create` makes another",
+                    CHALLENGE_INVALID,
+                )
             })?;
         self.remember(caller.clone(), now);
         Ok(caller)

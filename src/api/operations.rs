@@ -83,7 +83,7 @@ pub async fn get_readiness(State(app): State<Arc<App>>) -> ApiResult<Json<Readin
         .collect();
     let detail = match parts.as_slice() {
         [] => "no part has started yet".to_owned(),
-        parts => parts.join(", "),
+        parts => format!("{}; `switchboard doctor` says what to do", parts.join(", ")),
     };
     let mut unready = ApiError::new(Kind::NotReady, detail);
     unready.problem.states = Some(states);

@@ -365,7 +365,11 @@ impl From<Refusal> for ApiError {
             Refusal::WindowClosed { .. } => Kind::WindowClosed,
             Refusal::Surgery(refused) => Kind::of_surgery(refused),
         };
-        let mut answer = Self::new(kind, refusal.to_string());
+        let mut detail = refusal.to_string();
+        if matches!(refusal, Refusal::Role { .. }) {
+            detail.push_str(": `switchboard token create --role …` makes a token of another role");
+        }
+        let mut answer = Self::new(kind, detail);
         match refusal {
             Refusal::WrongState { status, holder, .. }
             | Refusal::NotAssignee { status, holder, .. } => {
@@ -416,9 +420,10 @@ impl From<StoreError> for ApiError {
     fn from(failed: StoreError) -> Self {
         match failed {
             StoreError::Refused(refusal) => refusal.into(),
-            StoreError::Unavailable(_) => {
-                Self::new(Kind::Unavailable, "the store is not available")
-            }
+            StoreError::Unavailable(_) => Self::new(
+                Kind::Unavailable,
+                "the store is not available: the daemon's log and `switchboard doctor` say why",
+            ),
             StoreError::Closed => Self::new(Kind::Unavailable, "the daemon is shutting down"),
             StoreError::StaleEpoch(_) | StoreError::Poisoned(_) => {
                 error!(error = %failed, "a request failed in the store: {failed}");

@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::health::{Health, State};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Counts, Senders, Sending, Store, StoreError};
+use crate::words::counted;
 
 /// Holds everything unsent of a database that did not run here last, or that is said to be restored.
 pub async fn hold_what_was_restored(
@@ -22,7 +23,8 @@ pub async fn hold_what_was_restored(
     if let Some(held) = store.follow_lineage(data_dir, restored, now).await? {
         warn!(
             held,
-            "this database was restored from a backup: {held} unsent replies are held, see switchboard outbox list"
+            "this database was restored from a backup: {}, see switchboard outbox list",
+            counted(held, "unsent reply is held", "unsent replies are held")
         );
     }
     Ok(())
@@ -78,7 +80,12 @@ pub fn tell(health: &Health, counts: &Counts) {
         0 => State::Ready,
         held => State::Degraded {
             reason: format!(
-                "a backup was restored: {held} unsent replies are held until a person settles them"
+                "a backup was restored: {}",
+                counted(
+                    held,
+                    "unsent reply is held until a person settles it",
+                    "unsent replies are held until a person settles them",
+                )
             ),
         },
     };

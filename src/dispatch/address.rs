@@ -8,7 +8,7 @@ use crate::ids::MessageId;
 use crate::router::facts::{Conversation, Participant, Role};
 use crate::router::file::PARTICIPANTS_MAX;
 
-use super::Refusal;
+use super::{Refusal, subject};
 
 /// A frozen destination.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -91,12 +91,21 @@ pub struct Named {
     pub reply_all: bool,
 }
 
+/// The subject that an answer has.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Subject {
+    /// Its writer gave it.
+    Given(String),
+    /// The conversation's: by mail an answer says that it is one.
+    Known(Option<String>),
+}
+
 /// Where an answer goes. Nobody is added who is not named: not the other recipients of what is
 /// answered unless `reply_all` says so, and never a participant for being one.
 pub fn destination(
     answered: Option<Answered>,
     named: Named,
-    subject: Option<String>,
+    subject: Subject,
 ) -> Result<Destination, Refusal> {
     let nobody = || Refusal::NotAnswerable {
         reason: "no customer's message to answer".to_owned(),
@@ -130,7 +139,14 @@ pub fn destination(
         },
         (None, None) => return Err(nobody()),
     };
-    made.subject = subject;
+    made.subject = match subject {
+        Subject::Given(given) => Some(given),
+        Subject::Known(known) if made.answers.is_some() => {
+            subject::of_answer(&made.namespace, known)
+        }
+        // Before the customer wrote there is nothing that it answers.
+        Subject::Known(known) => known,
+    };
     made.also_to = to.collect();
     made.cc.extend(named.cc);
     made.bcc = named.bcc;
@@ -254,9 +270,11 @@ mod tests {
             let all: Vec<_> = all.iter().map(|one| one.address.as_str()).collect();
             all.join(" ")
         };
-        let shown = match destination(answered, named, Some("Order 17".to_owned())) {
+        let shown = match destination(answered, named, Subject::Known(Some("Order 17".to_owned())))
+        {
             Ok(to) => format!(
-                "to {} {} | cc {} | bcc {} | thread {} | references {}",
+                "{} | to {} {} | cc {} | bcc {} | thread {} | references {}",
+                to.subject.as_deref().unwrap_or("-"),
                 to.address,
                 list(&to.also_to),
                 list(&to.cc),
@@ -274,8 +292,33 @@ mod tests {
         check(
             Some(answered()),
             Named::default(),
-            expect!["to ada@example.com  | cc  | bcc  | thread t-1 | references a-1@x"],
+            expect!["Order 17 | to ada@example.com  | cc  | bcc  | thread t-1 | references a-1@x"],
         );
+    }
+
+    #[test]
+    fn an_answer_by_mail_says_so_in_its_subject_unless_its_writer_gave_one() {
+        let subject_of = |message: Option<i64>, subject: Subject| {
+            let answered = Answered {
+                message: message.map(MessageId),
+                ..answered()
+            };
+            let made = destination(Some(answered), Named::default(), subject);
+            made.unwrap().subject
+        };
+        let known = |subject: &str| Subject::Known(Some(subject.to_owned()));
+        let given = Subject::Given("Order 17".to_owned());
+        for (message, subject, expected) in [
+            (Some(1), known("Order 17"), Some("Re: Order 17")),
+            (Some(1), known("AW: Order 17"), Some("AW: Order 17")),
+            (Some(1), Subject::Known(None), None),
+            (Some(1), given, Some("Order 17")),
+            // We began, and nobody answered yet.
+            (None, known("Order 17"), Some("Order 17")),
+        ] {
+            let made = subject_of(message, subject.clone());
+            assert_eq!(made.as_deref(), expected, "{subject:?}");
+        }
     }
 
     #[test]
@@ -290,7 +333,7 @@ mod tests {
             Some(answered()),
             named,
             expect![
-                "to ada@example.com  | cc bob@example.com eve@example.com carl@example.com | bcc boss@shop.example | thread t-1 | references a-1@x"
+                "Order 17 | to ada@example.com  | cc bob@example.com eve@example.com carl@example.com | bcc boss@shop.example | thread t-1 | references a-1@x"
             ],
         );
     }
@@ -305,14 +348,14 @@ mod tests {
             Some(answered()),
             named.clone(),
             expect![
-                "to partner@parcel.example second@parcel.example | cc  | bcc  | thread - | references a-1@x"
+                "Order 17 | to partner@parcel.example second@parcel.example | cc  | bcc  | thread - | references a-1@x"
             ],
         );
         check(
             None,
             named.clone(),
             expect![
-                "to partner@parcel.example second@parcel.example | cc  | bcc  | thread - | references "
+                "Order 17 | to partner@parcel.example second@parcel.example | cc  | bcc  | thread - | references "
             ],
         );
         let both = Named {

@@ -3,6 +3,8 @@
 
 use connector_api::{Capabilities, ChannelId, TextUnit};
 
+use crate::words::counted;
+
 use super::Refusal;
 
 /// What of a reply its channel may be too small for.
@@ -55,7 +57,10 @@ pub fn fit(
         (
             reply.recipients > recipients_max,
             "cc",
-            format!("the channel {channel} takes {recipients_max} recipients of one message"),
+            format!(
+                "the channel {channel} takes {} of one message",
+                counted(recipients_max, "recipient", "recipients")
+            ),
         ),
         (
             !reply.files.is_empty() && can.attachment_bytes_max.is_none(),

@@ -144,37 +144,37 @@ mod tests {
         }
         expect![[r#"
             [] []
-              agent of main: used, a agent may not do this
+              agent of main: used, an agent may not do this
               supervisor of everything: used, kept
               supervisor of main: used, this token keeps what is of its own brands only: main
               supervisor of returns: used, this token keeps what is of its own queues only: returns
               admin of outlet: used, this token keeps what is of its own brands only: outlet
             [] [main]
-              agent of main: used, a agent may not do this
+              agent of main: used, an agent may not do this
               supervisor of everything: used, kept
               supervisor of main: used, kept
               supervisor of returns: used, this token keeps what is of its own queues only: returns
               admin of outlet: -, this token keeps what is of its own brands only: outlet
             [] [main outlet]
-              agent of main: used, a agent may not do this
+              agent of main: used, an agent may not do this
               supervisor of everything: used, kept
               supervisor of main: used, this token keeps what is of its own brands only: main
               supervisor of returns: used, this token keeps what is of its own queues only: returns
               admin of outlet: used, this token keeps what is of its own brands only: outlet
             [returns] []
-              agent of main: used, a agent may not do this
+              agent of main: used, an agent may not do this
               supervisor of everything: used, kept
               supervisor of main: used, this token keeps what is of its own brands only: main
               supervisor of returns: used, kept
               admin of outlet: used, this token keeps what is of its own brands only: outlet
             [returns] [main]
-              agent of main: used, a agent may not do this
+              agent of main: used, an agent may not do this
               supervisor of everything: used, kept
               supervisor of main: used, kept
               supervisor of returns: used, kept
               admin of outlet: -, this token keeps what is of its own brands only: outlet
             [sales] [outlet]
-              agent of main: -, a agent may not do this
+              agent of main: -, an agent may not do this
               supervisor of everything: used, kept
               supervisor of main: -, this token keeps what is of its own brands only: main
               supervisor of returns: -, this token keeps what is of its own queues only: returns

@@ -6,6 +6,7 @@ use connector_api::{DeliveryStage, Recipient};
 use rusqlite::{Connection, params};
 
 use crate::conversation::Delivery;
+use crate::dispatch::subject;
 use crate::router::effects::{
     Acknowledgement, Author, Effects, EventType, NewChange, NewEvent, NewMessage, NewReference,
 };
@@ -282,7 +283,7 @@ fn write_acknowledgement(
         text: new.text.clone(),
         to: Some(Destination {
             thread,
-            subject,
+            subject: subject::of_answer(&new.namespace, subject),
             references,
             answers: Some(new.answers),
             ..Destination::of(Recipient {

@@ -36,7 +36,10 @@ async fn readiness_is_that_of_the_parts_and_not_of_the_channels() {
         .send()
         .await
         .problem(503, "not-ready");
-    assert_eq!(problem["detail"], "router is unreachable");
+    assert_eq!(
+        problem["detail"],
+        "router is unreachable; `switchboard doctor` says what to do"
+    );
     assert_eq!(problem["states"]["router"]["reason"], "the store is gone");
 }
 

@@ -209,7 +209,7 @@ async fn an_acknowledgement_goes_to_the_writer_and_its_answer_comes_back() {
                 name: None,
                 thread: None,
                 subject: Some(
-                    "Order 17",
+                    "Re: Order 17",
                 ),
                 references: [
                     "a-1@x",

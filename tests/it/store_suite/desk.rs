@@ -205,7 +205,7 @@ pub async fn an_answer_is_refused_by_the_field_that_the_channel_cannot_carry(
     }
     expect![[r#"
         the channel shop-chat takes no HTML: send "text"
-        the channel shop-chat takes 1 recipients of one message
+        the channel shop-chat takes 1 recipient of one message
         "nobody" is no mail address
         no channel of this conversation can be answered: the channel outlet-mail belongs to another brand
         no channel of this conversation can be answered: the channel sales-mail cannot send

@@ -51,8 +51,8 @@ pub async fn a_reply_goes_to_whoever_wrote_last_on_the_channel_they_wrote_on(
     }
     expect![[r#"
         shop-chat to cust-7: By chat. | thread t-1 | subject Order 17 | references 
-        support-mail to ada@example.com: By mail again. | thread - | subject Order 17 | references a-1@x answer-1@shop a-2@x
-        support-mail to ada@example.com: Not to the bounce's words. | thread - | subject Order 17 | references a-1@x answer-1@shop a-2@x
+        support-mail to ada@example.com: By mail again. | thread - | subject Re: Order 17 | references a-1@x answer-1@shop a-2@x
+        support-mail to ada@example.com: Not to the bounce's words. | thread - | subject Re: Order 17 | references a-1@x answer-1@shop a-2@x
     "#]].assert_eq(&table);
 }
 

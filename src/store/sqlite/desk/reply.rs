@@ -7,7 +7,7 @@ use rusqlite::{OptionalExtension, params};
 
 use crate::blobs::hex;
 use crate::conversation::Delivery;
-use crate::dispatch::address::{self, Destination, Named};
+use crate::dispatch::address::{self, Destination, Named, Subject};
 use crate::dispatch::fit::{Fitting, fit};
 use crate::dispatch::verbs::LATER_MAX;
 use crate::dispatch::{self, Action, Actor, Refusal};
@@ -210,7 +210,10 @@ fn destination(
         (answered, _) => answered,
     };
     let named = named(written, sending)?;
-    let subject = written.subject.clone().or(found.detail.subject.clone());
+    let subject = match &written.subject {
+        Some(given) => Subject::Given(given.clone()),
+        None => Subject::Known(found.detail.subject.clone()),
+    };
     Ok((channel, address::destination(answered, named, subject)?))
 }
 

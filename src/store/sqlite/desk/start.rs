@@ -5,7 +5,7 @@ use connector_api::{BrandId, Method};
 use rusqlite::{OptionalExtension, params};
 
 use crate::conversation::Status;
-use crate::dispatch::address::{self, Destination};
+use crate::dispatch::address::{self, Destination, Subject};
 use crate::dispatch::surgery::Refused;
 use crate::dispatch::verbs::{Edit, Verb};
 use crate::dispatch::{Actor, Refusal, verbs};
@@ -157,11 +157,9 @@ fn destination(
         }
         .into());
     }
-    Ok(address::destination(
-        None,
-        named,
-        new.written.subject.clone(),
-    )?)
+    let given = new.written.subject.clone();
+    let subject = given.map_or(Subject::Known(None), Subject::Given);
+    Ok(address::destination(None, named, subject)?)
 }
 
 /// A contact of this brand that the actor may see and that still stands for itself.
