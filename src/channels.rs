@@ -1,14 +1,17 @@
 //! The channels of this process: which connectors exist, and each configured account built by its
 //! own. The only place that knows a connector by name.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use connector_api::{
-    BrandId, BuildContext, Capabilities, ChannelId, Clock, Connector, Error, ExposeSecret,
-    HttpClient, Registration, SecretRef, SecretResolver, SecretString,
+    BrandId, BuildContext, Capabilities, ChannelId, Check, Clock, Connector, Error, ExposeSecret,
+    Health, HttpClient, Registration, SecretRef, SecretResolver, SecretString,
 };
+use futures::FutureExt;
 
 use crate::config::{Config, ConfigErrors, Vouch};
 use crate::credentials::{ChannelCredentials, Keeper};
@@ -48,6 +51,15 @@ pub struct Built {
     pub secrets: BTreeMap<ChannelId, SecretsMark>,
 }
 
+/// When secrets are read: it decides what mends one that is missing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Moment {
+    #[default]
+    Start,
+    /// A running process has the environment that it was started with.
+    Reload,
+}
+
 /// Builds every channel; what is wrong with any of them is said at once.
 pub fn build(
     config: &Config,
@@ -56,7 +68,8 @@ pub fn build(
     http: &Arc<dyn HttpClient>,
     keeper: &Arc<Keeper>,
 ) -> Result<Channels, ConfigErrors> {
-    build_marked(config, registrations, clock, http, keeper).map(|built| built.channels)
+    build_marked(config, registrations, clock, http, keeper, Moment::Start)
+        .map(|built| built.channels)
 }
 
 /// The same, with a mark of the secrets that each channel read.
@@ -66,6 +79,7 @@ pub fn build_marked(
     clock: &Arc<dyn Clock>,
     http: &Arc<dyn HttpClient>,
     keeper: &Arc<Keeper>,
+    moment: Moment,
 ) -> Result<Built, ConfigErrors> {
     let mut channels = BTreeMap::new();
     let mut marks = BTreeMap::new();
@@ -83,7 +97,10 @@ pub fn build_marked(
             );
             continue;
         };
-        let secrets = Arc::new(Marking::default());
+        let secrets = Arc::new(Marking {
+            moment,
+            ..Marking::default()
+        });
         let context = BuildContext::new(
             id.clone(),
             settings.brand.clone(),
@@ -122,18 +139,47 @@ pub fn build_marked(
     })
 }
 
+/// Longest that a channel's provider is waited for when it is tried.
+const CHECK_MAX: Duration = Duration::from_secs(60);
+
+/// Tries what a channel needs of its provider, whatever its connector does.
+pub async fn check(channel: &Channel) -> Vec<Check> {
+    let failed = |reason: &str| {
+        let reason = reason.to_owned();
+        vec![Check::new("provider", Health::Degraded { reason }, "")]
+    };
+    let checking = AssertUnwindSafe(channel.connector.check()).catch_unwind();
+    match tokio::time::timeout(CHECK_MAX, checking).await {
+        Ok(Ok(checks)) => checks,
+        Ok(Err(_)) => failed("the connector panicked: this is a bug, report what the log says"),
+        Err(_) => failed("no answer in time"),
+    }
+}
+
+/// What is taken of the channels' settings and is probably not meant, with its place.
+pub fn warnings(config: &Config, channels: &Channels) -> Vec<(String, String)> {
+    let of = |channel: &Arc<Channel>| {
+        let key = format!("channels.{}", channel.id);
+        let origin = config.origin(&key);
+        let place = format!("{origin}: {key}");
+        let warnings = channel.connector.warnings().into_iter();
+        warnings.map(move |warning| (place.clone(), warning))
+    };
+    channels.values().flat_map(of).collect()
+}
+
 /// Longest secret file read, in bytes.
 const SECRET_BYTES_MAX: u64 = 64 * 1024;
 
 /// Reads secrets from the environment and from files.
-struct Secrets;
+struct Secrets(Moment);
 
 impl SecretResolver for Secrets {
     fn resolve(&self, secret: &SecretRef) -> connector_api::Result<SecretString> {
         let text = match secret {
-            SecretRef::Env(name) => std::env::var(name).map_err(|_| {
-                Error::config(format!("the environment variable {name} is not set"))
-            })?,
+            SecretRef::Env(name) => {
+                std::env::var(name).map_err(|_| Error::config(not_set(name, self.0)))?
+            }
             SecretRef::File(path) => {
                 let shown = path.display();
                 let size = fs::metadata(path).map(|file| file.len());
@@ -155,29 +201,87 @@ impl SecretResolver for Secrets {
     }
 }
 
+fn not_set(name: &str, moment: Moment) -> String {
+    match moment {
+        Moment::Start => format!("the environment variable {name} is not set"),
+        Moment::Reload => format!(
+            "the environment variable {name} is not set in the running daemon, and a reload cannot \
+             bring it: restart the daemon with it, or write {{ file = \"…\" }} and reload"
+        ),
+    }
+}
+
+/// Environment variables that hold secrets of the configuration and are not set in this process, and
+/// who needs them: the channels, and whether alerts do.
+pub fn unset(config: &Config) -> BTreeMap<String, Needing> {
+    let mut named: BTreeMap<String, Needing> = BTreeMap::new();
+    for (id, channel) in &config.channels {
+        let mut names = Vec::new();
+        variables(&channel.settings, &mut names);
+        for name in names {
+            named.entry(name).or_default().channels.insert(id.clone());
+        }
+    }
+    if let Some(webhook) = &config.alerts.webhook
+        && let SecretRef::Env(name) = &webhook.secret
+    {
+        named.entry(name.clone()).or_default().alerts = true;
+    }
+    named.retain(|name, _| !is_set(name));
+    named
+}
+
+/// Who needs a secret.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Needing {
+    pub channels: BTreeSet<ChannelId>,
+    pub alerts: bool,
+}
+
+/// Whether this process has an environment variable.
+pub fn is_set(name: &str) -> bool {
+    std::env::var_os(name).is_some_and(|value| !value.is_empty())
+}
+
+/// The names of `{ env = "…" }` in a channel's settings.
+fn variables(value: &serde_json::Value, names: &mut Vec<String>) {
+    match value {
+        serde_json::Value::Object(map) => {
+            let name = map.get("env").and_then(serde_json::Value::as_str);
+            names.extend(name.filter(|_| map.len() == 1).map(str::to_owned));
+            map.values().for_each(|value| variables(value, names));
+        }
+        serde_json::Value::Array(items) => items.iter().for_each(|value| variables(value, names)),
+        _ => {}
+    }
+}
+
 /// Reads secrets, and marks which they were without keeping them.
 #[derive(Default)]
-struct Marking(Mutex<Vec<u8>>);
+struct Marking {
+    moment: Moment,
+    digests: Mutex<Vec<u8>>,
+}
 
 impl Marking {
     fn mark(&self) -> SecretsMark {
-        crate::blobs::sha256(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        crate::blobs::sha256(&self.digests.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
 impl SecretResolver for Marking {
     fn resolve(&self, secret: &SecretRef) -> connector_api::Result<SecretString> {
-        let read = Secrets.resolve(secret)?;
+        let read = Secrets(self.moment).resolve(secret)?;
         let digest = crate::blobs::sha256(read.expose_secret().as_bytes());
-        let mut marks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut marks = self.digests.lock().unwrap_or_else(PoisonError::into_inner);
         marks.extend(digest);
         Ok(read)
     }
 }
 
 /// Secrets as channels read them.
-pub fn secrets() -> Arc<dyn SecretResolver> {
-    Arc::new(Secrets)
+pub fn secrets(moment: Moment) -> Arc<dyn SecretResolver> {
+    Arc::new(Secrets(moment))
 }
 
 /// Headers that authenticate a test message on a webhook channel.
@@ -196,7 +300,10 @@ pub fn test_headers(
     }
     let config: connector_webhook::Config =
         serde_json::from_value(channel.settings.clone()).map_err(|error| error.to_string())?;
-    let resolve = |secret: &SecretRef| Secrets.resolve(secret).map_err(|error| error.to_string());
+    let resolve = |secret: &SecretRef| {
+        let read = Secrets(Moment::Start).resolve(secret);
+        read.map_err(|error| error.to_string())
+    };
     if let Some(token) = &config.token {
         let token = resolve(token)?;
         return Ok(vec![(

@@ -180,11 +180,6 @@ impl Common {
         mut flags: Vec<Flag>,
         registrations: &[Registration],
     ) -> Result<Config, config::ConfigErrors> {
-        let installed = PathBuf::from(CONFIG_DEFAULT);
-        let file = self
-            .config
-            .clone()
-            .or_else(|| installed.exists().then_some(installed));
         if let Some(dir) = &self.data_dir {
             flags.push(Flag::new(
                 "--data-dir",
@@ -192,8 +187,27 @@ impl Common {
                 dir.to_string_lossy(),
             ));
         }
-        let sources = Sources::of_process(file, flags);
+        let sources = Sources::of_process(self.file(), flags);
         config::load(&sources, registrations)
+    }
+
+    /// The configuration file, absolute: the one that is named, else the installed one, if any.
+    pub fn file(&self) -> Option<PathBuf> {
+        let installed = PathBuf::from(CONFIG_DEFAULT);
+        let named = self.config.clone();
+        let file = named.or_else(|| installed.exists().then_some(installed))?;
+        Some(std::path::absolute(&file).unwrap_or(file))
+    }
+
+    /// The file in words, for whoever wonders which one was read.
+    pub fn source(&self) -> String {
+        match self.file() {
+            Some(file) => file.display().to_string(),
+            None => format!(
+                "no file (there is no {CONFIG_DEFAULT} and none is named): defaults and {}* only",
+                config::ENV_PREFIX
+            ),
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use tracing::{info, warn};
 use crate::api::{self, ApiState, Deadlines, FileLinks};
 use crate::blobs::Blobs;
 use crate::bus::local::LocalBus;
-use crate::channels::{Built, Channels, build_marked};
+use crate::channels::{Built, Channels, Moment, build_marked};
 use crate::clock::{SystemClock, micros};
 use crate::config::{Config, ConfigErrors};
 use crate::credentials::Keeper;
@@ -57,9 +57,9 @@ use housekeeping::{FILES, Housekeeping, KEEPING};
 use import::Importer;
 use indexing::{INDEXING, Indexing};
 pub use listener::{certificates, tls_files};
-use reload::{Load, Parts, Reload};
+use reload::{Parts, Reload, Source};
 use route::RouterLoop;
-pub use settings::{Keys, open_store, policy};
+pub use settings::{Keys, open_store, policy, warn_of};
 use supervise::supervise;
 use timers::Timers;
 
@@ -142,10 +142,17 @@ impl Daemon {
                 StartError::Other(format!("building the HTTP client: {error}"))
             })?);
         let credentials = Arc::new(Keeper::default());
-        let Built { channels, secrets } =
-            build_marked(&config, registrations, &clock, &http, &credentials)?;
+        let Built { channels, secrets } = build_marked(
+            &config,
+            registrations,
+            &clock,
+            &http,
+            &credentials,
+            Moment::Start,
+        )?;
         let certificates = certificates(&config, clock.now())?;
-        let targets = Live::new(targets(&config, &channels)?);
+        let targets = Live::new(targets(&config, &channels, Moment::Start)?);
+        warn_of(&config, &channels);
 
         let data_dir = DataDir::hold(&config.server.data_dir)?;
         let store = open_store(&config, &data_dir)?;
@@ -239,7 +246,7 @@ impl Daemon {
             waiting: queues.clone(),
             set: set.clone(),
             secrets: secrets.into(),
-            load: std::sync::OnceLock::new(),
+            source: std::sync::OnceLock::new(),
             busy: tokio::sync::Mutex::default(),
         });
 
@@ -452,8 +459,8 @@ impl Daemon {
     }
 
     /// From where its configuration is read again.
-    pub fn reloads_from(&self, load: Load) {
-        if self.reload.load.set(load).is_err() {
+    pub fn reloads_from(&self, source: Source) {
+        if self.reload.source.set(source).is_err() {
             warn!("where the configuration is read from again was said twice; the first stays");
         }
     }

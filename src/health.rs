@@ -11,7 +11,7 @@ use serde::Serialize;
 pub enum State {
     Starting,
     Ready,
-    /// Works, not as it should; heals by itself.
+    /// Works, not as it should.
     Degraded {
         reason: String,
     },
@@ -65,6 +65,9 @@ pub fn is_core(name: &str) -> bool {
 #[derive(Default)]
 pub struct Health {
     states: Mutex<BTreeMap<String, State>>,
+    /// When something was last done, in UTC microseconds: `ready` alone says that nothing is known
+    /// against it.
+    worked: Mutex<BTreeMap<String, i64>>,
 }
 
 impl Health {
@@ -87,8 +90,26 @@ impl Health {
         states.insert(name.to_owned(), state);
     }
 
+    /// Notes that a part has done what it is there for.
+    pub fn worked(&self, name: &str, at: i64) {
+        let mut worked = self.worked.lock().unwrap_or_else(PoisonError::into_inner);
+        worked.insert(name.to_owned(), at);
+    }
+
+    /// When each part last did, where it ever did since the start.
+    pub fn last_worked(&self) -> BTreeMap<String, i64> {
+        self.worked
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
     /// Forgets a part that is gone.
     pub fn remove(&self, name: &str) {
+        self.worked
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(name);
         let mut states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
         if states.remove(name).is_some() {
             tracing::info!(part = name, "{name} is gone");

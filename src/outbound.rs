@@ -176,6 +176,10 @@ impl Lane {
             Ok(_) => State::Ready,
             Err(error) => state_of(error)?,
         };
+        if result.is_ok() {
+            let name = health_name(&self.channel.id);
+            self.health.worked(&name, micros(self.clock.now()));
+        }
         let settlement = match result {
             Ok(receipt) => Settlement::Sent {
                 provider_ids: receipt.provider_message_ids,

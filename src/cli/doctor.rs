@@ -7,15 +7,18 @@ use clap::Args;
 use connector_api::Registration;
 use serde::Serialize;
 
-use super::{CommandResult, Common, Failure, run, runtime};
+use super::{CommandResult, Common, Failure, runtime};
 
+mod channels;
+mod configured;
 mod daemon;
 mod machine;
 
 #[derive(Args)]
 #[command(after_help = "\
 Looks at the configuration, versions, the data directory and its disk, the clock, secret files, the
-listener, the channels, dead letters, held answers, and whether public_url leads to this daemon.
+listener, the channels (a running daemon logs in at each server once), dead letters, held answers,
+and whether public_url leads to this daemon.
 Exit code 1 when anything fails; warnings leave it 0.")]
 pub struct Doctor {
     /// One JSON array of {check, state, detail, hint}
@@ -73,28 +76,16 @@ impl Finding {
 impl Doctor {
     pub fn run(self, common: &Common, registrations: &[Registration]) -> CommandResult {
         let mut findings = Vec::new();
-        match common.load(Vec::new(), registrations) {
-            Err(failure) => findings.push(Finding::fail(
-                "config",
-                failure.text.trim_end().replace('\n', "; "),
-                "mend these places; switchboard check-config says them line by line",
-            )),
-            Ok(config) => {
-                findings.push(match run::good(&config, registrations) {
-                    Ok(summary) => Finding::ok("config", summary),
-                    Err(errors) => Finding::fail(
-                        "config",
-                        errors.to_string().trim_end().replace('\n', "; "),
-                        "mend these places; switchboard check-config says them line by line",
-                    ),
-                });
-                runtime()?.block_on(async {
-                    let status = daemon::status(&config).await;
-                    findings.extend(daemon::versions(&config, &status));
-                    findings.extend(machine::look(&config, &status));
-                    findings.extend(daemon::look(&config, &status).await);
-                });
-            }
+        match common.read(Vec::new(), registrations) {
+            Err(errors) => findings.push(configured::unreadable(&errors)),
+            Ok(config) => runtime()?.block_on(async {
+                let status = daemon::status(&config).await;
+                let configured = configured::look(common, &config, registrations, &status);
+                findings.extend(configured.await);
+                findings.extend(daemon::versions(&config, &status));
+                findings.extend(machine::look(&config, &status));
+                findings.extend(daemon::look(&config, &status).await);
+            }),
         }
         self.print(&findings)?;
         let fails = findings.iter().any(|found| found.state == State::Fail);

@@ -98,7 +98,7 @@ impl Parse {
         };
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let secrets: Arc<dyn SecretResolver> = if self.verify {
-            channels::secrets()
+            channels::secrets(channels::Moment::Start)
         } else {
             Arc::new(NoSecrets)
         };

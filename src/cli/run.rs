@@ -8,12 +8,13 @@ use connector_api::{Clock, HttpClient, Registration};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::info;
 
-use crate::channels;
+use crate::channels::{self, Moment};
 use crate::clock::SystemClock;
 use crate::config::{Config, ConfigErrors, Flag, Origin, effective};
-use crate::daemon::reload::{Reload, log_refusal};
+use crate::daemon::reload::{Reload, Source, log_refusal};
 use crate::daemon::{Daemon, SHUTDOWN_MAX, StartError, certificates, targets};
 use crate::http::Reqwest;
+use crate::words::counted;
 
 use super::{CommandResult, Common, Failure, logs, runtime};
 
@@ -32,6 +33,7 @@ pub fn run(
         .collect();
     let config = common.load(flags.clone(), registrations)?;
     logs(&config);
+    info!("configuration: {}", common.source());
     hide_panic_messages();
     let runtime = runtime()?;
     let result = runtime.block_on(async {
@@ -42,7 +44,10 @@ pub fn run(
             .await
             .map_err(start_failure)?;
         let (common, known) = (common.clone(), registrations.to_vec());
-        daemon.reloads_from(Box::new(move || common.read(flags.clone(), &known)));
+        daemon.reloads_from(Source {
+            file: common.file(),
+            load: Box::new(move || common.read(flags.clone(), &known)),
+        });
         let reload = daemon.reload.clone();
         let name = tokio::select! {
             name = wait_for_signal() => name?,
@@ -109,21 +114,34 @@ pub async fn wait_for_signal() -> Result<&'static str, Failure> {
 /// Loads the configuration and builds every channel, without connecting anywhere.
 pub fn check(common: &Common, print: bool, registrations: &[Registration]) -> CommandResult {
     let config = common.load(Vec::new(), registrations)?;
-    let summary = good(&config, registrations).map_err(|errors| Failure::config(&errors))?;
+    let good = good(&config, registrations).map_err(|errors| Failure::config(&errors))?;
+    for warning in &good.warnings {
+        eprintln!("warning: {warning}");
+    }
     if print {
         println!("{}", effective(&config));
     } else {
-        println!("the configuration is good: {summary}");
+        println!("the configuration is good: {}", good.summary);
+        println!("read from {}", common.source());
     }
     Ok(ExitCode::SUCCESS)
 }
 
+/// A configuration that nothing is wrong with.
+pub struct Good {
+    /// What there is.
+    pub summary: String,
+    /// What is probably not meant.
+    pub warnings: Vec<String>,
+}
+
 /// Builds every channel and reads the listener's certificate; sums up what there is, or says all
 /// that is wrong.
-pub fn good(config: &Config, registrations: &[Registration]) -> Result<String, ConfigErrors> {
+pub fn good(config: &Config, registrations: &[Registration]) -> Result<Good, ConfigErrors> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
     let mut errors = ConfigErrors::default();
+    let mut warnings = Vec::new();
     let mut note = |found: ConfigErrors| {
         for error in found.iter() {
             let (key, message) = (error.key.clone(), error.message.clone());
@@ -140,7 +158,11 @@ pub fn good(config: &Config, registrations: &[Registration]) -> Result<String, C
         Ok(http) => {
             let http: Arc<dyn HttpClient> = Arc::new(http);
             match channels::build(config, registrations, &clock, &http, &Arc::default()) {
-                Ok(built) => targets(config, &built).map_or_else(&mut note, drop),
+                Ok(built) => {
+                    let said = channels::warnings(config, &built).into_iter();
+                    warnings.extend(said.map(|(place, warning)| format!("{place}: {warning}")));
+                    targets(config, &built, Moment::Start).map_or_else(&mut note, drop);
+                }
                 Err(found) => note(found),
             }
         }
@@ -148,10 +170,18 @@ pub fn good(config: &Config, registrations: &[Registration]) -> Result<String, C
     if let Err(found) = certificates(config, clock.now()) {
         note(found);
     }
-    errors.unless_any(format!(
-        "{} channels, {} queues, {} rules",
-        config.channels.len(),
-        config.queues.len(),
-        config.rules.len()
-    ))
+    errors.unless_any(Good {
+        summary: summary(config),
+        warnings,
+    })
+}
+
+/// How much of everything there is.
+pub fn summary(config: &Config) -> String {
+    let counts = [
+        counted(config.channels.len(), "channel", "channels"),
+        counted(config.queues.len(), "queue", "queues"),
+        counted(config.rules.len(), "rule", "rules"),
+    ];
+    counts.join(", ")
 }

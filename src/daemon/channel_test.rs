@@ -18,12 +18,14 @@ use tokio::time::Instant;
 
 use crate::api::{HookAnswer, Hooks};
 use crate::channels::{self, Channel, LiveChannels};
+use crate::clock::micros;
 use crate::config::Config;
 use crate::dispatch::{Actor, Role};
 use crate::health::Health;
 use crate::ids::{IdCodec, IdKind, MessageId};
 use crate::inbound::Webhooks;
 use crate::live::Live;
+use crate::outbound;
 use crate::router::reply_token::ReplyTokens;
 use crate::store::{Store, StoreError};
 
@@ -62,11 +64,32 @@ pub struct ChannelTests {
 /// Where steps are told, one by one.
 pub type Told = mpsc::Sender<Step>;
 
-/// A step that failed, and what to do.
-struct Failed {
-    step: &'static str,
-    detail: String,
-    hint: String,
+enum Failed {
+    /// The step that failed, and what to do.
+    At {
+        step: &'static str,
+        detail: String,
+        hint: String,
+    },
+    /// It was told already.
+    Told,
+}
+
+/// What to do about a check, unless it went well.
+pub fn hint(health: &ChannelHealth) -> Option<String> {
+    let hint = match health {
+        ChannelHealth::Ready => return None,
+        ChannelHealth::Unauthorized { .. } => {
+            "check the user and the secret in the channel's settings; a secret in a file is taken \
+             over by `switchboard reload`, one in the environment by a restart"
+        }
+        ChannelHealth::Unreachable { .. } => {
+            "check host, port and tls in the channel's settings, then `switchboard reload`; if they \
+             are right, whether a firewall stands between"
+        }
+        _ => "mend what it names, then `switchboard reload`; the daemon's log says more",
+    };
+    Some(hint.to_owned())
 }
 
 impl ChannelTests {
@@ -81,7 +104,9 @@ impl ChannelTests {
                 hint: None,
             },
             Err(failed) => {
-                tell(told, failed.step, false, failed.detail, Some(failed.hint)).await;
+                if let Failed::At { step, detail, hint } = failed {
+                    tell(told, step, false, detail, Some(hint)).await;
+                }
                 Step {
                     step: "result".to_owned(),
                     ok: false,
@@ -100,14 +125,13 @@ impl ChannelTests {
         let channel = name.parse().ok().and_then(|id| channels.get(&id));
         let channel = channel.ok_or_else(|| {
             let known: Vec<&str> = channels.keys().map(|id| id.as_str()).collect();
-            Failed {
+            Failed::At {
                 step: "channel",
                 detail: format!("there is no channel {name}"),
                 hint: format!("the daemon has {}", known.join(", ")),
             }
         })?;
-        self.log_in(channel).await?;
-        tell(told, "log in", true, "its provider answers", None).await;
+        self.log_in(channel, told).await?;
         let token = self.token();
         let sent = match channel.connector.own_address() {
             Some(address) => self.write_to_itself(channel, address, &token).await?,
@@ -123,34 +147,19 @@ impl ChannelTests {
         Ok(())
     }
 
-    async fn log_in(&self, channel: &Channel) -> Result<(), Failed> {
-        let health = AssertUnwindSafe(channel.connector.health()).catch_unwind();
-        let (detail, hint) = match health.await {
-            Ok(ChannelHealth::Ready) => return Ok(()),
-            Ok(ChannelHealth::Unauthorized { reason }) => (
-                reason,
-                "the provider refuses the credentials: check user and secret of the channel, and \
-                 restart the daemon where a secret has changed",
-            ),
-            Ok(ChannelHealth::Unreachable { reason }) => (
-                reason,
-                "check host, port and TLS of the channel, and whether a firewall stands between",
-            ),
-            Ok(ChannelHealth::Degraded { reason }) => (reason, "see what the daemon logs about it"),
-            Ok(other) => (
-                other.as_str().to_owned(),
-                "see what the daemon logs about it",
-            ),
-            Err(_) => (
-                "the connector panicked".to_owned(),
-                "this is a bug: report what the daemon logs about it",
-            ),
-        };
-        Err(Failed {
-            step: "log in",
-            detail,
-            hint: hint.to_owned(),
-        })
+    /// Tries each thing that the channel needs of its provider; what fails does not hide the rest.
+    async fn log_in(&self, channel: &Channel, told: &Told) -> Result<(), Failed> {
+        let mut refused = false;
+        for check in channels::check(channel).await {
+            let hint = hint(&check.health);
+            refused |= hint.is_some();
+            let detail = check.detail().to_owned();
+            tell(told, &check.what, hint.is_none(), detail, hint).await;
+        }
+        match refused {
+            true => Err(Failed::Told),
+            false => Ok(()),
+        }
     }
 
     /// Over its own sender, as an agent's answer leaves.
@@ -160,7 +169,7 @@ impl ChannelTests {
         to: Recipient,
         token: &str,
     ) -> Result<String, Failed> {
-        let failed = |detail: String, hint: &str| Failed {
+        let failed = |detail: String, hint: &str| Failed::At {
             step: "send",
             detail,
             hint: hint.to_owned(),
@@ -210,7 +219,8 @@ impl ChannelTests {
         sent.map_err(|error| {
             let hint = match error.kind {
                 ErrorKind::Auth | ErrorKind::Config => {
-                    "the sending server refuses the credentials: check them in the channel"
+                    "the sending server refuses the login or our address: check them in the channel's \
+                     settings, then `switchboard reload`"
                 }
                 ErrorKind::Rejected => {
                     "the sending server refuses the message: may this login send from this address, \
@@ -220,12 +230,14 @@ impl ChannelTests {
             };
             failed(error.message, hint)
         })?;
+        let name = outbound::health_name(&channel.id);
+        self.health.worked(&name, micros(self.clock.now()));
         Ok(format!("a message to {address} is taken"))
     }
 
     /// As its provider pushes: signed, verified, durable.
     async fn push(&self, channel: &Channel, token: &str) -> Result<String, Failed> {
-        let failed = |detail: String, hint: &str| Failed {
+        let failed = |detail: String, hint: &str| Failed::At {
             step: "send",
             detail,
             hint: hint.to_owned(),
@@ -297,7 +309,7 @@ impl ChannelTests {
                 let states = self.health.snapshot();
                 let state = states.get(&format!("channel:{}", channel.id));
                 let state = state.map_or("unknown", |state| state.as_str());
-                Err(Failed {
+                Err(Failed::At {
                     step: "arrive",
                     detail: format!(
                         "not seen within {} s; the channel is {state}",
@@ -324,7 +336,7 @@ impl ChannelTests {
         };
         let found = self.store.message(actor, message).await;
         let found = found.map_err(|error| store_failed(&error))?;
-        let found = found.ok_or_else(|| Failed {
+        let found = found.ok_or_else(|| Failed::At {
             step: "queue",
             detail: "it is filed and cannot be read".to_owned(),
             hint: "this is a bug: report it".to_owned(),
@@ -353,7 +365,7 @@ impl ChannelTests {
 }
 
 fn store_failed(error: &StoreError) -> Failed {
-    Failed {
+    Failed::At {
         step: "arrive",
         detail: error.to_string(),
         hint: "look at /readyz and the daemon's log".to_owned(),

@@ -80,6 +80,12 @@ pub enum Request {
     OutboxHold,
     /// What the running daemon says about itself.
     Status,
+    /// Tries what every channel needs of its provider.
+    ChannelChecks,
+    /// Whether the running daemon has these environment variables.
+    Environment {
+        names: Vec<String>,
+    },
     /// Batches follow on the same connection.
     Import(Begin),
     /// Its steps are lines of their own.
@@ -228,6 +234,8 @@ impl Control {
             }
             Request::OutboxHold => self.hold().await,
             Request::Status => self.status().await,
+            Request::ChannelChecks => self.channel_checks().await,
+            Request::Environment { names } => self.environment(&names),
             Request::Import(_) | Request::ChannelTest { .. } => {
                 Err("this needs the running daemon".to_owned())
             }

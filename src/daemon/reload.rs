@@ -2,6 +2,7 @@
 //! changes; a wrong one changes nothing and is said until a good one is read.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use connector_api::{ChannelId, Clock, HttpClient, Registration};
@@ -10,7 +11,7 @@ use serde_json::Value;
 use tracing::{error, info, warn};
 
 use crate::api::ChannelFacts;
-use crate::channels::{self, Built, Channel, LiveChannels, SecretsMark};
+use crate::channels::{self, Built, Channel, LiveChannels, Moment, SecretsMark};
 use crate::clock::micros;
 use crate::config::{Config, ConfigErrors};
 use crate::credentials::Keeper;
@@ -31,6 +32,13 @@ pub const NAME: &str = "config";
 
 /// Reads all sources of the configuration.
 pub type Load = Box<dyn Fn() -> Result<Config, ConfigErrors> + Send + Sync>;
+
+/// Where a daemon's configuration comes from.
+pub struct Source {
+    /// The file, absolute; `None`: defaults, environment and flags alone.
+    pub file: Option<PathBuf>,
+    pub load: Load,
+}
 
 /// What is replaced, as everybody else holds it.
 #[derive(Clone)]
@@ -57,7 +65,7 @@ pub struct Reload {
     pub waiting: Arc<Wakes>,
     pub set: Arc<ChannelSet>,
     pub secrets: Mutex<BTreeMap<ChannelId, SecretsMark>>,
-    pub load: OnceLock<Load>,
+    pub source: OnceLock<Source>,
     /// One at a time.
     pub busy: tokio::sync::Mutex<()>,
 }
@@ -65,6 +73,8 @@ pub struct Reload {
 /// What a reload did.
 #[derive(Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Changes {
+    /// What was read: the file that the daemon was started with.
+    pub file: Option<PathBuf>,
     pub channels: ChannelChanges,
     /// Sections that hold other settings now.
     pub changed: Vec<String>,
@@ -104,6 +114,10 @@ impl Reload {
             Ok((config, built)) => {
                 let changes = self.take_over(config, built).await;
                 let changes = changes.map_err(|error| self.refuse(&error.to_string()))?;
+                let changes = Changes {
+                    file: self.file().cloned(),
+                    ..changes
+                };
                 self.health.set(NAME, State::Ready);
                 self.tell(&changes);
                 Ok(changes)
@@ -112,24 +126,34 @@ impl Reload {
         }
     }
 
+    /// The file that is read, where there is one.
+    pub fn file(&self) -> Option<&PathBuf> {
+        self.source.get()?.file.as_ref()
+    }
+
     fn read(&self) -> Result<(Config, Built), String> {
-        let load = self.load.get();
-        let load = load.ok_or("this daemon was not started from a configuration file")?;
-        let config = load().map_err(|errors| errors.to_string())?;
+        let source = self.source.get();
+        let source = source.ok_or("this daemon was not started from a configuration file")?;
+        let config = (source.load)().map_err(|errors| errors.to_string())?;
         let built = channels::build_marked(
             &config,
             &self.registrations,
             &self.clock,
             &self.http,
             &self.credentials,
+            Moment::Reload,
         );
         let built = built.map_err(|errors| errors.to_string())?;
-        targets(&config, &built.channels).map_err(|errors| errors.to_string())?;
+        targets(&config, &built.channels, Moment::Reload).map_err(|errors| errors.to_string())?;
+        settings::warn_of(&config, &built.channels);
         Ok((config, built))
     }
 
     fn refuse(&self, wrong: &str) -> String {
-        let reason = format!("the last reload changed nothing: {wrong}");
+        let reason = format!(
+            "the last reload was refused and changed nothing: {wrong}; correct that, then run \
+             `switchboard reload`"
+        );
         self.health.set(NAME, State::Degraded { reason });
         wrong.to_owned()
     }
@@ -140,7 +164,7 @@ impl Reload {
         let (channels, mut changes) = self.pick(&before, &config, &running, &built);
         let channels = Arc::new(channels);
         // Of the channels that will run, which the ones just built may not be.
-        let told = targets(&config, &channels);
+        let told = targets(&config, &channels, Moment::Reload);
         let told = told.map_err(|errors| StoreError::Unavailable(errors.to_string()))?;
         changes.changed = changed(&before, &config);
         changes.needs_restart = needs_restart(&before, &config);
@@ -235,7 +259,9 @@ impl Reload {
 
 /// Says that a reload failed, for whoever asked by a signal.
 pub fn log_refusal(wrong: &str) {
-    error!("the configuration is wrong, the old one stays:\n{wrong}");
+    error!(
+        "the configuration is wrong, the old one stays until this is corrected and read again:\n{wrong}"
+    );
 }
 
 /// A channel's settings without those that only routing reads.

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use aws_lc_rs::hmac;
 use connector_api::{BrandId, QueueId};
+use tracing::warn;
 
 use crate::api::ChannelFacts;
-use crate::channels::{Channel, Channels};
+use crate::channels::{self, Channel, Channels};
 use crate::config::{Across, Config, QUEUE_DEFAULT};
 use crate::credentials::Vault;
 use crate::ids::IdCodec;
@@ -71,6 +72,13 @@ pub fn brands(config: &Config) -> Vec<BrandId> {
     let of_channels = config.channels.values().map(|channel| &channel.brand);
     let all: BTreeSet<&BrandId> = config.brands.keys().chain(of_channels).collect();
     all.into_iter().cloned().collect()
+}
+
+/// Logs what is taken of the channels' settings and is probably not meant.
+pub fn warn_of(config: &Config, channels: &Channels) {
+    for (key, warning) in channels::warnings(config, channels) {
+        warn!(key, "{key}: {warning}");
+    }
 }
 
 /// Opens the store of a held data directory for a configuration.

@@ -1,6 +1,6 @@
 //! The daemon: which one runs, what it says, and whether its addresses lead to it.
 
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
 use connector_api::Clock;
@@ -10,20 +10,21 @@ use crate::api::tls::{EXPIRY_SOON, Pair};
 use crate::cli::here::Here;
 use crate::clock::SystemClock;
 use crate::config::Config;
-use crate::daemon::control::status::{Stands, Status};
+use crate::daemon::control::status::Status;
 use crate::daemon::control::{Answer, Request, ask};
 use crate::daemon::tls_files;
 use crate::http::egress::{Egress, FetchError};
 use crate::store::sqlite::SCHEMA_VERSION;
 use crate::store::sqlite::look::{look as look_at, sqlite_version};
+use crate::words::counted;
 
-use super::Finding;
+use super::{Finding, channels};
 
 /// Of the daemon's own answer, in bytes.
 const ANSWER_BYTES_MAX: u64 = 64 * 1024;
 const ANSWER_WAIT: Duration = Duration::from_secs(10);
 
-type Running = Result<Option<Status>, String>;
+pub type Running = Result<Option<Status>, String>;
 
 /// What the running daemon says; `None` where none runs.
 pub async fn status(config: &Config) -> Running {
@@ -82,7 +83,8 @@ pub async fn look(config: &Config, status: &Running) -> Vec<Finding> {
             findings.push(Finding::ok("daemon", detail));
             findings.push(listens(config, status).await);
             findings.extend(tls(config));
-            findings.extend(states(status));
+            findings.extend(channels::checked(config).await);
+            findings.extend(channels::states(status));
             findings.extend(left_over(status.dead_letters, status.held));
         }
         Ok(None) => {
@@ -91,7 +93,7 @@ pub async fn look(config: &Config, status: &Running) -> Vec<Finding> {
                 "it does not run",
                 "start it: switchboard run; what channels and addresses do is not looked at",
             ));
-            findings.push(port(config));
+            findings.push(port(config).await);
             findings.extend(tls(config));
             // What cannot be read was said with the schema.
             if let Ok(Some(found)) = look_at(&config.server.data_dir)
@@ -133,16 +135,50 @@ async fn listens(config: &Config, status: &Status) -> Finding {
 }
 
 /// Whether the address is free for the daemon that is to come.
-fn port(config: &Config) -> Finding {
+async fn port(config: &Config) -> Finding {
     let address = config.server.listen;
-    match TcpListener::bind(address) {
-        Ok(_) => Finding::ok("listen", format!("{address} is free")),
-        Err(error) => Finding::fail(
+    let error = match TcpListener::bind(address) {
+        Ok(_) => return Finding::ok("listen", format!("{address} is free")),
+        Err(error) => error,
+    };
+    match version_at(config, address).await {
+        Some(version) => Finding::fail(
+            "listen",
+            format!(
+                "a Switchboard daemon (version {version}) with another data_dir than {} listens on {address}",
+                config.server.data_dir.display()
+            ),
+            "name its data directory or its configuration (--data-dir, --config) and run this as its \
+             user; or give this one another server.listen",
+        ),
+        None => Finding::fail(
             "listen",
             format!("{address}: {error}"),
             "another program has the address, or it is not this machine's: change server.listen",
         ),
     }
+}
+
+/// The version of the Switchboard that answers there, if it is one.
+async fn version_at(config: &Config, address: SocketAddr) -> Option<String> {
+    let here = Here::of(config, address).ok()?;
+    let url = format!("{}/version", here.base);
+    let answer = here
+        .client
+        .get(url)
+        .timeout(ANSWER_WAIT)
+        .send()
+        .await
+        .ok()?;
+    if answer
+        .content_length()
+        .is_none_or(|bytes| bytes > ANSWER_BYTES_MAX)
+    {
+        return None;
+    }
+    let version: Value = serde_json::from_slice(&answer.bytes().await.ok()?).ok()?;
+    version["instance"].as_str()?;
+    version["version"].as_str().map(str::to_owned)
 }
 
 fn tls(config: &Config) -> Option<Finding> {
@@ -161,51 +197,17 @@ fn tls(config: &Config) -> Option<Finding> {
     })
 }
 
-/// One line for each channel and part; those that are well share a line for all parts.
-fn states(status: &Status) -> Vec<Finding> {
-    let finding = |check: &'static str, name: &str, stands: &Stands| {
-        let reason = stands.reason.as_deref().unwrap_or_default();
-        let detail = match reason {
-            "" => format!("{name} is {}", stands.state),
-            reason => format!("{name} is {}: {reason}", stands.state),
-        };
-        match stands.state.as_str() {
-            "ready" => Finding::ok(check, detail),
-            "unauthorized" => Finding::fail(
-                check,
-                detail,
-                "the provider refuses the credentials: mend them and restart the daemon",
-            ),
-            "unreachable" => Finding::fail(
-                check,
-                detail,
-                "it tries again by itself; switchboard channel test says where it ends",
-            ),
-            _ => Finding::warn(check, detail, "it heals by itself, or its reason says how"),
-        }
-    };
-    let mut findings = Vec::new();
-    let mut parts = 0;
-    for (name, stands) in &status.states {
-        match name.strip_prefix("channel:") {
-            Some(channel) if !channel.starts_with('#') => {
-                findings.push(finding("channel", channel, stands));
-            }
-            _ if stands.state == "ready" => parts += 1,
-            _ => findings.push(finding("part", name, stands)),
-        }
-    }
-    findings.push(Finding::ok("parts", format!("{parts} are ready")));
-    findings
-}
-
 fn left_over(dead_letters: i64, held: i64) -> [Finding; 2] {
     [
         match dead_letters {
             0 => Finding::ok("dead_letters", "none"),
             some => Finding::warn(
                 "dead_letters",
-                format!("{some} messages could not be filed"),
+                counted(
+                    some,
+                    "message could not be filed",
+                    "messages could not be filed",
+                ),
                 "switchboard dead-letters list",
             ),
         },
@@ -213,7 +215,11 @@ fn left_over(dead_letters: i64, held: i64) -> [Finding; 2] {
             0 => Finding::ok("outbox", "nothing is held"),
             some => Finding::warn(
                 "outbox",
-                format!("{some} answers wait for a person to say what became of them"),
+                counted(
+                    some,
+                    "answer waits for a person to say what became of it",
+                    "answers wait for a person to say what became of them",
+                ),
                 "switchboard outbox list --state unknown",
             ),
         },

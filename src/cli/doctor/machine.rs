@@ -15,6 +15,7 @@ use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::daemon::control::status::Status;
 use crate::daemon::tls_files;
+use crate::words::counted;
 
 use super::Finding;
 
@@ -258,7 +259,10 @@ fn secrets(config: &Config) -> Finding {
     match open.is_empty() {
         true => Finding::ok(
             "secrets",
-            format!("{} files, none open to all", files.len()),
+            format!(
+                "{}, none open to all",
+                counted(files.len(), "file", "files")
+            ),
         ),
         false => Finding::warn(
             "secrets",

@@ -10,7 +10,7 @@ use futures::FutureExt;
 use serde_json::json;
 
 use crate::alerts::{News, Notice, headline};
-use crate::channels::{self, Channel, Channels};
+use crate::channels::{self, Channel, Channels, Moment};
 use crate::clock::timestamp;
 use crate::config::{Config, ConfigErrors};
 use crate::http::egress::{Egress, FetchError};
@@ -42,7 +42,11 @@ pub enum Target {
 }
 
 /// The targets of a configuration, or what is wrong with them.
-pub fn targets(config: &Config, channels: &Channels) -> Result<Targets, ConfigErrors> {
+pub fn targets(
+    config: &Config,
+    channels: &Channels,
+    moment: Moment,
+) -> Result<Targets, ConfigErrors> {
     let mut errors = ConfigErrors::default();
     let mut wrong = |key: &str, what: String| errors.push(config.origin(key), key, what);
     let mut found = Vec::new();
@@ -72,7 +76,7 @@ pub fn targets(config: &Config, channels: &Channels) -> Result<Targets, ConfigEr
         }
     }
     if let Some(webhook) = &config.alerts.webhook {
-        let secret = channels::secrets().resolve(&webhook.secret);
+        let secret = channels::secrets(moment).resolve(&webhook.secret);
         let key = secret.map_err(|error| error.message).and_then(|secret| {
             SigningKey::new(secret.expose_secret()).map_err(|what| format!("the secret {what}"))
         });

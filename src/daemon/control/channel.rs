@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use connector_api::{
-    Authorization, AuthorizationRequest, AuthorizationStep, ChannelId, ExposeSecret, Health,
-    Progress, SecretString, Way,
+    Authorization, AuthorizationRequest, AuthorizationStep, ChannelId, ExposeSecret, Progress,
+    SecretString, Way,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -85,13 +85,9 @@ impl Control {
                 self.sources.ring(id.as_str());
                 self.outbox.ring(&granted(id));
                 let health = channel.connector.health().await;
-                let reason = match &health {
-                    Health::Degraded { reason }
-                    | Health::Unauthorized { reason }
-                    | Health::Unreachable { reason } => Some(reason.as_str()),
-                    _ => None,
-                };
-                Ok(json!({ "granted": true, "health": health.as_str(), "reason": reason }))
+                Ok(json!({
+                    "granted": true, "health": health.as_str(), "reason": health.reason(),
+                }))
             }
         }
     }

@@ -7,8 +7,9 @@ use std::process::Output;
 
 use serde_json::Value;
 
+use super::post_office::PostOffice;
 use super::post_office::mail_channel;
-use super::process::{Installation, PATIENCE, chat, chat_config};
+use super::process::{Installation, PATIENCE, SECRET, binary, chat, chat_config};
 use crate::peers::{free_port, wait_until};
 use crate::support::Authority;
 
@@ -90,6 +91,8 @@ fn a_daemon_that_is_well_is_found_well_and_known_again_behind_its_public_url() {
             "secrets",
             "daemon",
             "listen",
+            "channel",
+            "channel",
             "channel",
             "channel",
             "parts",
@@ -212,7 +215,12 @@ fn channels_and_held_answers_are_told() {
     assert!(daemon.terminate());
     let held = daemon.command(&["outbox", "hold"]);
     assert!(held.status.success(), "{reply}");
-    check(&daemon, "outbox", "warn ", "1 answers wait");
+    check(
+        &daemon,
+        "outbox",
+        "warn ",
+        "1 answer waits for a person to say what became of it",
+    );
     daemon.run();
     check(
         &daemon,
@@ -220,6 +228,165 @@ fn channels_and_held_answers_are_told() {
         "warn ",
         "switchboard outbox list --state unknown",
     );
+}
+
+/// The details of all findings of a check, each with its state.
+fn details(daemon: &Installation, check: &str) -> Vec<String> {
+    let (found, _) = doctor(daemon);
+    let of = found.iter().filter(|one| one["check"] == check);
+    of.map(|one| {
+        let text = |key: &str| one[key].as_str().unwrap();
+        format!("{} {}", text("state"), text("detail"))
+    })
+    .collect()
+}
+
+#[test]
+fn both_servers_of_a_mailbox_are_tried_and_an_unproven_lane_is_not_called_ready() {
+    let post = PostOffice::open();
+    let daemon = installation("");
+    let config = fs::read_to_string(daemon.config()).unwrap();
+    daemon.write_config(&format!("{config}{}", post.config()));
+    daemon.run();
+    post.wait_for_reader();
+    let said = details(&daemon, "channel");
+    let has = |said: &[String], words: &str| said.iter().any(|line| line.contains(words));
+    assert!(has(&said, "ok support-mail: imap 127.0.0.1:"), "{said:#?}");
+    assert!(has(&said, ": signed in, INBOX open"), "{said:#?}");
+    assert!(has(&said, "ok support-mail: smtp 127.0.0.1:"), "{said:#?}");
+    let unproven = "ok outbound:support-mail: nothing was sent since the daemon started";
+    assert!(has(&said, unproven), "{said:#?}");
+    let token = daemon.token("ada");
+    post.deliver(b"From: kim@customer.example\r\nTo: support@shop.example\r\nSubject: Order 17\r\nMessage-ID: <1@customer.example>\r\n\r\nWhere is it?\r\n".to_vec());
+    let claimed = daemon.claim(&token, "frontline").expect("the mail");
+    let id = claimed["id"].as_str().unwrap();
+    let reply = daemon.reply(&token, id, "k-1", "On its way.");
+    daemon.wait_for_delivery(&token, reply["id"].as_str().unwrap(), "sent");
+    let said = details(&daemon, "channel");
+    assert!(
+        has(&said, "ok outbound:support-mail is ready, it sent at 20"),
+        "{said:#?}"
+    );
+    let sent = String::from_utf8(post.sent().pop().unwrap().raw).unwrap();
+    assert!(sent.contains("\r\nSubject: Re: Order 17\r\n"), "{sent}");
+}
+
+#[test]
+fn a_switchboard_with_another_data_directory_is_known_for_one() {
+    let other = installation("");
+    other.run();
+    let daemon = installation("");
+    let config = fs::read_to_string(daemon.config()).unwrap();
+    daemon.write_config(&config.replace(&daemon.address, &other.address));
+    check(&daemon, "listen", "fail ", "a Switchboard daemon (version ");
+    check(&daemon, "listen", "fail ", "--data-dir");
+    assert!(other.terminate());
+    check(&daemon, "listen", "ok ", "is free");
+}
+
+#[test]
+fn secrets_in_the_daemons_environment_are_not_missed_in_the_shell() {
+    let daemon = installation("");
+    let config = fs::read_to_string(daemon.config()).unwrap();
+    let in_env = |name: &str| {
+        let reference = format!("{{ env = \"{name}\" }}");
+        config.replace(&file_reference(&daemon), &reference)
+    };
+    daemon.write_config(&in_env("DOCTOR_TEST_SECRET"));
+    assert!(in_env("X").contains("{ env = \"X\" }"), "{config}");
+    check(&daemon, "config", "fail ", "DOCTOR_TEST_SECRET is not set");
+    daemon.run_in(&[("DOCTOR_TEST_SECRET", SECRET)]);
+    let (found, well) = doctor(&daemon);
+    assert!(well, "{found:#?}");
+    let said = finding(&found, "environment");
+    let has =
+        "ok DOCTOR_TEST_SECRET (for shop-chat) is not set in this shell; the running daemon has it";
+    assert!(said.starts_with(has), "{said}");
+    // One that came into the file since: the process cannot get it any more.
+    daemon.write_config(&in_env("DOCTOR_TEST_LATER"));
+    check(&daemon, "environment", "warn ", "was started without it");
+    check(
+        &daemon,
+        "environment",
+        "warn ",
+        "restart the daemon with it, or write { file = ",
+    );
+    let reload = daemon.command(&["reload"]);
+    let said = String::from_utf8(reload.stderr).unwrap();
+    assert_eq!(reload.status.code(), Some(78), "{said}");
+    let why = "the environment variable DOCTOR_TEST_LATER is not set in the running daemon, and a \
+               reload cannot bring it: restart the daemon with it, or write { file = \"…\" }";
+    assert!(said.contains(why), "{said}");
+    check(
+        &daemon,
+        "part",
+        "warn config is degraded",
+        "correct what is named, then `switchboard reload`",
+    );
+    daemon.write_config(&in_env("DOCTOR_TEST_SECRET"));
+    assert!(daemon.command(&["reload"]).status.success());
+    let (found, _) = doctor(&daemon);
+    assert!(found.iter().all(|one| one["check"] != "part"), "{found:#?}");
+}
+
+/// How the chat's secret is written in the configuration.
+fn file_reference(daemon: &Installation) -> String {
+    format!("{{ file = \"{}/secret\" }}", daemon.dir.path().display())
+}
+
+#[test]
+fn a_port_that_contradicts_its_tls_setting_is_warned_of_wherever_the_configuration_is_read() {
+    let daemon = installation("");
+    let config = fs::read_to_string(daemon.config()).unwrap();
+    let password = "password = { env = \"PATH\" }";
+    let mail = format!(
+        "[channels.mail]\nconnector = \"email\"\naddress = \"a@shop.example\"\n\
+         imap = {{ host = \"localhost\", port = 993, tls = \"starttls\", {password} }}\n\
+         smtp = {{ host = \"localhost\" }}\n"
+    );
+    daemon.write_config(&format!("{config}{mail}"));
+    let checked = daemon.command(&["check-config"]);
+    assert!(checked.status.success());
+    let said = String::from_utf8(checked.stderr).unwrap();
+    let line = config.lines().count() + 1;
+    let expected = format!(
+        "warning: {}:{line}: channels.mail: imap.tls = \"starttls\" and imap.port = 993 contradict",
+        daemon.config().display()
+    );
+    assert!(said.starts_with(&expected), "{said}");
+    let said = String::from_utf8(checked.stdout).unwrap();
+    let read = format!("read from {}", daemon.config().display());
+    assert!(
+        said.contains("good: 2 channels, 1 queue, 0 rules"),
+        "{said}"
+    );
+    assert!(said.contains(&read), "{said}");
+    let warned = details(&daemon, "config");
+    assert!(warned[1].starts_with("warn "), "{warned:?}");
+    assert!(warned[1].contains("contradict each other"), "{warned:?}");
+    daemon.run();
+    assert!(daemon.log_text().contains("contradict each other"));
+}
+
+#[test]
+fn another_file_than_the_daemons_is_told() {
+    let daemon = installation("");
+    daemon.run();
+    let copy = daemon.dir.path().join("copy.toml");
+    fs::copy(daemon.config(), &copy).unwrap();
+    let output = std::process::Command::new(binary())
+        .args(["doctor", "--config"])
+        .arg(&copy)
+        .arg("--data-dir")
+        .arg(daemon.dir.path().join("data"))
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    let warned = format!(
+        "warn  config: the daemon reads {}",
+        daemon.config().display()
+    );
+    assert!(said.contains(&warned), "{said}");
 }
 
 #[test]

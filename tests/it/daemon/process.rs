@@ -94,14 +94,19 @@ impl Installation {
 
     /// The same with more arguments.
     pub fn run_with(&self, args: &[&str]) {
-        self.run_binary_with(Path::new(binary()), args);
+        self.run_binary_with(Path::new(binary()), args, &[]);
+    }
+
+    /// The same with more in its environment.
+    pub fn run_in(&self, environment: &[(&str, &str)]) {
+        self.run_binary_with(Path::new(binary()), &[], environment);
     }
 
     pub fn run_binary(&self, binary: &Path) {
-        self.run_binary_with(binary, &[]);
+        self.run_binary_with(binary, &[], &[]);
     }
 
-    fn run_binary_with(&self, binary: &Path, args: &[&str]) {
+    fn run_binary_with(&self, binary: &Path, args: &[&str], environment: &[(&str, &str)]) {
         let log = fs::File::options()
             .create(true)
             .append(true)
@@ -110,6 +115,7 @@ impl Installation {
         let child = Command::new(binary)
             .args(["run", "--listen", &self.address])
             .args(args)
+            .envs(environment.iter().copied())
             .arg("--config")
             .arg(self.config())
             .arg("--data-dir")

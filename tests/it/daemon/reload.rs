@@ -12,7 +12,7 @@ use axum::routing::post;
 use serde_json::{Value, json};
 
 use super::post_office::{AUTHSERV_ID, PostOffice};
-use super::process::{Installation, PATIENCE, chat, chat_config, json_of};
+use super::process::{Installation, PATIENCE, binary, chat, chat_config, json_of};
 use super::shop::Shop;
 use crate::peers::wait_until;
 
@@ -123,6 +123,39 @@ fn a_wrong_configuration_changes_nothing_and_is_said_until_a_good_one_is_read() 
     wait_until("a good one to be read", PATIENCE, || {
         config_state(&daemon)["state"] == "ready"
     });
+}
+
+#[test]
+fn another_file_than_the_daemons_is_refused_and_the_daemons_is_named() {
+    let daemon = Installation::start(&chat_config(NOWHERE));
+    let log = daemon.log_text();
+    let own = daemon.config().display().to_string();
+    assert!(log.contains(&format!("configuration: {own}")), "{log}");
+    assert_eq!(reloaded(&daemon)["file"], own);
+    let data = daemon.dir.path().join("data");
+    let other = daemon.dir.path().join("other.toml");
+    let link = daemon.dir.path().join("link.toml");
+    fs::write(&other, "").unwrap();
+    std::os::unix::fs::symlink(daemon.config(), &link).unwrap();
+    let reload = |args: &[&std::path::Path]| {
+        let mut command = std::process::Command::new(binary());
+        command.arg("reload").arg("--data-dir").arg(&data);
+        let output = command.args(args).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code(), said)
+    };
+    let flag = std::path::Path::new("--config");
+    let (code, said) = reload(&[flag, &other]);
+    assert_eq!(code, Some(1), "{said}");
+    for part in ["nothing was read again", &own, "other.toml"] {
+        assert!(said.contains(part), "{said}");
+    }
+    assert_eq!(
+        reload(&[flag, &link]).0,
+        Some(0),
+        "the same file by another name"
+    );
+    assert_eq!(reload(&[]).0, Some(0), "nobody named another one");
 }
 
 #[test]
