@@ -10,8 +10,10 @@ use serde_json::Value;
 use switchboard::blobs::{hex, sha256};
 use switchboard::bus::{Content, decode};
 
-/// Tables of what was accepted (every delivery is), of the installation, and of its users.
-const LEFT_OUT: [&str; 11] = [
+/// Tables of what was accepted (every delivery is), of the installation, of its users, and when each
+/// channel was last heard, as of the last look.
+const LEFT_OUT: [&str; 12] = [
+    "heard",
     "meta",
     "name",
     "log",
