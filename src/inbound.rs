@@ -2,12 +2,13 @@
 //! lists that are polled. Raw bytes are verified before they are parsed.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use connector_api::{
-    CancellationToken, Error, ErrorKind, WebhookOutcome, WebhookRequest, WebhookSource,
+    CancellationToken, Error, ErrorKind, InboundBatch, WebhookOutcome, WebhookRequest,
+    WebhookSource,
 };
 use futures::FutureExt;
 use tokio::sync::Notify;
@@ -75,26 +76,37 @@ async fn read(
     channel: &Arc<Channel>,
     request: WebhookRequest,
 ) -> connector_api::Result<WebhookOutcome> {
-    let request = Arc::new(request);
-    let once = || {
-        let (channel, request) = (channel.clone(), request.clone());
-        apart(request.body.len(), move || {
-            let source = source_of(&channel)?;
-            source.verify(&request)?;
-            source.parse(&request)
-        })
+    let request = match read_once(channel, request).await? {
+        Once::Read(outcome) => return Ok(outcome),
+        Once::KeysStale(request, _) => request,
     };
-    let panicked = |_| Error::malformed("reading the request panicked");
-    match once().await.map_err(panicked)? {
-        Err(Error {
-            kind: ErrorKind::KeysStale,
-            ..
-        }) => {
-            source_of(channel)?.refresh().await?;
-            once().await.map_err(panicked)?
-        }
-        read => read,
+    source_of(channel)?.refresh().await?;
+    match read_once(channel, *request).await? {
+        Once::Read(outcome) => Ok(outcome),
+        Once::KeysStale(_, error) => Err(error),
     }
+}
+
+/// What became of a request: it is the source's once it is verified.
+enum Once {
+    Read(WebhookOutcome),
+    KeysStale(Box<WebhookRequest>, Error),
+}
+
+async fn read_once(channel: &Arc<Channel>, request: WebhookRequest) -> connector_api::Result<Once> {
+    let channel = channel.clone();
+    let read = apart(request.body.len(), move || {
+        let source = source_of(&channel)?;
+        match source.verify(&request) {
+            Ok(()) => source.parse(request).map(Once::Read),
+            Err(error) if error.kind == ErrorKind::KeysStale => {
+                Ok(Once::KeysStale(Box::new(request), error))
+            }
+            Err(error) => Err(error),
+        }
+    });
+    let panicked = |_| Error::malformed("reading the request panicked");
+    read.await.map_err(panicked)?
 }
 
 fn source_of(channel: &Channel) -> connector_api::Result<&dyn WebhookSource> {
@@ -152,8 +164,17 @@ pub async fn run_source(
     let mut pause = BACKOFF_FIRST;
     while !stop.is_cancelled() {
         let before = heard_at(&intake, &channel);
-        let watched = watch(&channel, &intake, &health, &name, before);
-        let run = run_once(&channel, &intake, store.as_ref(), &stop);
+        let durable = Arc::new(Telling {
+            durable: ChannelIntake {
+                intake: intake.clone(),
+                channel: channel.clone(),
+            },
+            health: health.clone(),
+            name: name.clone(),
+            trouble: Mutex::default(),
+        });
+        let watched = watch(&durable, before);
+        let run = run_once(&channel, &durable, store.as_ref(), &stop);
         let result = tokio::select! {
             // Parsing reads a stranger's bytes: a panic is a broken source, tried again.
             result = AssertUnwindSafe(run).catch_unwind() => {
@@ -185,11 +206,52 @@ fn heard_at(intake: &Intake, channel: &Channel) -> i64 {
     intake.last_heard().get(&channel.id).copied().unwrap_or(0)
 }
 
-/// Says `ready` once the provider was heard after `before`; never ends.
-async fn watch(channel: &Channel, intake: &Intake, health: &Health, name: &str, before: i64) {
+/// Says `ready` once the provider was heard after `before`, or what is amiss all the same; never ends.
+async fn watch(telling: &Telling, before: i64) {
+    let ChannelIntake { intake, channel } = &telling.durable;
     intake.heard_after(&channel.id, before).await;
-    health.set(name, State::Ready);
+    telling.tell();
     std::future::pending::<()>().await;
+}
+
+/// A channel's way in, whose source may also say how the channel is.
+struct Telling {
+    durable: ChannelIntake,
+    health: Arc<Health>,
+    name: String,
+    /// What the source said that a person should mend.
+    trouble: Mutex<Option<String>>,
+}
+
+impl Telling {
+    fn trouble(&self) -> MutexGuard<'_, Option<String>> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&self) {
+        let trouble = self.trouble().clone();
+        let state = trouble.map_or(State::Ready, |reason| State::Degraded { reason });
+        self.health.set(&self.name, state);
+    }
+}
+
+#[async_trait]
+impl connector_api::Intake for Telling {
+    async fn accept(&self, batch: InboundBatch) -> connector_api::Result<()> {
+        self.durable.accept(batch).await
+    }
+
+    fn heard(&self) {
+        self.durable.heard();
+    }
+
+    fn degraded(&self, reason: Option<&str>) {
+        let before = std::mem::replace(&mut *self.trouble(), reason.map(str::to_owned));
+        // That nothing was ever wrong does not say that the channel is heard.
+        if before.is_some() || reason.is_some() {
+            self.tell();
+        }
+    }
 }
 
 fn unreachable_watch() -> connector_api::Result<()> {
@@ -198,19 +260,15 @@ fn unreachable_watch() -> connector_api::Result<()> {
 
 async fn run_once(
     channel: &Arc<Channel>,
-    intake: &Arc<Intake>,
+    durable: &Arc<Telling>,
     store: &dyn Store,
     stop: &CancellationToken,
 ) -> connector_api::Result<()> {
     let cursor = store.cursor(&channel.id).await;
     let cursor =
         cursor.map_err(|error| Error::unavailable(format!("reading the cursor: {error}")))?;
-    let durable = Arc::new(ChannelIntake {
-        intake: intake.clone(),
-        channel: channel.clone(),
-    });
     if let Some(stream) = channel.connector.stream_source() {
-        return stream.run(cursor, durable, stop.clone()).await;
+        return stream.run(cursor, durable.clone(), stop.clone()).await;
     }
     let Some(source) = channel.connector.poll_source() else {
         return Ok(());

@@ -46,7 +46,7 @@ impl WebhookSource for Reader {
         }
     }
 
-    fn parse(&self, request: &WebhookRequest) -> connector_api::Result<WebhookOutcome> {
+    fn parse(&self, request: WebhookRequest) -> connector_api::Result<WebhookOutcome> {
         self.0.lock().unwrap().push(std::thread::current().id());
         assert!(!request.body.starts_with(b"bug"), "a bug");
         let reply = WebhookReply::json(&serde_json::json!({}));

@@ -1,6 +1,7 @@
 //! The traits. A connector implements the surfaces it has and hands them out from [`Connector`].
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -58,7 +59,7 @@ pub trait Connector: Send + Sync {
                 "this connector reads no captured input",
             ));
         };
-        match source.parse(request)? {
+        match source.parse(request.clone())? {
             WebhookOutcome::Events { events, .. } => Ok(events),
             WebhookOutcome::Handshake(_) => Ok(Vec::new()),
         }
@@ -72,11 +73,23 @@ pub trait Connector: Send + Sync {
     fn parse_import(&self, item: &WebhookRequest) -> Result<Vec<InboundEvent>> {
         self.parse_captured(item)
     }
+    /// How far back a first connection reads what was there before, and which key says so.
+    fn backfill(&self) -> Option<Backfill> {
+        None
+    }
     /// Where a message to the channel itself goes, for `switchboard channel test`; `None`: it cannot
     /// write to itself.
     fn own_address(&self) -> Option<Recipient> {
         None
     }
+}
+
+/// How far back a channel reads on its first connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Backfill {
+    /// The channel's own key for it.
+    pub key: &'static str,
+    pub reach: Duration,
 }
 
 /// What one item of an import is.
@@ -95,8 +108,9 @@ pub enum ImportFormat {
 pub trait WebhookSource: Send + Sync {
     /// Checks signature and freshness over the raw bytes; called before `parse`.
     fn verify(&self, request: &WebhookRequest) -> Result<()>;
-    /// Reads a verified request.
-    fn parse(&self, request: &WebhookRequest) -> Result<WebhookOutcome>;
+    /// Reads a verified request. It is the source's own: a large body may be taken apart in place, or
+    /// dropped before what is in it is decoded.
+    fn parse(&self, request: WebhookRequest) -> Result<WebhookOutcome>;
     /// Fetches the provider's current keys; called after `verify` answered `KeysStale`.
     async fn refresh(&self) -> Result<()> {
         Ok(())
@@ -184,6 +198,8 @@ pub trait Intake: Send + Sync {
     async fn accept(&self, batch: InboundBatch) -> Result<()>;
     /// Says that the provider was heard from although nothing came (an IDLE keep-alive).
     fn heard(&self) {}
+    /// Says what a person should mend although messages come, or with `None` that all is well again.
+    fn degraded(&self, _reason: Option<&str>) {}
 }
 
 #[derive(Debug, Clone, Default)]

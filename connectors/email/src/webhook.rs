@@ -5,6 +5,7 @@
 pub(crate) mod access;
 pub(crate) mod config;
 mod form;
+mod in_place;
 mod mailgun;
 mod postmark;
 mod rebuild;
@@ -69,24 +70,30 @@ impl WebhookSource for Hook {
         }
     }
 
-    /// In JSON a mail is base64 and has fields beside it.
+    /// In JSON a mail is base64 and has fields beside it. What SNS posts is small (256 KB).
     fn body_bytes_max(&self) -> u64 {
+        if let Ok(Proof::Ses { .. }) = self.receiver().map(|receiver| &receiver.proof) {
+            return 0;
+        }
         let mail = self.settings.parse.mail_bytes_max;
         mail.saturating_add(mail / 5 * 2).saturating_add(64 * 1024)
     }
 
-    fn parse(&self, request: &WebhookRequest) -> Result<WebhookOutcome> {
+    fn parse(&self, request: WebhookRequest) -> Result<WebhookOutcome> {
         let settings = &self.settings.parse;
-        let form = || {
-            let content_type = request.header("content-type").unwrap_or_default();
-            let form = Form::read(content_type, &request.body);
+        let content_type = request.header("content-type").unwrap_or_default();
+        let content_type = content_type.to_owned();
+        // Whoever reads it has it alone, and decodes it in place.
+        let WebhookRequest { body, .. } = request;
+        let form = |body| {
+            let form = Form::read(&content_type, body);
             form.ok_or_else(|| Error::malformed("the body is no form, or is cut off"))
         };
         let event = match &self.receiver()?.proof {
-            Proof::Sendgrid { .. } => sendgrid::read(&form()?, settings)?,
-            Proof::Mailgun { .. } => mailgun::read(&form()?, settings)?,
-            Proof::Postmark => postmark::read(&request.body, settings)?,
-            Proof::Ses { .. } => match ses::read(&request.body, settings)? {
+            Proof::Sendgrid { .. } => sendgrid::read(form(body)?, settings)?,
+            Proof::Mailgun { .. } => mailgun::read(form(body)?, settings)?,
+            Proof::Postmark => postmark::read(body, settings)?,
+            Proof::Ses { .. } => match ses::read(&body, settings)? {
                 ses::Read::Mail(event) => *event,
                 ses::Read::Nothing => return Ok(WebhookOutcome::Handshake(accepted())),
             },
@@ -110,13 +117,13 @@ pub(crate) fn read_captured(body: &Bytes, settings: &ParseSettings) -> Option<In
     if body.trim_ascii_start().starts_with(b"{") {
         return match ses::read(body, settings) {
             Ok(ses::Read::Mail(event)) => Some(*event),
-            _ => postmark::read(body, settings).ok(),
+            _ => postmark::read(body.clone(), settings).ok(),
         };
     }
     let form = Form::guess(body)?;
     match form.field("signature").is_some() && form.field("token").is_some() {
-        true => mailgun::read(&form, settings).ok(),
-        false => sendgrid::read(&form, settings).ok(),
+        true => mailgun::read(form, settings).ok(),
+        false => sendgrid::read(form, settings).ok(),
     }
 }
 

@@ -25,6 +25,7 @@ struct State {
     refused: usize,
     accepting: usize,
     accepting_max: usize,
+    degraded: Option<String>,
 }
 
 impl RecordingIntake {
@@ -57,6 +58,11 @@ impl RecordingIntake {
     /// was sent ahead of its events is found out.
     pub fn fail_next(&self, count: usize) {
         self.state().failures_left = count;
+    }
+
+    /// What the source last said that a person should mend.
+    pub fn degraded(&self) -> Option<String> {
+        self.state().degraded.clone()
     }
 
     pub fn events(&self) -> Vec<InboundEvent> {
@@ -186,6 +192,10 @@ impl Intake for RecordingIntake {
             true => Err(Error::unavailable("the intake was told to fail")),
             false => Ok(()),
         }
+    }
+
+    fn degraded(&self, reason: Option<&str>) {
+        self.change(|state| state.degraded = reason.map(str::to_owned));
     }
 }
 

@@ -109,7 +109,7 @@ impl<'a> Line<'a> {
             .await
             .map_err(|error| format!("a genuine delivery was refused: {error}"))?;
         let outcome = source
-            .parse(&request)
+            .parse(request)
             .map_err(|error| format!("a genuine delivery was not read: {error}"))?;
         let WebhookOutcome::Events { events, .. } = outcome else {
             return Err(format!("the delivery of {id} was taken for a handshake"));

@@ -130,7 +130,7 @@ impl WebhookSource for Channel {
         self.verifier.verify(request)
     }
 
-    fn parse(&self, request: &WebhookRequest) -> Result<WebhookOutcome> {
+    fn parse(&self, request: WebhookRequest) -> Result<WebhookOutcome> {
         inbound::parse(&self.namespace, &request.body)
     }
 }

@@ -112,7 +112,7 @@ impl WebhookSource for Channel {
         }
     }
 
-    fn parse(&self, request: &WebhookRequest) -> Result<WebhookOutcome> {
+    fn parse(&self, request: WebhookRequest) -> Result<WebhookOutcome> {
         let page: Page = serde_json::from_slice(&request.body)
             .map_err(|error| Error::malformed(format!("not a page, line {}", error.line())))?;
         let writer = IdentityClaim {

@@ -1,7 +1,11 @@
 //! What a large mail costs a daemon in memory: its bytes as they came, and one decoded form of its
 //! files; never a copy more, and nothing for good. Read from the kernel, of the daemon's own process.
 
+mod posted;
+
 use std::fs;
+
+use posted::{Form, Long};
 
 use super::post_office::PostOffice;
 use super::process::{Installation, PATIENCE};
@@ -40,6 +44,15 @@ fn base64(bytes: usize) -> Vec<u8> {
     out
 }
 
+/// A file as it stands in a mail of that size.
+fn file() -> Vec<u8> {
+    base64(MAIL_BYTES - 2_000)
+}
+
+fn long_text() -> String {
+    "Where is my parcel? It was to come on Monday.\r\n".repeat(MAIL_BYTES / 47)
+}
+
 fn with_files(number: usize, files: usize) -> Vec<u8> {
     let file = base64((MAIL_BYTES - 2_000) / files);
     let mut content = b"--b\r\n\r\nSee the files.\r\n".to_vec();
@@ -56,8 +69,7 @@ fn with_files(number: usize, files: usize) -> Vec<u8> {
 }
 
 fn with_long_text(number: usize) -> Vec<u8> {
-    let text = "Where is my parcel? It was to come on Monday.\r\n".repeat(MAIL_BYTES / 47);
-    mail(number, "text/plain", text.as_bytes())
+    mail(number, "text/plain", long_text().as_bytes())
 }
 
 /// Resident memory of a process, in bytes: `VmRSS`, or the most it ever was as `VmHWM`.
@@ -73,78 +85,99 @@ fn forget_the_most(pid: u32) {
     fs::write(format!("/proc/{pid}/clear_refs"), "5").unwrap();
 }
 
-/// How a mail comes.
+/// How a mail comes, and what of it is large.
+#[derive(Debug)]
+enum Arrival {
+    Imap(Vec<u8>),
+    Posted(Form, Vec<u8>),
+    Fields(Form, usize, What),
+}
+
 #[derive(Debug, Clone, Copy)]
-enum By {
-    Imap,
-    Webhook,
+enum What {
+    File,
+    Text,
+}
+
+impl Arrival {
+    fn name(&self) -> String {
+        match self {
+            Self::Imap(_) => "IMAP".to_owned(),
+            Self::Posted(form, _) => format!("{form:?}"),
+            Self::Fields(form, _, what) => format!("{form:?} {what:?}"),
+        }
+    }
 }
 
 #[test]
 fn a_mail_of_25_mb_costs_at_most_60_mb_of_memory() {
     let office = PostOffice::open();
-    let config = format!("[queues.frontline]\n{}{POSTED}", office.config());
+    let config = format!(
+        "[queues.frontline]\n{}{}",
+        office.config(),
+        posted::CHANNELS
+    );
     let daemon = Installation::new(&config);
-    fs::write(daemon.dir.path().join("token"), "shop-token").unwrap();
+    posted::prepare(&daemon);
     daemon.run();
     office.wait_for_reader();
     let mut filed = 0.0;
-    let mut arrives = |by: By, mail: Vec<u8>| {
+    let mut arrives = |by: Arrival| {
         match by {
-            By::Imap => office.deliver(mail),
-            By::Webhook => post(&daemon, &mail),
+            Arrival::Imap(mail) => office.deliver(mail),
+            Arrival::Posted(form, mail) => posted::post_raw(&daemon, form, &mail),
+            Arrival::Fields(form, number, What::File) => {
+                posted::post_fields(&daemon, form, number, &Long::File(&file()));
+            }
+            Arrival::Fields(form, number, What::Text) => {
+                posted::post_fields(&daemon, form, number, &Long::Text(&long_text()));
+            }
         }
         filed += 1.0;
         wait_until("the mail to be decided", PATIENCE * 3, || {
             daemon.metric("switchboard_routed_total") >= filed
         });
     };
-    arrives(By::Imap, mail(0, "text/plain", b"small"));
-    arrives(By::Webhook, mail(1, "text/plain", b"small"));
+    let small = |number| mail(number, "text/plain", b"small");
+    arrives(Arrival::Imap(small(0)));
+    arrives(Arrival::Posted(Form::SendgridRaw, small(1)));
     let before = resident(daemon.pid(), "VmRSS");
-    let mut number = 10;
     let mut costs = Vec::new();
     // What one mail took is given back before the next one comes.
     let is_given_back = || resident(daemon.pid(), "VmRSS") <= before + LEFT_BYTES_MAX;
     let given_back = || wait_until("the memory to be given back", PATIENCE, is_given_back);
-    for by in [By::Imap, By::Webhook] {
-        for (what, large) in [
-            ("one file", with_files(number, 1)),
-            ("ten files", with_files(number + 1, 10)),
-            ("long text", with_long_text(number + 2)),
-        ] {
-            forget_the_most(daemon.pid());
-            arrives(by, large);
-            let added = resident(daemon.pid(), "VmHWM").saturating_sub(before);
-            costs.push((by, what, added));
-            given_back();
-        }
-        number += 10;
+    let mut costs_of = |by: Arrival| {
+        let name = by.name();
+        forget_the_most(daemon.pid());
+        arrives(by);
+        let added = resident(daemon.pid(), "VmHWM").saturating_sub(before);
+        costs.push((name, added));
+        given_back();
+    };
+    for (form, number) in [
+        (Form::SendgridFields, 50),
+        (Form::PostmarkFields, 60),
+        (Form::MailgunFields, 70),
+    ] {
+        costs_of(Arrival::Fields(form, number, What::File));
+        costs_of(Arrival::Fields(form, number + 1, What::Text));
+    }
+    costs_of(Arrival::Imap(with_files(10, 1)));
+    costs_of(Arrival::Imap(with_files(11, 10)));
+    costs_of(Arrival::Imap(with_long_text(12)));
+    for (form, number) in [
+        (Form::SendgridRaw, 20),
+        (Form::PostmarkRaw, 30),
+        (Form::MailgunRaw, 40),
+    ] {
+        costs_of(Arrival::Posted(form, with_files(number, 1)));
+        costs_of(Arrival::Posted(form, with_files(number + 1, 10)));
+        costs_of(Arrival::Posted(form, with_long_text(number + 2)));
     }
     let dear: Vec<_> = costs
         .iter()
-        .filter(|cost| cost.2 > ADDED_BYTES_MAX)
+        .filter(|cost| cost.1 > ADDED_BYTES_MAX)
         .collect();
     assert!(dear.is_empty(), "{dear:?} over {before}");
     assert!(daemon.terminate(), "it ends with success");
-}
-
-/// Mail that a service receives for the shop and posts whole.
-const POSTED: &str = "[channels.posted-mail]\nconnector = \"email\"\nqueue = \"frontline\"\n\
-    address = \"desk@shop.example\"\n\
-    smtp = { host = \"127.0.0.1\", port = 9, tls = \"none\" }\n\
-    webhook = { provider = \"sendgrid\", token = { file = \"{dir}/token\" } }\n";
-
-/// As SendGrid's Inbound Parse posts it with "send raw" on.
-fn post(daemon: &Installation, mail: &[u8]) {
-    let mut body = b"--f\r\nContent-Disposition: form-data; name=\"email\"\r\n\r\n".to_vec();
-    body.extend_from_slice(mail);
-    body.extend_from_slice(b"\r\n--f--\r\n");
-    let answer = reqwest::blocking::Client::new()
-        .post(daemon.url("/hooks/posted-mail?token=shop-token"))
-        .header("content-type", "multipart/form-data; boundary=f")
-        .body(body)
-        .send()
-        .unwrap();
-    assert!(answer.status().is_success(), "{answer:?}");
 }

@@ -9,7 +9,7 @@ use connector_api::{Error, InboundEvent, Result, WebhookRequest};
 
 use crate::parse::{Envelope, ParseSettings, parse_delivered};
 use crate::webhook::config::SigningKey;
-use crate::webhook::form::{Field, Form};
+use crate::webhook::form::{Field, Form, Posted};
 use crate::webhook::rebuild::{self, File, Pieces, Text};
 
 /// How old a signature may be, in seconds: Mailgun repeats for 8 hours, and nothing says that it
@@ -22,8 +22,8 @@ const SIGNATURE_AHEAD_SECONDS_MAX: i64 = 300;
 /// Most tokens remembered: three a second for as long as a signature holds. About 8 MB.
 const TOKENS_MAX: usize = 100_000;
 
-/// Longest token; Mailgun's have 50 characters.
-const TOKEN_BYTES_MAX: usize = 200;
+/// Longest time, token or signature; Mailgun's tokens have 50 characters, its signatures 64.
+const PROOF_BYTES_MAX: usize = 200;
 
 /// What each token was used for. Mailgun signs a time and a token but not the mail beside them, so
 /// whoever saw one request could put another mail into it: a token is good for one mail. The same
@@ -42,18 +42,15 @@ impl Tokens {
     /// Checks the signature in the form, its age, and that its token came with no other mail.
     pub(crate) fn verify(&self, request: &WebhookRequest, keys: &[SigningKey]) -> Result<()> {
         let content_type = request.header("content-type").unwrap_or_default();
-        let form = Form::read(content_type, &request.body);
+        let form = Posted::read(content_type, &request.body);
         let form = form.ok_or_else(|| Error::auth("the body is no form: it has no signature"))?;
         let field = |name: &str| {
-            let value = form.text(name);
-            value.ok_or_else(|| Error::auth(format!("{name}: missing")))
+            let value = form.text(name, PROOF_BYTES_MAX);
+            value.ok_or_else(|| Error::auth(format!("{name}: missing, or too long")))
         };
         let (timestamp, token) = (field("timestamp")?, field("token")?);
-        let signature = unhex(field("signature")?);
+        let signature = unhex(&field("signature")?);
         let signature = signature.ok_or_else(|| Error::auth("signature: no hexadecimal digits"))?;
-        if token.len() > TOKEN_BYTES_MAX {
-            return Err(Error::auth("token: too long"));
-        }
         let signed = [timestamp.as_bytes(), token.as_bytes()].concat();
         let mut matches = false;
         for SigningKey(key) in keys {
@@ -96,17 +93,24 @@ impl Tokens {
     }
 }
 
-/// Of all fields, whatever their order and however the form was written.
-fn mail_digest(form: &Form) -> [u8; 32] {
-    let mut fields: Vec<(&str, &[u8])> = form
+/// Of all fields, whatever their order and however the form was written. Each by its own digest: no
+/// value is decoded as a whole before it is known who sent it.
+fn mail_digest(form: &Posted<'_>) -> [u8; 32] {
+    let mut fields: Vec<(&str, [u8; 32])> = form
         .fields
         .iter()
-        .map(|field| (field.name.as_str(), field.bytes.as_ref()))
+        .map(|(name, value)| {
+            let mut context = digest::Context::new(&digest::SHA256);
+            for piece in value.pieces() {
+                context.update(&piece);
+            }
+            (name.as_str(), thirty_two(context.finish().as_ref()))
+        })
         .collect();
     fields.sort_unstable();
     let mut context = digest::Context::new(&digest::SHA256);
     for (name, value) in fields {
-        for part in [name.as_bytes(), value] {
+        for part in [name.as_bytes(), &value] {
             context.update(&part.len().to_be_bytes());
             context.update(part);
         }
@@ -135,8 +139,9 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
         .then(|| pairs.iter().map(|[high, low]| high << 4 | low).collect())
 }
 
-/// Reads a form.
-pub(crate) fn read(form: &Form, settings: &ParseSettings) -> Result<InboundEvent> {
+/// Reads a form. It is gone before the mail is read: there is no room for both.
+pub(crate) fn read(form: Form, settings: &ParseSettings) -> Result<InboundEvent> {
+    let extra = super::extra("mailgun", &form, is_read);
     let recipients = form.text("recipient").unwrap_or_default().split(',');
     let sender = form.bytes("sender");
     let mut envelope = Envelope {
@@ -147,15 +152,16 @@ pub(crate) fn read(form: &Form, settings: &ParseSettings) -> Result<InboundEvent
     let raw = match form.bytes("body-mime") {
         Some(raw) => raw.clone(),
         None => {
-            let pieces = pieces(form)?;
+            let pieces = pieces(&form)?;
             envelope.is_rebuilt = true;
             let missing = "the body as it was sent (let the route's URL end in mime)";
             envelope.defects.push(rebuild::defect(missing));
             pieces.write()
         }
     };
+    drop(form);
     let mut event = parse_delivered(raw, envelope, settings);
-    event.extra.extend(super::extra("mailgun", form, is_read));
+    event.extra.extend(extra);
     Ok(event)
 }
 

@@ -1,30 +1,32 @@
 //! Postmark, inbound webhook: one JSON object with the mail itself in `RawEmail` where that is
 //! switched on, else with the fields made of it.
 
-use std::borrow::Cow;
-
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use bytes::BytesMut;
 use connector_api::{Bytes, Error, InboundEvent, Result};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use crate::parse::{Envelope, ParseSettings, parse_delivered};
+use crate::webhook::in_place::{Place, cut, place, unbase64, unquote};
 use crate::webhook::rebuild::{self, File, Pieces, Text};
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase", bound(deserialize = "'de: 'a"))]
 struct Inbound<'a> {
-    /// Large ones are not copied unless they are used.
+    // What may be large stays in the body until it is read there.
     #[serde(default, borrow)]
     raw_email: Option<&'a RawValue>,
     #[serde(default, borrow)]
     attachments: Option<&'a RawValue>,
     #[serde(default, borrow)]
-    text_body: Option<Cow<'a, str>>,
+    text_body: Option<&'a RawValue>,
     #[serde(default, borrow)]
-    html_body: Option<Cow<'a, str>>,
+    html_body: Option<&'a RawValue>,
+    /// The text once more.
+    #[serde(default, rename = "StrippedTextReply")]
+    _stripped: IgnoredAny,
     #[serde(default)]
     headers: Vec<Header>,
     #[serde(default)]
@@ -78,40 +80,97 @@ struct Attachment<'a> {
     content_type: Option<String>,
     #[serde(rename = "ContentID")]
     content_id: Option<String>,
+    /// The file in base64. Postmark's own trial posts it as `data`.
     #[serde(borrow)]
-    data: Cow<'a, str>,
+    content: Option<&'a RawValue>,
+    #[serde(borrow)]
+    data: Option<&'a RawValue>,
 }
 
 /// Members that are other forms of what was read.
-const KNOWN: [&str; 4] = ["FromName", "Bcc", "StrippedTextReply", "MessageStream"];
+const KNOWN: [&str; 3] = ["FromName", "Bcc", "MessageStream"];
+
+/// Above that length a value is not looked at for blanks, in bytes.
+const BLANK_BYTES_MAX: usize = 100;
+
+/// What a long value of the body is.
+enum Long {
+    Raw,
+    Text,
+    Html,
+    File(File),
+}
 
 /// Reads a body.
-pub(crate) fn read(body: &Bytes, settings: &ParseSettings) -> Result<InboundEvent> {
+pub(crate) fn read(body: Bytes, settings: &ParseSettings) -> Result<InboundEvent> {
+    let (mut pieces, mut envelope, rest, places) = taken_apart(&body)?;
+    let mut raw = None;
+    for (what, mut value) in cut(body, places) {
+        unquote(&mut value);
+        match what {
+            Long::Raw => raw = Some(value.freeze()),
+            Long::Text => pieces.text = text(value),
+            Long::Html => pieces.html = text(value),
+            Long::File(file) => {
+                unbase64(&mut value);
+                let bytes = value.freeze();
+                pieces.files.push(File { bytes, ..file });
+            }
+        }
+    }
+    let raw = match raw {
+        Some(raw) => raw,
+        None => {
+            envelope.is_rebuilt = true;
+            let missing = "the body as it was sent (switch on RawEmail)";
+            envelope.defects.push(rebuild::defect(missing));
+            pieces.write()
+        }
+    };
+    let mut event = parse_delivered(raw, envelope, settings);
+    event.extra.extend(super::extra_members("postmark", rest));
+    Ok(event)
+}
+
+type Apart = (Pieces, Envelope, Map<String, Value>, Vec<Place<Long>>);
+
+/// All that is short, and where what is long stands: the mail itself, or texts and files.
+fn taken_apart(body: &Bytes) -> Result<Apart> {
     let mut inbound: Inbound<'_> = serde_json::from_slice(body)
         .map_err(|error| Error::malformed(format!("the body is no mail of Postmark: {error}")))?;
     let mut envelope = Envelope {
         recipients: recipients(&inbound),
         ..Envelope::default()
     };
-    let rest = std::mem::take(&mut inbound.rest);
-    let raw: Option<String> = inbound
-        .raw_email
-        .and_then(|raw| serde_json::from_str(raw.get()).ok());
-    let raw = match raw.filter(|raw| !raw.trim().is_empty()) {
-        Some(raw) => Bytes::from(raw),
-        None => {
-            envelope.is_rebuilt = true;
-            let missing = "the body as it was sent (switch on RawEmail)";
-            envelope.defects.push(rebuild::defect(missing));
-            pieces(inbound, &mut envelope)?.write()
-        }
-    };
-    let mut event = parse_delivered(raw, envelope, settings);
-    let rest = rest.into_iter().filter(|(key, _)| !KNOWN.contains(&&**key));
-    event
-        .extra
-        .extend(super::extra_members("postmark", rest.collect()));
-    Ok(event)
+    let mut rest = std::mem::take(&mut inbound.rest);
+    rest.retain(|key, _| !KNOWN.contains(&key.as_str()));
+    if let Some(raw) = inbound.raw_email.filter(|raw| is_said(raw)) {
+        let places = vec![place(body, Long::Raw, raw)];
+        return Ok((Pieces::default(), envelope, rest, places));
+    }
+    let texts = [
+        (Long::Text, inbound.text_body),
+        (Long::Html, inbound.html_body),
+    ];
+    let mut places: Vec<Place<Long>> = texts
+        .into_iter()
+        .filter_map(|(what, value)| Some(place(body, what, value?)))
+        .collect();
+    places.extend(files(body, inbound.attachments, &mut envelope));
+    Ok((headers(inbound)?, envelope, rest, places))
+}
+
+/// Whether a value is a string with more than blanks in it.
+fn is_said(value: &RawValue) -> bool {
+    let value = value.get();
+    let short = || serde_json::from_str::<String>(value).unwrap_or_default();
+    value.len() > BLANK_BYTES_MAX || !short().trim().is_empty()
+}
+
+fn text(value: BytesMut) -> Option<Text> {
+    let bytes = value.freeze();
+    let charset = None;
+    (!bytes.is_empty()).then_some(Text { bytes, charset })
 }
 
 fn recipients(inbound: &Inbound<'_>) -> Vec<String> {
@@ -126,7 +185,7 @@ fn recipients(inbound: &Inbound<'_>) -> Vec<String> {
         .collect()
 }
 
-fn pieces(inbound: Inbound<'_>, envelope: &mut Envelope) -> Result<Pieces> {
+fn headers(inbound: Inbound<'_>) -> Result<Pieces> {
     let is_mail = inbound.from_full.is_some()
         || inbound.from.is_some()
         || !inbound.headers.is_empty()
@@ -156,15 +215,15 @@ fn pieces(inbound: Inbound<'_>, envelope: &mut Envelope) -> Result<Pieces> {
     ] {
         pieces.header_if_missing(name, value.as_deref().map(str::as_bytes));
     }
-    let text = |text: Option<Cow<'_, str>>| {
-        let text = text.filter(|text| !text.is_empty())?;
-        let bytes = Bytes::from(text.into_owned());
-        let charset = None;
-        Some(Text { bytes, charset })
-    };
-    pieces.text = text(inbound.text_body);
-    pieces.html = text(inbound.html_body);
-    let attachments = inbound.attachments.map_or("[]", RawValue::get);
+    Ok(pieces)
+}
+
+fn files(
+    body: &Bytes,
+    attachments: Option<&RawValue>,
+    envelope: &mut Envelope,
+) -> Vec<Place<Long>> {
+    let attachments = attachments.map_or("[]", RawValue::get);
     let attachments: Vec<Attachment<'_>> = serde_json::from_str(attachments).unwrap_or_else(|_| {
         let detail = "the attachments of the service could not be read";
         envelope
@@ -172,16 +231,22 @@ fn pieces(inbound: Inbound<'_>, envelope: &mut Envelope) -> Result<Pieces> {
             .push(connector_api::Defect::new("attachments_lost", detail));
         Vec::new()
     });
-    for attachment in attachments {
-        let encoded: String = attachment.data.split_whitespace().collect();
-        pieces.files.push(File {
-            name: attachment.name,
-            content_type: attachment.content_type,
-            content_id: attachment.content_id.filter(|id| !id.is_empty()),
-            bytes: STANDARD.decode(encoded).unwrap_or_default().into(),
-        });
-    }
-    Ok(pieces)
+    let file = |one: Attachment<'_>| {
+        let said = [one.content, one.data].into_iter().flatten();
+        let content = said.into_iter().find(|value| is_said(value));
+        let file = File {
+            name: one.name,
+            content_type: one.content_type,
+            content_id: one.content_id.filter(|id| !id.is_empty()),
+            bytes: Bytes::new(),
+        };
+        match content {
+            Some(content) => place(body, Long::File(file), content),
+            // An empty file is a file, too.
+            None => (Long::File(file), 0..0),
+        }
+    };
+    attachments.into_iter().map(file).collect()
 }
 
 impl Person {

@@ -17,6 +17,9 @@ const OF_THE_BODY: [&str; 4] = [
 /// Longest file name or content type written, in characters.
 const NAME_CHARS_MAX: usize = 200;
 
+/// Room for the lines before and behind a part, in bytes.
+const PART_HEAD_BYTES: usize = 1_024;
+
 /// A mail in pieces.
 #[derive(Debug, Default)]
 pub(crate) struct Pieces {
@@ -88,11 +91,13 @@ impl Pieces {
         }
     }
 
-    /// The mail's bytes, the same for the same pieces.
-    pub(crate) fn write(self) -> Bytes {
+    /// The mail's bytes, the same for the same pieces, which are gone then.
+    pub(crate) fn write(mut self) -> Bytes {
         let boundary = self.boundary();
         let inner = format!("{boundary}-text");
-        let mut out = Mail(self.headers);
+        let mut out = Mail(std::mem::take(&mut self.headers));
+        let long = self.long().map(|bytes| bytes.len() + PART_HEAD_BYTES);
+        out.0.reserve_exact(long.sum::<usize>() + PART_HEAD_BYTES);
         out.line("MIME-Version: 1.0");
         out.line(&format!(
             "Content-Type: multipart/mixed; boundary=\"{boundary}\""
@@ -120,13 +125,17 @@ impl Pieces {
         out.0.into()
     }
 
+    fn long(&self) -> impl Iterator<Item = &Bytes> {
+        let texts = [&self.text, &self.html].into_iter().flatten();
+        let texts = texts.map(|text| &text.bytes);
+        texts.chain(self.files.iter().map(|file| &file.bytes))
+    }
+
     /// A digest of all that stands between: nothing of it can hold its own digest.
     fn boundary(&self) -> String {
         let mut context = digest::Context::new(&digest::SHA256);
         context.update(&self.headers);
-        let texts = [&self.text, &self.html].into_iter().flatten();
-        let texts = texts.map(|text| &text.bytes);
-        for bytes in texts.chain(self.files.iter().map(|file| &file.bytes)) {
+        for bytes in self.long() {
             context.update(&bytes.len().to_be_bytes());
             context.update(bytes);
         }

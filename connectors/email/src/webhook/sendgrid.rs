@@ -57,26 +57,27 @@ pub(crate) fn verify(request: &WebhookRequest, public_key: &[u8]) -> Result<()> 
     Ok(())
 }
 
-/// Reads a form.
-pub(crate) fn read(form: &Form, settings: &ParseSettings) -> Result<InboundEvent> {
-    let mut envelope = envelope(form);
+/// Reads a form. It is gone before the mail is read: there is no room for both.
+pub(crate) fn read(form: Form, settings: &ParseSettings) -> Result<InboundEvent> {
+    let mut envelope = envelope(&form);
+    let extra = super::extra("sendgrid", &form, is_read);
+    let score = form.text("spam_score").and_then(|it| it.parse().ok());
+    let is_spam = score.is_some_and(|score: f64| score >= SPAM_SCORE_MIN);
     let raw = match form.bytes("email") {
         Some(raw) => raw.clone(),
         None => {
-            let pieces = pieces(form)?;
+            let pieces = pieces(&form)?;
             envelope.is_rebuilt = true;
-            envelope.defects.push(rebuild::defect(missing(form)));
+            envelope.defects.push(rebuild::defect(missing(&form)));
             pieces.write()
         }
     };
+    drop(form);
     let mut event = parse_delivered(raw, envelope, settings);
-    let score = form
-        .text("spam_score")
-        .and_then(|it| it.parse::<f64>().ok());
-    if event.provider_spam.is_none() && score.is_some_and(|score| score >= SPAM_SCORE_MIN) {
+    if event.provider_spam.is_none() && is_spam {
         event.provider_spam = Some("spam_score".to_owned());
     }
-    event.extra.extend(super::extra("sendgrid", form, is_read));
+    event.extra.extend(extra);
     Ok(event)
 }
 

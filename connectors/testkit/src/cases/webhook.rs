@@ -12,7 +12,7 @@ pub(crate) async fn genuine_delivery_is_accepted(kit: &Kit) -> Verdict {
             .await
             .map_err(|error| format!("refused: {error}"))?;
         match source
-            .parse(&request)
+            .parse(request)
             .map_err(|error| format!("not read: {error}"))?
         {
             WebhookOutcome::Events { events, reply } => {
@@ -92,7 +92,7 @@ pub(crate) async fn handshake_is_answered(kit: &Kit) -> Verdict {
         .await
         .map_err(|error| format!("the challenge is refused: {error}"))?;
     let WebhookOutcome::Handshake(reply) = source
-        .parse(&handshake.request)
+        .parse(handshake.request)
         .map_err(|error| format!("the challenge is not read: {error}"))?
     else {
         return Err("the challenge is taken for events".to_owned());

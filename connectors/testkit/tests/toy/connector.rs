@@ -262,7 +262,7 @@ impl WebhookSource for Toy {
         }
     }
 
-    fn parse(&self, request: &WebhookRequest) -> Result<WebhookOutcome> {
+    fn parse(&self, request: WebhookRequest) -> Result<WebhookOutcome> {
         let reply = WebhookReply::json(&json!({ "well": "done" }));
         if request.query == "challenge" && !self.is(Break::HandshakeIsAnEvent) {
             return Ok(WebhookOutcome::Handshake(reply));
