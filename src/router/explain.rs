@@ -16,6 +16,9 @@ pub struct Explanation {
     /// Only where the message put the conversation into a queue.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue: Option<QueueWhy>,
+    /// Only of an echo, in a conversation that waited for an answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answered: Option<AnsweredWhy>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub acknowledged: Option<AcknowledgeWhy>,
 }
@@ -133,6 +136,26 @@ pub struct QueueWhy {
     pub rule: Option<String>,
     pub rules_version: String,
     pub channel: ChannelId,
+}
+
+/// Whether an echo was the answer that a conversation waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AnsweredWhy {
+    /// It names the last message.
+    LastMessage { message: MessageId },
+    /// It was written after the customer's last words came.
+    WrittenAfter { last_inbound_at: i64 },
+    /// It was written before they came.
+    WrittenBefore { last_inbound_at: i64 },
+    /// It went to somebody else, not to the customer.
+    ToAnother,
+}
+
+impl AnsweredWhy {
+    pub fn is_answer(self) -> bool {
+        matches!(self, Self::LastMessage { .. } | Self::WrittenAfter { .. })
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

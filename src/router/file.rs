@@ -2,6 +2,7 @@
 //! in the timeline, its queue, and at most one acknowledgement.
 
 mod acknowledge;
+mod answered;
 mod part;
 mod place;
 
@@ -76,6 +77,10 @@ pub fn file(
             effects,
         ),
     };
+    let answered = match echo && joined.conversation.is_some() {
+        true => answered::answer(id, record, &writer, &joined.why.reason, facts, effects),
+        false => None,
+    };
     let Some(conversation) = facts.conversations.get_mut(&id) else {
         return Verdict::Dead;
     };
@@ -140,6 +145,7 @@ pub fn file(
             identity: Some(writer.why.clone()),
             join: joined.why,
             queue,
+            answered,
             acknowledged,
         },
     });
@@ -199,6 +205,7 @@ pub fn file_system(
                 through,
             },
             queue: None,
+            answered: None,
             acknowledged: None,
         },
     });

@@ -5,6 +5,7 @@
 mod acknowledgements;
 mod changes;
 mod contacts;
+mod echoes;
 mod hints;
 mod receipts;
 mod rules;

@@ -10,8 +10,8 @@ use crate::dispatch::Role;
 use crate::ids::IdCodec;
 use crate::router::effects::Author;
 use crate::router::explain::{
-    AcknowledgeWhy, DedupeWhy, Explanation, Found, Hint, IdentityWhy, JoinReason, JoinWhy,
-    QueueWhy, RefusedHint, Through,
+    AcknowledgeWhy, AnsweredWhy, DedupeWhy, Explanation, Found, Hint, IdentityWhy, JoinReason,
+    JoinWhy, QueueWhy, RefusedHint, Through,
 };
 use crate::store::{SettleAs, Settled, SettledWhy, StoredMessage};
 
@@ -104,6 +104,10 @@ pub struct ExplanationView {
     /// Where the message put the conversation into a queue.
     #[schema(required)]
     pub queue: Option<QueueChoiceView>,
+    /// Of what our own side wrote elsewhere, where the conversation waited for an answer: whether it
+    /// is that answer.
+    #[schema(required)]
+    pub answered: Option<AnsweredView>,
     /// Whether an acknowledgement was sent, and why not.
     #[schema(required)]
     pub acknowledged: Option<AcknowledgedView>,
@@ -119,6 +123,7 @@ impl ExplanationView {
                 .map(|why| IdentityFoundView::of(why, ids)),
             join: JoinView::of(&stored.join, ids),
             queue: stored.queue.as_ref().map(QueueChoiceView::of),
+            answered: stored.answered.map(|why| AnsweredView::of(why, ids)),
             acknowledged: stored.acknowledged.map(AcknowledgedView::of),
         }
     }
@@ -333,6 +338,50 @@ impl QueueChoiceView {
             rule: why.rule.clone(),
             rules_version: why.rules_version.clone(),
             channel: why.channel.as_str().to_owned(),
+        }
+    }
+}
+
+/// Whether an echo was the answer that its conversation waited for.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct AnsweredView {
+    /// `last_message` and `written_after`: it is, and the conversation is `pending`.
+    pub decision: AnsweredDecision,
+    /// The last message, which it names.
+    #[schema(required)]
+    pub message_id: Option<String>,
+    /// When the customer's last words had come, which it was written after or before.
+    #[schema(required)]
+    pub last_inbound_at: Option<Timestamp>,
+}
+
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AnsweredDecision {
+    LastMessage,
+    WrittenAfter,
+    WrittenBefore,
+    ToAnother,
+}
+
+impl AnsweredView {
+    fn of(why: AnsweredWhy, ids: &IdCodec) -> Self {
+        let (decision, message, last_inbound_at) = match why {
+            AnsweredWhy::LastMessage { message } => {
+                (AnsweredDecision::LastMessage, Some(message), None)
+            }
+            AnsweredWhy::WrittenAfter { last_inbound_at } => {
+                (AnsweredDecision::WrittenAfter, None, Some(last_inbound_at))
+            }
+            AnsweredWhy::WrittenBefore { last_inbound_at } => {
+                (AnsweredDecision::WrittenBefore, None, Some(last_inbound_at))
+            }
+            AnsweredWhy::ToAnother => (AnsweredDecision::ToAnother, None, None),
+        };
+        Self {
+            decision,
+            message_id: message.map(|id| ids.message(id)),
+            last_inbound_at: last_inbound_at.map(timestamp),
         }
     }
 }

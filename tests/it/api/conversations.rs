@@ -141,6 +141,7 @@ async fn an_explanation_names_facts_and_rules_by_public_ids() {
                   "duplicate_of": null,
                   "explanation": {
                     "acknowledged": null,
+                    "answered": null,
                     "dedupe": {
                       "decision": "first",
                       "seen_as": null

@@ -328,7 +328,7 @@ async fn what_our_side_wrote_elsewhere_is_shown_and_wakes_nobody() {
             chat("cust-8", "Oh, thanks.").into(),
         ],
         expect![[r#"
-            #1 queued frontline normal [cust-7 signed]
+            #1 pending frontline normal [cust-7 signed]
               m1 cust-7: Hello? | 6 first_of_contact
               - @sue: to cust-7: Yes? | sent
               m2 cust-7: We also called you. | 4 open_conversation
@@ -378,7 +378,7 @@ async fn what_a_colleague_answers_in_a_mail_program_joins_by_token_reference_or_
               m4 ada@example.com: From a phone. | 2 reference
               m5 ada@example.com: A new mail. | 4 open_conversation
               m7 ada@example.com: Thank you. | 2 reference
-            #2 queued frontline normal [bob@example.com claimed]
+            #2 pending frontline normal [bob@example.com claimed]
               m2 bob@example.com: And mine? | 6 first_of_contact
               m6 bob@example.com: Where nobody is proven. | 2 own_reference
         "#]],
