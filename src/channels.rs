@@ -13,7 +13,7 @@ use connector_api::{
 };
 use futures::FutureExt;
 
-use crate::config::{Config, ConfigErrors, Vouch};
+use crate::config::{Config, ConfigErrors, Vouch, duration_text};
 use crate::credentials::{ChannelCredentials, Keeper};
 use crate::live::Live;
 
@@ -114,6 +114,9 @@ pub fn build_marked(
         }));
         match (registration.build)(settings.settings.clone(), context) {
             Ok(connector) => {
+                if let Some(fault) = forgotten_at_once(connector.as_ref(), config) {
+                    errors.push(settings.origin.clone(), key.clone(), fault);
+                }
                 let capabilities = connector.capabilities();
                 let channel = Channel {
                     id: id.clone(),
@@ -166,6 +169,19 @@ pub fn warnings(config: &Config, channels: &Channels) -> Vec<(String, String)> {
         warnings.map(move |warning| (place.clone(), warning))
     };
     channels.values().flat_map(of).collect()
+}
+
+/// What to say of a channel that would read what is forgotten as soon as it is filed.
+fn forgotten_at_once(connector: &dyn Connector, config: &Config) -> Option<String> {
+    let (backfill, kept) = (connector.backfill()?, config.retention.resolved);
+    (backfill.reach > kept).then(|| {
+        let [reach, kept] = [backfill.reach, kept].map(duration_text);
+        let key = backfill.key;
+        format!(
+            "{key} reaches back {reach}, further than retention.resolved ({kept}): what is older would be \
+             filed and forgotten at once; shorten {key}, or raise retention.resolved to at least {reach}"
+        )
+    })
 }
 
 /// Longest secret file read, in bytes.

@@ -14,9 +14,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use connector_api::{
-    Authorization, BuildContext, Capabilities, Check, Connector, ConnectorKind, Error, ErrorKind,
-    Health, ImportFormat, InboundEvent, Namespace, OutboundMessage, Recipient, Registration,
-    Result, Sender, StreamSource, TextUnit, WebhookRequest, WebhookSource, async_trait,
+    Authorization, Backfill, BuildContext, Capabilities, Check, Connector, ConnectorKind, Error,
+    ErrorKind, Health, ImportFormat, InboundEvent, Namespace, OutboundMessage, Recipient,
+    Registration, Result, Sender, StreamSource, TextUnit, WebhookRequest, WebhookSource,
+    async_trait,
 };
 
 use crate::config::Settings;
@@ -205,6 +206,14 @@ impl Connector for MailChannel {
             event,
             &self.settings.parse,
         )))
+    }
+
+    fn backfill(&self) -> Option<Backfill> {
+        let reach = self.settings.backfill?;
+        Some(Backfill {
+            key: "backfill",
+            reach: Duration::try_from(reach).ok()?,
+        })
     }
 
     fn own_address(&self) -> Option<Recipient> {

@@ -112,6 +112,23 @@ fn a_wrong_configuration_changes_nothing_and_is_said_until_a_good_one_is_read() 
     let answer = daemon.hook("shop-chat", &chat("m-1", "cust-7", "Hello"));
     assert_eq!(answer.unwrap().status().as_u16(), 200, "the old one stays");
 
+    // So is a backfill of what retention forgets at once.
+    let mail = "[channels.support-mail]\nconnector = \"email\"\nqueue = \"frontline\"\n\
+        address = \"support@shop.example\"\nbackfill = \"40d\"\n\
+        imap = { host = \"127.0.0.1\", port = 9, tls = \"none\", password = { file = \"{dir}/secret\" } }\n\
+        smtp = { host = \"127.0.0.1\", port = 9, tls = \"none\" }\n[retention]\nresolved = \"30d\"\n";
+    daemon.write_config(&format!("{}{mail}", chat_config(NOWHERE)));
+    for command in ["reload", "check-config"] {
+        let output = daemon.command(&[command]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(78), "{command}: {said}");
+        let told = "backfill reaches back 40d, further than retention.resolved (30d)";
+        assert!(
+            said.contains(told) && said.contains("support-mail"),
+            "{said}"
+        );
+    }
+
     // A secret that cannot be read is a fault of the configuration, too.
     daemon.write_config(&chat_config(NOWHERE).replace("{dir}/secret", "{dir}/no-secret"));
     daemon.hang_up();

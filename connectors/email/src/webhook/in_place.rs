@@ -232,7 +232,10 @@ mod tests {
                 let lines: Vec<&[u8]> = encoded.as_bytes().chunks(line).collect();
                 let mut value = BytesMut::from(lines.join(&b"\r\n"[..]).as_slice());
                 unbase64(&mut value);
-                assert!(value == bytes[..length], "{length} bytes in lines of {line}");
+                assert!(
+                    value == bytes[..length],
+                    "{length} bytes in lines of {line}"
+                );
             }
         }
     }
