@@ -217,3 +217,95 @@ async fn chatwoot_4532_no_error_ends_the_reading_of_a_mailbox() {
     stop.cancel();
     within_patience("its end", running).await.unwrap();
 }
+
+/// A mailbox that is read although something in it is to be mended, until it is.
+struct Lame {
+    mended: Arc<Notify>,
+}
+
+#[async_trait]
+impl Connector for Lame {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::default()
+    }
+
+    async fn health(&self) -> Health {
+        Health::Ready
+    }
+
+    fn stream_source(&self) -> Option<&dyn StreamSource> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl StreamSource for Lame {
+    async fn run(
+        &self,
+        _: Option<Cursor>,
+        intake: Arc<dyn Intake>,
+        stop: CancellationToken,
+    ) -> connector_api::Result<()> {
+        intake.degraded(Some("there is no folder \"Done\""));
+        let batch = InboundBatch {
+            events: vec![mail("ada@example.com", "Hello?").event],
+            cursor: Some(Cursor(serde_json::json!(1))),
+        };
+        intake.accept(batch).await?;
+        intake.heard();
+        self.mended.notified().await;
+        intake.degraded(None);
+        stop.cancelled().await;
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn what_is_to_be_mended_is_told_while_messages_come_and_until_it_is() {
+    let desk = Desk::new().await;
+    let mended = Arc::new(Notify::new());
+    let connector = Lame {
+        mended: mended.clone(),
+    };
+    let channel = Arc::new(Channel {
+        id: "support-mail".parse().unwrap(),
+        brand: "main".parse().unwrap(),
+        vouches: Vec::new(),
+        attachment_hosts: Vec::new(),
+        capabilities: connector.capabilities(),
+        connector: Box::new(connector),
+    });
+    let health = Arc::new(switchboard::health::Health::default());
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(run_source(
+        channel.clone(),
+        desk.intake().clone(),
+        desk.store().clone(),
+        health.clone(),
+        Arc::new(Notify::new()),
+        stop.clone(),
+    ));
+    let state = || health.snapshot().remove("channel:support-mail");
+    let is_heard = || desk.intake().last_heard().contains_key(&channel.id);
+    within_patience("its mail", async {
+        while !is_heard() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    // Whoever waits for the first sign of life has had its turn.
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+    let reason = "there is no folder \"Done\"".to_owned();
+    assert_eq!(state(), Some(State::Degraded { reason }));
+    mended.notify_one();
+    within_patience("it to be well", async {
+        while state() != Some(State::Ready) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    stop.cancel();
+    within_patience("its end", running).await.unwrap();
+}

@@ -7,6 +7,7 @@ mod link;
 mod memory;
 mod session;
 mod sync;
+mod target;
 mod troubles;
 
 use std::sync::Arc;

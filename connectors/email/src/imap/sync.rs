@@ -17,6 +17,7 @@ use crate::imap::cursor::{Backfill, Listed, Places, Position, Verdict};
 use crate::imap::fetch::{Fetched, is_whole};
 use crate::imap::memory::Memory;
 use crate::imap::session::{LISTED_MAX, Selected, Session, Woken};
+use crate::imap::target::Target;
 use crate::parse;
 
 /// UIDs listed at once while there is a long way to go.
@@ -44,6 +45,7 @@ pub(crate) struct Follower<'a> {
     pub(crate) has_given_up: bool,
     /// UIDs listed for the next piece: more where they are sparse.
     pub(crate) piece_uids: u32,
+    pub(crate) target: Target,
 }
 
 impl<'a> Follower<'a> {
@@ -65,16 +67,15 @@ impl<'a> Follower<'a> {
             open: None,
             has_given_up: false,
             piece_uids: PIECE_UIDS,
+            target: Target::Unknown,
         }
     }
 
     /// Runs until the link breaks, or until its token is over: then a new link goes on from the
     /// cursor that is returned.
     pub(crate) async fn follow(&mut self) -> Result<Cursor> {
-        if let After::Move(target) = &self.settings.after {
-            self.session.require_mailbox(target).await?;
-        }
         loop {
+            self.look_for_target().await?;
             for at in self.memory.order() {
                 let looked = self.look_at(at).await;
                 if looked.is_err() {
@@ -278,7 +279,7 @@ impl<'a> Follower<'a> {
     /// Marks or moves what was filed. What fails is tried again at the next look: nothing is lost by
     /// it, and a link that is gone shows at the next command.
     async fn finish(&mut self, position: &mut Position) {
-        if position.unfinished.is_empty() {
+        if position.unfinished.is_empty() || self.target == Target::Missing {
             return;
         }
         let finished = self
@@ -287,11 +288,15 @@ impl<'a> Follower<'a> {
             .await;
         match finished {
             Ok(()) => position.unfinished.clear(),
-            Err(error) => tracing::warn!(
-                mails = position.unfinished.len(),
-                error = %error,
-                "what imap.after says could not be done, trying again later"
-            ),
+            Err(error) => {
+                // The folder may be gone.
+                self.target = Target::Unknown;
+                tracing::warn!(
+                    mails = position.unfinished.len(),
+                    error = %error,
+                    "what imap.after says could not be done, trying again later"
+                );
+            }
         }
     }
 

@@ -87,18 +87,49 @@ async fn the_cursor_of_a_channel_with_one_mailbox_is_read_on() {
 async fn a_missing_mailbox_is_said_with_those_that_are_there() {
     let fake = FakeMail::start().await;
     fake.imap.create("INBOX.Returns");
-    for (mailboxes, after) in [
-        (["INBOX", "Returns"].as_slice(), Value::Null),
-        (["INBOX"].as_slice(), json!({ "move": "Done" })),
-    ] {
-        let running = Channel::run(channel(&fake, mailboxes, after), None);
-        let error = running.task.await.unwrap().unwrap_err();
-        assert_eq!(error.kind, connector_api::ErrorKind::Config);
-        let told = error
-            .message
-            .ends_with("; there are \"INBOX\", \"INBOX.Returns\"");
-        assert!(told, "{error}");
-    }
+    let running = Channel::run(channel(&fake, &["INBOX", "Returns"], Value::Null), None);
+    let error = running.task.await.unwrap().unwrap_err();
+    assert_eq!(error.kind, connector_api::ErrorKind::Config);
+    let told = error
+        .message
+        .ends_with("; there are \"INBOX\", \"INBOX.Returns\"");
+    assert!(told, "{error}");
+}
+
+#[tokio::test]
+async fn without_the_folder_to_move_to_mail_is_read_and_moved_once_it_is_there() {
+    let fake = FakeMail::start().await;
+    fake.imap.create("Archive");
+    says(&fake, "INBOX", "older than the channel");
+    let after = json!({ "move": "Done" });
+    let running = Channel::run(channel(&fake, &["INBOX"], after.clone()), None);
+    fake.imap.listening().await;
+    let told = running.intake.degraded().expect("what is to be mended");
+    assert!(
+        told.contains("\"Done\"") && told.contains("there are \"Archive\""),
+        "{told}"
+    );
+    says(&fake, "INBOX", "one");
+    running.events(1).await;
+    says(&fake, "INBOX", "two");
+    running.events(2).await;
+    // It stays where it is, unread, and is known after a restart.
+    running.task.abort();
+    let cursor = running.intake.cursor();
+    let left = [(1, false, false), (2, false, false), (3, false, false)];
+    assert_eq!(fake.imap.mails_in("INBOX"), left);
+    let running = Channel::run(channel(&fake, &["INBOX"], after), cursor);
+    let is_said = || running.intake.degraded().is_some();
+    until("it to be said again", is_said).await;
+    fake.imap.create("Done");
+    until("what was left to be moved", || {
+        fake.imap.mails_in("Done").len() == 2
+    })
+    .await;
+    assert_eq!(fake.imap.mails_in("INBOX"), left[..1]);
+    assert_eq!(running.intake.degraded(), None);
+    assert!(running.intake.events().is_empty(), "nothing is filed twice");
+    running.stop().await;
 }
 
 #[tokio::test]
