@@ -165,7 +165,13 @@ fn read(
     defects.extend(walk.defects);
     defects.extend(people.defects.iter().cloned());
     defects.truncate(DEFECTS_MAX);
-    let (automatic, receipt) = receipt(&root, &content.text, automatic, &settings.own);
+    let (automatic, receipt) = receipt(
+        &root,
+        &content.text,
+        automatic,
+        &envelope.recipients,
+        &settings.own,
+    );
     let hints = |is_forwarded| threading::hints(&headers, is_forwarded, &envelope.recipients);
     let event = event(&headers, people, content, receipt, hints);
     InboundEvent {
@@ -186,13 +192,20 @@ fn receipt(
     root: &Part<'_>,
     text: &str,
     automatic: Option<Automatic>,
+    envelope: &[String],
     own: &OwnAddresses,
 ) -> (Option<Automatic>, Option<Event>) {
     match automatic {
-        Some(Automatic::Bounce) => (automatic, dsn::receipts(root, text, own).into_iter().next()),
+        Some(Automatic::Bounce) => {
+            let receipts = dsn::receipts(root, text, envelope, own);
+            (automatic, receipts.into_iter().next())
+        }
         Some(Automatic::ReadReceipt) => (automatic, mdn::receipt(root, own)),
         Some(Automatic::Generated) => {
-            match dsn::unmarked_receipts(root, text, own).into_iter().next() {
+            match dsn::unmarked_receipts(root, text, envelope, own)
+                .into_iter()
+                .next()
+            {
                 Some(receipt) => (Some(Automatic::Bounce), Some(receipt)),
                 None => (automatic, None),
             }

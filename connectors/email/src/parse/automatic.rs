@@ -9,7 +9,7 @@ use crate::parse::headers::Headers;
 use crate::parse::identity::OwnAddresses;
 use crate::parse::limits::RECEIVED_MAX;
 use crate::parse::mime::Part;
-use crate::parse::threading::message_id;
+use crate::parse::threading::{message_id, own_id};
 
 /// Decides from the most certain sign to the weakest. `null_sender` is what a service that received
 /// the mail says of its envelope.
@@ -60,7 +60,9 @@ pub(crate) fn suppresses_answers(headers: &Headers<'_>) -> bool {
 /// put another author into it: the id and `X-Loop`, which our automatic mail carries, stay.
 fn is_loop(headers: &Headers<'_>, author: &str, own: &OwnAddresses) -> bool {
     let is_our_id = || {
-        message_id(headers).is_some_and(|id| {
+        // Beside the Message-ID, which a relay may have replaced.
+        let ids = [message_id(headers), own_id(headers)].into_iter().flatten();
+        ids.into_iter().any(|id| {
             let is_ours = own.contains(author) || own.has_domain_of(&id);
             is_ours && !reply_token_candidates(&id).is_empty()
         })
@@ -334,6 +336,13 @@ mod tests {
             // Whoever stands in From now.
             (&*format!("Message-ID: <{token}.m@shop.example>"), Loop),
             ("X-Loop: Support@shop.example", Loop),
+            // A relay gave it another id on its way.
+            (
+                &*format!(
+                    "Message-ID: <0102019b@eu-west-1.amazonses.com>\nX-Switchboard-ID: <{token}.m@shop.example>"
+                ),
+                Loop,
+            ),
         ] {
             check(headers.trim_end(), Some(expected));
         }
@@ -408,6 +417,8 @@ mod tests {
             "From: support@shop.example\nMessage-ID: <typed-by-a-person@shop.example>",
             &format!("Message-ID: <{token}.m@other.example>"),
             "X-Loop: list@example.org",
+            &format!("X-Switchboard-ID: <{token}.m@other.example>"),
+            "X-Switchboard-ID: <typed-by-a-person@shop.example>",
             &format!("In-Reply-To: <{token}.m@shop.example>"),
             "Content-Type: multipart/mixed; boundary=b",
         ] {

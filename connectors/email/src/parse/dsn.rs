@@ -42,8 +42,13 @@ enum Fate {
 /// has; else, where the recipient is named, the reply token of its conversation. The daemon checks
 /// each of them. Whom it failed for is never enough: anybody can write that a mail to somebody
 /// bounced.
-pub(crate) fn receipts(root: &Part<'_>, text: &str, own: &OwnAddresses) -> Vec<Event> {
-    let returned_to = verp::returned_to(&root.headers, own);
+pub(crate) fn receipts(
+    root: &Part<'_>,
+    text: &str,
+    envelope: &[String],
+    own: &OwnAddresses,
+) -> Vec<Event> {
+    let returned_to = verp::returned_to(&root.headers, envelope, own);
     let verp_target = returned_to.as_ref().map(|path| path.message.clone());
     let target = verp_target
         .or_else(|| original_message_id(root, text, own))
@@ -85,13 +90,18 @@ fn is_certain(receipt: &Event) -> bool {
 
 /// The same for a mail by a machine of which nothing but its content says that it is a bounce: it
 /// came to a return path or brings a mail of ours back, and quotes a refusal.
-pub(crate) fn unmarked_receipts(root: &Part<'_>, text: &str, own: &OwnAddresses) -> Vec<Event> {
+pub(crate) fn unmarked_receipts(
+    root: &Part<'_>,
+    text: &str,
+    envelope: &[String],
+    own: &OwnAddresses,
+) -> Vec<Event> {
     let is_returned = !parts_of(root, &RETURNED_TYPES).is_empty();
-    if !is_returned && verp::returned_to(&root.headers, own).is_none() {
+    if !is_returned && verp::returned_to(&root.headers, envelope, own).is_none() {
         return Vec::new();
     }
     match words::diagnostic(text) {
-        Some(_) => receipts(root, text, own),
+        Some(_) => receipts(root, text, envelope, own),
         None => Vec::new(),
     }
 }
@@ -326,7 +336,7 @@ mod tests {
         let own = OwnAddresses::new(["support@Shop.example", "old@shop-before.example"]);
         let (fields, body) = Headers::split(mail.as_bytes());
         let root = Walk::default().tree(fields, body);
-        match receipts(&root, text, &own).into_iter().next() {
+        match receipts(&root, text, &[], &own).into_iter().next() {
             Some(Event::Receipt { target, .. }) => Some(target),
             _ => None,
         }

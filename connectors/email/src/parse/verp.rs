@@ -24,13 +24,21 @@ pub(crate) struct ReturnPath {
     pub(crate) place: Option<usize>,
 }
 
-/// The first return path among the addresses that a mail came to.
-pub(crate) fn returned_to(headers: &Headers<'_>, own: &OwnAddresses) -> Option<ReturnPath> {
-    RECIPIENT_HEADERS
+/// The first return path among the addresses that a mail came to: those of its envelope, where a
+/// service that received it says them, and those of its headers.
+pub(crate) fn returned_to(
+    headers: &Headers<'_>,
+    envelope: &[String],
+    own: &OwnAddresses,
+) -> Option<ReturnPath> {
+    let in_headers = RECIPIENT_HEADERS
         .iter()
         .flat_map(|name| headers.all(name))
         .flat_map(|field| field.addresses())
-        .filter_map(|found| normalise(&found.address))
+        .filter_map(|found| normalise(&found.address));
+    let in_envelope = envelope.iter().filter_map(|address| normalise(address));
+    in_envelope
+        .chain(in_headers)
         .filter(|address| own.contains(address))
         .find_map(|address| read(&address))
 }
@@ -62,7 +70,7 @@ mod tests {
     fn check(header: &str, expected: Option<(&str, Option<usize>)>) {
         let own = OwnAddresses::new(["support@shop.example", "info+x@shop.example"]);
         let mail = format!("{header}\n\n");
-        let found = returned_to(&Headers::split(mail.as_bytes()).0, &own);
+        let found = returned_to(&Headers::split(mail.as_bytes()).0, &[], &own);
         let found = found
             .as_ref()
             .map(|path| (path.message.as_str(), path.place));

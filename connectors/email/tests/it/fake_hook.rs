@@ -173,6 +173,30 @@ pub fn mailgun(token: &str, fields: &[(&str, &[u8])]) -> WebhookRequest {
     post([("content-type", content_type)], body)
 }
 
+/// The same fields as Mailgun posts them where a mail has no files.
+pub fn as_urlencoded(request: &WebhookRequest) -> WebhookRequest {
+    let body = String::from_utf8(request.body.to_vec()).unwrap();
+    let parts = body.split("--xYzZY\r\n").filter(|part| !part.is_empty());
+    let pairs = parts.map(|part| {
+        let (head, value) = part.split_once("\r\n\r\n").unwrap();
+        let name = head.split('"').nth(1).unwrap();
+        let value = value.trim_end_matches("--xYzZY--");
+        let value = value.strip_suffix("\r\n").unwrap();
+        let encoded: String = value
+            .bytes()
+            .map(|byte| match byte {
+                b' ' => "+".to_owned(),
+                byte if byte.is_ascii_alphanumeric() => char::from(byte).to_string(),
+                byte => format!("%{byte:02X}"),
+            })
+            .collect();
+        format!("{name}={encoded}")
+    });
+    let body = pairs.collect::<Vec<_>>().join("&");
+    let content_type = "application/x-www-form-urlencoded".to_owned();
+    post([("content-type", content_type)], body)
+}
+
 /// A message of SNS, signed in version 2.
 pub fn sns(mut message: Value) -> WebhookRequest {
     for (name, value) in [
