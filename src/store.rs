@@ -191,9 +191,25 @@ pub struct ConversationFilter {
     pub contact: Option<ContactId>,
     /// Also those that were merged into others, which are names for these.
     pub merged: bool,
-    /// Continue below this one.
-    pub before: Option<ConversationId>,
+    pub sort: ConversationSort,
     pub limit: u32,
+}
+
+/// In which order conversations are listed, and behind which one a page begins.
+#[derive(Debug, Clone, Copy)]
+pub enum ConversationSort {
+    /// Opened last first.
+    Opened { before: Option<ConversationId> },
+    /// As their queue hands them out, which has to be named: by rank, then id.
+    Waiting {
+        after: Option<(i64, ConversationId)>,
+    },
+}
+
+impl Default for ConversationSort {
+    fn default() -> Self {
+        Self::Opened { before: None }
+    }
 }
 
 /// A dead letter as listed.

@@ -31,6 +31,10 @@ use super::views::message::MessageView;
 use super::views::operation::StoredOperationView;
 use super::views::{ConversationView, List};
 
+mod order;
+
+pub use order::ConversationOrder;
+
 /// Messages given inside a conversation.
 const EXPANDED_MESSAGES: u32 = 50;
 /// Operations given with an explanation.
@@ -55,6 +59,10 @@ pub struct ConversationParams {
     /// `true`: also those that were merged into others.
     #[param(value_type = Option<bool>)]
     merged: Option<String>,
+    /// `opened`, the default: opened last first. `waiting`: as the queue hands them out, which
+    /// `queue` names.
+    #[param(value_type = Option<ConversationOrder>)]
+    sort: Option<String>,
     /// Items of a page, 1 to 100.
     #[param(value_type = Option<u32>, minimum = 1, maximum = 100, example = 50)]
     limit: Option<String>,
@@ -64,7 +72,8 @@ pub struct ConversationParams {
 
 /// Lists conversations.
 ///
-/// Those the token may see, the ones opened last first; all given filters hold.
+/// Those the token may see, the ones opened last first; all given filters hold. With `sort=waiting`
+/// and a `queue` those that wait there, the one that is handed out next first.
 #[utoipa::path(
     get,
     path = "/v1/conversations",
@@ -82,7 +91,8 @@ pub async fn list_conversations(
     Params(params): Params<ConversationParams>,
 ) -> ApiResult<Json<List<ConversationView>>> {
     let limit = limit_of(params.limit.as_deref())?;
-    let Some(filter) = filter_of(&app, &caller.actor, &params, limit)? else {
+    let order = ConversationOrder::of(&params)?;
+    let Some(filter) = filter_of(&app, &caller.actor, &params, order, limit)? else {
         return Ok(Json(List {
             items: Vec::new(),
             next_cursor: None,
@@ -92,7 +102,7 @@ pub async fn list_conversations(
     let more = found.len() > limit as usize;
     found.truncate(limit as usize);
     let last = found.last().filter(|_| more);
-    let next_cursor = last.map(|last| app.state.ids.encode(IdKind::Page, last.id.0));
+    let next_cursor = last.map(|last| order.cursor_behind(&app, last));
     let items = found
         .iter()
         .map(|found| ConversationView::of(found, &app.state.ids))
@@ -106,6 +116,7 @@ fn filter_of(
     app: &App,
     actor: &Actor,
     params: &ConversationParams,
+    order: ConversationOrder,
     limit: u32,
 ) -> ApiResult<Option<ConversationFilter>> {
     let mut filter = ConversationFilter {
@@ -153,7 +164,7 @@ fn filter_of(
             return Err(error.allowed(["true", "false"]));
         }
     };
-    filter.before = cursor_of(app, params.cursor.as_deref())?.map(ConversationId);
+    filter.sort = order.from_cursor(app, params.cursor.as_deref())?;
     Ok(Some(filter))
 }
 

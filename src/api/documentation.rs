@@ -33,7 +33,7 @@ use super::views::ConversationView;
             API has seen it."
     ),
     servers((url = "/", description = "This daemon")),
-    components(schemas(Problem)),
+    components(schemas(Problem, super::conversations::ConversationOrder)),
     tags(
         (name = "Queues", description = "What waits, and taking it"),
         (name = "Conversations", description = "Reading, releasing, ending"),

@@ -17,6 +17,7 @@ mod lists;
 mod macros;
 mod messages;
 mod operations;
+mod order;
 mod repeated;
 mod rights;
 mod search;

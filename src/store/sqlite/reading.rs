@@ -14,13 +14,15 @@ use crate::router::effects::Author;
 use crate::router::facts::{Change, Conversation, MERGES_FOLLOWED_MAX};
 use crate::store::attachments::Fetches;
 use crate::store::{
-    ConversationFilter, Counts, OutboxState, QueueDepth, StoreError, StoredContact, StoredContent,
-    StoredIdentity, StoredMessage,
+    ConversationFilter, ConversationSort, Counts, OutboxState, QueueDepth, StoreError,
+    StoredContact, StoredContent, StoredIdentity, StoredMessage,
 };
 
 use super::effects::{FLAG_AUTOMATIC, FLAG_CONFLICTING};
 use super::facts::{conversation as find, conversation_of, from_json, named, select_conversations};
 use super::names::Names;
+
+mod waiting;
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -69,9 +71,14 @@ pub fn conversations(
     if !actor.role.reads_messages() {
         return Ok(Vec::new());
     }
+    let before = match filter.sort {
+        ConversationSort::Opened { before } => before.map_or(i64::MAX, |before| before.0),
+        ConversationSort::Waiting { after } => {
+            return waiting::conversations(conn, names, actor, filter, after);
+        }
+    };
     let mut sql = select_conversations!("WHERE id < ?").to_owned();
-    let mut values: Vec<rusqlite::types::Value> =
-        vec![filter.before.map_or(i64::MAX, |before| before.0).into()];
+    let mut values: Vec<rusqlite::types::Value> = vec![before.into()];
     let mut and = |condition: &str, value: rusqlite::types::Value| {
         sql.push_str(condition);
         values.push(value);

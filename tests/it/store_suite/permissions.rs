@@ -5,7 +5,7 @@ use std::sync::Arc;
 use expect_test::expect;
 use switchboard::dispatch::verbs::{Target, Verb};
 use switchboard::dispatch::{Actor, Role};
-use switchboard::store::{ConversationFilter, Doing, StoreError};
+use switchboard::store::{ConversationFilter, ConversationSort, Doing, StoreError};
 
 use crate::support::{Backend, Desk, agent, agent_of, chat, mail, supervisor};
 
@@ -154,7 +154,7 @@ pub async fn lists_are_filtered_and_paged(backend: Arc<dyn Backend>) {
         .map(|found| found.id)
         .collect();
     let page = |before| ConversationFilter {
-        before,
+        sort: ConversationSort::Opened { before },
         limit: 3,
         ..ConversationFilter::default()
     };

@@ -7,7 +7,9 @@ use std::fmt::Write as _;
 use connector_api::Event;
 use switchboard::ids::{ConversationId, MessageId};
 use switchboard::router::facts::Conversation;
-use switchboard::store::{ConversationFilter, Store, StoredContent, StoredMessage};
+use switchboard::store::{
+    ConversationFilter, ConversationSort, Store, StoredContent, StoredMessage,
+};
 
 use super::supervisor;
 
@@ -19,7 +21,7 @@ pub async fn conversations(store: &dyn Store) -> Vec<Conversation> {
     loop {
         let before = all.last().map(|last: &Conversation| last.id);
         let filter = ConversationFilter {
-            before,
+            sort: ConversationSort::Opened { before },
             limit: PAGE,
             ..ConversationFilter::default()
         };

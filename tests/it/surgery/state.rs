@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use switchboard::ids::{ContactId, ConversationId, MessageId};
 use switchboard::router::facts::Conversation;
-use switchboard::store::{ConversationFilter, Store, StoredMessage};
+use switchboard::store::{ConversationFilter, ConversationSort, Store, StoredMessage};
 
 use crate::support::supervisor;
 
@@ -22,7 +22,9 @@ pub async fn conversations(store: &dyn Store) -> Vec<Conversation> {
     let mut all: Vec<Conversation> = Vec::new();
     loop {
         let filter = ConversationFilter {
-            before: all.last().map(|last| last.id),
+            sort: ConversationSort::Opened {
+                before: all.last().map(|last| last.id),
+            },
             merged: true,
             limit: 100,
             ..ConversationFilter::default()
