@@ -103,8 +103,12 @@ async fn without_the_folder_to_move_to_mail_is_read_and_moved_once_it_is_there()
     says(&fake, "INBOX", "older than the channel");
     let after = json!({ "move": "Done" });
     let running = Channel::run(channel(&fake, &["INBOX"], after.clone()), None);
+    until("the channel to say so", || {
+        running.intake.degraded().is_some()
+    })
+    .await;
     fake.imap.listening().await;
-    let told = running.intake.degraded().expect("what is to be mended");
+    let told = running.intake.degraded().unwrap_or_default();
     assert!(
         told.contains("\"Done\"") && told.contains("there are \"Archive\""),
         "{told}"

@@ -18,6 +18,7 @@ mod hostile;
 mod mailbox;
 mod mailboxes;
 mod oauth;
+mod posted;
 mod presets;
 mod sending;
 mod several;
