@@ -164,7 +164,7 @@ fn filter_of(
             return Err(error.allowed(["true", "false"]));
         }
     };
-    filter.sort = order.from_cursor(app, params.cursor.as_deref())?;
+    filter.sort = order.behind_cursor(app, params.cursor.as_deref())?;
     Ok(Some(filter))
 }
 

@@ -44,7 +44,7 @@ impl ConversationOrder {
     }
 
     /// The order from where a cursor says.
-    pub(super) fn from_cursor(
+    pub(super) fn behind_cursor(
         self,
         app: &App,
         cursor: Option<&str>,
