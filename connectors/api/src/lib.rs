@@ -47,7 +47,7 @@ pub use outbound::{
 pub use registration::{ConnectorKind, DAEMON_KEYS, Registration};
 pub use secrecy::{ExposeSecret, SecretString};
 pub use surface::{
-    AttachmentSource, Backfill, Connector, Cursor, ImportFormat, InboundBatch, Intake, PollSource, Sender,
-    StreamSource, WebhookOutcome, WebhookReply, WebhookRequest, WebhookSource,
+    AttachmentSource, Backfill, Connector, Cursor, ImportFormat, InboundBatch, Intake, PollSource,
+    Sender, StreamSource, WebhookOutcome, WebhookReply, WebhookRequest, WebhookSource,
 };
 pub use tokio_util::sync::CancellationToken;
