@@ -211,7 +211,10 @@ impl SecretResolver for Secrets {
         };
         let text = text.trim_end_matches(['\r', '\n']);
         if text.is_empty() {
-            return Err(Error::config(format!("{secret:?} is empty")));
+            return Err(Error::config(match secret {
+                SecretRef::Env(name) => format!("the environment variable {name} is empty"),
+                SecretRef::File(path) => format!("the secret file {} is empty", path.display()),
+            }));
         }
         Ok(SecretString::from(text.to_owned()))
     }
@@ -219,7 +222,10 @@ impl SecretResolver for Secrets {
 
 fn not_set(name: &str, moment: Moment) -> String {
     match moment {
-        Moment::Start => format!("the environment variable {name} is not set"),
+        Moment::Start => format!(
+            "the environment variable {name} is not set: set it where this is started, or write \
+             {{ file = \"…\" }}"
+        ),
         Moment::Reload => format!(
             "the environment variable {name} is not set in the running daemon, and a reload cannot \
              bring it: restart the daemon with it, or write {{ file = \"…\" }} and reload"

@@ -3,6 +3,7 @@
 //! where it is. Secrets are references; their values are never here.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use connector_api::{BrandId, ChannelId, QueueId, Registration};
 use schemars::JsonSchema;
@@ -112,6 +113,15 @@ pub fn load(sources: &Sources, registrations: &[Registration]) -> Result<Config,
     check::shape(&tree, &schemas, &mut errors);
     meaning::check(&tree, &mut errors);
     errors.unless_any(tree).and_then(typed)
+}
+
+/// The data directory that a configuration names, however much else of it is wrong: where a daemon
+/// may run that can be told.
+pub fn data_dir(sources: &Sources, registrations: &[Registration]) -> Option<PathBuf> {
+    let schemas = schema::Schemas::of(registrations);
+    let tree = layers::read(sources, &schemas, &mut ConfigErrors::default());
+    let named = tree.get(&KeyPath::of(["server", "data_dir"]))?;
+    named.as_str().map(PathBuf::from)
 }
 
 fn typed(tree: Tree) -> Result<Config, ConfigErrors> {

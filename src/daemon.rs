@@ -1,8 +1,9 @@
 //! Wiring: builds every part from the configuration, starts the tasks, and ends them in order:
 //! nothing new is accepted, what is under way is finished, then the store closes.
 
+use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -78,14 +79,18 @@ const FETCHER: &str = "work:attachments";
 pub enum StartError {
     #[error("{0}")]
     Config(#[from] ConfigErrors),
-    #[error("{}: another switchboard runs on this data directory", .0.display())]
+    #[error(
+        "{}: another switchboard runs on this data directory: `switchboard reload` has it read its \
+         configuration again; stop it first to start another one",
+        .0.display()
+    )]
     DataDirInUse(PathBuf),
-    #[error("the data directory {}: {error}", path.display())]
+    #[error("{}", about_data_dir(path, error))]
     DataDir {
         path: PathBuf,
         error: std::io::Error,
     },
-    #[error("listening on {address}: {error}")]
+    #[error("listening on {address}: {error}{}", about_listening(error))]
     Listen {
         address: SocketAddr,
         error: std::io::Error,
@@ -94,6 +99,27 @@ pub enum StartError {
     Store(#[from] StoreError),
     #[error("{0}")]
     Other(String),
+}
+
+fn about_data_dir(path: &Path, error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => control::not_entered(path, error),
+        _ => format!("the data directory {}: {error}", path.display()),
+    }
+}
+
+fn about_listening(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            ": something listens there already (`switchboard doctor` says whether it is a Switchboard): \
+             stop it, or choose another address (--listen, server.listen)"
+        }
+        io::ErrorKind::PermissionDenied => {
+            ": ports below 1024 are for root: choose another one, or let the service manager give it \
+             the right to (CAP_NET_BIND_SERVICE)"
+        }
+        _ => "",
+    }
 }
 
 /// A running daemon.

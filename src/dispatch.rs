@@ -150,12 +150,22 @@ impl Action {
     }
 }
 
+/// What has to be done first.
+fn before_it(action: &str, status: Status) -> &'static str {
+    match status {
+        _ if action != Action::Reply.as_str() => "",
+        Status::New | Status::Queued => "; whoever claims it answers it",
+        Status::Resolved => "; reopen it first",
+        _ => "",
+    }
+}
+
 /// Why not; names the state and the holder where these are the reason.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     #[error("there is no such {what}")]
     NotFound { what: &'static str },
-    #[error("cannot {action} this conversation: it is {status}", status = status.as_str())]
+    #[error("cannot {action} this conversation: it is {}{}", status.as_str(), before_it(action, *status))]
     WrongState {
         action: &'static str,
         status: Status,

@@ -5,8 +5,9 @@ use std::process::ExitCode;
 
 use connector_api::Registration;
 
+use crate::config::{self, Sources};
 use crate::daemon::control::status::Status;
-use crate::daemon::control::{Answer, Request, ask};
+use crate::daemon::control::{Answer, Request, ask, is_up};
 
 use super::control::print_value;
 use super::{CommandResult, Common, EXIT_CONFIG, Failure, runtime};
@@ -16,11 +17,21 @@ pub fn run(common: &Common, registrations: &[Registration]) -> CommandResult {
     let (data_dir, meant) = match &common.data_dir {
         Some(dir) => (dir.clone(), common.config.as_ref().and(common.file())),
         None => {
-            let config = common.load(Vec::new(), registrations)?;
-            (config.server.data_dir, common.file())
+            let sources = Sources::of_process(common.file(), Vec::new());
+            match config::data_dir(&sources, registrations) {
+                Some(dir) => (dir, common.file()),
+                None => {
+                    let config = common.load(Vec::new(), registrations)?;
+                    (config.server.data_dir, common.file())
+                }
+            }
         }
     };
     runtime()?.block_on(async {
+        if !is_up(&data_dir).await {
+            // Then this is the only one to say what is wrong with the file.
+            common.load(Vec::new(), registrations)?;
+        }
         if let Some(meant) = meant {
             is_the_daemons(&data_dir, &meant).await?;
         }

@@ -84,8 +84,8 @@ pub fn hint(health: &ChannelHealth) -> Option<String> {
              over by `switchboard reload`, one in the environment by a restart"
         }
         ChannelHealth::Unreachable { .. } => {
-            "check host, port and tls in the channel's settings, then `switchboard reload`; if they \
-             are right, whether a firewall stands between"
+            "mend what it names, then `switchboard reload`; where it names nothing, check host, port and \
+             tls in the channel's settings, and whether a firewall stands between"
         }
         _ => "mend what it names, then `switchboard reload`; the daemon's log says more",
     };

@@ -2,7 +2,9 @@
 //! because the data directory has one owner. One JSON request, one JSON answer, a line each.
 
 use std::fs::File;
+use std::io::ErrorKind;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -387,6 +389,32 @@ async fn converse(stream: UnixStream, control: Arc<Control>) {
     }
 }
 
+/// A connection to the daemon that runs on a data directory, which keeps a long way to it open: `None`
+/// where none runs, and words where that cannot be seen.
+async fn connect(data_dir: &Path) -> Option<Result<(UnixStream, Option<File>), String>> {
+    let connected = match usable_path(data_dir) {
+        Ok((path, dir)) => UnixStream::connect(path).await.map(|stream| (stream, dir)),
+        Err(error) => Err(error),
+    };
+    match connected {
+        Ok(connected) => Some(Ok(connected)),
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+            Some(Err(not_entered(data_dir, &error)))
+        }
+        Err(_) => None,
+    }
+}
+
+/// What to say to somebody who is not the daemon's user.
+pub fn not_entered(data_dir: &Path, error: &std::io::Error) -> String {
+    let owner = std::fs::metadata(data_dir).map(|dir| dir.uid());
+    let owner = owner.map_or_else(|_| String::new(), |owner| format!(" (user {owner})"));
+    format!(
+        "the data directory {}: {error}: run this as its owner{owner}, as in `sudo -u switchboard switchboard …`",
+        data_dir.display()
+    )
+}
+
 /// Whether a daemon runs on a data directory.
 pub async fn is_up(data_dir: &Path) -> bool {
     let Ok((path, _dir)) = usable_path(data_dir) else {
@@ -397,8 +425,10 @@ pub async fn is_up(data_dir: &Path) -> bool {
 
 /// Asks the daemon that runs on a data directory; `None` where none does.
 pub async fn ask(data_dir: &Path, request: &Request) -> Option<Answer> {
-    let (path, _dir) = usable_path(data_dir).ok()?;
-    let stream = UnixStream::connect(path).await.ok()?;
+    let (stream, _dir) = match connect(data_dir).await? {
+        Ok(connected) => connected,
+        Err(words) => return Some(Answer::Error(words)),
+    };
     let (reader, mut writer) = stream.into_split();
     let text = serde_json::to_string(request).ok()?;
     writer
@@ -416,6 +446,18 @@ pub async fn ask(data_dir: &Path, request: &Request) -> Option<Answer> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_is_not_the_daemons_user_is_told_whose_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let owner = std::fs::metadata(dir.path()).unwrap().uid();
+        let told = not_entered(dir.path(), &ErrorKind::PermissionDenied.into());
+        assert!(told.contains("permission denied"), "{told}");
+        assert!(
+            told.contains(&format!("as its owner (user {owner})")),
+            "{told}"
+        );
+    }
 
     #[tokio::test]
     async fn a_socket_below_a_long_path_is_reached_by_way_of_its_directory() {

@@ -55,8 +55,8 @@ fn build_erased<K: ConnectorKind>(
     config: serde_json::Value,
     context: BuildContext,
 ) -> Result<Box<dyn Connector>> {
-    let config = serde_json::from_value(config)
-        .map_err(|error| Error::config(format!("channel {}: {error}", context.channel)))?;
+    let config =
+        serde_json::from_value(config).map_err(|error| Error::config(error.to_string()))?;
     K::build(config, context)
 }
 

@@ -204,11 +204,7 @@ pub(crate) fn check(mut config: Config, context: &BuildContext) -> Result<Settin
         ));
     }
     if !faults.is_empty() {
-        let channel = &context.channel;
-        return Err(Error::config(format!(
-            "channel {channel}: {}",
-            faults.join("; ")
-        )));
+        return Err(Error::config(faults.join("; ")));
     }
     let warnings = [imap.as_ref(), Some(&smtp)].into_iter().flatten();
     let warnings = warnings.filter_map(Server::warning).collect();

@@ -62,7 +62,11 @@ impl Mailbox {
         let writes = self.settings.after != After::Nothing;
         let opened = session.open_mailbox(watched, writes).await;
         session.log_out().await;
-        opened.map(|_| format!("signed in, {watched} open"))
+        let unverified = match self.settings.parse.authserv_id {
+            Some(_) => "",
+            None => "; without authserv_id no sender counts as verified",
+        };
+        opened.map(|_| format!("signed in, {watched} open{unverified}"))
     }
 }
 

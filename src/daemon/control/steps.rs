@@ -4,13 +4,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::net::UnixStream;
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::sync::mpsc;
 
 use crate::daemon::channel_test::{ChannelTests, Step};
 
-use super::{Answer, Request, usable_path};
+use super::{Answer, Request, connect};
 
 /// Steps that may wait for a slow reader.
 const STEPS_WAITING_MAX: usize = 16;
@@ -47,8 +46,10 @@ pub async fn follow(
     request: &Request,
     mut each: impl FnMut(&Step),
 ) -> Option<Result<bool, String>> {
-    let (path, _dir) = usable_path(data_dir).ok()?;
-    let stream = UnixStream::connect(path).await.ok()?;
+    let (stream, _dir) = match connect(data_dir).await? {
+        Ok(connected) => connected,
+        Err(words) => return Some(Err(words)),
+    };
     let (from, mut to) = stream.into_split();
     let text = serde_json::to_string(request).ok()?;
     to.write_all(format!("{text}\n").as_bytes()).await.ok()?;

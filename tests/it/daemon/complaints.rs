@@ -105,6 +105,7 @@ fn zammad_5915_a_second_daemon_on_the_same_mailbox_ends_at_once_and_the_first_go
     assert!(!ended.success());
     let said = std::fs::read_to_string(daemon.dir.path().join("second.log")).unwrap();
     assert!(said.contains("another switchboard runs"), "{said}");
+    assert!(said.contains("`switchboard reload`"), "{said}");
     deliver(&office, 0..10);
     wait_for_conversations(&daemon, &token, 10);
 }

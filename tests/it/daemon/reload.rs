@@ -2,6 +2,7 @@
 //! who writes meanwhile notices.
 
 use std::fs;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -140,6 +141,39 @@ fn a_wrong_configuration_changes_nothing_and_is_said_until_a_good_one_is_read() 
     wait_until("a good one to be read", PATIENCE, || {
         config_state(&daemon)["state"] == "ready"
     });
+}
+
+#[test]
+fn a_wrong_file_that_names_its_daemon_is_told_to_it() {
+    let daemon = Installation::start(&chat_config(NOWHERE));
+    let named = format!(
+        "server.data_dir = \"{{dir}}/data\"\n{}",
+        chat_config(NOWHERE)
+    );
+    daemon.write_config(&format!("nonsense = 1\n{named}"));
+    let reload = || {
+        let mut command = Command::new(binary());
+        command.args(["reload", "--config"]).arg(daemon.config());
+        let output = command.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code(), said)
+    };
+    let (code, said) = reload();
+    assert_eq!(code, Some(78), "{said}");
+    assert!(said.contains("nonsense"), "{said}");
+    assert!(said.contains("nothing has changed"), "{said}");
+    assert_eq!(config_state(&daemon)["state"], "degraded");
+    daemon.write_config(&named);
+    assert_eq!(reload().0, Some(0));
+    assert_eq!(config_state(&daemon)["state"], "ready");
+    // Where nobody runs the command itself says what is wrong.
+    daemon.write_config(&format!(
+        "nonsense = 1\n{}",
+        named.replace("/data", "/nobody")
+    ));
+    let (code, said) = reload();
+    assert_eq!(code, Some(78), "{said}");
+    assert!(said.contains("nonsense"), "{said}");
 }
 
 #[test]

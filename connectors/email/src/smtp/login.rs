@@ -59,7 +59,7 @@ async fn by_password(
     match judged(answer, place, &given)? {
         Judged::In => Ok(()),
         Judged::Refused(words) => Err(Error::auth(format!(
-            "{place}: the server refused the login: {words}"
+            "{place}: the server refused the login of {user}: {words}"
         ))),
     }
 }

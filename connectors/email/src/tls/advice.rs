@@ -67,9 +67,10 @@ fn certificate(server: &Server, fault: &CertificateError) -> String {
     let Server { key, host, .. } = server;
     match fault {
         CertificateError::UnknownIssuer => {
-            "its certificate is signed by nobody that is trusted here: for a server of your own name \
-             the PEM file of its authority in ca_file"
-                .to_owned()
+            format!(
+                "its certificate is signed by nobody that is trusted here: if the server is your own, \
+                 write ca_file = \"/path/to/its/authority.pem\" in the channel's table, beside {key}"
+            )
         }
         CertificateError::NotValidForName => {
             format!("its certificate is not for {host}: write a name that is in it as {key}.host")

@@ -59,7 +59,7 @@ async fn each_server_is_tried_and_named_and_quoted_by_itself() {
     assert_eq!(shown(&fake, &connector.check().await), well);
     let no = "535 5.7.8 Error: authentication failed";
     fake.smtp.fail_next(Fault::Answer("AUTH", no.to_owned()));
-    let refused = "smtp SMTP: the server refused the login: 535 5.7.8 Error: authentication failed";
+    let refused = "smtp SMTP: the server refused the login of support@shop.example: 535 5.7.8 Error: authentication failed";
     assert_eq!(
         shown(&fake, &connector.check().await),
         [well[0], &format!("unauthorized {refused}")]
@@ -73,7 +73,9 @@ async fn each_server_is_tried_and_named_and_quoted_by_itself() {
 
     fake.imap.set(|options| options.logins_refused = 1);
     let both = shown(&fake, &connector.check().await);
-    assert!(both[0].starts_with("unauthorized imap IMAP: the server refused the login: "));
+    assert!(both[0].starts_with(
+        "unauthorized imap IMAP: the server refused the login of support@shop.example: "
+    ));
     assert_eq!(both[1], well[1], "the one does not hide the other");
     let closed = connector_testkit::closed_address().port();
     let away = channel(&fake, |config| config["smtp"]["port"] = json!(closed));
@@ -109,7 +111,7 @@ async fn a_server_that_repeats_the_password_is_not_quoted() {
     let said = shown(&fake, &connector.check().await);
     assert!(
         said[1].ends_with(
-            "the server refused the login: 535 (its words repeat the login and are not shown)"
+            "the server refused the login of support@shop.example: 535 (its words repeat the login and are not shown)"
         ),
         "{said:?}"
     );
@@ -243,9 +245,15 @@ async fn a_tls_setting_that_does_not_fit_the_port_is_named() {
 #[tokio::test]
 async fn a_certificate_that_is_not_trusted_says_what_is_wrong_with_it_and_where_to_write_it() {
     let (_, speaks) = tls("localhost", 2100);
-    let unknown = "cannot begin TLS: its certificate is signed by nobody that is trusted here: for a \
-                   server of your own name the PEM file of its authority in ca_file";
-    check_tls(speaks, "implicit", None, [unknown, unknown]).await;
+    let unknown = |key: &str| {
+        format!(
+            "cannot begin TLS: its certificate is signed by nobody that is trusted here: if the server \
+             is your own, write ca_file = \"/path/to/its/authority.pem\" in the channel's table, beside \
+             {key}"
+        )
+    };
+    let unknown = [unknown("imap"), unknown("smtp")];
+    check_tls(speaks, "implicit", None, [&unknown[0], &unknown[1]]).await;
     let (ca, speaks) = tls("mx.elsewhere.example", 2100);
     let name = |key: &str| {
         format!(

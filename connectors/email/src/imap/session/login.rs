@@ -72,7 +72,9 @@ pub(super) async fn by_password(
     answer.map_err(|(error, _)| match error {
         ImapError::No(words) if !is_passing(&words) => {
             let words = about_login(&said(&words), &given);
-            Error::auth(format!("{place}: the server refused the login: {words}"))
+            Error::auth(format!(
+                "{place}: the server refused the login of {user}: {words}"
+            ))
         }
         ImapError::Validate(_) => Error::config("the imap user or password contains a line break"),
         error => unavailable(place, "log in", &about_login(&broken(&error), &given)),
