@@ -178,7 +178,8 @@ fn with_a_full_disk_intake_says_so_at_once_and_whoever_is_told_goes_on_being_tol
     let refused = daemon.hook("shop-chat", &chat("m-2", "cust-8", "Hello"));
     assert_eq!(refused.unwrap().status().as_u16(), 503);
     let mut said = Value::Null;
-    wait_until("the refusal to be a state", Duration::from_secs(2), || {
+    // Without anybody's message it would take a minute.
+    wait_until("the refusal to be a state", PATIENCE, || {
         said = state(&daemon, "intake");
         said["state"] == "degraded"
     });
