@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 mod trouble;
 
-pub use trouble::{ChannelFact, DiskFact, Facts, PartFact, QueueFact, Trouble, troubles};
+pub use trouble::{ChannelFact, DiskFact, Facts, LaneFact, PartFact, QueueFact, Trouble, troubles};
 
 /// After word of more of the same (dead letters come by the hundred) none for this long.
 const WORSE_AFTER_MICROS: i64 = 15 * 60 * 1_000_000;
@@ -94,6 +94,19 @@ pub fn news(
         }
     }
     notices
+}
+
+/// Forgets how many there were where there are fewer now, so that the next ones are news again. Says
+/// whether that changed anything.
+pub fn lower(told: &mut BTreeMap<String, Told>, troubles: &[Trouble]) -> bool {
+    let mut changed = false;
+    for told in told.values_mut() {
+        let trouble = troubles.iter().find(|trouble| trouble.key == told.key);
+        let count = trouble.map_or(0, |trouble| trouble.count);
+        changed |= count < told.count;
+        told.count = told.count.min(count);
+    }
+    changed
 }
 
 /// Notes since when each known trouble holds no more.

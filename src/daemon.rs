@@ -31,6 +31,7 @@ use crate::store::{Store, StoreError};
 use crate::telemetry;
 use crate::wake::Wakes;
 
+mod accepting;
 mod alerting;
 pub mod channel_test;
 mod channels;
@@ -48,6 +49,7 @@ mod settings;
 mod supervise;
 mod timers;
 
+use accepting::Accepting;
 use alerting::Alerting;
 pub use alerting::targets;
 use channel_test::ChannelTests;
@@ -214,6 +216,21 @@ impl Daemon {
         };
         let mut tasks = Tasks::default();
 
+        health.set(accepting::NAME, State::Starting);
+        let accepting = Accepting {
+            intake: intake.clone(),
+            store: shared.clone(),
+            clock: clock.clone(),
+            health: health.clone(),
+        };
+        let run = |accepting: Arc<Accepting>, stop| async move { accepting.run(stop).await };
+        (tasks.accepting).push(supervise(
+            accepting::NAME,
+            &health,
+            &stop.accepting,
+            Arc::new(accepting),
+            run,
+        ));
         health.set("router", State::Starting);
         let router = RouterLoop {
             bus: bus.clone(),

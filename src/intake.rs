@@ -10,7 +10,7 @@ use connector_api::{
     AttachmentBody, BrandId, ChannelId, Clock, Defect, Event, Evidence, InboundBatch, InboundEvent,
     Method,
 };
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use crate::blobs::{Blobs, hex, sha256};
 use crate::bus::{
@@ -33,6 +33,8 @@ pub struct Intake {
     /// When each channel last heard from its provider, in UTC microseconds.
     heard: Mutex<HashMap<ChannelId, i64>>,
     hearing: Notify,
+    /// Why the last batch was refused.
+    refused: watch::Sender<String>,
 }
 
 /// Keys of the installation that what is taken in is hashed with.
@@ -58,6 +60,7 @@ impl Intake {
             keys,
             heard: Mutex::default(),
             hearing: Notify::new(),
+            refused: watch::Sender::default(),
         }
     }
 
@@ -119,13 +122,9 @@ impl Intake {
         let prepared = apart(weight, prepare)
             .await
             .map_err(|_| BusError::Unavailable("reading an event panicked".to_owned()))?;
-        let mut records = Vec::with_capacity(prepared.len());
-        for prepared in prepared {
-            records.push(self.record(channel, prepared, imported).await?);
-        }
-        let count = records.len() as u64;
+        let count = prepared.len() as u64;
         let label = channel.id.as_str().to_owned();
-        match self.bus.append(records).await {
+        match self.keep(channel, prepared, imported).await {
             Ok(()) => {
                 metrics::counter!("switchboard_accepted_total", "channel" => label)
                     .increment(count);
@@ -133,9 +132,31 @@ impl Intake {
             }
             Err(error) => {
                 metrics::counter!("switchboard_refused_total", "channel" => label).increment(count);
+                self.refused.send_replace(match &error {
+                    BusError::Overloaded { reason } => reason.clone(),
+                    BusError::Unavailable(_) => error.to_string(),
+                });
                 Err(error)
             }
         }
+    }
+
+    async fn keep(
+        &self,
+        channel: &Channel,
+        prepared: Vec<PreparedEvent>,
+        imported: bool,
+    ) -> Result<(), BusError> {
+        let mut records = Vec::with_capacity(prepared.len());
+        for prepared in prepared {
+            records.push(self.record(channel, prepared, imported).await?);
+        }
+        self.bus.append(records).await
+    }
+
+    /// Why batches are refused, each time one is: no message is to blame for it.
+    pub fn refusals(&self) -> watch::Receiver<String> {
+        self.refused.subscribe()
     }
 
     /// Notes that a channel's provider is alive.

@@ -1,7 +1,11 @@
 //! Which facts are troubles. Each says what it is and what to do; where one wavers about its limit,
 //! it ends only well on the other side.
 
+use std::collections::BTreeMap;
+
 use crate::words::counted;
+
+use super::Told;
 
 /// What is known of the daemon at one moment; times are UTC microseconds.
 #[derive(Debug, Clone, Default)]
@@ -12,6 +16,9 @@ pub struct Facts {
     pub parts: Vec<PartFact>,
     /// Unwell for longer is a trouble.
     pub down_after: i64,
+    pub lanes: Vec<LaneFact>,
+    /// An answer that has not left for longer is a trouble.
+    pub unsent_after: i64,
     pub queues: Vec<QueueFact>,
     /// When the oldest event that nobody has decided yet was accepted.
     pub undecided_since: Option<i64>,
@@ -21,12 +28,17 @@ pub struct Facts {
     /// Answers that wait for a person.
     pub held: Option<i64>,
     pub disk: Option<DiskFact>,
+    /// Of what nothing is known now: keys of troubles, or kinds of them (`oldest_wait:`). What was
+    /// told of them is not over for that.
+    pub unknown: Vec<String>,
 }
 
 #[derive(Debug, Clone)]
 pub struct ChannelFact {
     pub id: String,
     pub heard_at: i64,
+    /// Since when it could be heard: while the daemon was down, nothing could.
+    pub listens_since: i64,
     /// Silence for longer is a trouble.
     pub silent_after: Option<i64>,
 }
@@ -37,6 +49,14 @@ pub struct PartFact {
     pub state: &'static str,
     pub reason: String,
     pub since: i64,
+}
+
+/// A channel that has answers to send.
+#[derive(Debug, Clone)]
+pub struct LaneFact {
+    pub channel: String,
+    /// Since when the oldest of them was to leave.
+    pub due_since: i64,
 }
 
 #[derive(Debug, Clone)]
@@ -64,9 +84,11 @@ pub struct Trouble {
     pub todo: String,
 }
 
-/// All of them. `known`: whether a trouble of this key was told and is not over.
-pub fn troubles(facts: &Facts, known: impl Fn(&str) -> bool) -> Vec<Trouble> {
+/// All of them. `told` is what whoever asks was told and is not over: that ends only where its part
+/// was seen well since.
+pub fn troubles(facts: &Facts, told: &BTreeMap<String, Told>) -> Vec<Trouble> {
     let mut found = Vec::new();
+    let known = |key: &str| told.contains_key(key);
     let mut add = |key: String, since: i64, count: i64, what: String, todo: &str| {
         found.push(Trouble {
             key,
@@ -80,8 +102,12 @@ pub fn troubles(facts: &Facts, known: impl Fn(&str) -> bool) -> Vec<Trouble> {
         let Some(silent_after) = channel.silent_after else {
             continue;
         };
-        let silent = facts.now - channel.heard_at;
-        if silent > silent_after {
+        let key = format!("silent_channel:{}", channel.id);
+        let since = match known(&key) {
+            true => channel.heard_at,
+            false => channel.heard_at.max(channel.listens_since),
+        };
+        if facts.now - since > silent_after {
             let what = format!(
                 "channel {} has heard nothing for {}",
                 channel.id,
@@ -89,20 +115,19 @@ pub fn troubles(facts: &Facts, known: impl Fn(&str) -> bool) -> Vec<Trouble> {
             );
             let todo = "look at its state in /readyz and at the provider's side; \
                 `switchboard channel test` writes to it; if such silence is usual, raise silent_after";
-            add(
-                format!("silent_channel:{}", channel.id),
-                channel.heard_at,
-                0,
-                what,
-                todo,
-            );
+            add(key, since, 0, what, todo);
         }
     }
     for part in &facts.parts {
-        if facts.now - part.since > facts.down_after {
+        let key = format!("part:{}", part.name);
+        if known(&key) || facts.now - part.since > facts.down_after {
+            let lane = part.name.strip_prefix("channel:outbound:");
             let kinds = ["channel:", "work:"].into_iter();
             let bare = kinds.filter_map(|kind| part.name.strip_prefix(kind)).next();
-            let name = bare.unwrap_or(&part.name);
+            let name = match lane {
+                Some(channel) => format!("sending by {channel}"),
+                None => bare.unwrap_or(&part.name).to_owned(),
+            };
             let what = format!("{name} is {}: {}", part.state, part.reason);
             let todo = match part.state {
                 _ if part.name == "config" => {
@@ -113,10 +138,23 @@ pub fn troubles(facts: &Facts, known: impl Fn(&str) -> bool) -> Vec<Trouble> {
                     "its credentials are refused: renew them, then `switchboard reload` (a secret in the \
                      environment needs a restart)"
                 }
+                "degraded" if lane.is_some() => {
+                    "see its limits at the provider; what waits leaves by itself once it is taken"
+                }
                 "unreachable" => "see whether what it talks to is up and can be reached from here",
                 _ => "the log says more; `switchboard doctor` looks at the rest",
             };
-            add(format!("part:{}", part.name), part.since, 0, what, todo);
+            add(key, part.since, 0, what, todo);
+        }
+    }
+    for lane in &facts.lanes {
+        if facts.now - lane.due_since > facts.unsent_after {
+            let (channel, limit) = (&lane.channel, span(facts.unsent_after));
+            let what =
+                format!("an answer by {channel} has been waiting to leave for more than {limit}");
+            let todo =
+                "see why: `switchboard outbox list --state queued`; it is tried for five days";
+            add(format!("unsent:{channel}"), lane.due_since, 0, what, todo);
         }
     }
     for queue in &facts.queues {
@@ -179,7 +217,27 @@ pub fn troubles(facts: &Facts, known: impl Fn(&str) -> bool) -> Vec<Trouble> {
             add("disk".to_owned(), facts.now, 0, what, todo);
         }
     }
+    for told in told.values() {
+        let found_again = found.iter().any(|trouble| trouble.key == told.key);
+        if !found_again && is_unknown(&told.key, &facts.unknown) {
+            found.push(Trouble {
+                key: told.key.clone(),
+                since: told.since,
+                count: told.count,
+                what: told.what.clone(),
+                todo: "nothing newer is known of it; `switchboard doctor` looks".to_owned(),
+            });
+        }
+    }
     found
+}
+
+fn is_unknown(key: &str, unknown: &[String]) -> bool {
+    let is = |unknown: &String| match unknown.ends_with(':') {
+        true => key.starts_with(unknown),
+        false => key == unknown,
+    };
+    unknown.iter().any(is)
 }
 
 /// In the largest whole unit.

@@ -12,7 +12,7 @@ use std::time::Duration;
 use connector_api::{CancellationToken, Clock, Timestamp};
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
@@ -70,15 +70,24 @@ impl Pair {
         let pem = read(&files.cert).map_err(of_cert)?;
         let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(&pem)
             .collect::<Result<_, _>>()
-            .map_err(|error| of_cert(format!("{cert} is no PEM of certificates: {error}")))?;
+            .map_err(|error| {
+                of_cert(format!(
+                    "{cert} is no PEM of certificates: {}",
+                    wrong(&error)
+                ))
+            })?;
         let Some(own) = chain.first() else {
             return Err(of_cert(format!("{cert} holds no certificate")));
         };
         let (not_before, not_after) = validity(own)
             .ok_or_else(|| of_cert(format!("the certificate in {cert} cannot be read")))?;
         let pem = read(&files.key).map_err(of_key)?;
-        let private = PrivateKeyDer::from_pem_slice(&pem)
-            .map_err(|error| of_key(format!("{key} holds no private key in PEM: {error}")))?;
+        let private = PrivateKeyDer::from_pem_slice(&pem).map_err(|error| {
+            of_key(format!(
+                "{key} holds no private key in PEM: {}",
+                wrong(&error)
+            ))
+        })?;
         let certified = CertifiedKey::from_der(chain, private, &aws_lc_rs::default_provider());
         let certified = certified.map_err(|error| match error {
             rustls::Error::InconsistentKeys(_) => of_key(format!(
@@ -234,6 +243,23 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
     match bytes.len() as u64 > FILE_BYTES_MAX {
         true => Err(format!("{shown} is larger than {FILE_BYTES_MAX} bytes")),
         false => Ok(bytes),
+    }
+}
+
+/// What is wrong with a PEM, in words: the library shows markers as lists of numbers, and lines as
+/// they stand, which may be a key's.
+fn wrong(error: &pem::Error) -> String {
+    match error {
+        pem::Error::MissingSectionEnd { end_marker } => format!(
+            "its end is missing (-----END {}-----): it is written in part only",
+            String::from_utf8_lossy(end_marker)
+        ),
+        pem::Error::IllegalSectionStart { .. } => {
+            "a line that begins a section is damaged or cut off".to_owned()
+        }
+        pem::Error::Base64Decode(_) => "a section is no base64".to_owned(),
+        pem::Error::NoItemsFound => "nothing of the kind is in it".to_owned(),
+        other => other.to_string(),
     }
 }
 

@@ -106,6 +106,7 @@ impl Meaning<'_> {
             ("alerts", "remind_every", minute, 30 * DAY, ""),
             ("alerts", "over_after", second, DAY, ""),
             ("alerts", "down_after", second, 30 * DAY, ""),
+            ("alerts", "unsent_after", second, 30 * DAY, ""),
             ("alerts", "undecided_after", second, DAY, ""),
         ] {
             self.range(&KeyPath::of([section, key]), min, max, hint);

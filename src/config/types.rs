@@ -220,6 +220,10 @@ pub struct Alerts {
     #[serde(deserialize_with = "text::duration")]
     #[schemars(with = "text::DurationText")]
     pub down_after: Duration,
+    /// How long an answer may wait to leave.
+    #[serde(deserialize_with = "text::duration")]
+    #[schemars(with = "text::DurationText")]
+    pub unsent_after: Duration,
     /// How long an accepted message may wait to be decided.
     #[serde(deserialize_with = "text::duration")]
     #[schemars(with = "text::DurationText")]

@@ -6,12 +6,11 @@ use std::time::Duration;
 
 use connector_api::{CancellationToken, Clock};
 use tokio::time::Instant;
-use tracing::warn;
 
 use crate::bus::local::LocalBus;
 use crate::clock::micros;
 use crate::health::{Health, State};
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 
 /// Under which name its state is kept; it makes nothing unready.
 pub const INDEXING: &str = "work:search";
@@ -19,8 +18,10 @@ pub const INDEXING: &str = "work:search";
 const STEP_EVENTS: u32 = 64;
 /// Records that the router may have before it for indexing to go on: those of one commit.
 const LAG_RECORDS_MAX: i64 = 50;
-/// How long to leave the writer alone while the router is behind, and after a failure.
+/// How long to leave the writer alone while the router is behind, and after a first failure.
 const PAUSE: Duration = Duration::from_millis(250);
+/// The same after many failures in a row.
+const PAUSE_MAX: Duration = Duration::from_secs(60);
 /// Between two steps while the router works, as a multiple of what the last one took: a fifth of the
 /// writer at most.
 const REST_FACTOR: u32 = 4;
@@ -41,10 +42,11 @@ impl Indexing {
     /// Follows the log until `stop`.
     pub async fn run(&self, stop: CancellationToken) {
         let mut moved = self.store.moved();
+        let mut failures = 0;
         loop {
             moved.borrow_and_update();
             let rest = tokio::select! {
-                rest = self.step() => rest,
+                rest = self.step(&mut failures) => rest,
                 () = stop.cancelled() => return,
             };
             tokio::select! {
@@ -64,13 +66,15 @@ impl Indexing {
     }
 
     /// One step, where there is time for it; how long to rest, or `None` until something happens.
-    async fn step(&self) -> Option<Duration> {
+    /// `failures` are those in a row.
+    async fn step(&self, failures: &mut u32) -> Option<Duration> {
         if self.bus.lag() > LAG_RECORDS_MAX {
             return Some(PAUSE);
         }
         let begun = Instant::now();
         match self.store.index(STEP_EVENTS).await {
             Ok(indexed) => {
+                *failures = 0;
                 metrics::gauge!("switchboard_search_lag_events").set(indexed.behind as f64);
                 let now = micros(self.clock.now());
                 let since = indexed.behind_since.map_or(0, |since| now - since);
@@ -78,9 +82,13 @@ impl Indexing {
                 let factor = if self.bus.lag() > 0 { REST_FACTOR } else { 0 };
                 (indexed.behind > 0).then(|| begun.elapsed() * factor)
             }
+            Err(StoreError::Closed) => Some(PAUSE),
             Err(error) => {
-                warn!(%error, "indexing for search failed, trying again: {error}");
-                Some(PAUSE)
+                let reason = format!("indexing for search failed, trying again: {error}");
+                self.health.set(INDEXING, State::Degraded { reason });
+                let pause = PAUSE.saturating_mul(1 << (*failures).min(10));
+                *failures += 1;
+                Some(pause.min(PAUSE_MAX))
             }
         }
     }
@@ -94,5 +102,51 @@ impl Indexing {
             false => State::Ready,
         };
         self.health.set(INDEXING, state);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::clock::SystemClock;
+    use crate::store::sqlite::SqliteStore;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_index_that_cannot_be_written_is_a_state_and_tried_ever_less_often_until_it_can() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = Arc::new(SqliteStore::open(dir.path(), &[], &[]).expect("a store"));
+        let sql = |sql: &'static str| {
+            let done = (store.writer()).run(0, move |tx| Ok(tx.conn.execute_batch(sql)?));
+            async move { done.await.expect("it runs") }
+        };
+        let indexing = Indexing {
+            bus: Arc::new(LocalBus::open(store.clone()).await.expect("a log")),
+            store: store.clone(),
+            clock: Arc::new(SystemClock),
+            health: Arc::default(),
+        };
+        let state = || indexing.health.snapshot().get(INDEXING).cloned();
+        let mut failures = 0;
+        sql("ALTER TABLE search_cursor RENAME TO elsewhere").await;
+        let mut rests = Vec::new();
+        for _ in 0..12 {
+            rests.push(indexing.step(&mut failures).await.expect("a rest"));
+        }
+        let said = state().expect("a state");
+        assert_eq!(said.as_str(), "degraded");
+        assert!(
+            said.reason()
+                .is_some_and(|why| why.contains("search_cursor"))
+        );
+        assert_eq!(rests.first(), Some(&PAUSE));
+        assert!(
+            rests.is_sorted() && rests.last() == Some(&PAUSE_MAX),
+            "{rests:?}"
+        );
+
+        sql("ALTER TABLE elsewhere RENAME TO search_cursor").await;
+        assert_eq!(indexing.step(&mut failures).await, None);
+        assert_eq!((state(), failures), (Some(State::Ready), 0));
     }
 }

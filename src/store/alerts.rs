@@ -13,6 +13,10 @@ use super::Result;
 pub trait Watched {
     /// When the oldest event was accepted that nobody has decided yet.
     async fn undecided_since(&self) -> Result<Option<i64>>;
+    /// Since when each channel's oldest answer was to leave, of those that have not left or been held.
+    async fn due_since(&self, now: i64) -> Result<BTreeMap<ChannelId, i64>>;
+    /// Writes next to nothing, and returns once that is durable.
+    async fn probe(&self, now: i64) -> Result<()>;
     /// What each target was told last, by key.
     async fn told(&self) -> Result<BTreeMap<String, BTreeMap<String, Told>>>;
     /// Replaces what a target was told.

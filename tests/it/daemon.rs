@@ -16,6 +16,7 @@ mod mail;
 mod mailboxes;
 mod memory;
 mod post_office;
+mod preload;
 mod process;
 mod reload;
 mod restored;

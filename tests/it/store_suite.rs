@@ -8,6 +8,7 @@
 //!
 //! Cases see only the traits `Store` and `Bus`. What is special to SQLite is tested in `sqlite`.
 
+mod alerts;
 mod claims;
 mod credentials;
 mod dedupe;
@@ -29,6 +30,10 @@ mod surgery;
 macro_rules! store_suite {
     ($backend:path) => {
         crate::store_suite::store_suite! { $backend;
+            alerts {
+                an_answer_is_due_from_when_it_may_leave_until_it_left_or_is_held
+                what_each_target_was_told_is_kept_over_a_crash_until_it_is_replaced
+            }
             claims {
                 whoever_waits_longest_is_claimed_first_and_priority_is_a_head_start
                 racing_agents_take_every_conversation_once

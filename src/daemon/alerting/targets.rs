@@ -10,6 +10,7 @@ use futures::FutureExt;
 use serde_json::json;
 
 use crate::alerts::{News, Notice, headline};
+use crate::blobs::{hex, sha256};
 use crate::channels::{self, Channel, Channels, Moment};
 use crate::clock::timestamp;
 use crate::config::{Config, ConfigErrors};
@@ -21,8 +22,8 @@ const MAIL_MAX: Duration = Duration::from_secs(120);
 /// What stands where answers carry their conversation: an answer to an alert has none.
 const NO_TOKEN: &str = "alert";
 
-/// What targets are called.
-pub const NAMES: [&str; 2] = ["mail", "webhook"];
+/// Digits of a target's digest: there are two targets.
+const KEY_DIGITS: usize = 16;
 
 /// Everybody who is told.
 #[derive(Default)]
@@ -105,6 +106,23 @@ impl Target {
             Self::Mail { .. } => "mail",
             Self::Webhook { .. } => "webhook",
         }
+    }
+
+    /// Its name and a digest of where it leads: elsewhere somebody else is told, who knows nothing yet.
+    pub fn key(&self) -> String {
+        let mut place = match self {
+            Self::Mail { channel, to, .. } => format!("{}\n{}", channel.id, to.address),
+            Self::Webhook { url, .. } => url.clone(),
+        };
+        if let Self::Mail { also_to, .. } = self {
+            for recipient in also_to {
+                place.push('\n');
+                place.push_str(&recipient.address);
+            }
+        }
+        let digest = hex(&sha256(place.as_bytes()));
+        let short: String = digest.chars().take(KEY_DIGITS).collect();
+        format!("{}:{short}", self.name())
     }
 
     /// Tells all of it at once; returns when it was taken. `place`: where this daemon is reached.

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use connector_api::ChannelId;
-use rusqlite::params;
+use rusqlite::{Rows, params};
 
 use crate::alerts::Told;
+use crate::store::Result;
 use crate::store::alerts::Watched;
-use crate::store::{Result, StoreError};
 
 use super::SqliteStore;
+use super::names::Names;
 
 #[async_trait]
 impl Watched for SqliteStore {
@@ -25,6 +26,27 @@ impl Watched for SqliteStore {
             Ok(first)
         })
         .await
+    }
+
+    async fn due_since(&self, now: i64) -> Result<BTreeMap<ChannelId, i64>> {
+        self.read(move |conn, names| {
+            let mut statement = conn.prepare_cached(
+                "SELECT channel, min(due_since) FROM outbox WHERE state < 2 AND due_since <= ?1 GROUP BY channel",
+            )?;
+            by_channel(names, statement.query([now])?)
+        })
+        .await
+    }
+
+    async fn probe(&self, now: i64) -> Result<()> {
+        self.writer
+            .run(0, move |tx| {
+                tx.conn
+                    .prepare_cached("INSERT OR REPLACE INTO tried (id, at) VALUES (1, ?1)")?
+                    .execute([now])?;
+                Ok(())
+            })
+            .await
     }
 
     async fn told(&self) -> Result<BTreeMap<String, BTreeMap<String, Told>>> {
@@ -71,14 +93,7 @@ impl Watched for SqliteStore {
     async fn heard(&self) -> Result<BTreeMap<ChannelId, i64>> {
         self.read(|conn, names| {
             let mut statement = conn.prepare_cached("SELECT channel, at FROM heard")?;
-            let rows = statement.query_map([], |row| {
-                Ok((names.name(row.get(0)?).parse().ok(), row.get(1)?))
-            })?;
-            let rows: Vec<(Option<ChannelId>, i64)> = rows
-                .collect::<rusqlite::Result<_>>()
-                .map_err(StoreError::from)?;
-            let named = |(channel, at): (Option<ChannelId>, i64)| Some((channel?, at));
-            Ok(rows.into_iter().filter_map(named).collect())
+            by_channel(names, statement.query([])?)
         })
         .await
     }
@@ -97,4 +112,15 @@ impl Watched for SqliteStore {
             })
             .await
     }
+}
+
+/// Rows of a channel's number and a time.
+fn by_channel(names: &Names, mut rows: Rows<'_>) -> Result<BTreeMap<ChannelId, i64>> {
+    let mut found = BTreeMap::new();
+    while let Some(row) = rows.next()? {
+        if let Ok(channel) = names.name(row.get(0)?).parse() {
+            found.insert(channel, row.get(1)?);
+        }
+    }
+    Ok(found)
 }

@@ -65,8 +65,8 @@ pub fn insert(conn: &Connection, new: &NewOutbound<'_>) -> Result<(), StoreError
     if let Some(to) = &new.draft.to {
         recipients::note(conn, new.id, to, new.at)?;
         conn.prepare_cached(
-            "INSERT INTO outbox (id, channel, conversation, seq, state, attempts, next_at, send_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6, ?7)",
+            "INSERT INTO outbox (id, channel, conversation, seq, state, attempts, next_at, send_at, due_since)
+             VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6, ?7, ?6)",
         )?
         .execute(params![
             new.id.0,

@@ -92,7 +92,9 @@ CREATE TABLE outbox (
     id INTEGER PRIMARY KEY, channel INTEGER NOT NULL, conversation INTEGER NOT NULL, seq INTEGER NOT NULL,
     state INTEGER NOT NULL, attempts INTEGER NOT NULL, next_at INTEGER NOT NULL, error TEXT,
     -- Of one that is to leave later: until then it holds up nobody.
-    send_at INTEGER
+    send_at INTEGER,
+    -- Since when it is to leave: when it was written, when it was to leave, or when a person had it tried again.
+    due_since INTEGER NOT NULL
 );
 -- Replies of one conversation leave by `seq`: ids are drawn in blocks where several processes write.
 CREATE INDEX outbox_conversation ON outbox (conversation, seq);
@@ -215,3 +217,5 @@ CREATE TABLE alert (
     count INTEGER NOT NULL, what TEXT NOT NULL, PRIMARY KEY (target, key)
 ) WITHOUT ROWID;
 CREATE TABLE heard (channel INTEGER PRIMARY KEY, at INTEGER NOT NULL);
+-- Written to find out whether the disk takes it.
+CREATE TABLE tried (id INTEGER PRIMARY KEY CHECK (id = 1), at INTEGER NOT NULL);

@@ -125,6 +125,7 @@ when = { labels = ["urgency:high"] }
         over_after = "5m"  # built-in
         remind_every = "6h"  # built-in
         undecided_after = "5m"  # built-in
+        unsent_after = "4h"  # built-in
 
         [brands.other]
         name = "Other \"shop\""  # 

@@ -2,10 +2,12 @@
 
 use std::fs;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use serde_json::Value;
 
-use super::post_office::PostOffice;
+use super::post_office::{PostOffice, mail_channel};
+use super::preload;
 use super::process::{Installation, PATIENCE, chat, chat_config, json_of};
 use super::shop::Shop;
 use crate::peers::{wait_for, wait_until};
@@ -24,12 +26,11 @@ fn alerts(shop: &Shop) -> String {
 /// The news that came about something, oldest first.
 fn told(shop: &Shop, key: &str) -> Vec<String> {
     let bodies = shop.bodies();
-    let mut all: Vec<&Value> = bodies
+    let all: Vec<&Value> = bodies
         .iter()
         .flat_map(|body| body["alerts"].as_array().into_iter().flatten())
         .filter(|alert| alert["key"] == key)
         .collect();
-    all.sort_by_key(|alert| alert["news"] == "over");
     assert!(
         all.iter()
             .all(|alert| alert["news"] == "over" || !alert["todo"].as_str().unwrap().is_empty())
@@ -40,27 +41,212 @@ fn told(shop: &Shop, key: &str) -> Vec<String> {
     news.collect()
 }
 
+/// A queue in which nobody may wait for longer.
+fn chat_with_limit(deliver_url: &str, oldest_wait: &str) -> String {
+    let queue = format!("[queues.frontline]\noldest_wait = \"{oldest_wait}\"");
+    chat_config(deliver_url).replace("[queues.frontline]", &queue)
+}
+
+/// Somebody writes, and waits.
+fn somebody_writes(daemon: &Installation, id: &str) {
+    let hook = daemon.hook("shop-chat", &chat(id, "cust-7", "Hello"));
+    json_of(hook.unwrap());
+}
+
+fn state(daemon: &Installation, part: &str) -> Value {
+    let answer = daemon.http.get(daemon.url("/readyz")).send().unwrap();
+    json_of(answer)["states"][part].clone()
+}
+
+const NOTHING: [&str; 0] = [];
+const WAITING: &str = "oldest_wait:frontline";
+
 #[test]
 fn freescout_3694_a_mailbox_that_goes_silent_without_an_error_is_told_once_over_a_restart_and_when_it_is_back()
  {
     let (office, shop) = (PostOffice::open(), Shop::open());
     let mailbox = office.config().replace("\"5s\"", "\"1s\"") + "silent_after = \"4s\"\n";
-    let daemon = Installation::start(&format!("{}[queues.frontline]\n{mailbox}", alerts(&shop)));
+    // Another one that cannot be reached at all.
+    let elsewhere = mail_channel(9, 9, "orders").replace("support", "orders");
+    let chat = chat_with_limit(NOWHERE, "3s");
+    let alerts = alerts(&shop).replace("\"1h\"", "\"1s\"");
+    let daemon = Installation::start(&format!("{alerts}{chat}{mailbox}{elsewhere}"));
     office.wait_for_reader();
-    let key = "silent_channel:support-mail";
-    assert_eq!(told(&shop, key), Vec::<String>::new());
+    let (silent, down) = ("silent_channel:support-mail", "part:channel:orders-mail");
+    assert_eq!(told(&shop, silent), NOTHING);
     office.go_dead(true);
-    wait_until("the silence to be told", PATIENCE, || {
-        told(&shop, key) == ["began"]
+    wait_until("both to be told", PATIENCE, || {
+        [silent, down]
+            .iter()
+            .all(|key| told(&shop, key) == ["began"])
     });
     assert!(daemon.terminate());
     daemon.run();
-    // What is told is told by the next start as well: only its end is news.
+    // Nothing is better: what is told later than it would have been over says so.
+    somebody_writes(&daemon, "m-1");
+    wait_until("somebody's waiting to be told", PATIENCE, || {
+        told(&shop, WAITING) == ["began"]
+    });
+    for key in [silent, down] {
+        assert_eq!(told(&shop, key), ["began"], "{key}");
+    }
     office.go_dead(false);
     wait_until("its end to be told", PATIENCE, || {
-        told(&shop, key).contains(&"over".to_owned())
+        told(&shop, silent) == ["began", "over"]
     });
-    assert_eq!(told(&shop, key), ["began", "over"]);
+    assert_eq!(told(&shop, down), ["began"]);
+}
+
+#[test]
+fn answers_that_a_provider_limits_are_told_and_so_is_that_they_leave() {
+    let (customers, ops) = (Shop::open(), Shop::open());
+    let alerts = alerts(&ops).replace("\"1h\"", "\"1s\"");
+    let daemon = Installation::start(&(chat_config(&customers.url) + &alerts));
+    let token = daemon.token("ada");
+    somebody_writes(&daemon, "m-1");
+    let conversation = daemon.claim(&token, "frontline").expect("a conversation");
+    customers.limited.store(true, Ordering::SeqCst);
+    let id = conversation["id"].as_str().unwrap();
+    let answer = daemon.reply(&token, id, "r-1", "Here it is.");
+    let key = "part:channel:outbound:shop-chat";
+    wait_until("the limit to be told", PATIENCE, || {
+        told(&ops, key) == ["began"]
+    });
+    customers.limited.store(false, Ordering::SeqCst);
+    daemon.wait_for_delivery(&token, answer["id"].as_str().unwrap(), "sent");
+    wait_until("its end to be told", PATIENCE, || {
+        told(&ops, key) == ["began", "over"]
+    });
+}
+
+/// Takes nothing for the database from when a file named by the environment is there.
+const FULL: &str = r#"
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static int is_full(int fd) {
+    char link[64], path[4096];
+    const char *when = getenv("DISK_FULL_WHEN");
+    if (when == NULL || access(when, F_OK) != 0) return 0;
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t length = readlink(link, path, sizeof path - 1);
+    if (length < 0) return 0;
+    path[length] = 0;
+    return strstr(path, "switchboard.db") != NULL;
+}
+
+ssize_t write(int fd, const void *bytes, size_t count) {
+    if (is_full(fd)) { errno = ENOSPC; return -1; }
+    return ((ssize_t (*)(int, const void *, size_t)) dlsym(RTLD_NEXT, "write"))(fd, bytes, count);
+}
+
+ssize_t pwrite(int fd, const void *bytes, size_t count, off_t at) {
+    if (is_full(fd)) { errno = ENOSPC; return -1; }
+    return ((ssize_t (*)(int, const void *, size_t, off_t)) dlsym(RTLD_NEXT, "pwrite"))(fd, bytes, count, at);
+}
+
+ssize_t pwrite64(int fd, const void *bytes, size_t count, off64_t at) {
+    if (is_full(fd)) { errno = ENOSPC; return -1; }
+    return ((ssize_t (*)(int, const void *, size_t, off64_t)) dlsym(RTLD_NEXT, "pwrite64"))(fd, bytes, count, at);
+}
+"#;
+
+#[test]
+fn with_a_full_disk_intake_says_so_at_once_and_whoever_is_told_goes_on_being_told() {
+    let shop = Shop::open();
+    let alerts = alerts(&shop).replace("\"1h\"", "\"1s\"");
+    let daemon = Installation::new(&(chat_with_limit(NOWHERE, "4s") + &alerts));
+    let (library, full) = (
+        preload::library(daemon.dir.path(), FULL),
+        daemon.dir.path().join("full"),
+    );
+    let environment = [("LD_PRELOAD", &library), ("DISK_FULL_WHEN", &full)];
+    daemon.run_in(&environment.map(|(name, path)| (name, path.to_str().unwrap())));
+    let token = daemon.token("ada");
+    somebody_writes(&daemon, "m-1");
+    wait_until("the message to be filed", PATIENCE, || {
+        daemon.conversations(&token).len() == 1
+    });
+    assert_eq!(state(&daemon, "intake")["state"], "ready");
+
+    fs::write(&full, "").unwrap();
+    let refused = daemon.hook("shop-chat", &chat("m-2", "cust-8", "Hello"));
+    assert_eq!(refused.unwrap().status().as_u16(), 503);
+    let mut said = Value::Null;
+    // Without anybody's message it would take a minute.
+    wait_until("the refusal to be a state", PATIENCE, || {
+        said = state(&daemon, "intake");
+        said["state"] == "degraded"
+    });
+    let reason = said["reason"].as_str().unwrap();
+    assert!(reason.starts_with("messages are refused: "), "{reason}");
+    assert!(reason.contains("full"), "{reason}");
+    for key in ["part:intake", WAITING] {
+        wait_until("both to be told", PATIENCE, || {
+            told(&shop, key) == ["began"]
+        });
+    }
+    let reason = state(&daemon, "work:alerts")["reason"].to_string();
+    assert!(reason.contains("cannot be noted"), "{reason}");
+
+    fs::remove_file(&full).unwrap();
+    // Nobody brings anything meanwhile.
+    for part in ["intake", "work:alerts"] {
+        wait_until("it to be well again", PATIENCE, || {
+            state(&daemon, part)["state"] == "ready"
+        });
+    }
+    wait_until("its end to be told", PATIENCE, || {
+        told(&shop, "part:intake") == ["began", "over"]
+    });
+    somebody_writes(&daemon, "m-2");
+}
+
+#[test]
+fn a_mail_server_that_says_nothing_delays_no_other_target_and_no_look() {
+    let (office, shop) = (PostOffice::open(), Shop::open());
+    let mail = "[alerts.mail]\nchannel = \"support-mail\"\nto = [\"ops@shop.example\"]\n";
+    let channels = chat_with_limit(NOWHERE, "1s") + &office.config();
+    let daemon = Installation::start(&format!("{}{mail}{channels}", alerts(&shop)));
+    let token = daemon.token("ada");
+    office.leave_next_unanswered();
+    somebody_writes(&daemon, "m-1");
+    // A mail server may take half a minute to answer.
+    let soon = Duration::from_secs(15);
+    wait_until("the webhook to be told", soon, || {
+        told(&shop, WAITING) == ["began"]
+    });
+    daemon.claim(&token, "frontline").expect("the conversation");
+    wait_until("its end to be told", soon, || {
+        told(&shop, WAITING) == ["began", "over"]
+    });
+    assert_eq!(
+        state(&daemon, "work:alerts:mail"),
+        Value::Null,
+        "the mail is still unanswered"
+    );
+}
+
+#[test]
+fn a_target_that_leads_elsewhere_now_is_told_what_is_wrong_now() {
+    let (before, after) = (Shop::open(), Shop::open());
+    let chat = chat_with_limit(NOWHERE, "1s");
+    let daemon = Installation::start(&format!("{}{chat}", alerts(&before)));
+    somebody_writes(&daemon, "m-1");
+    wait_until("the first one to be told", PATIENCE, || {
+        told(&before, WAITING) == ["began"]
+    });
+    daemon.write_config(&format!("{}{chat}", alerts(&after)));
+    assert!(daemon.command(&["reload"]).status.success());
+    wait_until("the other one to be told", PATIENCE, || {
+        told(&after, WAITING) == ["began"]
+    });
+    assert_eq!(told(&before, WAITING), ["began"]);
 }
 
 #[test]

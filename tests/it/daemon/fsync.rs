@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use switchboard::store::sqlite::SqliteStore;
 
+use super::preload;
 use crate::peers::wait_for;
 
 /// Fails to sync the database file, not its log, from when a file named by the environment is
@@ -56,15 +57,7 @@ fn a_failed_fsync_of_a_checkpoint_ends_the_process() {
         return write_until_checkpointed(Path::new(&dir));
     }
     let dir = tempfile::tempdir().unwrap();
-    let (source, library) = (dir.path().join("failing.c"), dir.path().join("failing.so"));
-    std::fs::write(&source, FAILING).unwrap();
-    let compiled = Command::new("cc")
-        .args(["-shared", "-fPIC", "-o"])
-        .args([&library, &source])
-        .arg("-ldl")
-        .status()
-        .expect("a C compiler, as for building");
-    assert!(compiled.success());
+    let library = preload::library(dir.path(), FAILING);
     // This very test, in a process of its own.
     let (_, module) = module_path!().split_once("::").unwrap();
     let name = format!("{module}::a_failed_fsync_of_a_checkpoint_ends_the_process");

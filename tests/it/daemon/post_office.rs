@@ -73,6 +73,11 @@ impl PostOffice {
         self.smtp.fail_next(Fault::HangUp("."));
     }
 
+    /// Whoever sends the next mail waits in vain for an answer.
+    pub fn leave_next_unanswered(&self) {
+        self.smtp.fail_next(Fault::Silence);
+    }
+
     /// Returns once a mail arrived whose sender waits in vain for the answer.
     pub fn wait_for_unanswered(&self) {
         let before = self.smtp.silences();

@@ -24,6 +24,8 @@ pub struct Shop {
     pub received: Received,
     /// Whether it takes nothing now.
     pub closed: Arc<AtomicBool>,
+    /// Whether it takes nothing for now, because it was sent too much.
+    pub limited: Arc<AtomicBool>,
     /// Deliveries that it did not take.
     pub refused: Arc<AtomicUsize>,
     _runtime: tokio::runtime::Runtime,
@@ -38,9 +40,14 @@ impl Shop {
         let url = format!("http://{}/deliver", listener.local_addr().unwrap());
         let received = Received::default();
         let (closed, refused) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
-        let door = (closed.clone(), refused.clone());
+        let limited = Arc::<AtomicBool>::default();
+        let door = (closed.clone(), limited.clone(), refused.clone());
         let deliver = move |state, headers, body| async move {
-            let (closed, refused) = door;
+            let (closed, limited, refused) = door;
+            if limited.load(Ordering::SeqCst) {
+                refused.fetch_add(1, Ordering::SeqCst);
+                return (StatusCode::TOO_MANY_REQUESTS, [("retry-after", "1")]).into_response();
+            }
             if closed.load(Ordering::SeqCst) {
                 refused.fetch_add(1, Ordering::SeqCst);
                 return (StatusCode::SERVICE_UNAVAILABLE, [("retry-after", "1")]).into_response();
@@ -55,6 +62,7 @@ impl Shop {
             url,
             received,
             closed,
+            limited,
             refused,
             _runtime: runtime,
         }

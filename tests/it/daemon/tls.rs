@@ -130,6 +130,12 @@ fn a_certificate_that_cannot_be_used_is_a_mistake_in_the_configuration() {
     check("server.tls.key", "holds no private key");
     fs::write(dir.join("cert.pem"), "nothing").unwrap();
     check("server.tls.cert", "holds no certificate");
+    let (half, _) = good.cert.split_once("-----END").unwrap();
+    fs::write(dir.join("cert.pem"), half).unwrap();
+    check(
+        "server.tls.cert",
+        "its end is missing (-----END CERTIFICATE-----)",
+    );
     authority.make(2021).put(&dir);
     check("server.tls.cert", "expired at 2021-01-01");
     good.put(&dir);

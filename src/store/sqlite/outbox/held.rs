@@ -195,7 +195,7 @@ fn write_settled(
             deliver(tx.conn, id, Delivery::Queued, None)?;
             tx.conn
                 .prepare_cached(
-                    "UPDATE outbox SET state = ?1, attempts = 0, next_at = ?2 WHERE id = ?3",
+                    "UPDATE outbox SET state = ?1, attempts = 0, next_at = ?2, due_since = ?2 WHERE id = ?3",
                 )?
                 .execute([OutboxState::Queued.code(), at, id.0])?;
             rings.channels.push(channel.clone());
