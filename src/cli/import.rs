@@ -24,6 +24,7 @@ mod mbox;
 mod progress;
 
 use batches::{Batch, Batches, Position};
+use mbox::How;
 use progress::Progress;
 
 /// Exit code of a command that Ctrl-C ended.
@@ -121,8 +122,12 @@ impl Import {
         let after: Option<Position> = place
             .as_ref()
             .and_then(|place| serde_json::from_value(place.after.clone()).ok());
+        let how = How {
+            quoting: self.quoting,
+            certain: self.format.is_some(),
+        };
         let (mut batches, resumed) =
-            Batches::open(layout, self.quoting, &path, after.as_ref()).map_err(Failure::data)?;
+            Batches::open(layout, how, &path, after.as_ref()).map_err(Failure::data)?;
         let mut totals = match place {
             Some(place) if resumed => place.totals,
             _ => Totals::default(),
@@ -141,6 +146,7 @@ impl Import {
         while let Some(batch) = next.take() {
             if interrupted.load(Ordering::Acquire) {
                 progress.end();
+                batches.remarks().iter().for_each(|it| eprintln!("{it}"));
                 println!("{}: stopped: {}", self.channel, Shown(&totals));
                 eprintln!("run the same command again to go on");
                 return Ok(ExitCode::from(EXIT_INTERRUPTED));
@@ -172,6 +178,7 @@ impl Import {
         }
         target.end(&begin).await.map_err(Failure::new)?;
         progress.end();
+        batches.remarks().iter().for_each(|it| eprintln!("{it}"));
         println!(
             "{}: {}, in {:.1} s",
             self.channel,

@@ -14,8 +14,8 @@ use crate::daemon::import::{BATCH_BYTES_MAX, BATCH_ITEMS_MAX};
 
 use super::files::Files;
 use super::lines::Lines;
-use super::mbox::Mbox;
-use super::{Layout, Quoting};
+use super::Layout;
+use super::mbox::{How, Mbox};
 
 /// Bytes before a position that tell whether the file is still the same up to there.
 const CHECKED_BYTES: u64 = 4096;
@@ -53,6 +53,10 @@ pub trait Reader: Send {
     fn next(&mut self) -> io::Result<Option<Item>>;
     /// Of everything, in bytes or files.
     fn size(&self) -> u64;
+    /// What the operator should know of what was read so far.
+    fn remarks(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// Some items.
@@ -80,7 +84,7 @@ impl Batches {
     /// Opens `path`, behind `after` where that still fits it; says whether it did.
     pub fn open(
         layout: Layout,
-        quoting: Quoting,
+        how: How,
         path: &Path,
         after: Option<&Position>,
     ) -> Result<(Self, bool), String> {
@@ -101,7 +105,7 @@ impl Batches {
             _ => None,
         };
         let reader: Box<dyn Reader> = match layout {
-            Layout::Mbox => Box::new(Mbox::open(path, quoting, offset.unwrap_or(0))?),
+            Layout::Mbox => Box::new(Mbox::open(path, how, offset.unwrap_or(0))?),
             Layout::Jsonl => Box::new(Lines::open(path, offset.unwrap_or(0))?),
             Layout::Eml => Box::new(Files::eml(path, name)?),
             Layout::Maildir => Box::new(Files::maildir(path, name)?),
@@ -117,6 +121,10 @@ impl Batches {
 
     pub fn size(&self) -> u64 {
         self.reader.size()
+    }
+
+    pub fn remarks(&self) -> Vec<String> {
+        self.reader.remarks()
     }
 
     /// The next items; `None` when there are none left.
