@@ -36,6 +36,9 @@ Mails for a mail channel: an mbox, a Maildir (cur and new), an .eml file, or a d
 files below it. Events for a webhook channel: JSONL, one event a line as the channel takes them
 (connectors/webhook/README.md); what `switchboard parse` prints is for reading, not for import.
 
+Files are read unpacked, from a disk: not from standard input or a pipe. Mails that are passed over in a
+directory (subfolders of a Maildir, links, other files) are counted at the end.
+
 What is imported is history: filed closed, in no queue, answered by nothing automatic. What the
 channel filed before, or shows again later, is known: importing twice files nothing twice. It counts from
 when it was written: what is older than retention.resolved is not filed, and counted.
@@ -83,10 +86,7 @@ pub enum Quoting {
 impl Import {
     pub fn run(self, common: &Common, registrations: &[Registration]) -> CommandResult {
         let config = common.load(Vec::new(), registrations)?;
-        let path = self.path.canonicalize();
-        let path = path.map_err(|error| {
-            Failure::new(format!("cannot read {}: {error}", self.path.display()))
-        })?;
+        let path = files::locate(&self.path).map_err(Failure::new)?;
         runtime()?.block_on(async {
             let mut target = match Line::open(&config.server.data_dir).await {
                 Some(line) => Target::Daemon(line),
@@ -203,6 +203,7 @@ impl Import {
 
     /// What the path holds, where the channel reads that.
     fn layout(&self, format: ImportFormat, path: &std::path::Path) -> Result<Layout, Failure> {
+        files::refuse_packed(path).map_err(Failure::data)?;
         let layout = match self.format {
             Some(layout) => layout,
             None => files::recognise(path, format).map_err(Failure::data)?,

@@ -11,6 +11,8 @@ use super::post_office::PostOffice;
 use super::process::{Installation, PATIENCE, binary, chat, chat_config};
 use crate::peers::wait_until;
 
+mod files;
+
 const EXIT_DATA: i32 = 65;
 const EXIT_INTERRUPTED: i32 = 130;
 
