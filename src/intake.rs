@@ -77,15 +77,16 @@ impl Intake {
         if !events.iter().all(unread) || events.is_empty() {
             self.hear(&channel.id);
         }
-        self.take(channel, events, false).await
+        self.take(channel, events, false).await.map(drop)
     }
 
-    /// The same for events read from files, which say nothing about the provider's health.
+    /// The same for events read from files, which say nothing about the provider's health; gives the
+    /// offsets of their records.
     pub async fn import(
         &self,
         channel: &Channel,
         events: Vec<InboundEvent>,
-    ) -> Result<(), BusError> {
+    ) -> Result<Vec<i64>, BusError> {
         self.take(channel, events, true).await
     }
 
@@ -108,7 +109,7 @@ impl Intake {
         channel: &Channel,
         events: Vec<InboundEvent>,
         imported: bool,
-    ) -> Result<(), BusError> {
+    ) -> Result<Vec<i64>, BusError> {
         let (source, keys) = (Source::of(channel), self.keys.clone());
         let weight = events.iter().map(weight).sum();
         let prepare = move || {
@@ -126,10 +127,10 @@ impl Intake {
         let count = records.len() as u64;
         let label = channel.id.as_str().to_owned();
         match self.bus.append(records).await {
-            Ok(()) => {
+            Ok(offsets) => {
                 metrics::counter!("switchboard_accepted_total", "channel" => label)
                     .increment(count);
-                Ok(())
+                Ok(offsets)
             }
             Err(error) => {
                 metrics::counter!("switchboard_refused_total", "channel" => label).increment(count);

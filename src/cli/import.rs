@@ -128,10 +128,13 @@ impl Import {
         };
         let (mut batches, resumed) =
             Batches::open(layout, how, &path, after.as_ref()).map_err(Failure::data)?;
-        let mut totals = match place {
+        let mut totals = match &place {
             Some(place) if resumed => place.totals,
             _ => Totals::default(),
         };
+        // Stopped within its first batch it has no place yet, but may have filed a part.
+        let begun_before = place.as_ref().is_some_and(|place| place.after.is_null());
+        let mut begins = !resumed && !begun_before;
         let progress = Progress::begin(&self.channel, batches.size(), layout);
         if resumed {
             progress.say(&format!(
@@ -156,7 +159,13 @@ impl Import {
                 progress.say(&format!("{place}: {reason}"));
             }
             let after = serde_json::to_value(&batch.after).map_err(Failure::new)?;
-            let filing = target.batch(&begin, &batch, Place { after, totals });
+            let place = Place {
+                after,
+                totals,
+                since: None,
+            };
+            let filing = target.batch(&begin, &batch, place, begins);
+            begins &= batch.items.is_empty();
             let (outcomes, read) = tokio::join!(filing, read_ahead(batches));
             let outcomes = outcomes.map_err(|error| {
                 progress.end();
@@ -290,13 +299,14 @@ impl Target {
         begin: &Begin,
         batch: &Batch,
         place: Place,
+        begins: bool,
     ) -> Result<Vec<Outcome>, String> {
         match self {
             _ if batch.items.is_empty() => Ok(Vec::new()),
-            Self::Daemon(line) => line.batch(&batch.items, place).await,
+            Self::Daemon(line) => line.batch(&batch.items, place, begins).await,
             Self::Alone(alone) => {
                 let items = batch.items.clone();
-                alone.importer.batch(begin, items, place).await
+                alone.importer.batch(begin, items, place, begins).await
             }
         }
     }
