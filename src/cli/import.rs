@@ -22,6 +22,7 @@ mod files;
 mod lines;
 mod mbox;
 mod progress;
+mod source;
 
 use batches::{Batch, Batches, Position};
 use mbox::How;
@@ -86,7 +87,7 @@ pub enum Quoting {
 impl Import {
     pub fn run(self, common: &Common, registrations: &[Registration]) -> CommandResult {
         let config = common.load(Vec::new(), registrations)?;
-        let path = files::locate(&self.path).map_err(Failure::new)?;
+        let path = source::locate(&self.path).map_err(Failure::new)?;
         runtime()?.block_on(async {
             let mut target = match Line::open(&config.server.data_dir).await {
                 Some(line) => Target::Daemon(line),
@@ -212,10 +213,10 @@ impl Import {
 
     /// What the path holds, where the channel reads that.
     fn layout(&self, format: ImportFormat, path: &std::path::Path) -> Result<Layout, Failure> {
-        files::refuse_packed(path).map_err(Failure::data)?;
+        source::refuse_packed(path).map_err(Failure::data)?;
         let layout = match self.format {
             Some(layout) => layout,
-            None => files::recognise(path, format).map_err(Failure::data)?,
+            None => source::recognise(path, format).map_err(Failure::data)?,
         };
         let fits = (layout == Layout::Jsonl) == (format == ImportFormat::Json);
         let (reads, found) = match format {
