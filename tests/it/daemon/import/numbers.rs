@@ -80,7 +80,7 @@ fn live_messages_wait_behind_a_few_events_of_a_file_only() {
     let lines: String = (0..LINES).map(batch).collect();
     let path = files.write("events.jsonl", &lines);
     let mut child = begun(&daemon, &path);
-    let began = std::time::Instant::now();
+    let began = tokio::time::Instant::now();
     let mut posted = 0;
     while child.try_wait().unwrap().is_none() {
         let message = chat(&format!("live-{posted}"), "cust-live", "Hello?");
