@@ -177,8 +177,9 @@ pub enum BusError {
 /// Durable, ordered by record key, read from a position the store keeps.
 #[async_trait]
 pub trait Bus: Send + Sync {
-    /// Returns once every record is on disk (or acked by all in-sync replicas), in this order.
-    async fn append(&self, records: Vec<NewRecord>) -> Result<(), BusError>;
+    /// Returns once every record is on disk (or acked by all in-sync replicas), in this order; gives
+    /// their offsets.
+    async fn append(&self, records: Vec<NewRecord>) -> Result<Vec<i64>, BusError>;
     /// The records of `partition` after `position`, at most `records_max`; waits until there is
     /// at least one.
     async fn read(

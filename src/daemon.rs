@@ -57,7 +57,7 @@ use channels::{Around, ChannelSet};
 pub use data_dir::DataDir;
 use forgetting::Forgetting;
 use housekeeping::{FILES, Housekeeping, KEEPING};
-use import::Importer;
+use import::{Importer, UnderWay};
 use indexing::{INDEXING, Indexing};
 pub use listener::{certificates, tls_files};
 use reload::{Parts, Reload, Source};
@@ -401,6 +401,7 @@ impl Daemon {
                 store: shared.clone(),
                 clock: clock.clone(),
                 kept: parts.kept.clone(),
+                under_way: UnderWay::default(),
             }),
             about: Some(control::status::About {
                 instance,

@@ -80,15 +80,16 @@ impl Intake {
         if !events.iter().all(unread) || events.is_empty() {
             self.hear(&channel.id);
         }
-        self.take(channel, events, false).await
+        self.take(channel, events, false).await.map(drop)
     }
 
-    /// The same for events read from files, which say nothing about the provider's health.
+    /// The same for events read from files, which say nothing about the provider's health; gives the
+    /// offsets of their records.
     pub async fn import(
         &self,
         channel: &Channel,
         events: Vec<InboundEvent>,
-    ) -> Result<(), BusError> {
+    ) -> Result<Vec<i64>, BusError> {
         self.take(channel, events, true).await
     }
 
@@ -111,7 +112,7 @@ impl Intake {
         channel: &Channel,
         events: Vec<InboundEvent>,
         imported: bool,
-    ) -> Result<(), BusError> {
+    ) -> Result<Vec<i64>, BusError> {
         let (source, keys) = (Source::of(channel), self.keys.clone());
         let weight = events.iter().map(weight).sum();
         let prepare = move || {
@@ -125,10 +126,10 @@ impl Intake {
         let count = prepared.len() as u64;
         let label = channel.id.as_str().to_owned();
         match self.keep(channel, prepared, imported).await {
-            Ok(()) => {
+            Ok(offsets) => {
                 metrics::counter!("switchboard_accepted_total", "channel" => label)
                     .increment(count);
-                Ok(())
+                Ok(offsets)
             }
             Err(error) => {
                 metrics::counter!("switchboard_refused_total", "channel" => label).increment(count);
@@ -146,7 +147,7 @@ impl Intake {
         channel: &Channel,
         prepared: Vec<PreparedEvent>,
         imported: bool,
-    ) -> Result<(), BusError> {
+    ) -> Result<Vec<i64>, BusError> {
         let mut records = Vec::with_capacity(prepared.len());
         for prepared in prepared {
             records.push(self.record(channel, prepared, imported).await?);

@@ -90,6 +90,11 @@ impl LocalBus {
         self.tail.lag.load(Ordering::Acquire)
     }
 
+    /// The newest record.
+    pub fn newest(&self) -> i64 {
+        self.tail.newest.load(Ordering::Acquire)
+    }
+
     /// Room left for bytes that wait for the writer.
     pub fn free_bytes(&self) -> usize {
         self.room.available_permits()
@@ -153,9 +158,9 @@ impl LocalBus {
 
 #[async_trait]
 impl Bus for LocalBus {
-    async fn append(&self, records: Vec<NewRecord>) -> Result<(), BusError> {
+    async fn append(&self, records: Vec<NewRecord>) -> Result<Vec<i64>, BusError> {
         if records.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
         self.refuse_overload()?;
         let place = self.place(&records)?;
@@ -171,7 +176,7 @@ impl Bus for LocalBus {
             move |(first, records)| tail.push(*first, records),
         );
         match appended.await {
-            Ok(_) => Ok(()),
+            Ok((first, records)) => Ok((first..).take(records.len()).collect()),
             Err(error) => Err(BusError::Unavailable(error.to_string())),
         }
     }

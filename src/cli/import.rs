@@ -22,8 +22,10 @@ mod files;
 mod lines;
 mod mbox;
 mod progress;
+mod source;
 
 use batches::{Batch, Batches, Position};
+use mbox::How;
 use progress::Progress;
 
 /// Exit code of a command that Ctrl-C ended.
@@ -34,6 +36,9 @@ const EXIT_INTERRUPTED: u8 = 130;
 Mails for a mail channel: an mbox, a Maildir (cur and new), an .eml file, or a directory with .eml
 files below it. Events for a webhook channel: JSONL, one event a line as the channel takes them
 (connectors/webhook/README.md); what `switchboard parse` prints is for reading, not for import.
+
+Files are read unpacked, from a disk: not from standard input or a pipe. Mails that are passed over in a
+directory (subfolders of a Maildir, links, other files) are counted at the end.
 
 What is imported is history: filed closed, in no queue, answered by nothing automatic. What the
 channel filed before, or shows again later, is known: importing twice files nothing twice. It counts from
@@ -82,10 +87,7 @@ pub enum Quoting {
 impl Import {
     pub fn run(self, common: &Common, registrations: &[Registration]) -> CommandResult {
         let config = common.load(Vec::new(), registrations)?;
-        let path = self.path.canonicalize();
-        let path = path.map_err(|error| {
-            Failure::new(format!("cannot read {}: {error}", self.path.display()))
-        })?;
+        let path = source::locate(&self.path).map_err(Failure::new)?;
         runtime()?.block_on(async {
             let mut target = match Line::open(&config.server.data_dir).await {
                 Some(line) => Target::Daemon(line),
@@ -121,12 +123,19 @@ impl Import {
         let after: Option<Position> = place
             .as_ref()
             .and_then(|place| serde_json::from_value(place.after.clone()).ok());
+        let how = How {
+            quoting: self.quoting,
+            certain: self.format.is_some(),
+        };
         let (mut batches, resumed) =
-            Batches::open(layout, self.quoting, &path, after.as_ref()).map_err(Failure::data)?;
-        let mut totals = match place {
+            Batches::open(layout, how, &path, after.as_ref()).map_err(Failure::data)?;
+        let mut totals = match &place {
             Some(place) if resumed => place.totals,
             _ => Totals::default(),
         };
+        // Stopped within its first batch it has no place yet, but may have filed a part.
+        let begun_before = place.as_ref().is_some_and(|place| place.after.is_null());
+        let mut begins = !resumed && !begun_before;
         let progress = Progress::begin(&self.channel, batches.size(), layout);
         if resumed {
             progress.say(&format!(
@@ -141,6 +150,7 @@ impl Import {
         while let Some(batch) = next.take() {
             if interrupted.load(Ordering::Acquire) {
                 progress.end();
+                batches.remarks().iter().for_each(|it| eprintln!("{it}"));
                 println!("{}: stopped: {}", self.channel, Shown(&totals));
                 eprintln!("run the same command again to go on");
                 return Ok(ExitCode::from(EXIT_INTERRUPTED));
@@ -150,7 +160,13 @@ impl Import {
                 progress.say(&format!("{place}: {reason}"));
             }
             let after = serde_json::to_value(&batch.after).map_err(Failure::new)?;
-            let filing = target.batch(&begin, &batch, Place { after, totals });
+            let place = Place {
+                after,
+                totals,
+                since: None,
+            };
+            let filing = target.batch(&begin, &batch, place, begins);
+            begins &= batch.items.is_empty();
             let (outcomes, read) = tokio::join!(filing, read_ahead(batches));
             let outcomes = outcomes.map_err(|error| {
                 progress.end();
@@ -172,6 +188,7 @@ impl Import {
         }
         target.end(&begin).await.map_err(Failure::new)?;
         progress.end();
+        batches.remarks().iter().for_each(|it| eprintln!("{it}"));
         println!(
             "{}: {}, in {:.1} s",
             self.channel,
@@ -196,9 +213,10 @@ impl Import {
 
     /// What the path holds, where the channel reads that.
     fn layout(&self, format: ImportFormat, path: &std::path::Path) -> Result<Layout, Failure> {
+        source::refuse_packed(path).map_err(Failure::data)?;
         let layout = match self.format {
             Some(layout) => layout,
-            None => files::recognise(path, format).map_err(Failure::data)?,
+            None => source::recognise(path, format).map_err(Failure::data)?,
         };
         let fits = (layout == Layout::Jsonl) == (format == ImportFormat::Json);
         let (reads, found) = match format {
@@ -282,13 +300,14 @@ impl Target {
         begin: &Begin,
         batch: &Batch,
         place: Place,
+        begins: bool,
     ) -> Result<Vec<Outcome>, String> {
         match self {
             _ if batch.items.is_empty() => Ok(Vec::new()),
-            Self::Daemon(line) => line.batch(&batch.items, place).await,
+            Self::Daemon(line) => line.batch(&batch.items, place, begins).await,
             Self::Alone(alone) => {
                 let items = batch.items.clone();
-                alone.importer.batch(begin, items, place).await
+                alone.importer.batch(begin, items, place, begins).await
             }
         }
     }

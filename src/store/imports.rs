@@ -24,8 +24,9 @@ pub struct EventName {
 
 #[async_trait]
 pub trait Imports {
-    /// For each name, whether an event of that name is filed, as far back as keys are kept.
-    async fn known(&self, names: Vec<EventName>) -> Result<Vec<bool>>;
+    /// For each name, the record that is filed under it, as far back as keys are kept; for what its
+    /// channel sent, the message.
+    async fn known(&self, names: Vec<EventName>) -> Result<Vec<Option<MessageId>>>;
     /// The message that bears a test's token, once it is filed.
     async fn tested(&self, token: &str) -> Result<Option<MessageId>>;
     /// How far the import of `source` was, where it was stopped.

@@ -12,10 +12,10 @@ use serde::{Deserialize, Serialize};
 use crate::blobs::{hex, sha256};
 use crate::daemon::import::{BATCH_BYTES_MAX, BATCH_ITEMS_MAX};
 
+use super::Layout;
 use super::files::Files;
 use super::lines::Lines;
-use super::mbox::Mbox;
-use super::{Layout, Quoting};
+use super::mbox::{How, Mbox};
 
 /// Bytes before a position that tell whether the file is still the same up to there.
 const CHECKED_BYTES: u64 = 4096;
@@ -26,8 +26,8 @@ const CHECKED_BYTES: u64 = 4096;
 pub enum Position {
     /// Within one file, with a digest of what stands before.
     Offset { bytes: u64, check: String },
-    /// Behind the file of that name, in the order of a directory.
-    Name(String),
+    /// Behind that many files of a directory, with a digest of what they are.
+    Files { count: u64, check: String },
 }
 
 /// One item of a file.
@@ -45,7 +45,7 @@ pub struct Item {
 #[derive(Debug, Clone)]
 pub enum Behind {
     Offset(u64),
-    Name(String),
+    Files { count: u64, check: String },
 }
 
 /// Gives the items of its files one after the other.
@@ -53,6 +53,10 @@ pub trait Reader: Send {
     fn next(&mut self) -> io::Result<Option<Item>>;
     /// Of everything, in bytes or files.
     fn size(&self) -> u64;
+    /// What the operator should know of what was read so far.
+    fn remarks(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// Some items.
@@ -80,7 +84,7 @@ impl Batches {
     /// Opens `path`, behind `after` where that still fits it; says whether it did.
     pub fn open(
         layout: Layout,
-        quoting: Quoting,
+        how: How,
         path: &Path,
         after: Option<&Position>,
     ) -> Result<(Self, bool), String> {
@@ -96,15 +100,17 @@ impl Batches {
             }
             _ => None,
         };
-        let name = match after {
-            Some(Position::Name(name)) => Some(name.as_str()),
-            _ => None,
-        };
+        let mut resumed = offset.is_some();
         let reader: Box<dyn Reader> = match layout {
-            Layout::Mbox => Box::new(Mbox::open(path, quoting, offset.unwrap_or(0))?),
+            Layout::Mbox => Box::new(Mbox::open(path, how, offset.unwrap_or(0))?),
             Layout::Jsonl => Box::new(Lines::open(path, offset.unwrap_or(0))?),
-            Layout::Eml => Box::new(Files::eml(path, name)?),
-            Layout::Maildir => Box::new(Files::maildir(path, name)?),
+            Layout::Eml | Layout::Maildir => {
+                let mut files = Files::open(layout, path)?;
+                if let Some(Position::Files { count, check }) = after {
+                    resumed = files.go_on(*count, check);
+                }
+                Box::new(files)
+            }
         };
         let batches = Self {
             reader,
@@ -112,11 +118,15 @@ impl Batches {
             shown,
             file,
         };
-        Ok((batches, offset.is_some() || name.is_some()))
+        Ok((batches, resumed))
     }
 
     pub fn size(&self) -> u64 {
         self.reader.size()
+    }
+
+    pub fn remarks(&self) -> Vec<String> {
+        self.reader.remarks()
     }
 
     /// The next items; `None` when there are none left.
@@ -159,7 +169,7 @@ impl Batches {
 
     fn position(&self, after: Behind) -> Result<Position, String> {
         let offset = match after {
-            Behind::Name(name) => return Ok(Position::Name(name)),
+            Behind::Files { count, check } => return Ok(Position::Files { count, check }),
             Behind::Offset(bytes) => bytes,
         };
         let check = match &self.file {

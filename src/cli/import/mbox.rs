@@ -1,5 +1,7 @@
 //! An mbox as a stream of mails (RFC 4155). Mails begin at lines that say `From `, somebody, and a
-//! date; such lines within a mail are quoted with `>`, in one of two ways.
+//! date, each in the way of the program that wrote it; such lines within a mail are quoted with `>`,
+//! in one of two ways, or not at all. `Content-Length` is not read: programs that move mails between
+//! files leave it wrong.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
@@ -12,25 +14,46 @@ use crate::daemon::import::ITEM_BYTES_MAX;
 use super::Quoting;
 use super::batches::{Behind, Item, Reader};
 
+mod between;
+#[cfg(test)]
+mod tests;
+
+use between::Line;
+
 /// Longest piece of a line read at once, in bytes; the line between two mails is far shorter.
 const PIECE_BYTES_MAX: u64 = 64 * 1024;
 
 pub struct Mbox {
     input: BufReader<File>,
-    quoting: Quoting,
+    how: How,
     shown: String,
     size: u64,
-    /// Bytes read.
+    /// Bytes read, without those that were only looked at.
     offset: u64,
+    from_start: bool,
     /// Where the mail begins whose first line was read, and its number from where reading began.
     begin: Option<u64>,
     count: u64,
     piece: Vec<u8>,
+    /// What follows `piece`, where it was looked at.
+    ahead: Option<Vec<u8>>,
+    /// Lines that look like the one between two mails and were taken as text, and where the first is.
+    doubtful: u64,
+    first_doubtful: u64,
+    is_cut_off: bool,
+}
+
+/// How an mbox is read.
+#[derive(Debug, Clone, Copy)]
+pub struct How {
+    pub quoting: Quoting,
+    /// The operator says that it is an mbox: it may be one mail with lines that look like others.
+    pub certain: bool,
 }
 
 impl Mbox {
     /// Opens a file at the first line of a mail.
-    pub fn open(path: &Path, quoting: Quoting, offset: u64) -> Result<Self, String> {
+    pub fn open(path: &Path, how: How, offset: u64) -> Result<Self, String> {
         let shown = path.display().to_string();
         let failed = |error: io::Error| format!("cannot read {shown}: {error}");
         let mut file = File::open(path).map_err(failed)?;
@@ -38,18 +61,29 @@ impl Mbox {
         file.seek(SeekFrom::Start(offset)).map_err(failed)?;
         let mut mbox = Self {
             input: BufReader::new(file),
-            quoting,
+            how,
             size,
             offset,
+            from_start: offset == 0,
             begin: None,
             count: 0,
             piece: Vec::new(),
+            ahead: None,
+            doubtful: 0,
+            first_doubtful: 0,
+            is_cut_off: false,
             shown: shown.clone(),
         };
         if mbox.read_piece().map_err(failed)? {
             if !mbox.piece.starts_with(b"From ") {
                 return Err(format!(
                     "{shown} is no mbox: its first line does not begin with \"From \""
+                ));
+            }
+            if !mbox.piece.ends_with(b"\n") && mbox.piece.contains(&b'\r') {
+                return Err(format!(
+                    "the lines of {shown} end with CR alone, as old Macs wrote them: convert it first, \
+                     as with tr '\\r' '\\n' < OLD > NEW"
                 ));
             }
             mbox.begin = Some(offset);
@@ -59,12 +93,45 @@ impl Mbox {
 
     /// Reads a line, or as much of a long one as is read at once; says whether there was one.
     fn read_piece(&mut self) -> io::Result<bool> {
-        self.piece.clear();
-        let mut limited = (&mut self.input).take(PIECE_BYTES_MAX);
-        let read = limited.read_until(b'\n', &mut self.piece)?;
-        self.offset += read as u64;
-        Ok(read > 0)
+        match self.ahead.take() {
+            Some(ahead) => self.piece = ahead,
+            None => read_piece(&mut self.input, &mut self.piece)?,
+        }
+        self.offset += self.piece.len() as u64;
+        Ok(!self.piece.is_empty())
     }
+
+    /// Whether the piece, which begins a line, stands between two mails. After an empty line whatever
+    /// begins with `From ` may, before a header; without one, as some programs write, only what
+    /// has a date as asctime(3) writes it, too.
+    fn is_between_mails(&mut self, after_empty: bool) -> io::Result<bool> {
+        let line = between::read(&self.piece);
+        if line == Line::Text || (!after_empty && line != Line::Dated) {
+            return Ok(false);
+        }
+        let mut ahead = self.ahead.take().unwrap_or_default();
+        if ahead.is_empty() {
+            read_piece(&mut self.input, &mut ahead)?;
+        }
+        let begins = match line {
+            Line::Dated => between::is_header(&ahead),
+            _ => between::is_mail_header(&ahead),
+        };
+        self.ahead = Some(ahead);
+        if !begins {
+            self.doubtful += 1;
+            if self.doubtful == 1 {
+                self.first_doubtful = self.offset - self.piece.len() as u64;
+            }
+        }
+        Ok(begins)
+    }
+}
+
+fn read_piece(input: &mut BufReader<File>, piece: &mut Vec<u8>) -> io::Result<()> {
+    piece.clear();
+    let mut limited = input.take(PIECE_BYTES_MAX);
+    limited.read_until(b'\n', piece).map(drop)
 }
 
 impl Reader for Mbox {
@@ -77,25 +144,37 @@ impl Reader for Mbox {
         // The rest of a "From " line that is longer than a piece is none of the mail's.
         let mut is_line_start = self.piece.ends_with(b"\n");
         let mut is_heading = !is_line_start;
+        let mut after_empty = false;
         loop {
             if !self.read_piece()? {
+                self.is_cut_off = !is_line_start;
                 break;
             }
-            if is_line_start && is_between_mails(&self.piece) {
+            if is_line_start && self.is_between_mails(after_empty)? {
                 self.begin = Some(self.offset - self.piece.len() as u64);
                 break;
             }
             if !is_heading {
-                let quoted = is_line_start && is_quoted(&self.piece, self.quoting);
+                let quoted = is_line_start && is_quoted(&self.piece, self.how.quoting);
                 mail.push(self.piece.get(usize::from(quoted)..).unwrap_or_default());
             }
+            after_empty = is_line_start && matches!(self.piece.as_slice(), b"\n" | b"\r\n");
             is_line_start = self.piece.ends_with(b"\n");
             is_heading &= !is_line_start;
         }
         let end = self.begin.unwrap_or(self.offset);
+        let is_only = self.from_start && self.count == 1 && self.begin.is_none();
+        let content = match is_only && self.doubtful > 0 && !self.how.certain {
+            true => Err(format!(
+                "all of it would be one mail, but {} more lines begin with \"From \", and none of them is \
+                 followed by a header: --format mbox imports it as one mail",
+                self.doubtful
+            )),
+            false => mail.finish(),
+        };
         Ok(Some(Item {
             place: format!("{}: mail {} at byte {begin}", self.shown, self.count),
-            content: mail.finish(),
+            content,
             after: Behind::Offset(end),
             done: end,
         }))
@@ -103,6 +182,21 @@ impl Reader for Mbox {
 
     fn size(&self) -> u64 {
         self.size
+    }
+
+    fn remarks(&self) -> Vec<String> {
+        let (shown, first) = (&self.shown, self.first_doubtful);
+        let doubtful = (self.doubtful > 0).then(|| {
+            let lines = self.doubtful;
+            format!(
+                "{shown}: {lines} lines that begin with \"From \" were taken as text, as no header follows \
+                 them; the first is at byte {first}"
+            )
+        });
+        let cut_off = self.is_cut_off.then(|| {
+            format!("{shown} ends within a line: its last mail is filed as far as it goes")
+        });
+        doubtful.into_iter().chain(cut_off).collect()
     }
 }
 
@@ -153,32 +247,6 @@ impl Mail {
     }
 }
 
-/// Whether a line stands between two mails: `From `, an address or `-`, and a date as asctime(3)
-/// writes it, whatever stands around it. A sentence that begins with "From" has no such date.
-fn is_between_mails(line: &[u8]) -> bool {
-    const DAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
-    const MONTHS: [&str; 12] = [
-        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
-    ];
-    let Some(rest) = line.strip_prefix(b"From ") else {
-        return false;
-    };
-    let rest = String::from_utf8_lossy(rest);
-    let words: Vec<&str> = rest.split_ascii_whitespace().collect();
-    let day = words
-        .windows(2)
-        .position(|pair| DAYS.contains(&pair[0]) && MONTHS.contains(&pair[1]));
-    let is_time = |word: &str| {
-        let parts: Vec<&str> = word.split(':').collect();
-        let digits = |part: &&str| {
-            (1..=2).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit())
-        };
-        (2..=3).contains(&parts.len()) && parts.iter().all(digits)
-    };
-    let behind = day.and_then(|at| words.get(at + 2..)).unwrap_or_default();
-    behind.iter().any(|word| is_time(word))
-}
-
 /// Whether a line has a `>` more than its mail.
 fn is_quoted(line: &[u8], quoting: Quoting) -> bool {
     let marks = line.iter().take_while(|byte| **byte == b'>').count();
@@ -186,93 +254,5 @@ fn is_quoted(line: &[u8], quoting: Quoting) -> bool {
     match quoting {
         Quoting::Mboxrd => from && marks > 0,
         Quoting::Mboxo => from && marks == 1,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn mails(text: &str, quoting: Quoting) -> Vec<String> {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("mails");
-        std::fs::write(&path, text).unwrap();
-        let mut mbox = Mbox::open(&path, quoting, 0).unwrap();
-        let mut found = Vec::new();
-        while let Some(item) = mbox.next().unwrap() {
-            let bytes = item.content.unwrap();
-            found.push(String::from_utf8(bytes.to_vec()).unwrap());
-            // Whatever comes next is found from there, too.
-            let Behind::Offset(after) = item.after else {
-                panic!("an mbox has offsets")
-            };
-            let mut rest = Mbox::open(&path, quoting, after).unwrap();
-            let next = rest.next().unwrap().map(|item| item.content.unwrap());
-            let again = text.get(after as usize..).unwrap();
-            assert_eq!(next.is_some(), again.starts_with("From "), "{again}");
-        }
-        found
-    }
-
-    const LINE: &str = "From kim@c.example Mon Jan  5 09:00:00 2026\n";
-
-    #[test]
-    fn a_quoted_line_gets_back_what_its_way_of_quoting_added() {
-        let text = format!("{LINE}A: b\n\n>From here\n>>From there\n> From me\nFrom: you\n");
-        let body = |mails: Vec<String>| mails[0].split_once("\r\n\r\n").unwrap().1.to_owned();
-        assert_eq!(
-            body(mails(&text, Quoting::Mboxrd)),
-            "From here\r\n>From there\r\n> From me\r\nFrom: you\r\n"
-        );
-        assert_eq!(
-            body(mails(&text, Quoting::Mboxo)),
-            "From here\r\n>>From there\r\n> From me\r\nFrom: you\r\n"
-        );
-    }
-
-    #[test]
-    fn mails_begin_at_lines_with_a_date_only_and_lose_the_empty_line_behind_them() {
-        let text = format!(
-            "{LINE}A: 1\n\nFrom Monday on it rained.\n\nFrom me\n\n{LINE}A: 2\n\nx\n\
-             From 17@xxx Tue Jun 02 10:11:12 +0000 2026\r\nA: 3\r\n\r\ny\r\n\n\
-             From - Wed Jan 07 10:11 2026\nA: 4\n\n"
-        );
-        assert_eq!(
-            mails(&text, Quoting::Mboxrd),
-            [
-                "A: 1\r\n\r\nFrom Monday on it rained.\r\n\r\nFrom me\r\n",
-                "A: 2\r\n\r\nx\r\n",
-                "A: 3\r\n\r\ny\r\n",
-                "A: 4\r\n",
-            ]
-        );
-    }
-
-    #[test]
-    fn a_line_without_end_and_a_mail_that_is_too_large_take_no_memory_and_hide_nobody() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("mails");
-        let large = "x".repeat(usize::try_from(ITEM_BYTES_MAX).unwrap() + 1);
-        let text = format!("{LINE}A: 1\n\n{large}\n\n{LINE}A: 2\n\nsmall\n");
-        std::fs::write(&path, text).unwrap();
-        let mut mbox = Mbox::open(&path, Quoting::Mboxrd, 0).unwrap();
-        let first = mbox.next().unwrap().unwrap();
-        assert!(first.content.unwrap_err().contains("larger than"));
-        assert!(mbox.piece.capacity() <= 2 * PIECE_BYTES_MAX as usize);
-        let second = mbox.next().unwrap().unwrap();
-        assert!(second.content.unwrap().ends_with(b"small\r\n"));
-        assert!(mbox.next().unwrap().is_none());
-    }
-
-    #[test]
-    fn a_file_that_is_no_mbox_is_refused_and_an_empty_one_holds_nothing() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("mails");
-        std::fs::write(&path, "Subject: one mail\n\nx\n").unwrap();
-        let error = Mbox::open(&path, Quoting::Mboxrd, 0).err().unwrap();
-        assert!(error.contains("no mbox"), "{error}");
-        std::fs::write(&path, "").unwrap();
-        let mut mbox = Mbox::open(&path, Quoting::Mboxrd, 0).unwrap();
-        assert!(mbox.next().unwrap().is_none());
     }
 }

@@ -20,6 +20,8 @@ pub enum Frame {
         items: Vec<u64>,
         /// Where to go on behind these.
         place: Place,
+        /// The import goes on nowhere.
+        begins: bool,
     },
     End,
 }
@@ -30,13 +32,18 @@ where
     R: AsyncBufRead + Unpin,
     W: AsyncWrite + Unpin,
 {
-    let begun = importer.begin(&begin).await;
+    // Until this conversation ends, whoever ends it.
+    let held = importer.under_way.hold(&begin.source).await;
+    let begun = match &held {
+        Ok(_) => importer.begin(&begin).await,
+        Err(error) => Err(error.clone()),
+    };
     let mut goes_on = begun.is_ok();
     answer(&mut to, begun).await;
     while goes_on {
         match next(&mut from).await {
-            Ok(Some((Frame::Batch { place, .. }, items))) => {
-                let outcomes = importer.batch(&begin, items, place).await;
+            Ok(Some((Frame::Batch { place, begins, .. }, items))) => {
+                let outcomes = importer.batch(&begin, items, place, begins).await;
                 goes_on = outcomes.is_ok();
                 answer(&mut to, outcomes).await;
             }
@@ -115,11 +122,17 @@ impl Line {
         self.ask(&super::Request::Import(begin), &[]).await
     }
 
-    pub async fn batch(&mut self, items: &[Bytes], place: Place) -> Result<Vec<Outcome>, String> {
+    pub async fn batch(
+        &mut self,
+        items: &[Bytes],
+        place: Place,
+        begins: bool,
+    ) -> Result<Vec<Outcome>, String> {
         let lengths = items.iter().map(|item| item.len() as u64).collect();
         let frame = Frame::Batch {
             items: lengths,
             place,
+            begins,
         };
         self.ask(&frame, items).await
     }

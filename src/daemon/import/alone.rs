@@ -21,7 +21,7 @@ use crate::live::Live;
 use crate::router::Prepared;
 use crate::store::Store;
 
-use super::Importer;
+use super::{Importer, UnderWay};
 
 /// An importer with a router of its own, on a data directory that no daemon holds.
 pub struct Alone {
@@ -80,6 +80,7 @@ impl Alone {
                 store,
                 clock,
                 kept: Live::new(retention(config)),
+                under_way: UnderWay::default(),
             },
             router: tokio::spawn(async move { router.run(token).await }),
             stop,

@@ -1,12 +1,11 @@
 //! Imports on the embedded store.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::ids::MessageId;
-use crate::router::facts::Key16;
 use crate::router::keys;
 use crate::store::imports::{EventName, IMPORT_PLACE_KEPT, Imports};
 use crate::store::{Result, StoreError};
@@ -15,7 +14,7 @@ use super::{SqliteStore, seen};
 
 #[async_trait]
 impl Imports for SqliteStore {
-    async fn known(&self, names: Vec<EventName>) -> Result<Vec<bool>> {
+    async fn known(&self, names: Vec<EventName>) -> Result<Vec<Option<MessageId>>> {
         self.read(move |conn, _| known(conn, &names)).await
     }
 
@@ -72,32 +71,33 @@ impl Imports for SqliteStore {
     }
 }
 
-fn known(conn: &Connection, names: &[EventName]) -> Result<Vec<bool>> {
+fn known(conn: &Connection, names: &[EventName]) -> Result<Vec<Option<MessageId>>> {
     let generations = seen::generations(conn)?;
     let tables = generations.iter().map(|number| format!("seen_{number}"));
-    let mut missing: HashSet<&EventName> = names.iter().collect();
+    let mut filed: HashMap<&EventName, Option<MessageId>> =
+        names.iter().map(|name| (name, None)).collect();
     for table in tables.chain(["seen_lasting".to_owned()]) {
         let mut statement = conn.prepare_cached(&format!(
-            "SELECT 1 FROM {table} WHERE key = ?1 AND digest = ?2"
+            "SELECT message FROM {table} WHERE key = ?1 AND digest = ?2"
         ))?;
-        let mut found = Vec::new();
-        for name in &missing {
-            if statement.exists(params![name.key.as_slice(), name.digest as i64])? {
-                found.push(*name);
-            }
+        for (name, record) in filed.iter_mut().filter(|(_, record)| record.is_none()) {
+            *record = statement
+                .query_row(params![name.key.as_slice(), name.digest as i64], |row| {
+                    row.get(0).map(MessageId)
+                })
+                .optional()?;
         }
-        found.into_iter().for_each(|name| {
-            missing.remove(name);
-        });
     }
-    let mut sent = conn.prepare_cached("SELECT 1 FROM reference WHERE key = ?1")?;
-    let mut is_sent = |key: &Option<Key16>| match key {
-        Some(key) => sent.exists([key.as_slice()]),
-        None => Ok(false),
-    };
+    let mut sent = conn.prepare_cached("SELECT message FROM reference WHERE key = ?1")?;
     let mut known = Vec::with_capacity(names.len());
     for name in names {
-        known.push(!missing.contains(name) || is_sent(&name.sent)?);
+        let record = match (filed.get(name).copied().flatten(), &name.sent) {
+            (None, Some(key)) => sent
+                .query_row([key.as_slice()], |row| row.get(0).map(MessageId))
+                .optional()?,
+            (record, _) => record,
+        };
+        known.push(record);
     }
     Ok(known)
 }

@@ -3,13 +3,16 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::{Value, json};
 
 use super::post_office::PostOffice;
 use super::process::{Installation, PATIENCE, binary, chat, chat_config};
 use crate::peers::wait_until;
+
+mod files;
+mod numbers;
 
 const EXIT_DATA: i32 = 65;
 const EXIT_INTERRUPTED: i32 = 130;
@@ -315,9 +318,9 @@ fn without_a_daemon_files_go_into_its_directory_and_it_starts_with_them() {
     import(&daemon, &["shop-chat", &path], 0, "2 known already");
 }
 
-/// Imports until the first line on standard error is there, and then stops as Ctrl-C does.
-fn stopped(daemon: &Installation, path: &str) -> (Option<i32>, String) {
-    let mut child = Command::new(binary())
+/// An import of events that runs.
+fn begun(daemon: &Installation, path: &str) -> Child {
+    Command::new(binary())
         .args(["import", "shop-chat", path, "--config"])
         .arg(daemon.config())
         .arg("--data-dir")
@@ -325,7 +328,12 @@ fn stopped(daemon: &Installation, path: &str) -> (Option<i32>, String) {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .unwrap();
+        .unwrap()
+}
+
+/// Imports until the first line on standard error is there, and then stops as Ctrl-C does.
+fn stopped(daemon: &Installation, path: &str) -> (Option<i32>, String) {
+    let mut child = begun(daemon, path);
     let mut stderr = BufReader::new(child.stderr.take().unwrap());
     let mut first = String::new();
     stderr.read_line(&mut first).unwrap();
@@ -402,15 +410,7 @@ fn a_daemon_that_is_killed_under_an_import_loses_and_doubles_nothing() {
     let files = Files::new();
     let lines: String = (1..=LINES).map(line).collect();
     let path = files.write("events.jsonl", &lines);
-    let child = Command::new(binary())
-        .args(["import", "shop-chat", &path, "--config"])
-        .arg(daemon.config())
-        .arg("--data-dir")
-        .arg(daemon.dir.path().join("data"))
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let child = begun(&daemon, &path);
     wait_until("some of it to be filed", PATIENCE, || {
         daemon.metric("switchboard_accepted_total") >= 300.0
     });
@@ -423,7 +423,8 @@ fn a_daemon_that_is_killed_under_an_import_loses_and_doubles_nothing() {
         said(&output)
     );
     daemon.run();
-    import(&daemon, &["shop-chat", &path], 0, "unreadable");
+    let summary = format!("{LINES} imported, 0 known already, 0 unreadable");
+    import(&daemon, &["shop-chat", &path], 0, &summary);
     let token = daemon.token("ada");
     let found = daemon.conversations(&token);
     assert_eq!(found.len(), LINES);

@@ -175,7 +175,11 @@ impl Desk {
                 .get(said.channel)
                 .expect("a channel of the desk");
             match said.imported {
-                true => self.intake.import(channel, vec![said.event]).await?,
+                true => self
+                    .intake
+                    .import(channel, vec![said.event])
+                    .await
+                    .map(drop)?,
                 false => self.intake.accept(channel, vec![said.event]).await?,
             }
             self.undecided += 1;

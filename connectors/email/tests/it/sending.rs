@@ -337,7 +337,6 @@ fn every_fault_of_a_configuration_is_named_at_once() {
     let error = built.err().unwrap();
     assert_eq!(error.kind, ErrorKind::Config);
     for part in [
-        "channel support-mail",
         "address: \"nobody\"",
         "aliases: \"z\"",
         "imap.user is empty",
