@@ -27,10 +27,11 @@ const OF_A_MESSAGE: [(&str, &str); 7] = [
 ];
 /// What came with a record, the message's own or a change's.
 const OF_A_RECORD: [(&str, &str); 3] = [("body", "id"), ("blob", "body"), ("raw", "id")];
-const OF_A_CONVERSATION: [(&str, &str); 3] = [
+const OF_A_CONVERSATION: [(&str, &str); 4] = [
     ("draft", "conversation"),
     ("draft_version", "conversation"),
     ("guest", "conversation"),
+    ("search_moved", "conversation"),
 ];
 const OF_A_CONTACT: [(&str, &str); 4] = [
     ("identity", "contact"),

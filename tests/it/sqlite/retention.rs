@@ -24,13 +24,14 @@ fn periods() -> Periods {
 
 /// Columns that name a message, a conversation or a contact, where something else than the lists of
 /// retention sees to them.
-const OTHERWISE: [(&str, &str); 16] = [
+const OTHERWISE: [(&str, &str); 17] = [
     // What it is about itself.
     ("conversation", "contact"),
     ("message", "conversation"),
     ("message", "body"),
     ("remains", "conversation"),
     ("remains", "message"),
+    ("search_moved", "message"),
     // Goes with its message.
     ("reference", "conversation"),
     ("outbox", "conversation"),
