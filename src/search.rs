@@ -383,8 +383,14 @@ mod tests {
         for (query, text) in [
             // As macOS writes names of files: NFD.
             ("\u{304b}\u{3099}", "\u{304c}"),
-            ("\u{1112}\u{116a}\u{11ab}\u{1107}\u{116e}\u{11af}", "\u{d658}\u{bd88}"),
-            ("\u{d658}\u{bd88}", "\u{1112}\u{116a}\u{11ab}\u{1107}\u{116e}\u{11af}"),
+            (
+                "\u{1112}\u{116a}\u{11ab}\u{1107}\u{116e}\u{11af}",
+                "\u{d658}\u{bd88}",
+            ),
+            (
+                "\u{d658}\u{bd88}",
+                "\u{1112}\u{116a}\u{11ab}\u{1107}\u{116e}\u{11af}",
+            ),
             ("R\u{fc}ckgabe", "RU\u{308}CKGABE"),
             ("STRASSE", "Stra\u{df}e"),
             ("\u{3c3}\u{3bf}\u{3c2}", "\u{3a3}\u{39f}\u{3a3}"),
@@ -398,7 +404,11 @@ mod tests {
         let two = Query::parse("ada parcel").unwrap();
         assert!(two.is_in(&["my parcel", "from Ada"]));
         assert!(!two.is_in(&["my parcel", "from Adam"]));
-        assert!(!Query::parse("\"ada parcel\"").unwrap().is_in(&["parcel", "ada"]));
+        assert!(
+            !Query::parse("\"ada parcel\"")
+                .unwrap()
+                .is_in(&["parcel", "ada"])
+        );
     }
 
     #[test]

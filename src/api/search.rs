@@ -34,6 +34,9 @@ const SEARCHES_PER_TOKEN_MAX: usize = 2;
 /// Those of a token that acts for agents, all of them together.
 const SEARCHES_PER_BACKEND_MAX: usize = 4;
 
+/// A search takes half a second at most.
+const RETRY_AFTER_SECONDS: u32 = 1;
+
 /// The places for searches, and how many of them each token has.
 #[derive(Default)]
 pub struct Searches {
@@ -60,7 +63,7 @@ impl Searches {
             let detail = format!(
                 "this token has {token_max} searches under way: wait for one of them to be answered"
             );
-            return Err(ApiError::new(Kind::TooMany, detail));
+            return Err(ApiError::new(Kind::TooMany, detail).retry_after(RETRY_AFTER_SECONDS));
         }
         if all >= SEARCHES_MAX {
             let detail = "too many searches are under way";

@@ -10,6 +10,7 @@ use crate::store::{Result, StoreError};
 
 use super::SqliteStore;
 use super::operating::drop_unused;
+use super::search::merge;
 
 /// Rows of each other kind that one step removes.
 const ROWS_MAX: i64 = 200;
@@ -93,8 +94,14 @@ fn forget(conn: &Connection, periods: &Periods, messages: u32, now: i64) -> Resu
     forget_letters(conn, before(periods.dead_letters), &mut gone)?;
     gone.drafts = delete_some(conn, "draft", "at < ?1", before(periods.drafts))?;
     gone.tokens = delete_some(conn, "token", "revoked_at < ?1", before(periods.audit))?;
+    if gone.messages + gone.contacts > 0 {
+        merge::ask(conn)?;
+    }
     let full = [gone.dead_letters, gone.drafts, gone.tokens];
     gone.more |= full.iter().any(|rows| *rows >= ROWS_MAX as u64);
+    if !gone.more {
+        gone.more = merge::step(conn)?;
+    }
     Ok(gone)
 }
 

@@ -3,6 +3,7 @@
 
 mod find;
 mod index;
+pub mod merge;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use rusqlite::Connection;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::store::StoreError;
 use crate::store::search::{Indexed, Search, SearchRequest, Searched};
@@ -80,13 +81,18 @@ impl Searcher {
         *self.time_max.lock().unwrap_or_else(PoisonError::into_inner) = time_max;
     }
 
+    /// Keeps searches waiting for as long as what it gives is held.
+    pub async fn hold(&self) -> Result<OwnedSemaphorePermit> {
+        let turn = self.turn.clone().acquire_owned().await;
+        turn.map_err(|_| StoreError::Closed)
+    }
+
     /// Runs a question; `None` where its time was over first.
     async fn run<T: Send + 'static>(
         &self,
         question: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
     ) -> Result<Option<T>> {
-        let turn = self.turn.clone().acquire_owned().await;
-        let turn = turn.map_err(|_| StoreError::Closed)?;
+        let turn = self.hold().await?;
         let time_max = *self.time_max.lock().unwrap_or_else(PoisonError::into_inner);
         let (conn, until) = (self.conn.clone(), self.until.clone());
         let done = tokio::task::spawn_blocking(move || {

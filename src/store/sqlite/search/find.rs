@@ -279,3 +279,143 @@ fn contacts_found(
         .take(CONTACTS_MAX as usize)
         .collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+    use crate::dispatch::{Actor, Role};
+    use crate::search::{Query, indexed};
+    use crate::store::sqlite::open::{migrate, open_writing};
+
+    const MESSAGES: i64 = 500;
+
+    /// A desk where nearly everything was said in the queue `theirs`, in two brands.
+    fn desk() -> (tempfile::TempDir, Connection, Names) {
+        let dir = tempfile::tempdir().unwrap();
+        let conn = open_writing(&dir.path().join("switchboard.db")).unwrap();
+        migrate(&conn).unwrap();
+        let names = Names::default();
+        let known = ["main", "outlet", "mine", "theirs"].map(str::to_owned);
+        names.register(&conn, &known).unwrap();
+        let said = conn.unchecked_transaction().unwrap();
+        for id in 1..=MESSAGES {
+            let (brand, queue, text) = match id % 100 {
+                0 => ("main", "mine", "a quiet word"),
+                1..50 => ("main", "theirs", "the zebra zeppelin, a word"),
+                _ => ("outlet", "mine", "the zebra zeppelin, a word"),
+            };
+            let scope = Scope {
+                brand: names.id(brand),
+                queue: names.id(queue),
+            };
+            let sql = format!(
+                "INSERT INTO conversation VALUES ({id}, {brand}, {id}, 0, 1, {queue}, 0, NULL, 1, 1, {id},
+                 0, 0, 0, NULL, '{{}}');
+                 INSERT INTO message (id, conversation, seq, author, channel, arrived_at, body, deleted, flags)
+                 VALUES ({id}, {id}, 1, 0, 1, 0, {id}, 0, 0);
+                 INSERT INTO message_search (rowid, text) VALUES ({id}, '{text}');
+                 INSERT INTO contact_search (rowid, name) VALUES ({id}, '{text}');
+                 INSERT OR IGNORE INTO search_scope VALUES ({brand}, {queue});",
+                brand = scope.brand,
+                queue = scope.queue,
+                text = indexed(text, scope),
+            );
+            said.execute_batch(&sql).unwrap();
+        }
+        said.commit().unwrap();
+        (dir, conn, names)
+    }
+
+    fn kim() -> Actor {
+        Actor {
+            role: Role::Agent,
+            agent: Some("kim".to_owned()),
+            queues: vec!["mine".parse().unwrap()],
+            brands: vec!["main".parse().unwrap()],
+            acting: None,
+            acts: false,
+        }
+    }
+
+    fn asked(text: &str, actor: Actor) -> SearchRequest {
+        SearchRequest {
+            actor,
+            query: Query::parse(text).unwrap(),
+            queue: None,
+            status: None,
+            channel: None,
+            from: None,
+            after: None,
+            before: None,
+            below: None,
+            limit: 51,
+        }
+    }
+
+    fn look(conn: &Connection, names: &Names, request: &SearchRequest) -> usize {
+        let scopes = scopes(conn, names, request).unwrap();
+        let held = held_elsewhere(conn, names, request).unwrap();
+        if request.queue.is_none() {
+            contacts_found(conn, names, request, &scopes, &held).unwrap();
+        }
+        messages(conn, names, request, &scopes, &held)
+            .unwrap()
+            .len()
+    }
+
+    /// Messages found, and how many steps the database's machine took for it.
+    fn cost(conn: &mut Connection, names: &Names, request: &SearchRequest) -> (usize, u64) {
+        // What is prepared once is not counted.
+        look(conn, names, request);
+        let steps = Arc::new(AtomicU64::new(0));
+        let counting = steps.clone();
+        let count = move || {
+            counting.fetch_add(1, Ordering::Relaxed);
+            false
+        };
+        conn.progress_handler(1, Some(count)).unwrap();
+        let found = look(conn, names, request);
+        conn.progress_handler(0, None::<fn() -> bool>).unwrap();
+        (found, steps.load(Ordering::Relaxed))
+    }
+
+    #[test]
+    fn what_others_wrote_costs_a_search_what_nobody_wrote_costs_it() {
+        let (_dir, mut conn, names) = desk();
+        for (theirs, nobodys) in [
+            ("zebra", "nobody"),
+            ("zeb*", "nob*"),
+            ("\"zebra zeppelin\"", "\"nobody whatever\""),
+            ("zebra quiet", "nobody quiet"),
+            ("ze* wo*", "no* wo*"),
+        ] {
+            let (found, steps) = cost(&mut conn, &names, &asked(theirs, kim()));
+            assert_eq!(found, 0, "{theirs}");
+            let (_, none) = cost(&mut conn, &names, &asked(nobodys, kim()));
+            assert_eq!(steps, none, "{theirs}");
+            assert!(steps < 300, "{theirs}: {steps}");
+        }
+        let everybody = Actor {
+            queues: Vec::new(),
+            brands: Vec::new(),
+            ..kim()
+        };
+        assert_eq!(cost(&mut conn, &names, &asked("word", kim())).0, 5);
+        assert_eq!(
+            cost(&mut conn, &names, &asked("quiet", everybody.clone())).0,
+            5
+        );
+        // A queue that is asked for is looked up, too, and not sorted out afterwards.
+        let within = |text: &str, queue: &str| SearchRequest {
+            queue: Some(queue.parse().unwrap()),
+            limit: 1,
+            ..asked(text, everybody.clone())
+        };
+        let (found, steps) = cost(&mut conn, &names, &within("quiet", "theirs"));
+        let (_, none) = cost(&mut conn, &names, &within("nobody", "theirs"));
+        assert_eq!((found, steps), (0, none));
+    }
+}

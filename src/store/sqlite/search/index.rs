@@ -96,9 +96,8 @@ pub fn plan(conn: &Connection, names: &Names, limit: u32) -> Result<Step> {
         let within = scopes_of_contact(&snapshot, id)?;
         let words = contact.as_ref().map(contact_words);
         let words = words.filter(|_| !within.is_empty());
-        let in_each = |text: &str| -> String {
-            within.iter().map(|scope| indexed(text, *scope)).collect()
-        };
+        let in_each =
+            |text: &str| -> String { within.iter().map(|scope| indexed(text, *scope)).collect() };
         contacts.push((
             id,
             words.map(|(name, address)| (in_each(&name), in_each(&address))),
@@ -332,12 +331,7 @@ impl Touched {
     }
 
     /// Takes messages of a conversation, back from one, as far as there is room; gives where to go on.
-    fn walk(
-        &mut self,
-        conn: &Connection,
-        moved: Moved,
-        room: &mut usize,
-    ) -> Result<Option<Moved>> {
+    fn walk(&mut self, conn: &Connection, moved: Moved, room: &mut usize) -> Result<Option<Moved>> {
         let mut next = Some(moved.message);
         while let Some(message) = next.filter(|_| *room > 0) {
             let prev: Option<Option<i64>> = conn
