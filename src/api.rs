@@ -180,8 +180,8 @@ struct App {
     feed: events::Feed,
     /// Free places for event streams.
     streams: Arc<Semaphore>,
-    /// Free places for searches.
-    searches: Semaphore,
+    /// Searches under way.
+    searches: search::Searches,
 }
 
 /// The whole HTTP surface.
@@ -198,7 +198,7 @@ pub fn router(state: ApiState) -> axum::Router {
         hook_room,
         feed: events::Feed::default(),
         streams,
-        searches: Semaphore::new(search::SEARCHES_MAX),
+        searches: search::Searches::default(),
         tokens: auth::Tokens::default(),
         claims: claims::Claims::default(),
         document: document.into(),

@@ -1,14 +1,20 @@
 //! What full-text search takes words for: how a text is indexed, how a question is read, and which
 //! piece of a text answers it. Pure.
 //!
-//! The index is SQLite's FTS5 with the tokenizer `unicode61 remove_diacritics 2`. Scripts that put
-//! no spaces between words are given to it letter by letter and asked for as phrases, so that a
-//! word of any length is found. Measured over 20,000 messages (8.7 MB of text, a tenth of it
-//! Chinese, Japanese and Korean): this takes 5.4 MB and finds every word; `unicode61` alone 5.5 MB
-//! and no Chinese word within a sentence; `trigram` 34.6 MB, three times the work, and no word of
-//! two letters, which most Chinese ones are.
+//! The index is SQLite's FTS5; what a word is, is decided here. Scripts that put no spaces between
+//! words are given to it letter by letter and asked for as phrases, so that a word of any length is
+//! found. Measured over 20,000 messages (8.7 MB of text, a tenth of it Chinese, Japanese and
+//! Korean): this takes 5.4 MB and finds every word; `unicode61` alone 5.5 MB and no Chinese word
+//! within a sentence; `trigram` 34.6 MB, three times the work, and no word of two letters, which
+//! most Chinese ones are.
+//!
+//! Every word stands in the index with the brand and the queue it was said in: a question reads
+//! only what its asker may see, and takes no longer for what others wrote.
 
-use icu_normalizer::DecomposingNormalizerBorrowed;
+use std::borrow::Cow;
+use std::fmt;
+
+use icu_normalizer::{ComposingNormalizerBorrowed, DecomposingNormalizerBorrowed};
 
 /// Longest question, in characters.
 pub const QUERY_CHARS_MAX: usize = 200;
@@ -24,6 +30,21 @@ pub const SNIPPET_TEXT_BYTES_MAX: usize = 16 * 1024;
 /// Characters of a snippet, and of it before the first match.
 const SNIPPET_CHARS: usize = 200;
 const SNIPPET_BEFORE_CHARS: usize = 60;
+
+/// The part of the index that the words of one brand's conversations in one queue are in; both by
+/// the store's numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Scope {
+    pub brand: i64,
+    pub queue: i64,
+}
+
+/// What each word of it begins with. No scope's words are the beginning of another's.
+impl fmt::Display for Scope {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(to, "{}b{}q", self.brand, self.queue)
+    }
+}
 
 /// A question: all of its terms must be there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,6 +87,8 @@ impl Query {
         if text.chars().count() > QUERY_CHARS_MAX {
             return Err(QueryError::TooLong);
         }
+        // As texts are: macOS decomposes what is pasted from file names.
+        let text = &composed(text);
         let mut terms = Vec::new();
         for (at, part) in text.split('"').enumerate() {
             // Every other part is inside of quotes; a star right after them belongs to the phrase.
@@ -110,13 +133,37 @@ impl Query {
         Ok(Self { terms })
     }
 
-    /// The question in the index's own language: strings in quotes, which have letters and digits only.
-    pub fn to_fts(&self) -> String {
-        let terms = self.terms.iter().map(|term| {
-            let star = if term.prefix { "*" } else { "" };
-            format!("\"{}\"{star}", term.words.join(" "))
-        });
-        terms.collect::<Vec<_>>().join(" ")
+    /// The question in the index's own language, asked of some scopes; `None` where there are none.
+    /// Words are in quotes and have letters and digits only.
+    pub fn to_fts(&self, scopes: &[Scope]) -> Option<String> {
+        let within = |scope: &Scope| {
+            let terms = self.terms.iter().map(|term| {
+                let words = term.words.iter().map(|word| format!("{scope}{word}"));
+                let words = words.collect::<Vec<_>>().join(" ");
+                let star = if term.prefix { "*" } else { "" };
+                format!("\"{words}\"{star}")
+            });
+            format!("({})", terms.collect::<Vec<_>>().join(" AND "))
+        };
+        let all: Vec<_> = scopes.iter().map(within).collect();
+        (!all.is_empty()).then(|| all.join(" OR "))
+    }
+
+    /// Whether texts have all that is asked for, each term in one of them: as the index finds it.
+    pub fn is_in(&self, texts: &[&str]) -> bool {
+        let texts: Vec<_> = texts
+            .iter()
+            .map(|text| composed(bounded(text, TEXT_BYTES_MAX)))
+            .collect();
+        let words: Vec<_> = texts.iter().map(|text| words_of(text)).collect();
+        self.terms.iter().all(|term| {
+            words.iter().any(|words| {
+                let starts = 0..words.len();
+                starts
+                    .filter_map(|start| words.get(start..))
+                    .any(|rest| term.at(rest).is_some())
+            })
+        })
     }
 
     /// The piece of `text` around the first thing that was asked for; `None` where nothing is in its
@@ -165,18 +212,20 @@ impl Term {
     }
 }
 
-/// A text as the index is to have it: letters of scripts without spaces stand apart.
-pub fn indexed(text: &str) -> String {
-    let text = bounded(text, TEXT_BYTES_MAX);
-    let mut apart = String::with_capacity(text.len() + 16);
-    for c in text.chars() {
-        if is_unspaced(c) {
-            apart.extend([' ', c, ' ']);
-        } else {
-            apart.push(c);
-        }
+/// A text as the index is to have it in a scope: its words, each behind the scope. The index takes
+/// them apart at the spaces and changes nothing in them.
+pub fn indexed(text: &str, scope: Scope) -> String {
+    let text = composed(bounded(text, TEXT_BYTES_MAX));
+    let scope = scope.to_string();
+    let mut words = String::with_capacity(text.len() * 2);
+    for word in words_of(&text) {
+        words.extend([scope.as_str(), word.folded.as_str(), " "]);
     }
-    apart
+    words
+}
+
+fn composed(text: &str) -> Cow<'_, str> {
+    ComposingNormalizerBorrowed::new_nfc().normalize(text)
 }
 
 /// The beginning of a piece of text, for where no match is to be shown.
@@ -196,7 +245,7 @@ struct Word {
     folded: String,
 }
 
-/// Words as `unicode61` takes them: letters and digits, without case and marks.
+/// Runs of letters and digits, without case and marks.
 fn words_of(text: &str) -> Vec<Word> {
     let mut words: Vec<Word> = Vec::new();
     let mut begun: Option<usize> = None;
@@ -223,17 +272,18 @@ fn words_of(text: &str) -> Vec<Word> {
 }
 
 fn folded(word: &str) -> String {
-    let lower = word.chars().flat_map(char::to_lowercase);
-    let lower: String = lower.collect();
-    if lower.is_ascii() {
-        return lower;
+    if word.is_ascii() {
+        return word.to_ascii_lowercase();
     }
     // Hangul would fall apart into its letters.
-    if lower.chars().any(is_unspaced) {
-        return lower;
+    if word.chars().any(is_unspaced) {
+        return word.to_lowercase();
     }
-    let apart = DecomposingNormalizerBorrowed::new_nfd().normalize(&lower);
-    apart.chars().filter(|c| !is_mark(*c)).collect()
+    let apart = DecomposingNormalizerBorrowed::new_nfd().normalize(word);
+    let letters = apart.chars().filter(|c| !is_mark(*c));
+    // By way of capitals, which the forms of a letter share: those of sigma, sharp s and ss.
+    let capitals = letters.flat_map(char::to_uppercase);
+    capitals.flat_map(char::to_lowercase).collect()
 }
 
 /// The combining marks of Latin, Greek and Cyrillic.
@@ -298,8 +348,67 @@ mod tests {
 
     use super::*;
 
+    const HERE: Scope = Scope { brand: 1, queue: 2 };
+    const THERE: Scope = Scope {
+        brand: 1,
+        queue: 23,
+    };
+
+    /// As asked of one scope, without what is the same in each.
     fn fts(text: &str) -> String {
-        Query::parse(text).map_or_else(|error| error.to_string(), |query| query.to_fts())
+        let query = match Query::parse(text) {
+            Ok(query) => query.to_fts(&[HERE]).unwrap(),
+            Err(error) => return error.to_string(),
+        };
+        let query = query.replace("1b2q", "").replace(" AND ", " ");
+        query.trim_matches(['(', ')']).to_owned()
+    }
+
+    #[test]
+    fn every_word_is_asked_for_in_each_scope_and_stands_in_one() {
+        let query = Query::parse("\"money back\" ord*").unwrap();
+        assert_eq!(
+            query.to_fts(&[HERE, THERE]).unwrap(),
+            "(\"1b2qmoney 1b2qback\" AND \"1b2qord\"*) OR (\"1b23qmoney 1b23qback\" AND \"1b23qord\"*)"
+        );
+        assert_eq!(query.to_fts(&[]), None);
+        assert_eq!(
+            indexed("Money-back, \u{9000}\u{6b3e}!", THERE),
+            "1b23qmoney 1b23qback 1b23q\u{9000} 1b23q\u{6b3e} "
+        );
+    }
+
+    #[test]
+    fn what_is_written_in_pieces_or_in_another_form_is_the_same_word() {
+        for (query, text) in [
+            // As macOS writes names of files: NFD.
+            ("\u{304b}\u{3099}", "\u{304c}"),
+            (
+                "\u{1112}\u{116a}\u{11ab}\u{1107}\u{116e}\u{11af}",
+                "\u{d658}\u{bd88}",
+            ),
+            (
+                "\u{d658}\u{bd88}",
+                "\u{1112}\u{116a}\u{11ab}\u{1107}\u{116e}\u{11af}",
+            ),
+            ("R\u{fc}ckgabe", "RU\u{308}CKGABE"),
+            ("STRASSE", "Stra\u{df}e"),
+            ("\u{3c3}\u{3bf}\u{3c2}", "\u{3a3}\u{39f}\u{3a3}"),
+            ("\u{130}zmir", "izmir"),
+        ] {
+            let asked = Query::parse(query).unwrap();
+            assert!(asked.is_in(&[text]), "{query} in {text}");
+            let there = Query::parse(text).unwrap().to_fts(&[HERE]);
+            assert_eq!(asked.to_fts(&[HERE]), there, "{query}");
+        }
+        let two = Query::parse("ada parcel").unwrap();
+        assert!(two.is_in(&["my parcel", "from Ada"]));
+        assert!(!two.is_in(&["my parcel", "from Adam"]));
+        assert!(
+            !Query::parse("\"ada parcel\"")
+                .unwrap()
+                .is_in(&["parcel", "ada"])
+        );
     }
 
     #[test]
@@ -410,10 +519,12 @@ mod tests {
                     let units = snippet.text.encode_utf16().count();
                     prop_assert!(snippet.matches.iter().all(|(from, to)| from < to && *to <= units));
                 }
-                let fts = query.to_fts();
+                let fts = query.to_fts(&[HERE]).unwrap();
                 prop_assert!(fts.chars().filter(|c| *c == '"').count() % 2 == 0);
             }
-            indexed(&text);
+            // The index takes words apart at ASCII that is no letter and no digit.
+            let words = indexed(&text, HERE);
+            prop_assert!(words.chars().all(|c| c == ' ' || !c.is_ascii() || c.is_ascii_alphanumeric()));
         }
     }
 }

@@ -221,7 +221,8 @@ problems! {
     NotStored = [(409, "The file is not here (yet)")];
     /// Of operations with parameters.
     BadParameters = [(400, "A parameter or header cannot be read; `field` names it")];
-    TooBroad = [(422, "The search would take too long: give more words or a filter")];
+    TooBroad = [(422, "The search would take too long: give more or rarer words, or a queue")];
+    TooMany = [(429, "The token has too many searches under way; see `Retry-After`")];
     NoSuchThing = [(404, "There is no such thing, or the token may not see it")];
     /// Of operations that change a conversation.
     Contested = [

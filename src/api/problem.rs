@@ -46,6 +46,7 @@ pub enum Kind {
     NotReady,
     Unavailable,
     Overloaded,
+    TooMany,
     MergedAway,
     AnotherContact,
     NotInConversation,
@@ -55,7 +56,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 35] = [
         Self::BadRequest,
         Self::IdempotencyKeyRequired,
         Self::Unauthorized,
@@ -84,6 +85,7 @@ impl Kind {
         Self::NotReady,
         Self::Unavailable,
         Self::Overloaded,
+        Self::TooMany,
         Self::MergedAway,
         Self::AnotherContact,
         Self::NotInConversation,
@@ -151,6 +153,7 @@ impl Kind {
             Self::NotReady => (503, "not-ready", "The daemon is not ready"),
             Self::Unavailable => (503, "unavailable", "Not possible now"),
             Self::Overloaded => (503, "overloaded", "Too much at once"),
+            Self::TooMany => (429, "too-many", "The token has too much under way"),
             Self::MergedAway => (409, "merged-away", "It was merged into another one"),
             Self::AnotherContact => (
                 409,
@@ -298,7 +301,7 @@ impl ApiError {
             undone_by: None,
             states: None,
         };
-        let retry_after_seconds = (status == 503).then_some(RETRY_AFTER_SECONDS);
+        let retry_after_seconds = matches!(status, 429 | 503).then_some(RETRY_AFTER_SECONDS);
         Self {
             problem: Box::new(problem),
             retry_after_seconds,

@@ -1,6 +1,8 @@
 //! Search: words to messages and contacts.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Json;
 use axum::extract::State;
@@ -17,16 +19,76 @@ use crate::search::{Query, Snippet, beginning};
 use crate::store::search::{Hit, SearchRequest, Searched, Words};
 
 use super::App;
-use super::auth::Reading;
+use super::auth::{Caller, Reading};
 use super::conversations::{cursor_of, status_of};
-use super::documentation::{Authenticated, BadParameters, TooBroad};
+use super::documentation::{Authenticated, BadParameters, TooBroad, TooMany};
 use super::problem::{ApiError, ApiResult, Kind};
 use super::queues::known_queue;
 use super::request::{Params, limit_of};
 use super::views::{ContactView, ConversationView, PublicIds};
 
 /// Searches under way or waiting; they are made one after the other, half a second at most each.
-pub const SEARCHES_MAX: usize = 8;
+const SEARCHES_MAX: usize = 8;
+/// Of these, those of one token: what is typed and what was typed before it.
+const SEARCHES_PER_TOKEN_MAX: usize = 2;
+/// Those of a token that acts for agents, all of them together.
+const SEARCHES_PER_BACKEND_MAX: usize = 4;
+
+/// A search takes half a second at most.
+const RETRY_AFTER_SECONDS: u32 = 1;
+
+/// The places for searches, and how many of them each token has.
+#[derive(Default)]
+pub struct Searches {
+    taken: Mutex<HashMap<i64, usize>>,
+}
+
+/// A place for one search, until it is dropped.
+struct Place<'a> {
+    searches: &'a Searches,
+    token: i64,
+}
+
+impl Searches {
+    fn place(&self, caller: &Caller) -> ApiResult<Place<'_>> {
+        let token_max = match caller.actor.acting {
+            Some(_) => SEARCHES_PER_BACKEND_MAX,
+            None => SEARCHES_PER_TOKEN_MAX,
+        };
+        let token = caller.principal;
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let all: usize = taken.values().sum();
+        let own = taken.get(&token).copied().unwrap_or(0);
+        if own >= token_max {
+            let detail = format!(
+                "this token has {token_max} searches under way: wait for one of them to be answered"
+            );
+            return Err(ApiError::new(Kind::TooMany, detail).retry_after(RETRY_AFTER_SECONDS));
+        }
+        if all >= SEARCHES_MAX {
+            let detail = "too many searches are under way";
+            return Err(ApiError::new(Kind::Overloaded, detail));
+        }
+        taken.insert(token, own + 1);
+        Ok(Place {
+            searches: self,
+            token,
+        })
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let taken = self.searches.taken.lock();
+        let mut taken = taken.unwrap_or_else(PoisonError::into_inner);
+        if let Entry::Occupied(mut own) = taken.entry(self.token) {
+            *own.get_mut() -= 1;
+            if *own.get() == 0 {
+                own.remove();
+            }
+        }
+    }
+}
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -114,8 +176,15 @@ pub struct MatchView {
 ///
 /// Whole words, whatever their case and accents, newest messages first; deleted messages are not
 /// found, of edited ones what they say now. What is in `q` besides words, quotes and `*` separates
-/// words. New messages are found within seconds, later under load. A search that would take longer
-/// than half a second is refused with 422: give more words or a filter.
+/// words. New messages are found within seconds, later under load; so is what goes to another queue
+/// by those who see that one. Of conversations that an agent holds from queues that are not theirs,
+/// the newest 500 messages of the newest 100 are searched; a contact is found by the queues of their
+/// newest 1,000 conversations.
+///
+/// A search that would take longer than half a second is refused with 422: give more or rarer words,
+/// or a `queue`, which is looked up with the words; the other filters are applied to what these find.
+/// What the token may not see takes no part in that. A token may have 2 searches under way at once,
+/// one that acts for agents 4: more get 429, and 503 where all 8 places are taken.
 #[utoipa::path(
     get,
     path = "/v1/search",
@@ -124,7 +193,7 @@ pub struct MatchView {
     params(SearchParams),
     responses(
         (status = 200, description = "A page", body = SearchView),
-        Authenticated, BadParameters, TooBroad
+        Authenticated, BadParameters, TooBroad, TooMany
     )
 )]
 pub async fn search(
@@ -133,14 +202,13 @@ pub async fn search(
     Params(params): Params<SearchParams>,
 ) -> ApiResult<Json<SearchView>> {
     let limit = limit_of(params.limit.as_deref())?;
-    let request = request_of(&app, caller.actor, &params, limit + 1)?;
-    let full = |_| ApiError::new(Kind::Overloaded, "too many searches are under way");
-    let _place = app.searches.try_acquire().map_err(full)?;
+    let request = request_of(&app, caller.actor.clone(), &params, limit + 1)?;
+    let _place = app.searches.place(&caller)?;
     let query = request.query.clone();
     let (mut hits, contacts) = match app.state.store.search(request).await? {
         Searched::Found { hits, contacts } => (hits, contacts),
         Searched::TooBroad => {
-            let detail = "too much has these words: give more of them, or a filter";
+            let detail = "too many of the messages you may see have these words: give more or rarer ones, or a queue";
             return Err(ApiError::new(Kind::TooBroad, detail).field("q"));
         }
     };

@@ -8,7 +8,7 @@ use crate::conversation::Status;
 use crate::dispatch::Actor;
 use crate::ids::MessageId;
 use crate::router::facts::Conversation;
-use crate::search::{Query, indexed};
+use crate::search::{Query, Scope, indexed};
 
 use super::{Result, StoredContact, StoredContent, StoredMessage};
 
@@ -65,6 +65,11 @@ pub trait Search: Send + Sync {
 
 /// Contacts named on a page.
 pub const CONTACTS_MAX: u32 = 10;
+
+/// Of conversations that an agent holds from queues that are not theirs, how many are searched, the
+/// newest, and how many messages of them: word by word, some 50 ms.
+pub const HELD_CONVERSATIONS_MAX: u32 = 100;
+pub const HELD_MESSAGES_MAX: u32 = 500;
 
 /// What is indexed of a contact.
 pub fn contact_words(contact: &StoredContact) -> (String, String) {
@@ -137,11 +142,15 @@ impl Words {
 
 impl Words {
     /// As the index is to have them.
-    pub fn indexed(self) -> Self {
+    pub fn indexed(self, scope: Scope) -> Self {
         Self {
-            subject: indexed(&self.subject),
-            text: indexed(&self.text),
-            files: indexed(&self.files),
+            subject: indexed(&self.subject, scope),
+            text: indexed(&self.text, scope),
+            files: indexed(&self.files, scope),
         }
+    }
+
+    pub fn all(&self) -> [&str; 3] {
+        [&self.subject, &self.text, &self.files]
     }
 }

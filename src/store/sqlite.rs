@@ -194,6 +194,11 @@ impl SqliteStore {
         self.searcher.bound(time_max);
     }
 
+    /// Keeps searches waiting for as long as what it gives is held.
+    pub async fn hold_searches(&self) -> Result<impl Drop + use<>> {
+        self.searcher.hold().await
+    }
+
     /// Runs a short query on a reader.
     pub async fn read<T: Send + 'static>(
         &self,

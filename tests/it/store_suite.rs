@@ -163,6 +163,7 @@ macro_rules! store_suite {
                 who_may_not_see_a_message_or_a_contact_does_not_find_it
                 filters_all_hold_and_pages_give_every_hit_once
                 contacts_are_found_by_name_and_address_and_a_merged_one_no_more
+                what_goes_to_another_queue_is_found_there_and_not_where_it_was
                 the_index_is_made_anew_where_the_log_does_not_reach_back
             }
             several {

@@ -10,6 +10,7 @@ use crate::store::{Result, StoreError};
 
 use super::SqliteStore;
 use super::operating::drop_unused;
+use super::search::merge;
 
 /// Rows of each other kind that one step removes.
 const ROWS_MAX: i64 = 200;
@@ -27,10 +28,11 @@ const OF_A_MESSAGE: [(&str, &str); 7] = [
 ];
 /// What came with a record, the message's own or a change's.
 const OF_A_RECORD: [(&str, &str); 3] = [("body", "id"), ("blob", "body"), ("raw", "id")];
-const OF_A_CONVERSATION: [(&str, &str); 3] = [
+const OF_A_CONVERSATION: [(&str, &str); 4] = [
     ("draft", "conversation"),
     ("draft_version", "conversation"),
     ("guest", "conversation"),
+    ("search_moved", "conversation"),
 ];
 const OF_A_CONTACT: [(&str, &str); 4] = [
     ("identity", "contact"),
@@ -92,8 +94,14 @@ fn forget(conn: &Connection, periods: &Periods, messages: u32, now: i64) -> Resu
     forget_letters(conn, before(periods.dead_letters), &mut gone)?;
     gone.drafts = delete_some(conn, "draft", "at < ?1", before(periods.drafts))?;
     gone.tokens = delete_some(conn, "token", "revoked_at < ?1", before(periods.audit))?;
+    if gone.messages + gone.contacts > 0 {
+        merge::ask(conn)?;
+    }
     let full = [gone.dead_letters, gone.drafts, gone.tokens];
     gone.more |= full.iter().any(|rows| *rows >= ROWS_MAX as u64);
+    if !gone.more {
+        gone.more = merge::step(conn)?;
+    }
     Ok(gone)
 }
 

@@ -178,14 +178,19 @@ CREATE TABLE departure (
 ) WITHOUT ROWID;
 
 -- Full-text search. The words only: what was said is in `body`. Row numbers are those of `message`
--- and `contact`. `rebuilding`: up to which message the index is made anew, while it is.
+-- and `contact`. Words are folded and put behind their scope by search.rs, so `ascii` only parts them.
+-- `rebuilding`: up to which message the index is made anew, while it is.
 CREATE VIRTUAL TABLE message_search USING fts5(
-    subject, text, files, content='', contentless_delete=1, tokenize="unicode61 remove_diacritics 2"
+    subject, text, files, content='', contentless_delete=1, tokenize="ascii"
 );
 CREATE VIRTUAL TABLE contact_search USING fts5(
-    name, address, content='', contentless_delete=1, tokenize="unicode61 remove_diacritics 2"
+    name, address, content='', contentless_delete=1, tokenize="ascii"
 );
 CREATE TABLE search_cursor (id INTEGER PRIMARY KEY CHECK (id = 1), event INTEGER NOT NULL, rebuilding INTEGER);
+-- The scopes that the index has words in, and conversations that went to another one with more than
+-- a step's messages: the newest that is still to be indexed there.
+CREATE TABLE search_scope (brand INTEGER NOT NULL, queue INTEGER NOT NULL, PRIMARY KEY (brand, queue)) WITHOUT ROWID;
+CREATE TABLE search_moved (conversation INTEGER PRIMARY KEY, message INTEGER NOT NULL);
 
 -- Files uploaded for an answer that has not come yet.
 CREATE TABLE upload (

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use expect_test::expect;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use serde_json::json;
 use switchboard::api::Deadlines;
 
@@ -168,4 +170,39 @@ async fn a_search_that_takes_too_long_is_refused_and_the_next_one_is_not() {
     local.store().bound_searches(Duration::from_secs(30));
     let found = served.get(&token, "/v1/search?q=word").send().await.ok();
     assert_eq!(found["items"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_token_has_two_searches_under_way_and_leaves_the_other_places_to_others() {
+    let local = Arc::new(Local::new());
+    let served = Served::on(local.clone(), None, Deadlines::default()).await;
+    let token = served.agent("bob").await;
+    let backend = served.backend("agent", &[]).await;
+    let search = |token: &str| served.get(token, "/v1/search?q=word");
+    let acting = || search(&backend).header("Switchboard-Agent", "eve");
+    // Nobody is answered while this is held, but whoever is refused.
+    let held = local.store().hold_searches().await.unwrap();
+    let mut own: FuturesUnordered<_> = (0..3).map(|_| search(&token).send()).collect();
+    let refused = own.next().await.unwrap();
+    assert_eq!(refused.header("retry-after"), "1");
+    refused.problem(429, "too-many");
+    let mut all: FuturesUnordered<_> = (0..5).map(|_| acting().send()).collect();
+    all.next().await.unwrap().problem(429, "too-many");
+    // Another one's search waits for its turn: there is place for it.
+    let other = served.supervisor().await;
+    let mut others: FuturesUnordered<_> = (0..3).map(|_| search(&other).send()).collect();
+    others.next().await.unwrap().problem(429, "too-many");
+    // These are all of the eight places.
+    let last = served.agent("ada").await;
+    search(&last).send().await.problem(503, "overloaded");
+    drop(held);
+    for waited in own.collect::<Vec<_>>().await {
+        waited.ok();
+    }
+    for waited in all.chain(others).collect::<Vec<_>>().await {
+        waited.ok();
+    }
+    // Every place is free again.
+    search(&last).send().await.ok();
+    search(&token).send().await.ok();
 }

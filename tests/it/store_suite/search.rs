@@ -5,9 +5,12 @@ use std::time::Duration;
 
 use switchboard::conversation::Status;
 use switchboard::dispatch::Actor;
+use switchboard::dispatch::verbs::{Target, Verb};
+use switchboard::ids::ConversationId;
 use switchboard::search::Query;
 use switchboard::store::search::{SearchRequest, Searched};
-use switchboard::store::{IDEMPOTENCY_KEPT, Retention};
+use switchboard::store::surgery::Order;
+use switchboard::store::{Doing, IDEMPOTENCY_KEPT, Retention};
 
 use crate::support::{
     Backend, Desk, agent_of, channel_id, chat, delete, edit, mail, queue_id, supervisor,
@@ -182,7 +185,97 @@ pub async fn who_may_not_see_a_message_or_a_contact_does_not_find_it(backend: Ar
     desk.claim("backoffice", agent_of("eve", &["backoffice"], &[]))
         .await
         .unwrap();
-    assert_eq!(found(&desk, asked("ada", held)).await.0, [3, 2]);
+    assert_eq!(
+        found(&desk, asked("ada", held.clone())).await,
+        (vec![3, 2], vec!["ada-8".to_owned(), "ada-7".to_owned()])
+    );
+    assert_eq!(
+        found(&desk, asked("\"backoffice ad\"*", held.clone()))
+            .await
+            .0,
+        [2]
+    );
+    let elsewhere = SearchRequest {
+        queue: Some(queue_id("outlet")),
+        ..asked("ada", held.clone())
+    };
+    assert_eq!(found(&desk, elsewhere).await.0, [3]);
+    let one = SearchRequest {
+        limit: 1,
+        ..asked("ada", held)
+    };
+    assert_eq!(found(&desk, one).await.0, [3]);
+}
+
+/// How many messages with `word` an agent finds who sees one queue only, and whether the customer.
+async fn found_in(desk: &Desk, queue: &str) -> (usize, usize) {
+    let seen = agent_of("eve", &[queue], &[]);
+    let request = SearchRequest {
+        limit: 1_000,
+        ..asked("word", seen.clone())
+    };
+    let Searched::Found { hits, .. } = desk.store().search(request).await.unwrap() else {
+        panic!("too broad");
+    };
+    let named = desk.store().search(asked("cust-1", seen)).await.unwrap();
+    let Searched::Found { contacts, .. } = named else {
+        panic!("too broad");
+    };
+    (hits.len(), contacts.len())
+}
+
+async fn hand_on(desk: &Desk, conversation: ConversationId, queue: &str) {
+    let doing = Doing {
+        conversation,
+        actor: supervisor(),
+        verb: Verb::Transfer(Target::Queue(queue_id(queue))),
+        version: None,
+        at: desk.now(),
+    };
+    desk.store().perform(doing).await.unwrap();
+}
+
+pub async fn what_goes_to_another_queue_is_found_there_and_not_where_it_was(
+    backend: Arc<dyn Backend>,
+) {
+    let mut desk = Desk::on(backend).await;
+    // More than one step indexes again.
+    desk.deliver((0..300).map(|number| chat("cust-1", &format!("word {number}"))))
+        .await;
+    index_all(&desk).await;
+    let first = desk.conversation(1).await;
+    assert_eq!(found_in(&desk, "frontline").await, (300, 1));
+    hand_on(&desk, first.id, "backoffice").await;
+    index_all(&desk).await;
+    assert_eq!(found_in(&desk, "frontline").await, (0, 0));
+    assert_eq!(found_in(&desk, "backoffice").await, (300, 1));
+    // The last message becomes a conversation of its own, which stays there.
+    let order = || Order {
+        actor: supervisor(),
+        version: None,
+        other_version: None,
+        idempotency: None,
+        at: desk.now(),
+    };
+    let last = vec![first.last_message.unwrap()];
+    let split = desk.store().split_conversation(first.id, last, order());
+    let split = split.await.unwrap().conversations[1].id;
+    hand_on(&desk, first.id, "frontline").await;
+    index_all(&desk).await;
+    assert_eq!(found_in(&desk, "frontline").await, (299, 1));
+    assert_eq!(found_in(&desk, "backoffice").await, (1, 1));
+    let merged = desk
+        .store()
+        .merge_conversations(split, first.id, order())
+        .await
+        .unwrap();
+    index_all(&desk).await;
+    assert_eq!(found_in(&desk, "frontline").await.0, 300);
+    assert_eq!(found_in(&desk, "backoffice").await.0, 0);
+    desk.store().undo(merged.event, order()).await.unwrap();
+    index_all(&desk).await;
+    assert_eq!(found_in(&desk, "frontline").await.0, 299);
+    assert_eq!(found_in(&desk, "backoffice").await.0, 1);
 }
 
 pub async fn filters_all_hold_and_pages_give_every_hit_once(backend: Arc<dyn Backend>) {

@@ -1,14 +1,17 @@
 //! Keeps the index up with the event log: what an event changed is read again and indexed as it
 //! stands. Where the log does not reach back far enough the index is made anew from the messages.
+//!
+//! A conversation that goes to another queue takes its words to another scope: its messages are
+//! indexed again, some in each step.
 
 use std::collections::BTreeSet;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::dispatch::{Actor, Role};
-use crate::ids::{ContactId, MessageId};
+use crate::ids::{ContactId, ConversationId, MessageId};
 use crate::router::effects::EventType;
-use crate::search::indexed;
+use crate::search::{Scope, indexed};
 use crate::store::StoreError;
 use crate::store::search::{Indexed, Words, contact_words};
 use crate::store::sqlite::facts::from_json;
@@ -17,10 +20,18 @@ use crate::store::sqlite::{events, reading};
 
 type Result<T> = std::result::Result<T, StoreError>;
 
+/// Messages of conversations that moved which one step indexes again.
+const MOVED_MESSAGES_MAX: usize = 128;
+/// A contact is found in the queues of this many of its conversations, the newest.
+const CONTACT_CONVERSATIONS_MAX: i64 = 1_000;
+
 /// What one step writes.
 pub struct Step {
     messages: Vec<(MessageId, Option<Words>)>,
     contacts: Vec<(ContactId, Option<(String, String)>)>,
+    scopes: BTreeSet<Scope>,
+    /// What moved with more messages than fit.
+    left: Vec<Moved>,
     from: Cursor,
     to: Cursor,
     pub indexed: Indexed,
@@ -30,6 +41,15 @@ pub struct Step {
 struct Cursor {
     event: i64,
     rebuilding: Option<i64>,
+    /// What is indexed at its new place before anything else.
+    moved: Option<Moved>,
+}
+
+/// A conversation whose messages from here back are to be indexed again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Moved {
+    conversation: ConversationId,
+    message: MessageId,
 }
 
 impl Step {
@@ -48,40 +68,85 @@ pub fn plan(conn: &Connection, names: &Names, limit: u32) -> Result<Step> {
         to = Cursor {
             event: newest,
             rebuilding: Some(0),
+            moved: None,
         };
     }
     let mut touched = Touched::default();
-    match to.rebuilding {
-        Some(after) => to.rebuilding = touched.rebuild(&snapshot, after, limit)?,
-        None => to.event = touched.follow(&snapshot, to.event, newest, limit)?,
+    match (from.moved, to.rebuilding) {
+        (Some(moved), _) => to.moved = touched.again(&snapshot, moved)?,
+        (None, Some(after)) => to.rebuilding = touched.rebuild(&snapshot, after, limit)?,
+        (None, None) => to.event = touched.follow(&snapshot, to.event, newest, limit)?,
     }
-    let messages = touched.messages.into_iter().map(|id| {
+    let mut scopes = BTreeSet::new();
+    let mut messages = Vec::new();
+    for id in touched.messages {
         let message = reading::message_row(&snapshot, names, id)?;
-        Ok((id, message.as_ref().and_then(Words::of).map(Words::indexed)))
-    });
+        let scope = match &message {
+            Some(message) => scope_of(&snapshot, message.conversation)?,
+            None => None,
+        };
+        let words = message.as_ref().and_then(Words::of).zip(scope);
+        scopes.extend(scope);
+        messages.push((id, words.map(|(words, scope)| words.indexed(scope))));
+    }
     let everybody = everybody();
-    let contacts = touched.contacts.into_iter().map(|id| {
+    let mut contacts = Vec::new();
+    for id in touched.contacts {
         let contact = reading::contact(&snapshot, names, &everybody, id)?;
+        let within = scopes_of_contact(&snapshot, id)?;
         let words = contact.as_ref().map(contact_words);
-        Ok((
+        let words = words.filter(|_| !within.is_empty());
+        let in_each =
+            |text: &str| -> String { within.iter().map(|scope| indexed(text, *scope)).collect() };
+        contacts.push((
             id,
-            words.map(|(name, address)| (indexed(&name), indexed(&address))),
-        ))
-    });
+            words.map(|(name, address)| (in_each(&name), in_each(&address))),
+        ));
+        scopes.extend(within);
+    }
     Ok(Step {
-        messages: messages.collect::<Result<_>>()?,
-        contacts: contacts.collect::<Result<_>>()?,
+        messages,
+        contacts,
+        scopes,
         from,
         to,
         indexed: Indexed {
             behind: events::ahead(&snapshot, to.event)?
+                + i64::from(to.moved.is_some() || !touched.left.is_empty())
                 + match to.rebuilding {
                     Some(at) => (events::ahead(&snapshot, 0)? - at).max(1),
                     None => 0,
                 },
             behind_since: since(&snapshot, to.event)?,
         },
+        left: touched.left,
     })
+}
+
+/// Where a conversation's words are.
+fn scope_of(conn: &Connection, conversation: ConversationId) -> Result<Option<Scope>> {
+    Ok(conn
+        .prepare_cached("SELECT brand, queue FROM conversation WHERE id = ?1")?
+        .query_row([conversation.0], |row| {
+            Ok(Scope {
+                brand: row.get(0)?,
+                queue: row.get(1)?,
+            })
+        })
+        .optional()?)
+}
+
+fn scopes_of_contact(conn: &Connection, contact: ContactId) -> Result<BTreeSet<Scope>> {
+    let mut statement = conn.prepare_cached(
+        "SELECT brand, queue FROM conversation WHERE contact = ?1 ORDER BY id DESC LIMIT ?2",
+    )?;
+    let rows = statement.query_map(params![contact.0, CONTACT_CONVERSATIONS_MAX], |row| {
+        Ok(Scope {
+            brand: row.get(0)?,
+            queue: row.get(1)?,
+        })
+    })?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
 /// Writes a step, unless another one was written since it was planned. What was forgotten since has
@@ -112,6 +177,21 @@ pub fn write(conn: &Connection, step: &Step) -> Result<()> {
             .execute(params![id.0, name, address])?;
         }
     }
+    for scope in &step.scopes {
+        conn.prepare_cached("INSERT OR IGNORE INTO search_scope (brand, queue) VALUES (?1, ?2)")?
+            .execute([scope.brand, scope.queue])?;
+    }
+    if let Some(moved) = step.from.moved {
+        conn.prepare_cached("DELETE FROM search_moved WHERE conversation = ?1")?
+            .execute([moved.conversation.0])?;
+    }
+    for moved in step.left.iter().chain(&step.to.moved) {
+        conn.prepare_cached(
+            "INSERT OR REPLACE INTO search_moved (conversation, message) SELECT ?1, ?2
+             WHERE EXISTS (SELECT 1 FROM conversation WHERE id = ?1)",
+        )?
+        .execute([moved.conversation.0, moved.message.0])?;
+    }
     conn.prepare_cached(
         "INSERT OR REPLACE INTO search_cursor (id, event, rebuilding) VALUES (1, ?1, ?2)",
     )?
@@ -126,10 +206,23 @@ fn cursor(conn: &Connection) -> Result<Cursor> {
             Ok(Cursor {
                 event: row.get(0)?,
                 rebuilding: row.get(1)?,
+                moved: None,
             })
         })
         .optional()?;
-    Ok(row.unwrap_or_default())
+    let moved = conn
+        .prepare_cached("SELECT conversation, message FROM search_moved LIMIT 1")?
+        .query_row([], |row| {
+            Ok(Moved {
+                conversation: ConversationId(row.get(0)?),
+                message: MessageId(row.get(1)?),
+            })
+        })
+        .optional()?;
+    Ok(Cursor {
+        moved,
+        ..row.unwrap_or_default()
+    })
 }
 
 fn since(conn: &Connection, event: i64) -> Result<Option<i64>> {
@@ -144,6 +237,7 @@ fn since(conn: &Connection, event: i64) -> Result<Option<i64>> {
 struct Touched {
     messages: BTreeSet<MessageId>,
     contacts: BTreeSet<ContactId>,
+    left: Vec<Moved>,
 }
 
 impl Touched {
@@ -181,7 +275,74 @@ impl Touched {
             }
         }
         // After a restore the log ends above its last event.
-        Ok(if count < limit { newest } else { last })
+        let until = if count < limit { newest } else { last };
+        self.follow_moved(conn, after, until)?;
+        Ok(until)
+    }
+
+    /// What went elsewhere by events of a range: messages to other conversations, which an operation
+    /// does with a thousand at most, and conversations to other queues.
+    fn follow_moved(&mut self, conn: &Connection, after: i64, until: i64) -> Result<()> {
+        let mut statement =
+            conn.prepare_cached("SELECT message FROM place WHERE event > ?1 AND event <= ?2")?;
+        let rows = statement.query_map([after, until], |row| row.get(0).map(MessageId))?;
+        for message in rows {
+            self.messages.insert(message?);
+        }
+        let mut statement = conn.prepare_cached(
+            "SELECT DISTINCT conversation.id, conversation.last_message, conversation.contact FROM departure
+             JOIN conversation ON conversation.id = departure.conversation
+             WHERE departure.seq > ?1 AND departure.seq <= ?2 AND departure.queue <> conversation.queue",
+        )?;
+        let mut rows = statement.query([after, until])?;
+        let mut room = MOVED_MESSAGES_MAX;
+        while let Some(row) = rows.next()? {
+            self.contacts.insert(ContactId(row.get(2)?));
+            if let Some(message) = row.get::<_, Option<i64>>(1)? {
+                let moved = Moved {
+                    conversation: ConversationId(row.get(0)?),
+                    message: MessageId(message),
+                };
+                let left = self.walk(conn, moved, &mut room)?;
+                self.left.extend(left);
+            }
+        }
+        Ok(())
+    }
+
+    /// More of a conversation that moved; gives where to go on.
+    fn again(&mut self, conn: &Connection, moved: Moved) -> Result<Option<Moved>> {
+        let mut moved = moved;
+        let there = conn
+            .prepare_cached("SELECT 1 FROM message WHERE id = ?1 AND conversation = ?2")?
+            .exists([moved.message.0, moved.conversation.0])?;
+        if !there {
+            // It was taken out of the conversation meanwhile: once more from the newest.
+            let newest: Option<Option<i64>> = conn
+                .prepare_cached("SELECT last_message FROM conversation WHERE id = ?1")?
+                .query_row([moved.conversation.0], |row| row.get(0))
+                .optional()?;
+            let Some(newest) = newest.flatten() else {
+                return Ok(None);
+            };
+            moved.message = MessageId(newest);
+        }
+        self.walk(conn, moved, &mut MOVED_MESSAGES_MAX.clone())
+    }
+
+    /// Takes messages of a conversation, back from one, as far as there is room; gives where to go on.
+    fn walk(&mut self, conn: &Connection, moved: Moved, room: &mut usize) -> Result<Option<Moved>> {
+        let mut next = Some(moved.message);
+        while let Some(message) = next.filter(|_| *room > 0) {
+            let prev: Option<Option<i64>> = conn
+                .prepare_cached("SELECT prev FROM message WHERE id = ?1")?
+                .query_row([message.0], |row| row.get(0))
+                .optional()?;
+            self.messages.insert(message);
+            *room -= 1;
+            next = prev.flatten().map(MessageId);
+        }
+        Ok(next.map(|message| Moved { message, ..moved }))
     }
 
     /// Of the messages after one; gives where to go on.
@@ -232,6 +393,8 @@ mod tests {
         let step = Step {
             messages: vec![(MessageId(7), Some(words("secret")))],
             contacts: vec![(ContactId(3), Some(("secret".to_owned(), String::new())))],
+            scopes: BTreeSet::new(),
+            left: Vec::new(),
             from: Cursor::default(),
             to: Cursor {
                 event: 5,

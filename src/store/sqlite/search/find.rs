@@ -1,0 +1,421 @@
+//! A question to the index. It is asked of the scopes whose words the actor may see and of no
+//! others, so that neither what is found nor how long it takes tells of the rest; the conditions on
+//! the rows themselves stay, and decide.
+//!
+//! What an agent holds of other queues is in scopes that are not theirs: it is looked through word
+//! by word, the newest of it.
+
+use std::collections::BTreeSet;
+
+use rusqlite::types::Value;
+use rusqlite::{Connection, params_from_iter};
+
+use crate::ids::{ContactId, MessageId};
+use crate::search::Scope;
+use crate::store::StoreError;
+use crate::store::search::{
+    CONTACTS_MAX, HELD_CONVERSATIONS_MAX, HELD_MESSAGES_MAX, Hit, SearchRequest, Searched, Words,
+    contact_words,
+};
+use crate::store::sqlite::effects::FLAG_HISTORY;
+use crate::store::sqlite::facts::conversation;
+use crate::store::sqlite::names::Names;
+use crate::store::sqlite::permission::only_visible;
+use crate::store::sqlite::reading;
+
+type Result<T> = std::result::Result<T, StoreError>;
+
+/// Conversations of an agent that are looked at for those of other queues, the newest.
+const ASSIGNED_MAX: i64 = 1_000;
+
+pub fn find(conn: &Connection, names: &Names, request: &SearchRequest) -> Result<Searched> {
+    // One snapshot: a message that was found is there when it is read.
+    let snapshot = conn.unchecked_transaction()?;
+    let scopes = scopes(&snapshot, names, request)?;
+    let held = held_elsewhere(&snapshot, names, request)?;
+    let mut hits = Vec::new();
+    for id in messages(&snapshot, names, request, &scopes, &held)? {
+        let Some(message) = reading::message_row(&snapshot, names, id)? else {
+            continue;
+        };
+        let found = conversation(&snapshot, names, message.conversation)?;
+        hits.extend(found.map(|conversation| Hit {
+            message,
+            conversation,
+        }));
+    }
+    let mut contacts = Vec::new();
+    if request.below.is_none() {
+        for id in contacts_found(&snapshot, names, request, &scopes, &held)? {
+            contacts.extend(reading::contact(&snapshot, names, &request.actor, id)?);
+        }
+    }
+    Ok(Searched::Found { hits, contacts })
+}
+
+/// The scopes with words that the actor may see by queue and brand.
+fn scopes(conn: &Connection, names: &Names, request: &SearchRequest) -> Result<Vec<Scope>> {
+    let actor = &request.actor;
+    if !actor.role.reads_messages() {
+        return Ok(Vec::new());
+    }
+    let brands: Vec<i64> = (actor.brands.iter())
+        .map(|brand| names.id(brand.as_str()))
+        .collect();
+    let queues: Vec<i64> = (actor.queues.iter())
+        .map(|queue| names.id(queue.as_str()))
+        .collect();
+    let mut statement = conn.prepare_cached("SELECT brand, queue FROM search_scope")?;
+    let rows = statement.query_map([], |row| {
+        Ok(Scope {
+            brand: row.get(0)?,
+            queue: row.get(1)?,
+        })
+    })?;
+    let mut scopes: Vec<Scope> = rows.collect::<rusqlite::Result<_>>()?;
+    scopes.retain(|scope| {
+        (brands.is_empty() || brands.contains(&scope.brand))
+            && (queues.is_empty() || queues.contains(&scope.queue))
+    });
+    Ok(scopes)
+}
+
+/// A conversation that the actor sees only because they hold it.
+struct Held {
+    contact: ContactId,
+    last_message: Option<MessageId>,
+}
+
+fn held_elsewhere(conn: &Connection, names: &Names, request: &SearchRequest) -> Result<Vec<Held>> {
+    let (Some(agent), false) = (&request.actor.agent, request.actor.queues.is_empty()) else {
+        return Ok(Vec::new());
+    };
+    let theirs = request.actor.queues.iter();
+    let theirs: Vec<String> = theirs
+        .map(|queue| names.id(queue.as_str()).to_string())
+        .collect();
+    let mut sql = format!(
+        "SELECT conversation.contact, conversation.last_message FROM
+         (SELECT * FROM conversation WHERE assignee = ? ORDER BY id DESC LIMIT {ASSIGNED_MAX}) AS conversation
+         WHERE conversation.queue NOT IN ({})",
+        theirs.join(",")
+    );
+    let mut values: Vec<Value> = vec![agent.clone().into()];
+    only_visible(&mut sql, &mut values, &request.actor, names);
+    sql.push_str(" ORDER BY conversation.id DESC LIMIT ?");
+    values.push(i64::from(HELD_CONVERSATIONS_MAX).into());
+    let mut statement = conn.prepare_cached(&sql)?;
+    let rows = statement.query_map(params_from_iter(values), |row| {
+        Ok(Held {
+            contact: ContactId(row.get(0)?),
+            last_message: row.get::<_, Option<i64>>(1)?.map(MessageId),
+        })
+    })?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+fn messages(
+    conn: &Connection,
+    names: &Names,
+    request: &SearchRequest,
+    scopes: &[Scope],
+    held: &[Held],
+) -> Result<Vec<MessageId>> {
+    let mut found = BTreeSet::new();
+    let wanted = (request.queue.as_ref()).map(|queue| names.id(queue.as_str()));
+    let wanted = |scope: &&Scope| wanted.is_none_or(|wanted| wanted == scope.queue);
+    let scopes: Vec<Scope> = scopes.iter().filter(wanted).copied().collect();
+    if let Some(asked) = request.query.to_fts(&scopes) {
+        // CROSS JOIN: the index leads, newest first, and looking ends with the page.
+        let sql = "SELECT message.id FROM message_search CROSS JOIN message ON message.id = message_search.rowid
+             CROSS JOIN conversation ON conversation.id = message.conversation
+             WHERE message_search MATCH ?";
+        found.extend(those_that_fit(conn, names, request, sql, asked.into())?);
+    }
+    let held = said_in(conn, names, request, held)?;
+    if !held.is_empty() {
+        let sql = "SELECT message.id FROM json_each(?) AS held CROSS JOIN message ON message.id = held.value
+             CROSS JOIN conversation ON conversation.id = message.conversation WHERE TRUE";
+        let ids: Vec<i64> = held.iter().map(|id| id.0).collect();
+        let ids = serde_json::Value::from(ids).to_string();
+        found.extend(those_that_fit(conn, names, request, sql, ids.into())?);
+    }
+    Ok((found.into_iter().rev())
+        .take(request.limit as usize)
+        .collect())
+}
+
+/// Of what a statement finds with one value, what the actor may see and every filter fits.
+fn those_that_fit(
+    conn: &Connection,
+    names: &Names,
+    request: &SearchRequest,
+    sql: &str,
+    value: Value,
+) -> Result<Vec<MessageId>> {
+    let mut sql = sql.to_owned();
+    let mut values: Vec<Value> = vec![value];
+    // The index knows its rows by number, and so where to begin.
+    let row = match sql.contains("MATCH") {
+        true => "message_search.rowid",
+        false => "message.id",
+    };
+    let below = request.below.map_or(i64::MAX, |below| below.0);
+    sql.push_str(&format!(" AND {row} < ? AND message.deleted = 0"));
+    values.push(below.into());
+    only_visible(&mut sql, &mut values, &request.actor, names);
+    let mut and = |condition: &str, value: Value| {
+        sql.push_str(condition);
+        values.push(value);
+    };
+    if let Some(queue) = &request.queue {
+        and(
+            " AND conversation.queue = ?",
+            names.id(queue.as_str()).into(),
+        );
+    }
+    if let Some(status) = request.status {
+        and(" AND conversation.status = ?", status.code().into());
+    }
+    if let Some(channel) = &request.channel {
+        and(
+            " AND message.channel = ?",
+            names.id(channel.as_str()).into(),
+        );
+    }
+    if let Some(from) = &request.from {
+        let by = " AND EXISTS (SELECT 1 FROM identity WHERE identity.id = message.identity
+             AND identity.address = ? COLLATE NOCASE)";
+        and(by, from.clone().into());
+    }
+    if let Some(after) = request.after {
+        and(&format!(" AND {} >= ?", said_at()), after.into());
+    }
+    if let Some(before) = request.before {
+        and(&format!(" AND {} < ?", said_at()), before.into());
+    }
+    and(
+        &format!(" ORDER BY {row} DESC LIMIT ?"),
+        i64::from(request.limit).into(),
+    );
+    let mut statement = conn.prepare_cached(&sql)?;
+    let rows = statement.query_map(params_from_iter(values), |row| row.get(0).map(MessageId))?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// When a message was said: what came as history, at the provider's time.
+fn said_at() -> String {
+    format!(
+        "CASE WHEN message.flags & {FLAG_HISTORY} AND message.sent_at < message.arrived_at
+         THEN message.sent_at ELSE message.arrived_at END"
+    )
+}
+
+/// Messages of these conversations that have the words.
+fn said_in(
+    conn: &Connection,
+    names: &Names,
+    request: &SearchRequest,
+    held: &[Held],
+) -> Result<Vec<MessageId>> {
+    let mut found = Vec::new();
+    let mut room = HELD_MESSAGES_MAX;
+    for conversation in held {
+        let mut next = conversation.last_message;
+        while let Some(id) = next.filter(|_| room > 0) {
+            room -= 1;
+            let Some(message) = reading::message_row(conn, names, id)? else {
+                break;
+            };
+            let has = |words: Words| request.query.is_in(&words.all());
+            if Words::of(&message).is_some_and(has) {
+                found.push(id);
+            }
+            next = previous(conn, id)?;
+        }
+    }
+    Ok(found)
+}
+
+fn previous(conn: &Connection, id: MessageId) -> Result<Option<MessageId>> {
+    let prev: Option<i64> = conn
+        .prepare_cached("SELECT prev FROM message WHERE id = ?1")?
+        .query_row([id.0], |row| row.get(0))?;
+    Ok(prev.map(MessageId))
+}
+
+/// Contacts by name or address, of whom the actor may see a conversation.
+fn contacts_found(
+    conn: &Connection,
+    names: &Names,
+    request: &SearchRequest,
+    scopes: &[Scope],
+    held: &[Held],
+) -> Result<Vec<ContactId>> {
+    let mut found = BTreeSet::new();
+    if let Some(asked) = request.query.to_fts(scopes) {
+        let mut sql = "SELECT rowid FROM contact_search WHERE contact_search MATCH ? AND EXISTS
+             (SELECT 1 FROM conversation WHERE conversation.contact = contact_search.rowid"
+            .to_owned();
+        let mut values: Vec<Value> = vec![asked.into()];
+        only_visible(&mut sql, &mut values, &request.actor, names);
+        sql.push_str(") ORDER BY rowid DESC LIMIT ?");
+        values.push(i64::from(CONTACTS_MAX).into());
+        let mut statement = conn.prepare_cached(&sql)?;
+        let rows =
+            statement.query_map(params_from_iter(values), |row| row.get(0).map(ContactId))?;
+        for id in rows {
+            found.insert(id?);
+        }
+    }
+    for conversation in held {
+        let contact = reading::contact(conn, names, &request.actor, conversation.contact)?;
+        let words = contact.as_ref().map(contact_words);
+        if words.is_some_and(|(name, address)| request.query.is_in(&[&name, &address])) {
+            found.insert(conversation.contact);
+        }
+    }
+    Ok((found.into_iter().rev())
+        .take(CONTACTS_MAX as usize)
+        .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+    use crate::dispatch::{Actor, Role};
+    use crate::search::{Query, indexed};
+    use crate::store::sqlite::open::{migrate, open_writing};
+
+    const MESSAGES: i64 = 500;
+
+    /// A desk where nearly everything was said in the queue `theirs`, in two brands.
+    fn desk() -> (tempfile::TempDir, Connection, Names) {
+        let dir = tempfile::tempdir().unwrap();
+        let conn = open_writing(&dir.path().join("switchboard.db")).unwrap();
+        migrate(&conn).unwrap();
+        let names = Names::default();
+        let known = ["main", "outlet", "mine", "theirs"].map(str::to_owned);
+        names.register(&conn, &known).unwrap();
+        let said = conn.unchecked_transaction().unwrap();
+        for id in 1..=MESSAGES {
+            let (brand, queue, text) = match id % 100 {
+                0 => ("main", "mine", "a quiet word"),
+                1..50 => ("main", "theirs", "the zebra zeppelin, a word"),
+                _ => ("outlet", "mine", "the zebra zeppelin, a word"),
+            };
+            let scope = Scope {
+                brand: names.id(brand),
+                queue: names.id(queue),
+            };
+            let sql = format!(
+                "INSERT INTO conversation VALUES ({id}, {brand}, {id}, 0, 1, {queue}, 0, NULL, 1, 1, {id},
+                 0, 0, 0, NULL, '{{}}');
+                 INSERT INTO message (id, conversation, seq, author, channel, arrived_at, body, deleted, flags)
+                 VALUES ({id}, {id}, 1, 0, 1, 0, {id}, 0, 0);
+                 INSERT INTO message_search (rowid, text) VALUES ({id}, '{text}');
+                 INSERT INTO contact_search (rowid, name) VALUES ({id}, '{text}');
+                 INSERT OR IGNORE INTO search_scope VALUES ({brand}, {queue});",
+                brand = scope.brand,
+                queue = scope.queue,
+                text = indexed(text, scope),
+            );
+            said.execute_batch(&sql).unwrap();
+        }
+        said.commit().unwrap();
+        (dir, conn, names)
+    }
+
+    fn kim() -> Actor {
+        Actor {
+            role: Role::Agent,
+            agent: Some("kim".to_owned()),
+            queues: vec!["mine".parse().unwrap()],
+            brands: vec!["main".parse().unwrap()],
+            acting: None,
+            acts: false,
+        }
+    }
+
+    fn asked(text: &str, actor: Actor) -> SearchRequest {
+        SearchRequest {
+            actor,
+            query: Query::parse(text).unwrap(),
+            queue: None,
+            status: None,
+            channel: None,
+            from: None,
+            after: None,
+            before: None,
+            below: None,
+            limit: 51,
+        }
+    }
+
+    fn look(conn: &Connection, names: &Names, request: &SearchRequest) -> usize {
+        let scopes = scopes(conn, names, request).unwrap();
+        let held = held_elsewhere(conn, names, request).unwrap();
+        if request.queue.is_none() {
+            contacts_found(conn, names, request, &scopes, &held).unwrap();
+        }
+        messages(conn, names, request, &scopes, &held)
+            .unwrap()
+            .len()
+    }
+
+    /// Messages found, and how many steps the database's machine took for it.
+    fn cost(conn: &mut Connection, names: &Names, request: &SearchRequest) -> (usize, u64) {
+        // What is prepared once is not counted.
+        look(conn, names, request);
+        let steps = Arc::new(AtomicU64::new(0));
+        let counting = steps.clone();
+        let count = move || {
+            counting.fetch_add(1, Ordering::Relaxed);
+            false
+        };
+        conn.progress_handler(1, Some(count)).unwrap();
+        let found = look(conn, names, request);
+        conn.progress_handler(0, None::<fn() -> bool>).unwrap();
+        (found, steps.load(Ordering::Relaxed))
+    }
+
+    #[test]
+    fn what_others_wrote_costs_a_search_what_nobody_wrote_costs_it() {
+        let (_dir, mut conn, names) = desk();
+        for (theirs, nobodys) in [
+            ("zebra", "nobody"),
+            ("zeb*", "nob*"),
+            ("\"zebra zeppelin\"", "\"nobody whatever\""),
+            ("zebra quiet", "nobody quiet"),
+            ("ze* wo*", "no* wo*"),
+        ] {
+            let (found, steps) = cost(&mut conn, &names, &asked(theirs, kim()));
+            assert_eq!(found, 0, "{theirs}");
+            let (_, none) = cost(&mut conn, &names, &asked(nobodys, kim()));
+            assert_eq!(steps, none, "{theirs}");
+            assert!(steps < 300, "{theirs}: {steps}");
+        }
+        let everybody = Actor {
+            queues: Vec::new(),
+            brands: Vec::new(),
+            ..kim()
+        };
+        assert_eq!(cost(&mut conn, &names, &asked("word", kim())).0, 5);
+        assert_eq!(
+            cost(&mut conn, &names, &asked("quiet", everybody.clone())).0,
+            5
+        );
+        // A queue that is asked for is looked up, too, and not sorted out afterwards.
+        let within = |text: &str, queue: &str| SearchRequest {
+            queue: Some(queue.parse().unwrap()),
+            limit: 1,
+            ..asked(text, everybody.clone())
+        };
+        let (found, steps) = cost(&mut conn, &names, &within("quiet", "theirs"));
+        let (_, none) = cost(&mut conn, &names, &within("nobody", "theirs"));
+        assert_eq!((found, steps), (0, none));
+    }
+}
