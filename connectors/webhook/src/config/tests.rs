@@ -91,7 +91,7 @@ fn no_reply_leaves_unsigned_or_for_an_address_that_cannot_be() {
     );
     refused(with("deliver_timeout", json!("0s")), "more than 0s");
     refused(with("deliver_timeout", json!("61s")), "at most 60s");
-    refused(with("deliver_timeout", json!("soon")), "channel shop-chat");
+    refused(with("deliver_timeout", json!("soon")), "duration");
     refused(
         with("deliver_secret", json!({ "env": "EMPTY" })),
         "deliver_secret: is empty",
