@@ -67,7 +67,7 @@ pub trait Search: Send + Sync {
 pub const CONTACTS_MAX: u32 = 10;
 
 /// Of conversations that an agent holds from queues that are not theirs, how many are searched, the
-/// newest, and how many messages of them: word by word, some 50 ms.
+/// newest, and how many messages of them: they are read word by word.
 pub const HELD_CONVERSATIONS_MAX: u32 = 100;
 pub const HELD_MESSAGES_MAX: u32 = 500;
 

@@ -100,7 +100,7 @@ fn forget(conn: &Connection, periods: &Periods, messages: u32, now: i64) -> Resu
     let full = [gone.dead_letters, gone.drafts, gone.tokens];
     gone.more |= full.iter().any(|rows| *rows >= ROWS_MAX as u64);
     if !gone.more {
-        gone.more = merge::step(conn)?;
+        gone.more = merge::step(conn, now)?;
     }
     Ok(gone)
 }

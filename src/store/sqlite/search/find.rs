@@ -130,7 +130,14 @@ fn messages(
         let sql = "SELECT message.id FROM message_search CROSS JOIN message ON message.id = message_search.rowid
              CROSS JOIN conversation ON conversation.id = message.conversation
              WHERE message_search MATCH ?";
-        found.extend(those_that_fit(conn, names, request, sql, asked.into())?);
+        let row = "message_search.rowid";
+        found.extend(those_that_fit(
+            conn,
+            names,
+            request,
+            (sql, row),
+            asked.into(),
+        )?);
     }
     let held = said_in(conn, names, request, held)?;
     if !held.is_empty() {
@@ -138,28 +145,31 @@ fn messages(
              CROSS JOIN conversation ON conversation.id = message.conversation WHERE TRUE";
         let ids: Vec<i64> = held.iter().map(|id| id.0).collect();
         let ids = serde_json::Value::from(ids).to_string();
-        found.extend(those_that_fit(conn, names, request, sql, ids.into())?);
+        let row = "message.id";
+        found.extend(those_that_fit(
+            conn,
+            names,
+            request,
+            (sql, row),
+            ids.into(),
+        )?);
     }
     Ok((found.into_iter().rev())
         .take(request.limit as usize)
         .collect())
 }
 
-/// Of what a statement finds with one value, what the actor may see and every filter fits.
+/// Of what a statement finds with one value, what the actor may see and every filter fits. `row` is
+/// what it knows its messages by, and so where it begins.
 fn those_that_fit(
     conn: &Connection,
     names: &Names,
     request: &SearchRequest,
-    sql: &str,
+    (sql, row): (&str, &str),
     value: Value,
 ) -> Result<Vec<MessageId>> {
     let mut sql = sql.to_owned();
     let mut values: Vec<Value> = vec![value];
-    // The index knows its rows by number, and so where to begin.
-    let row = match sql.contains("MATCH") {
-        true => "message_search.rowid",
-        false => "message.id",
-    };
     let below = request.below.map_or(i64::MAX, |below| below.0);
     sql.push_str(&format!(" AND {row} < ? AND message.deleted = 0"));
     values.push(below.into());

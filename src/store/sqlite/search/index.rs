@@ -327,7 +327,8 @@ impl Touched {
             };
             moved.message = MessageId(newest);
         }
-        self.walk(conn, moved, &mut MOVED_MESSAGES_MAX.clone())
+        let mut room = MOVED_MESSAGES_MAX;
+        self.walk(conn, moved, &mut room)
     }
 
     /// Takes messages of a conversation, back from one, as far as there is room; gives where to go on.

@@ -1,6 +1,7 @@
 //! Words of what is forgotten leave the index's pages when these are merged: a deletion only marks
-//! the row. So once something is forgotten all of the index is written anew, some pages in each
-//! step, and what is indexed meanwhile is merged along.
+//! the row. So all of the index is written anew, some pages in each step, and what is indexed meanwhile
+//! is merged along. That is as much writing as the index is large: once a day at most, for all that
+//! was forgotten since the last time.
 
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -8,41 +9,53 @@ use crate::store::StoreError;
 
 type Result<T> = std::result::Result<T, StoreError>;
 
-/// Pages of 4 KiB that a step writes of each table: a millisecond or two.
+/// Pages of 4 KiB that a step writes of each table.
 const STEP_PAGES: i64 = 16;
+/// Between the beginnings of two merges.
+const MERGE_EVERY_MICROS: i64 = 24 * 60 * 60 * 1_000_000;
 const TABLES: [(&str, &str); 2] = [("message_search", "text"), ("contact_search", "name")];
 /// FTS5's own: how many segments a level has before it is merged by itself.
 const AUTOMERGE: i64 = 4;
 const OWN_SEGMENTS: i64 = 8;
 /// The row of an index that says of which segments it is made.
 const STRUCTURE: i64 = 10;
-/// How far it is; nothing where the index holds no word of what is forgotten.
-const STATE: &str = "search_forgotten";
-const DUE: i64 = 1;
-const UNDER_WAY: i64 = 2;
+/// Something was forgotten since the last merge began.
+const FORGOTTEN: &str = "search_forgotten";
+/// A merge is under way.
+const MERGING: &str = "search_merging";
+/// When the last one began.
+const BEGAN_AT: &str = "search_merge_began_at";
 
-/// Has the index written anew: something in it was forgotten.
+/// Has the index written anew when the next merge is due: something in it was forgotten.
 pub fn ask(conn: &Connection) -> Result<()> {
-    set(conn, Some(DUE))
+    set(conn, FORGOTTEN, Some(1))
 }
 
-/// One step, where it is due; whether there is more.
-pub fn step(conn: &Connection) -> Result<bool> {
-    let state: Option<i64> = conn
-        .prepare_cached("SELECT value FROM meta WHERE key = ?1")?
-        .query_row([STATE], |row| row.get(0))
-        .optional()?;
-    let mut more = false;
-    for (table, column) in TABLES {
-        match state {
-            None => return Ok(false),
-            Some(DUE) => begin(conn, table, column)?,
-            Some(_) if is_merging(conn, table)? => merge(conn, table, STEP_PAGES)?,
-            Some(_) => {}
+/// One step, where a merge is under way or due; whether there is more.
+pub fn step(conn: &Connection, now: i64) -> Result<bool> {
+    if get(conn, MERGING)?.is_none() {
+        let began_at = get(conn, BEGAN_AT)?;
+        let is_due = began_at.is_none_or(|at| now - at >= MERGE_EVERY_MICROS);
+        if !is_due || get(conn, FORGOTTEN)?.is_none() {
+            return Ok(false);
         }
+        set(conn, FORGOTTEN, None)?;
+        set(conn, BEGAN_AT, Some(now))?;
+        for (table, column) in TABLES {
+            begin(conn, table, column)?;
+        }
+    } else {
+        for (table, _) in TABLES {
+            if is_merging(conn, table)? {
+                merge(conn, table, STEP_PAGES)?;
+            }
+        }
+    }
+    let mut more = false;
+    for (table, _) in TABLES {
         more |= is_merging(conn, table)?;
     }
-    set(conn, more.then_some(UNDER_WAY))?;
+    set(conn, MERGING, more.then_some(1))?;
     Ok(more)
 }
 
@@ -125,14 +138,57 @@ fn number(bytes: &mut &[u8]) -> Option<u64> {
     Some(value)
 }
 
-fn set(conn: &Connection, state: Option<i64>) -> Result<()> {
-    match state {
-        Some(state) => conn
+fn get(conn: &Connection, key: &str) -> Result<Option<i64>> {
+    Ok(conn
+        .prepare_cached("SELECT value FROM meta WHERE key = ?1")?
+        .query_row([key], |row| row.get(0))
+        .optional()?)
+}
+
+fn set(conn: &Connection, key: &str, value: Option<i64>) -> Result<()> {
+    match value {
+        Some(value) => conn
             .prepare_cached("INSERT OR REPLACE INTO meta (key, value) VALUES (?1, ?2)")?
-            .execute(params![STATE, state])?,
+            .execute(params![key, value])?,
         None => conn
             .prepare_cached("DELETE FROM meta WHERE key = ?1")?
-            .execute([STATE])?,
+            .execute([key])?,
     };
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::sqlite::open::{migrate, open_writing};
+
+    /// Steps until there is no more; how many.
+    fn merged(conn: &Connection, now: i64) -> usize {
+        let steps = std::iter::from_fn(|| step(conn, now).expect("a step").then_some(()));
+        steps.take(1_000).count()
+    }
+
+    #[test]
+    fn what_is_forgotten_all_day_long_is_merged_once_a_day_and_to_its_end() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let conn = open_writing(&dir.path().join("switchboard.db")).expect("a database");
+        migrate(&conn).expect("its tables");
+        for row in 1..=5_000 {
+            let sql = "INSERT INTO message_search (rowid, text) VALUES (?1, ?2)";
+            let words: String = (0..20).map(|word| format!("w{row}x{word} ")).collect();
+            conn.execute(sql, params![row, words]).expect("a row");
+        }
+        let day = MERGE_EVERY_MICROS;
+        assert_eq!(merged(&conn, 0), 0, "nothing was forgotten");
+        ask(&conn).expect("asked");
+        assert!(step(&conn, day).expect("a step"), "it takes more than one");
+        // What is forgotten while a merge is under way does not begin it again.
+        ask(&conn).expect("asked");
+        let steps = merged(&conn, day + 1);
+        assert!((1..1_000).contains(&steps), "{steps} steps");
+        ask(&conn).expect("asked");
+        assert_eq!(merged(&conn, 2 * day - 1), 0, "not yet a day later");
+        assert!(merged(&conn, 2 * day) > 0);
+        assert_eq!(merged(&conn, 3 * day), 0, "all of it is merged");
+    }
 }
