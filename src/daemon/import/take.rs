@@ -220,3 +220,6 @@ fn read(channel: &Channel, item: Bytes, history: bool, now: Timestamp) -> Item {
     }
     Ok(events)
 }
+
+#[cfg(test)]
+mod tests;

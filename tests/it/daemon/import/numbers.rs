@@ -59,51 +59,6 @@ fn signal(signal: &str, process: u32) {
     assert!(sent.unwrap().success());
 }
 
-/// One line of a file may hold hundreds of events, and 100 of them are one batch.
-#[test]
-fn live_messages_wait_behind_a_few_events_of_a_file_only() {
-    const LINES: usize = 40;
-    const EVENTS: usize = 100;
-    let daemon = Installation::start(&chat_config("http://127.0.0.1:9/"));
-    let files = Files::new();
-    let event = |number: usize| {
-        chat(
-            &format!("old-{number}"),
-            &format!("cust-{number}"),
-            "Hello?",
-        )
-    };
-    let batch = |line: usize| {
-        let events: Vec<_> = (0..EVENTS).map(|one| event(line * EVENTS + one)).collect();
-        format!("{}\n", serde_json::json!({ "events": events }))
-    };
-    let lines: String = (0..LINES).map(batch).collect();
-    let path = files.write("events.jsonl", &lines);
-    let mut child = begun(&daemon, &path);
-    let began = tokio::time::Instant::now();
-    let mut posted = 0;
-    while child.try_wait().unwrap().is_none() {
-        let message = chat(&format!("live-{posted}"), "cust-live", "Hello?");
-        let answer = daemon.hook("shop-chat", &message).unwrap();
-        assert!(answer.status().is_success());
-        posted += 1;
-    }
-    let took = began.elapsed().as_secs_f64();
-    let output = child.wait_with_output().unwrap();
-    let summary = format!("{LINES} imported, 0 known already");
-    assert!(said(&output).contains(&summary), "{}", said(&output));
-    // Of live messages only.
-    let name = "switchboard_delay_decision_seconds";
-    wait_until("all to be decided", PATIENCE, || {
-        daemon.metric(&format!("{name}_count")) >= f64::from(posted)
-    });
-    let mean = daemon.metric(&format!("{name}_sum")) / f64::from(posted);
-    assert!(
-        mean * 10.0 < took,
-        "{posted} live messages waited {mean} s each during {took} s"
-    );
-}
-
 #[test]
 fn an_import_that_was_killed_with_its_daemon_counts_what_it_had_filed() {
     const LINES: usize = 2_000;
