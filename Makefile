@@ -1,4 +1,4 @@
-.PHONY: run test check bench bench-mail
+.PHONY: run test check bench bench-mail bench-search
 
 # Starts the daemon: make run ARGS='--config config/example.toml --data-dir data'
 run:
@@ -18,3 +18,7 @@ bench:
 # The same for mail, from a real Dovecot.
 bench-mail:
 	sh tests/peers/install.sh && cargo bench --bench mail -- $(ARGS)
+
+# What a search costs whose words are in messages that the asker may not see.
+bench-search:
+	cargo bench --bench search -- $(ARGS)

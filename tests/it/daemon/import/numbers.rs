@@ -3,7 +3,7 @@
 
 use std::process::Command;
 
-use super::super::process::{Installation, chat, chat_config};
+use super::super::process::{Installation, chat_config};
 use super::{EXIT_DATA, Files, PATIENCE, begun, import, line, number_before, said};
 use crate::peers::wait_until;
 
