@@ -11,7 +11,6 @@ use crate::router::facts::Conversation;
 pub mod address;
 pub mod fit;
 pub mod macros;
-pub mod subject;
 pub mod surgery;
 pub mod verbs;
 

@@ -31,6 +31,7 @@ pub mod http;
 pub mod ids;
 pub mod live;
 pub mod search;
+pub mod subject;
 pub mod telemetry;
 pub mod wake;
 pub mod words;

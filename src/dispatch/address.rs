@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 use crate::ids::MessageId;
 use crate::router::facts::{Conversation, Participant, Role};
 use crate::router::file::PARTICIPANTS_MAX;
+use crate::subject;
 
-use super::{Refusal, subject};
+use super::Refusal;
 
 /// A frozen destination.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -6,6 +6,7 @@ use connector_api::InboundMessage;
 
 use crate::conversation::Status;
 use crate::ids::ConversationId;
+use crate::subject;
 
 use super::Prepared;
 use super::explain::{JoinReason, JoinWhy, RefusedHint, Through};
@@ -14,11 +15,9 @@ use super::identify::Writer;
 use super::policy::Policy;
 
 mod hints;
-mod subject;
 
 use hints::Found;
 pub use hints::{named_keys, names_by_key, own_ids, reference_keys};
-use subject::plain_subject;
 
 /// Where a message goes. `conversation: None` opens a new one with `links`.
 #[derive(Debug, Clone, PartialEq)]
@@ -207,8 +206,8 @@ impl<'a> Scene<'a> {
     /// A mail with a new subject and a known, different intent is another matter. An unknown
     /// intent never splits.
     fn another_matter(&self, conversation: &Conversation) -> Option<JoinReason> {
-        let subject = plain_subject(self.message.subject.as_deref()?);
-        let open_subject = conversation.detail.subject.as_deref().map(plain_subject);
+        let subject = subject::plain(self.message.subject.as_deref()?);
+        let open_subject = conversation.detail.subject.as_deref().map(subject::plain);
         let intent = self.record.labels.known_intent()?;
         let open_intent = conversation.detail.intent.as_deref()?;
         let other = open_subject.is_some_and(|open| open != subject) && intent != open_intent;

@@ -6,12 +6,12 @@ use connector_api::{DeliveryStage, Recipient};
 use rusqlite::{Connection, params};
 
 use crate::conversation::Delivery;
-use crate::dispatch::subject;
 use crate::router::effects::{
     Acknowledgement, Author, Effects, EventType, NewChange, NewEvent, NewMessage, NewReference,
 };
 use crate::router::facts::{Change, Facts};
 use crate::store::{Destination, Draft, StoreError};
+use crate::subject;
 
 use super::facts::scope;
 use super::names::Names;
