@@ -1,9 +1,7 @@
 //! Wiring: builds every part from the configuration, starts the tasks, and ends them in order:
 //! nothing new is accepted, what is under way is finished, then the store closes.
 
-use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +15,7 @@ use crate::blobs::Blobs;
 use crate::bus::local::LocalBus;
 use crate::channels::{Built, Channels, Moment, build_marked};
 use crate::clock::{SystemClock, micros};
-use crate::config::{Config, ConfigErrors};
+use crate::config::Config;
 use crate::credentials::Keeper;
 use crate::health::{Health, State};
 use crate::http::Reqwest;
@@ -26,8 +24,8 @@ use crate::inbound::attachments::Fetcher;
 use crate::intake::Intake;
 use crate::live::Live;
 use crate::router::Prepared;
+use crate::store::Store;
 use crate::store::sqlite::SqliteStore;
-use crate::store::{Store, StoreError};
 use crate::telemetry;
 use crate::wake::Wakes;
 
@@ -46,6 +44,7 @@ mod outbox;
 pub mod reload;
 pub mod route;
 mod settings;
+mod start_error;
 mod supervise;
 mod timers;
 
@@ -63,6 +62,7 @@ pub use listener::{certificates, tls_files};
 use reload::{Parts, Reload, Source};
 use route::RouterLoop;
 pub use settings::{Keys, open_store, policy, warn_of};
+pub use start_error::StartError;
 use supervise::supervise;
 use timers::Timers;
 
@@ -75,54 +75,6 @@ const REQUESTS_FINISH_MAX: Duration = Duration::from_secs(2);
 const HOOKS_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Under which name the fetcher's state is kept; it makes nothing unready.
 const FETCHER: &str = "work:attachments";
-
-/// Why the daemon did not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    #[error("{0}")]
-    Config(#[from] ConfigErrors),
-    #[error(
-        "{}: another switchboard runs on this data directory: `switchboard reload` has it read its \
-         configuration again; stop it first to start another one",
-        .0.display()
-    )]
-    DataDirInUse(PathBuf),
-    #[error("{}", about_data_dir(path, error))]
-    DataDir {
-        path: PathBuf,
-        error: std::io::Error,
-    },
-    #[error("listening on {address}: {error}{}", about_listening(error))]
-    Listen {
-        address: SocketAddr,
-        error: std::io::Error,
-    },
-    #[error("{0}")]
-    Store(#[from] StoreError),
-    #[error("{0}")]
-    Other(String),
-}
-
-fn about_data_dir(path: &Path, error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::PermissionDenied => control::not_entered(path, error),
-        _ => format!("the data directory {}: {error}", path.display()),
-    }
-}
-
-fn about_listening(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => {
-            ": something listens there already (`switchboard doctor` says whether it is a Switchboard): \
-             stop it, or choose another address (--listen, server.listen)"
-        }
-        io::ErrorKind::PermissionDenied => {
-            ": ports below 1024 are for root: choose another one, or let the service manager give it \
-             the right to (CAP_NET_BIND_SERVICE)"
-        }
-        _ => "",
-    }
-}
 
 /// A running daemon.
 pub struct Daemon {
