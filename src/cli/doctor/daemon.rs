@@ -1,5 +1,6 @@
 //! The daemon: which one runs, what it says, and whether its addresses lead to it.
 
+use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
@@ -102,6 +103,11 @@ pub async fn look(config: &Config, status: &Running) -> Vec<Finding> {
                 findings.extend(left_over(dead, held));
             }
         }
+        Err(error) if is_closed_to_us(config) => findings.push(Finding::warn(
+            "daemon",
+            format!("whether it runs cannot be seen: {error}"),
+            "as that user this says more",
+        )),
         Err(error) => findings.push(Finding::fail(
             "daemon",
             format!("it runs and does not answer as it should: {error}"),
@@ -110,6 +116,12 @@ pub async fn look(config: &Config, status: &Running) -> Vec<Finding> {
     }
     findings.push(public_url(config, status).await);
     findings
+}
+
+/// Whether another user's data directory hides the daemon.
+fn is_closed_to_us(config: &Config) -> bool {
+    let read = std::fs::read_dir(&config.server.data_dir);
+    read.is_err_and(|error| error.kind() == ErrorKind::PermissionDenied)
 }
 
 async fn listens(config: &Config, status: &Status) -> Finding {
