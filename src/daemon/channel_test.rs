@@ -75,14 +75,15 @@ enum Failed {
     Told,
 }
 
+/// What to do about a refused login.
+pub const RENEW: &str = "check the user and the secret in the channel's settings; a secret in a file is \
+    taken over by `switchboard reload`, one in the environment by a restart";
+
 /// What to do about a check, unless it went well.
 pub fn hint(health: &ChannelHealth) -> Option<String> {
     let hint = match health {
         ChannelHealth::Ready => return None,
-        ChannelHealth::Unauthorized { .. } => {
-            "check the user and the secret in the channel's settings; a secret in a file is taken \
-             over by `switchboard reload`, one in the environment by a restart"
-        }
+        ChannelHealth::Unauthorized { .. } => RENEW,
         ChannelHealth::Unreachable { .. } => {
             "mend what it names, then `switchboard reload`; where it names nothing, check host, port and \
              tls in the channel's settings, and whether a firewall stands between"

@@ -3,9 +3,10 @@
 use connector_api::Health;
 
 use crate::config::Config;
-use crate::daemon::channel_test::hint;
+use crate::daemon::channel_test::{RENEW, hint};
 use crate::daemon::control::status::{Checked, Stands, Status};
 use crate::daemon::control::{Answer, Request, ask};
+use crate::words::counted;
 
 use super::Finding;
 
@@ -54,10 +55,7 @@ pub fn states(status: &Status) -> Vec<Finding> {
     }
     findings.push(Finding::ok(
         "parts",
-        match parts {
-            1 => "1 is ready".to_owned(),
-            parts => format!("{parts} are ready"),
-        },
+        counted(parts, "is ready", "are ready"),
     ));
     findings
 }
@@ -80,12 +78,7 @@ fn of_state(check: &'static str, name: &str, stands: &Stands) -> Finding {
     };
     match state {
         "ready" => Finding::ok(check, detail),
-        "unauthorized" => Finding::fail(
-            check,
-            detail,
-            "check the user and the secret in the channel's settings; a secret in a file is taken over \
-             by `switchboard reload`, one in the environment by a restart",
-        ),
+        "unauthorized" => Finding::fail(check, detail, RENEW),
         "unreachable" => Finding::fail(
             check,
             detail,
