@@ -205,6 +205,7 @@ async fn measure_in(directory: &Path, options: &Options) -> Result<Report> {
         std::fs::write(&marker, wanted)?;
         Some(time)
     };
+    let indexed = trial(&daemon).indexed().await?;
     let stopped = daemon.stop().await?;
 
     let daemon = installation.start().await?;
@@ -226,6 +227,7 @@ async fn measure_in(directory: &Path, options: &Options) -> Result<Report> {
         rate: options.rate,
         preloaded: (options.preload_messages, payloads.preloaded_customers),
         preload,
+        indexed,
         ready_empty,
         ready_full,
         stopped,

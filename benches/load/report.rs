@@ -18,6 +18,8 @@ pub struct Report {
     /// Messages and open conversations that were there before.
     pub preloaded: (u64, u64),
     pub preload: Option<Duration>,
+    /// From the end of the preload until search knew it.
+    pub indexed: Duration,
     pub ready_empty: Duration,
     pub ready_full: Duration,
     pub stopped: Duration,
@@ -40,6 +42,7 @@ impl Report {
             rate,
             preloaded,
             preload,
+            indexed: Duration::ZERO,
             ready_empty: Duration::ZERO,
             ready_full: Duration::ZERO,
             stopped: Duration::ZERO,
@@ -113,7 +116,8 @@ impl Report {
         json!({
             "rate": self.rate,
             "preloaded": {"messages": self.preloaded.0, "conversations": self.preloaded.1,
-                "seconds": self.preload.map(|time| time.as_secs_f64())},
+                "seconds": self.preload.map(|time| time.as_secs_f64()),
+                "indexed_seconds": self.indexed.as_secs_f64()},
             "sent": tally.sent, "accepted": tally.accepted, "overloaded": tally.overloaded,
             "refused": tally.refused, "unknown": tally.unknown, "example": tally.example,
             "accepted_per_second": self.accepted_per_second(),
@@ -153,8 +157,9 @@ impl Report {
         line(
             "store before",
             format!(
-                "{messages} messages, {conversations} open conversations{}",
-                preload.unwrap_or_default()
+                "{messages} messages, {conversations} open conversations{}; search knew them {:.0} s later",
+                preload.unwrap_or_default(),
+                self.indexed.as_secs_f64()
             ),
         );
         let rate = if self.rate == 0 {

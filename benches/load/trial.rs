@@ -17,6 +17,8 @@ use crate::usage::{Usage, usage};
 
 /// How long the daemon may need to file and queue what it has accepted.
 const DRAIN_MAX: Duration = Duration::from_secs(300);
+/// The same until search knows it: the index is made after filing, with what is left of the writer.
+const INDEXED_MAX: Duration = Duration::from_secs(30 * 60);
 
 pub struct Trial {
     pub address: SocketAddr,
@@ -199,6 +201,22 @@ impl Trial {
             ),
             wal_bytes: metric(&metrics, "switchboard_wal_bytes_total", ""),
         })
+    }
+
+    /// Waits until search knows all that was filed; returns how long that took. A daemon that is still
+    /// indexing is not an idle one.
+    pub async fn indexed(&self) -> Result<Duration> {
+        let begun = Instant::now();
+        loop {
+            let metrics = String::from_utf8(self.get("/metrics", &[]).await?)?;
+            if metric(&metrics, "switchboard_search_lag_events", "") == Some(0.0) {
+                return Ok(begun.elapsed());
+            }
+            if begun.elapsed() > INDEXED_MAX {
+                bail!("search does not know all messages after {INDEXED_MAX:?}");
+            }
+            sleep(Duration::from_millis(100)).await;
+        }
     }
 
     async fn get(&self, path: &str, headers: &[(&str, &str)]) -> Result<Vec<u8>> {
