@@ -31,6 +31,18 @@ const GATHER: Duration = Duration::from_millis(500);
 /// The index is told to be behind after this time.
 const BEHIND_MICROS_MAX: i64 = 10 * 60 * 1_000_000;
 
+const LAG_EVENTS: &str = "switchboard_search_lag_events";
+
+/// What the steps came to.
+#[derive(Default)]
+struct SoFar {
+    /// Failures in a row.
+    failures: u32,
+    /// How many events the index is behind, as far as is known, and the newest event then.
+    behind: i64,
+    newest: i64,
+}
+
 pub struct Indexing {
     pub store: Arc<dyn Store>,
     pub bus: Arc<LocalBus>,
@@ -42,11 +54,14 @@ impl Indexing {
     /// Follows the log until `stop`.
     pub async fn run(&self, stop: CancellationToken) {
         let mut moved = self.store.moved();
-        let mut failures = 0;
+        let mut so_far = SoFar {
+            newest: moved.borrow().last_event,
+            ..SoFar::default()
+        };
         loop {
             moved.borrow_and_update();
             let rest = tokio::select! {
-                rest = self.step(&mut failures) => rest,
+                rest = self.step(&mut so_far) => rest,
                 () = stop.cancelled() => return,
             };
             tokio::select! {
@@ -66,16 +81,22 @@ impl Indexing {
     }
 
     /// One step, where there is time for it; how long to rest, or `None` until something happens.
-    /// `failures` are those in a row.
-    async fn step(&self, failures: &mut u32) -> Option<Duration> {
+    async fn step(&self, so_far: &mut SoFar) -> Option<Duration> {
+        let newest = self.store.moved().borrow().last_event;
         if self.bus.lag() > LAG_RECORDS_MAX {
+            // It falls behind meanwhile, and says so.
+            so_far.behind += newest - so_far.newest;
+            so_far.newest = newest;
+            metrics::gauge!(LAG_EVENTS).set(so_far.behind as f64);
             return Some(PAUSE);
         }
         let begun = Instant::now();
+        let failures = &mut so_far.failures;
         match self.store.index(STEP_EVENTS).await {
             Ok(indexed) => {
                 *failures = 0;
-                metrics::gauge!("switchboard_search_lag_events").set(indexed.behind as f64);
+                (so_far.behind, so_far.newest) = (indexed.behind, newest);
+                metrics::gauge!(LAG_EVENTS).set(indexed.behind as f64);
                 let now = micros(self.clock.now());
                 let since = indexed.behind_since.map_or(0, |since| now - since);
                 self.tell(since);
@@ -112,6 +133,38 @@ mod tests {
 
     use super::*;
 
+    fn of(store: &Arc<SqliteStore>, bus: LocalBus) -> Indexing {
+        Indexing {
+            bus: Arc::new(bus),
+            store: store.clone(),
+            clock: Arc::new(SystemClock),
+            health: Arc::default(),
+        }
+    }
+
+    #[tokio::test]
+    async fn an_index_says_how_far_it_falls_behind_while_the_router_has_the_writer() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = Arc::new(SqliteStore::open(dir.path(), &[], &[]).expect("a store"));
+        let bus = LocalBus::open(store.clone()).await.expect("a log");
+        let indexing = of(&store, bus);
+        let mut so_far = SoFar::default();
+        assert_eq!(indexing.step(&mut so_far).await, None);
+        for _ in 0..=LAG_RECORDS_MAX {
+            let accepted = indexing.bus.append_bytes(b"{}".to_vec(), 1).await;
+            accepted.expect("a record");
+        }
+        for events in [40, 2] {
+            let numbered = (store.writer()).run(0, move |tx| {
+                tx.memory.next_seq += events;
+                Ok(())
+            });
+            numbered.await.expect("numbers");
+            assert_eq!(indexing.step(&mut so_far).await, Some(PAUSE));
+        }
+        assert_eq!(so_far.behind, 42);
+    }
+
     #[tokio::test]
     async fn an_index_that_cannot_be_written_is_a_state_and_tried_ever_less_often_until_it_can() {
         let dir = tempfile::tempdir().expect("a directory");
@@ -120,18 +173,14 @@ mod tests {
             let done = (store.writer()).run(0, move |tx| Ok(tx.conn.execute_batch(sql)?));
             async move { done.await.expect("it runs") }
         };
-        let indexing = Indexing {
-            bus: Arc::new(LocalBus::open(store.clone()).await.expect("a log")),
-            store: store.clone(),
-            clock: Arc::new(SystemClock),
-            health: Arc::default(),
-        };
+        let bus = LocalBus::open(store.clone()).await.expect("a log");
+        let indexing = of(&store, bus);
         let state = || indexing.health.snapshot().get(INDEXING).cloned();
-        let mut failures = 0;
+        let mut so_far = SoFar::default();
         sql("ALTER TABLE search_cursor RENAME TO elsewhere").await;
         let mut rests = Vec::new();
         for _ in 0..12 {
-            rests.push(indexing.step(&mut failures).await.expect("a rest"));
+            rests.push(indexing.step(&mut so_far).await.expect("a rest"));
         }
         let said = state().expect("a state");
         assert_eq!(said.as_str(), "degraded");
@@ -146,7 +195,7 @@ mod tests {
         );
 
         sql("ALTER TABLE elsewhere RENAME TO search_cursor").await;
-        assert_eq!(indexing.step(&mut failures).await, None);
-        assert_eq!((state(), failures), (Some(State::Ready), 0));
+        assert_eq!(indexing.step(&mut so_far).await, None);
+        assert_eq!((state(), so_far.failures), (Some(State::Ready), 0));
     }
 }
