@@ -41,6 +41,8 @@ struct SoFar {
     /// How many events the index is behind, as far as is known, and the newest event then.
     behind: i64,
     newest: i64,
+    /// Since when, in UTC microseconds.
+    since: Option<i64>,
 }
 
 pub struct Indexing {
@@ -88,6 +90,10 @@ impl Indexing {
             so_far.behind += newest - so_far.newest;
             so_far.newest = newest;
             metrics::gauge!(LAG_EVENTS).set(so_far.behind as f64);
+            if so_far.behind > 0 {
+                let now = micros(self.clock.now());
+                self.tell(now - *so_far.since.get_or_insert(now));
+            }
             return Some(PAUSE);
         }
         let begun = Instant::now();
@@ -97,9 +103,9 @@ impl Indexing {
                 *failures = 0;
                 (so_far.behind, so_far.newest) = (indexed.behind, newest);
                 metrics::gauge!(LAG_EVENTS).set(indexed.behind as f64);
+                so_far.since = indexed.behind_since;
                 let now = micros(self.clock.now());
-                let since = indexed.behind_since.map_or(0, |since| now - since);
-                self.tell(since);
+                self.tell(so_far.since.map_or(0, |since| now - since));
                 let factor = if self.bus.lag() > 0 { REST_FACTOR } else { 0 };
                 (indexed.behind > 0).then(|| begun.elapsed() * factor)
             }
