@@ -73,7 +73,7 @@ async fn main() -> Result<()> {
 async fn fill(store: &SqliteStore, messages: i64, numbers: [i64; 3]) -> Result<()> {
     let [brand, frontline, back] = numbers;
     let filled = store.writer().run(0, move |tx| {
-        tx.conn.execute_batch(
+        tx.conn.batch(
             "CREATE VIRTUAL TABLE plain_search USING fts5(subject, text, files, content='',
              contentless_delete=1, tokenize='unicode61 remove_diacritics 2')",
         )?;
@@ -84,22 +84,22 @@ async fn fill(store: &SqliteStore, messages: i64, numbers: [i64; 3]) -> Result<(
             };
             let scope = Scope { brand, queue };
             tx.conn
-                .prepare_cached("INSERT INTO conversation VALUES (?1, ?2, ?1, 0, 9, ?3, 0, NULL, 1, 1, ?1, 0, 0, 0, 0, '{}')")?
+                .prepare("INSERT INTO conversation VALUES (?1, ?2, ?1, 0, 9, ?3, 0, NULL, 1, 1, ?1, 0, 0, 0, 0, '{}')")?
                 .execute([id, brand, queue])?;
             tx.conn
-                .prepare_cached(
+                .prepare(
                     "INSERT INTO message (id, conversation, seq, author, channel, arrived_at, body, deleted, flags,
                      explanation) VALUES (?1, ?1, 1, 0, 1, 0, ?1, 0, 0, '{}')",
                 )?
                 .execute([id])?;
             tx.conn
-                .prepare_cached("INSERT INTO message_search (rowid, text) VALUES (?1, ?2)")?
+                .prepare("INSERT INTO message_search (rowid, text) VALUES (?1, ?2)")?
                 .execute(params![id, indexed(&text, scope)])?;
             tx.conn
-                .prepare_cached("INSERT INTO plain_search (rowid, text) VALUES (?1, ?2)")?
+                .prepare("INSERT INTO plain_search (rowid, text) VALUES (?1, ?2)")?
                 .execute(params![id, text])?;
             tx.conn
-                .prepare_cached("INSERT OR IGNORE INTO search_scope VALUES (?1, ?2)")?
+                .prepare("INSERT OR IGNORE INTO search_scope VALUES (?1, ?2)")?
                 .execute([brand, queue])?;
         }
         Ok(())
@@ -140,7 +140,7 @@ fn search_plainly(conn: &Connection, queue: i64, asked: &str) -> Result<Duration
     });
     let words: Vec<String> = words.collect();
     let begun = Instant::now();
-    let mut statement = conn.prepare_cached(
+    let mut statement = conn.prepare(
         "SELECT message.id FROM plain_search CROSS JOIN message ON message.id = plain_search.rowid
          CROSS JOIN conversation ON conversation.id = message.conversation
          WHERE plain_search MATCH ?1 AND message.deleted = 0 AND (conversation.queue = ?2 OR conversation.assignee = 'kim')

@@ -26,7 +26,9 @@ pub mod imports;
 pub mod macros;
 mod outbox;
 pub mod retention;
+pub mod rows;
 pub mod search;
+pub mod sql;
 pub mod sqlite;
 pub mod surgery;
 pub mod uploads;
@@ -412,7 +414,7 @@ pub trait Store:
     async fn declare(&self, names: Vec<String>, queues: Vec<QueueId>) -> Result<()>;
     /// What waits in a queue that is not declared waits in the first one: nobody could claim it
     /// otherwise. Which queue that gave more to.
-    async fn adopt_stranded(&self) -> Result<Rings>;
+    async fn adopt_stranded(&self, now: i64) -> Result<Rings>;
     /// Drops what is past its retention, a bounded part of it; whether there may be more.
     async fn sweep(&self, keep: Retention, now: i64) -> Result<bool>;
 }

@@ -7,14 +7,15 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use rusqlite::params;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use crate::bus::{Bus, BusError, Content, NewBlob, NewRecord, Record, RecordKey, decode};
 use crate::ids::IdSource;
 use crate::store::StoreError;
+use crate::store::rows::Tx;
+use crate::store::sql::params;
 use crate::store::sqlite::SqliteStore;
-use crate::store::sqlite::writer::{Fate, Tx};
+use crate::store::sqlite::writer::Fate;
 
 /// Undecided records above which intake refuses: a router that cannot keep up must not hide
 /// behind a growing log. About a minute of work.
@@ -208,7 +209,7 @@ impl LocalBus {
                 "SELECT log.record, body.content FROM log LEFT JOIN body ON body.id = log.record
                  WHERE log.record > ?1 ORDER BY log.record LIMIT ?2",
             )?;
-            let mut rows = statement.query(params![position, records_max as i64])?;
+            let mut rows = statement.query((position, records_max as i64))?;
             let (mut records, mut bytes) = (Vec::new(), 0);
             // A backlog of large mails is read in small pieces.
             while bytes < READ_BYTES_MAX
@@ -276,7 +277,7 @@ fn insert(tx: &mut Tx<'_>, records: &[NewRecord]) -> Result<i64, StoreError> {
         insert_body(tx, id, record.envelope.arrived_at, record.key, &record.body)?;
         if let Some(raw) = &record.raw {
             tx.conn
-                .prepare_cached(
+                .prepare(
                     "INSERT INTO raw (id, content, sha256, bytes_len, arrived_at) VALUES (?1, ?2, ?3, ?4, ?5)",
                 )?
                 .execute(params![
@@ -289,10 +290,16 @@ fn insert(tx: &mut Tx<'_>, records: &[NewRecord]) -> Result<i64, StoreError> {
         }
         for blob in &record.blobs {
             tx.conn
-                .prepare_cached(
-                    "INSERT OR IGNORE INTO blob (body, sha256, bytes_len, content) VALUES (?1, ?2, ?3, ?4)",
+                .prepare(
+                    "INSERT INTO blob (body, sha256, bytes_len, content) VALUES (?1, ?2, ?3, ?4)
+                     ON CONFLICT DO NOTHING",
                 )?
-                .execute(params![id, blob.sha256.as_slice(), blob.bytes_len as i64, blob.inline.as_deref()])?;
+                .execute(params![
+                    id,
+                    blob.sha256.as_slice(),
+                    blob.bytes_len as i64,
+                    blob.inline.as_deref()
+                ])?;
         }
     }
     Ok(first)
@@ -306,10 +313,10 @@ fn insert_body(
     body: &[u8],
 ) -> Result<(), StoreError> {
     tx.conn
-        .prepare_cached("INSERT INTO log (record, arrived_at, record_key) VALUES (?1, ?2, ?3)")?
+        .prepare("INSERT INTO log (record, arrived_at, record_key) VALUES (?1, ?2, ?3)")?
         .execute(params![id, arrived_at, key.0 as i64])?;
     tx.conn
-        .prepare_cached("INSERT INTO body (id, content) VALUES (?1, ?2)")?
+        .prepare("INSERT INTO body (id, content) VALUES (?1, ?2)")?
         .execute(params![id, body])?;
     Ok(())
 }

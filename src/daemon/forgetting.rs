@@ -54,7 +54,7 @@ impl Forgetting {
 
     /// What came back into a queue after the queue was taken out of the configuration.
     async fn adopt(&self) {
-        match self.store.adopt_stranded().await {
+        match self.store.adopt_stranded(micros(self.clock.now())).await {
             Ok(rings) => (rings.queues.iter()).for_each(|queue| self.queues.ring(queue.as_str())),
             Err(error) => {
                 warn!(%error, "moving what waits in queues that are gone failed, trying again")

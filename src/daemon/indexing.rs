@@ -176,7 +176,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let store = Arc::new(SqliteStore::open(dir.path(), &[], &[]).expect("a store"));
         let sql = |sql: &'static str| {
-            let done = (store.writer()).run(0, move |tx| Ok(tx.conn.execute_batch(sql)?));
+            let done = (store.writer()).run(0, move |tx| Ok(tx.conn.batch(sql)?));
             async move { done.await.expect("it runs") }
         };
         let bus = LocalBus::open(store.clone()).await.expect("a log");

@@ -199,7 +199,7 @@ impl Reload {
         parts.config.set(Arc::new(config));
         *self.secrets.lock().unwrap_or_else(PoisonError::into_inner) = built.secrets;
         self.set.run(&channels);
-        match self.store.adopt_stranded().await {
+        match self.store.adopt_stranded(micros(self.clock.now())).await {
             Ok(rings) => rings
                 .queues
                 .iter()

@@ -3,50 +3,35 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock};
 
 use connector_api::QueueId;
 use rusqlite::Connection;
+use tokio::sync::watch;
 
-use crate::live::Live;
-use crate::store::{Result, Senders, StoreError};
+use crate::store::events::Moved;
+use crate::store::rows::adopt::adopt;
+use crate::store::rows::memory::Memory;
+use crate::store::rows::names::Names;
+use crate::store::rows::{Engine, RowStore, Tx, events, outbox};
+use crate::store::sql::Conn;
+use crate::store::{Result, StoreError};
 
-mod alerts;
-mod attachments;
 mod checkpoint;
-mod credentials;
-mod desk;
-mod drafts;
-mod effects;
-mod events;
-mod facts;
-mod implementation;
-mod imports;
 mod lineage;
 pub mod look;
-mod macros;
-pub mod names;
 mod open;
-mod operating;
-mod outbox;
-mod permission;
 mod readers;
-mod reading;
 mod retention;
 mod search;
-mod seen;
-mod surgery;
-pub mod uploads;
 pub mod writer;
 
 pub use checkpoint::WalLimits;
 use lineage::Lineage;
-use names::Names;
 pub use open::SCHEMA_VERSION;
-use open::{adopt_stranded, installation_key, migrate, open_writing};
+use open::{installation_key, migrate, open_writing};
 use readers::Readers;
-pub use retention::forgotten_columns;
-use writer::{Memory, Writer, WriterState};
+use writer::{Fate, Writer, WriterState};
 
 /// Where the files of a data directory are.
 pub fn database_path(data_dir: &Path) -> PathBuf {
@@ -54,19 +39,67 @@ pub fn database_path(data_dir: &Path) -> PathBuf {
 }
 
 /// The embedded store. Dropping it ends the writer after its last commit.
-pub struct SqliteStore {
+pub type SqliteStore = RowStore<Sqlite>;
+
+/// One file, one writer, a few readers.
+pub struct Sqlite {
     writer: Writer,
     readers: Arc<Readers>,
     searcher: search::Searcher,
     names: Arc<Names>,
     state: Arc<WriterState>,
-    queues: Live<Vec<QueueId>>,
-    /// Channels that can send, with their limits, once the daemon has built them.
-    senders: RwLock<Option<Arc<Senders>>>,
     /// What left, counted beside the database, once the daemon follows it.
     lineage: OnceLock<Arc<Lineage>>,
     key: Vec<u8>,
     checkpointing: Arc<AtomicBool>,
+}
+
+impl Engine for Sqlite {
+    async fn write<T: Send + 'static>(
+        &self,
+        messages: usize,
+        work: impl FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.writer.run(messages, work).await
+    }
+
+    async fn write_leaving<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static,
+        leaves: impl Fn(&T) -> bool + Send + 'static,
+    ) -> Result<T> {
+        let lineage = self.lineage.get().cloned();
+        let counted = move |tx: &mut Tx<'_>| {
+            let done = work(tx)?;
+            let count = leaves(&done).then(|| lineage::count(tx.conn)).transpose()?;
+            Ok((done, count))
+        };
+        let then = move |(_, count): &(T, Option<i64>)| {
+            if let (Some(lineage), Some(count)) = (&lineage, count) {
+                lineage.note(*count);
+            }
+        };
+        let done = self.writer.run_then(1, Fate::Alone, counted, then).await?;
+        Ok(done.0)
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(Conn<'_>, &Names) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let names = self.names.clone();
+        self.readers
+            .read(move |conn| query(conn.into(), &names))
+            .await
+    }
+
+    fn moved(&self) -> watch::Receiver<Moved> {
+        self.state.moved.subscribe()
+    }
+
+    fn names(&self) -> &Arc<Names> {
+        &self.names
+    }
 }
 
 impl SqliteStore {
@@ -85,17 +118,23 @@ impl SqliteStore {
     ) -> Result<Self> {
         let path = database_path(data_dir);
         let conn = open_writing(&path)?;
-        migrate(&conn)?;
+        let now = migrate(&conn)?;
         let known = Arc::new(Names::default());
         let all: Vec<String> = names
             .iter()
             .cloned()
             .chain(queues.iter().map(|queue| queue.as_str().to_owned()))
             .collect();
-        known.register(&conn, &all)?;
-        adopt_stranded(&conn, &known, queues)?;
+        known.register((&conn).into(), &all)?;
         let key = installation_key(&conn)?;
-        let memory = Memory::load(&conn, known.clone())?;
+        let mut memory = Memory::load((&conn).into(), known.clone())?;
+        let adopting = conn.unchecked_transaction()?;
+        let mut tx = Tx {
+            conn: (&*adopting).into(),
+            memory: &mut memory,
+        };
+        adopt(&mut tx, queues, now)?;
+        adopting.commit()?;
         let state = Arc::new(WriterState::default());
         state.moved.send_replace(memory.moved());
         let (writer, _thread) = Writer::start(conn, memory, state.clone())
@@ -110,29 +149,17 @@ impl SqliteStore {
             writer.downgrade(),
             Arc::downgrade(&checkpointing),
         )?;
-        Ok(Self {
+        let engine = Sqlite {
             writer,
             readers,
             searcher,
             names: known,
             state,
-            queues: Live::new(queues.to_vec()),
-            senders: RwLock::default(),
             lineage: OnceLock::new(),
             key,
             checkpointing,
-        })
-    }
-
-    /// The channels that can send, where that is known.
-    fn known_senders(&self) -> Option<Arc<Senders>> {
-        let known = self.senders.read();
-        known.unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn set_known_senders(&self, senders: Arc<Senders>) {
-        let mut known = self.senders.write().unwrap_or_else(PoisonError::into_inner);
-        *known = Some(senders);
+        };
+        Ok(Self::new(engine, queues.to_vec()))
     }
 
     /// Finds out whether this database ran here last. One that did not was restored from a backup
@@ -147,9 +174,10 @@ impl SqliteStore {
         let trouble = |error: std::io::Error| {
             StoreError::Unavailable(format!("the lineage in {}: {error}", data_dir.display()))
         };
-        let installation = lineage::name_of(&self.key);
+        let installation = lineage::name_of(&self.engine.key);
         let beside = lineage::read(data_dir).map_err(trouble)?;
         let (held, count) = self
+            .engine
             .writer
             .run(0, move |tx| {
                 let counted = lineage::counted(tx.conn)?;
@@ -166,37 +194,48 @@ impl SqliteStore {
                 Ok((held, count))
             })
             .await?;
-        let lineage = Lineage::begin(data_dir, &self.key, count).map_err(trouble)?;
-        self.lineage.get_or_init(|| Arc::new(lineage));
+        let lineage = Lineage::begin(data_dir, &self.engine.key, count).map_err(trouble)?;
+        self.engine.lineage.get_or_init(|| Arc::new(lineage));
         Ok(held)
     }
 
     /// Random bytes of this installation: every other key is derived from them.
     pub fn installation_key(&self) -> &[u8] {
-        &self.key
+        &self.engine.key
     }
 
     pub fn writer(&self) -> &Writer {
-        &self.writer
+        &self.engine.writer
     }
 
     pub fn names(&self) -> &Arc<Names> {
-        &self.names
+        &self.engine.names
     }
 
     /// Whether the log has grown to its cap because something keeps it from being checkpointed.
     pub fn wal_full(&self) -> bool {
-        self.state.wal_full.load(Ordering::Acquire)
+        self.engine.state.wal_full.load(Ordering::Acquire)
     }
 
     /// How long a search may take, from now on.
     pub fn bound_searches(&self, time_max: std::time::Duration) {
-        self.searcher.bound(time_max);
+        self.engine.searcher.bound(time_max);
     }
 
     /// Keeps searches waiting for as long as what it gives is held.
     pub async fn hold_searches(&self) -> Result<impl Drop + use<>> {
-        self.searcher.hold().await
+        self.engine.searcher.hold().await
+    }
+
+    /// Runs work on the writer's own connection, in a transaction.
+    pub async fn write_raw<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let own = |tx: &mut Tx<'_>| match tx.conn {
+            Conn::Sqlite(conn) => work(conn),
+        };
+        self.engine.writer.run(0, own).await
     }
 
     /// Runs a short query on a reader.
@@ -204,8 +243,11 @@ impl SqliteStore {
         &self,
         query: impl FnOnce(&Connection, &Names) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let names = self.names.clone();
-        self.readers.read(move |conn| query(conn, &names)).await
+        let names = self.engine.names.clone();
+        self.engine
+            .readers
+            .read(move |conn| query(conn, &names))
+            .await
     }
 }
 
@@ -238,7 +280,7 @@ impl From<rusqlite::Error> for StoreError {
     }
 }
 
-impl Drop for SqliteStore {
+impl Drop for Sqlite {
     fn drop(&mut self) {
         self.checkpointing.store(false, Ordering::Release);
     }

@@ -94,7 +94,7 @@ impl Sent {
 
     async fn sql(&self, sql: &'static str) {
         let work = self.store.writer();
-        let done = work.run(0, move |tx| Ok(tx.conn.execute_batch(sql)?)).await;
+        let done = work.run(0, move |tx| Ok(tx.conn.batch(sql)?)).await;
         done.expect("the statement runs");
     }
 

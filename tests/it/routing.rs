@@ -84,7 +84,7 @@ impl Routed {
         let done = self
             .store()
             .writer()
-            .run(0, move |tx| Ok(tx.conn.execute_batch(sql)?))
+            .run(0, move |tx| Ok(tx.conn.batch(sql)?))
             .await;
         done.expect("the statement runs");
     }

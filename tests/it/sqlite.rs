@@ -8,7 +8,8 @@ use std::sync::Arc;
 use switchboard::bus::local::{LAG_RECORDS_MAX, WAITING_BYTES_MAX};
 use switchboard::bus::{Bus, BusError, ENVELOPE_MAJOR, Envelope, NewRecord, RecordKey};
 use switchboard::store::StoreError;
-use switchboard::store::sqlite::writer::{COMMIT_MESSAGES_MAX, Fate, Tx};
+use switchboard::store::rows::Tx;
+use switchboard::store::sqlite::writer::{COMMIT_MESSAGES_MAX, Fate};
 use switchboard::store::sqlite::{SqliteStore, WalLimits};
 
 use crate::support::{Desk, Local, chat, within_patience};
@@ -29,7 +30,7 @@ async fn sql(store: &SqliteStore, sql: impl Into<String>) -> Result<(), StoreErr
     let sql = sql.into();
     store
         .writer()
-        .run(0, move |tx| Ok(tx.conn.execute_batch(&sql)?))
+        .run(0, move |tx| Ok(tx.conn.batch(&sql)?))
         .await
 }
 
@@ -46,10 +47,12 @@ async fn every_commit_is_synced() {
     let settings = store.writer().run(0, |tx| {
         let synchronous: i64 = tx
             .conn
-            .query_row("PRAGMA synchronous", [], |row| row.get(0))?;
+            .prepare("PRAGMA synchronous")?
+            .query_row((), |row| row.get(0))?;
         let journal: String = tx
             .conn
-            .query_row("PRAGMA journal_mode", [], |row| row.get(0))?;
+            .prepare("PRAGMA journal_mode")?
+            .query_row((), |row| row.get(0))?;
         Ok((synchronous, journal))
     });
     // 2 is FULL: a commit returns when the log is on disk.
@@ -69,7 +72,8 @@ async fn work_that_shares_a_commit_with_a_full_disk_is_not_acknowledged() {
             let insert = store.writer().run(0, move |tx| {
                 Ok(tx
                     .conn
-                    .execute("INSERT INTO probe VALUES (zeroblob(?1))", [bytes as i64])?)
+                    .prepare("INSERT INTO probe VALUES (zeroblob(?1))")?
+                    .execute([bytes as i64])?)
             });
             insert.await
         }
@@ -107,11 +111,16 @@ async fn work_that_panics_is_poisoned_and_undone_alone() {
         .await
         .unwrap();
     let panics = store.writer().run(0, |tx| -> Result<(), StoreError> {
-        tx.conn.execute("INSERT INTO probe VALUES (1)", [])?;
+        tx.conn
+            .prepare("INSERT INTO probe VALUES (1)")?
+            .execute(())?;
         panic!("a bug");
     });
     let works = store.writer().run(0, |tx| {
-        Ok(tx.conn.execute("INSERT INTO probe VALUES (2)", [])?)
+        Ok(tx
+            .conn
+            .prepare("INSERT INTO probe VALUES (2)")?
+            .execute(())?)
     });
     let (panicked, worked) = futures::join!(panics, works);
     assert!(
@@ -251,7 +260,8 @@ async fn a_commit_whose_intake_fails_is_refused_whole_and_the_next_one_goes_on()
     let write = |key: &'static str| {
         move |tx: &mut Tx<'_>| -> Result<(), StoreError> {
             tx.conn
-                .execute("INSERT INTO meta (key, value) VALUES (?1, 0)", [key])?;
+                .prepare("INSERT INTO meta (key, value) VALUES (?1, 0)")?
+                .execute([key])?;
             Ok(())
         }
     };
@@ -320,26 +330,26 @@ async fn a_job_that_fails_undoes_itself_only_wherever_it_stands_in_its_commit() 
             Fate::Shared,
             move |tx| {
                 let others = "SELECT count(*) FROM meta WHERE key = 'alone'";
-                let seen: i64 = tx.conn.query_row(others, [], |row| row.get(0))?;
-                tx.conn.execute(insert, ["intake"])?;
+                let seen: i64 = tx.conn.prepare(others)?.query_row((), |row| row.get(0))?;
+                tx.conn.prepare(insert)?.execute(["intake"])?;
                 Ok((tx.memory.next_seq, seen))
             },
             |_| (),
         );
         let alone = store.writer().run(1, move |tx| {
             let before = "SELECT count(*) FROM meta WHERE key = 'intake'";
-            let intake: i64 = tx.conn.query_row(before, [], |row| row.get(0))?;
+            let intake: i64 = tx.conn.prepare(before)?.query_row((), |row| row.get(0))?;
             if intake > 0 {
                 return Err(StoreError::Poisoned("intake went first".to_owned()));
             }
-            tx.conn.execute(insert, ["alone"])?;
+            tx.conn.prepare(insert)?.execute(["alone"])?;
             tx.memory.next_seq += 1;
             assert!(!panics, "a bug");
             Err::<(), _>(StoreError::Poisoned("a bug".to_owned()))
         });
         // This one comes after intake: only a savepoint keeps the two apart.
         let later = store.writer().run(1, move |tx| {
-            tx.conn.execute(insert, ["later"])?;
+            tx.conn.prepare(insert)?.execute(["later"])?;
             tx.memory.next_seq += 1;
             Err::<(), _>(StoreError::Poisoned("a bug".to_owned()))
         });

@@ -11,8 +11,8 @@ use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
+use crate::store::sql::{self, Conn, Optional as _, params};
 use aws_lc_rs::digest;
-use rusqlite::{Connection, OptionalExtension};
 use tracing::error;
 
 const FILE: &str = "lineage";
@@ -126,26 +126,25 @@ pub fn above(counted: Option<i64>, beside: &Beside, restored: bool) -> i64 {
 }
 
 /// How many leases the database counted; `None` for one that never ran.
-pub fn counted(conn: &Connection) -> rusqlite::Result<Option<i64>> {
-    conn.query_row("SELECT value FROM meta WHERE key = ?1", [KEY], |row| {
-        row.get(0)
-    })
-    .optional()
+pub fn counted(conn: Conn<'_>) -> sql::Result<Option<i64>> {
+    conn.prepare("SELECT value FROM meta WHERE key = ?1")?
+        .query_row([KEY], |row| row.get(0))
+        .optional()
 }
 
-pub fn set(conn: &Connection, count: i64) -> rusqlite::Result<()> {
-    conn.execute(
-        "INSERT OR REPLACE INTO meta (key, value) VALUES (?1, ?2)",
-        (KEY, count),
-    )?;
+pub fn set(conn: Conn<'_>, count: i64) -> sql::Result<()> {
+    conn.prepare(
+        "INSERT INTO meta (key, value) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+    )?
+    .execute(params![KEY, count])?;
     Ok(())
 }
 
 /// Counts a lease, in its own transaction.
-pub fn count(conn: &Connection) -> rusqlite::Result<i64> {
-    conn.prepare_cached(
+pub fn count(conn: Conn<'_>) -> sql::Result<i64> {
+    conn.prepare(
         "INSERT INTO meta (key, value) VALUES (?1, 1)
-         ON CONFLICT (key) DO UPDATE SET value = value + 1 RETURNING value",
+         ON CONFLICT (key) DO UPDATE SET value = meta.value + 1 RETURNING value",
     )?
     .query_row([KEY], |row| row.get(0))
 }

@@ -3,16 +3,10 @@
 use std::path::Path;
 use std::time::Duration;
 
-use connector_api::QueueId;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
-use tracing::warn;
 
-use crate::router::effects::EventType;
 use crate::store::{Result, StoreError};
-
-use super::events;
-use super::names::Names;
 
 /// The schema this build writes; a newer one is refused.
 pub const SCHEMA_VERSION: i64 = 1;
@@ -57,78 +51,24 @@ pub fn open_reading(path: &Path) -> Result<Connection> {
     Ok(conn)
 }
 
-/// Makes the tables of a new database; refuses one that a newer build made.
-pub fn migrate(conn: &Connection) -> Result<()> {
+/// Makes the tables of a new database; refuses one that a newer build made. The database's time, in
+/// UTC microseconds.
+pub fn migrate(conn: &Connection) -> Result<i64> {
     let version: i64 = conn.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     match version {
         0 => {
             let batch = format!("BEGIN; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;");
             conn.execute_batch(&batch)?;
-            Ok(())
         }
-        SCHEMA_VERSION => Ok(()),
-        newer => Err(StoreError::Unavailable(format!(
-            "the database has schema version {newer}, this build knows {SCHEMA_VERSION}: start the newer version"
-        ))),
+        SCHEMA_VERSION => {}
+        newer => {
+            return Err(StoreError::Unavailable(format!(
+                "the database has schema version {newer}, this build knows {SCHEMA_VERSION}: start the newer version"
+            )));
+        }
     }
-}
-
-/// Conversations that wait in a queue which is not declared any more wait in the first one: nobody
-/// could claim them otherwise.
-pub fn adopt_stranded(conn: &Connection, names: &Names, queues: &[QueueId]) -> Result<()> {
-    let moved = conn.unchecked_transaction()?;
-    adopt(&moved, names, queues)?;
-    Ok(moved.commit()?)
-}
-
-/// The same inside a transaction; the queue that has more waiting now.
-pub fn adopt(conn: &Connection, names: &Names, queues: &[QueueId]) -> Result<Option<QueueId>> {
-    let declared: Vec<i64> = queues
-        .iter()
-        .map(|queue| names.id(queue.as_str()))
-        .collect();
-    let (Some(first), Some(adopting)) = (queues.first(), declared.first()) else {
-        return Ok(None);
-    };
-    let mut statement = conn.prepare_cached(
-        "SELECT id, name FROM name WHERE EXISTS (SELECT 1 FROM waiting WHERE waiting.queue = name.id)",
-    )?;
-    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    let used: Vec<(i64, String)> = rows.collect::<rusqlite::Result<_>>()?;
-    let mut adopted = None;
-    for (id, name) in used.iter().filter(|(id, _)| !declared.contains(id)) {
-        tell_of_adoption(conn, *id)?;
-        let waiting = conn.execute(
-            "UPDATE waiting SET queue = ?1 WHERE queue = ?2",
-            [adopting, id],
-        )?;
-        conn.execute(
-            "UPDATE conversation SET queue = ?1, version = version + 1 WHERE status = ?2 AND queue = ?3",
-            [*adopting, crate::conversation::Status::Queued.code(), *id],
-        )?;
-        warn!(
-            "the queue {name} is not declared any more: {waiting} conversations wait in {first} now"
-        );
-        adopted = Some(first.clone());
-    }
-    Ok(adopted)
-}
-
-/// Writes the events of conversations that are about to wait elsewhere.
-fn tell_of_adoption(conn: &Connection, queue: i64) -> Result<()> {
-    let last = events::last(conn)?;
-    conn.execute(
-        "INSERT INTO departure (seq, conversation, queue)
-         SELECT ?1 + row_number() OVER (ORDER BY id), id, queue FROM waiting WHERE queue = ?2",
-        [last, queue],
-    )?;
-    conn.execute(
-        "INSERT INTO event (seq, kind, conversation, at)
-         SELECT ?1 + row_number() OVER (ORDER BY id), ?3, id, CAST(unixepoch('now', 'subsec') * 1000000 AS INTEGER)
-         FROM waiting WHERE queue = ?2",
-        [last, queue, EventType::ConversationQueued.code()],
-    )?;
-    Ok(())
+    let now = "SELECT CAST(unixepoch('now', 'subsec') * 1000000 AS INTEGER)";
+    Ok(conn.query_row(now, [], |row| row.get(0))?)
 }
 
 /// Random bytes made with the database: every other key is derived from them.

@@ -29,8 +29,9 @@ const STEPS: i32 = 1_000;
 #[async_trait]
 impl Search for SqliteStore {
     async fn search(&self, request: SearchRequest) -> Result<Searched> {
-        let names = self.names.clone();
+        let names = self.engine.names.clone();
         let found = self
+            .engine
             .searcher
             .run(move |conn| find::find(conn, &names, &request))
             .await?;
@@ -43,8 +44,7 @@ impl Search for SqliteStore {
             .await?;
         let indexed = step.indexed;
         if step.has_work() {
-            self.writer
-                .run(0, move |tx| index::write(tx.conn, &step))
+            self.write_raw(move |conn| index::write(conn, &step))
                 .await?;
         }
         Ok(indexed)

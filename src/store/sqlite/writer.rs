@@ -2,7 +2,6 @@
 //! one commit. A small disk does a few hundred fsyncs a second; this is how thousands of messages
 //! a second are each durable before they are acknowledged.
 
-mod memory;
 mod thread;
 
 use std::collections::VecDeque;
@@ -15,8 +14,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::store::StoreError;
 use crate::store::events::Moved;
+use crate::store::rows::Tx;
+use crate::store::rows::memory::Memory;
 
-pub use memory::Memory;
 use thread::WriterThread;
 pub use thread::end_on_failed_fsync;
 
@@ -26,12 +26,6 @@ pub const COMMIT_MESSAGES_MAX: usize = 1000;
 pub const COMMIT_GATHER_MAX: Duration = Duration::from_millis(20);
 /// Jobs waiting for the writer; above this, callers wait, and intake refuses.
 pub const JOBS_WAITING_MAX: usize = 8192;
-/// What a job sees: the open transaction and the writer's own memory.
-pub struct Tx<'a> {
-    pub conn: &'a Connection,
-    pub memory: &'a mut Memory,
-}
-
 /// Called once the commit is on disk, or with the reason why it is not.
 type Finish = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 

@@ -388,11 +388,12 @@ async fn a_client_that_reads_nothing_is_cut_off_and_gives_its_place_back() {
     // More than the sockets of both sides hold.
     let store = local.store();
     let fill = store.writer().run(0, move |tx| {
-        tx.conn.execute(
-            "WITH RECURSIVE n(i) AS (SELECT 4 UNION ALL SELECT i + 1 FROM n WHERE i < 40000)
+        tx.conn
+            .prepare(
+                "WITH RECURSIVE n(i) AS (SELECT 4 UNION ALL SELECT i + 1 FROM n WHERE i < 40000)
              INSERT INTO event (seq, kind, conversation, at) SELECT i, 0, ?1, 0 FROM n",
-            [id],
-        )?;
+            )?
+            .execute([id])?;
         tx.memory.next_seq = 40_000;
         Ok(())
     });

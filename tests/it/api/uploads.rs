@@ -6,7 +6,7 @@ use std::time::Duration;
 use switchboard::api::Deadlines;
 use switchboard::blobs::{hex, sha256};
 use switchboard::ids::IdKind;
-use switchboard::store::sqlite::uploads::take_upload;
+use switchboard::store::rows::uploads::take_upload;
 use switchboard::store::uploads::{Holder, TakenUpload, UPLOADS_WAITING_MAX};
 use switchboard::store::{IDEMPOTENCY_KEPT, Retention};
 

@@ -89,7 +89,7 @@ async fn chatwoot_4130_a_reader_that_fails_after_every_run_files_each_mail_once(
     let sql = async |sql: &'static str| {
         let store = local.store();
         let work = store.writer();
-        let done = work.run(0, move |tx| Ok(tx.conn.execute_batch(sql)?)).await;
+        let done = work.run(0, move |tx| Ok(tx.conn.batch(sql)?)).await;
         done.expect("the statement runs");
     };
     let mails = [

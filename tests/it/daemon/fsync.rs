@@ -83,7 +83,7 @@ fn write_until_checkpointed(dir: &Path) {
     let store = SqliteStore::open(dir, &[], &[]).unwrap();
     let write = |sql: String| {
         let work = store.writer();
-        runtime.block_on(work.run(0, move |tx| Ok(tx.conn.execute_batch(&sql)?)))
+        runtime.block_on(work.run(0, move |tx| Ok(tx.conn.batch(&sql)?)))
     };
     std::fs::write(dir.join("now"), "").unwrap();
     write("CREATE TABLE probe (value BLOB)".to_owned()).expect("the log is synced");

@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use switchboard::store::retention::{Forgets, Periods};
+use switchboard::store::rows::retention::forgotten_columns;
 use switchboard::store::search::Search;
-use switchboard::store::sqlite::{database_path, forgotten_columns};
+use switchboard::store::sqlite::database_path;
 
 use crate::support::{Desk, chat, mail};
 

@@ -13,15 +13,15 @@ use rusqlite::{Connection, params_from_iter};
 use crate::ids::{ContactId, MessageId};
 use crate::search::Scope;
 use crate::store::StoreError;
+use crate::store::rows::effects::FLAG_HISTORY;
+use crate::store::rows::facts::conversation;
+use crate::store::rows::names::Names;
+use crate::store::rows::permission::only_visible;
+use crate::store::rows::reading;
 use crate::store::search::{
     CONTACTS_MAX, HELD_CONVERSATIONS_MAX, HELD_MESSAGES_MAX, Hit, SearchRequest, Searched, Words,
     contact_words,
 };
-use crate::store::sqlite::effects::FLAG_HISTORY;
-use crate::store::sqlite::facts::conversation;
-use crate::store::sqlite::names::Names;
-use crate::store::sqlite::permission::only_visible;
-use crate::store::sqlite::reading;
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -35,10 +35,10 @@ pub fn find(conn: &Connection, names: &Names, request: &SearchRequest) -> Result
     let held = held_elsewhere(&snapshot, names, request)?;
     let mut hits = Vec::new();
     for id in messages(&snapshot, names, request, &scopes, &held)? {
-        let Some(message) = reading::message_row(&snapshot, names, id)? else {
+        let Some(message) = reading::message_row((&*snapshot).into(), names, id)? else {
             continue;
         };
-        let found = conversation(&snapshot, names, message.conversation)?;
+        let found = conversation((&*snapshot).into(), names, message.conversation)?;
         hits.extend(found.map(|conversation| Hit {
             message,
             conversation,
@@ -47,7 +47,12 @@ pub fn find(conn: &Connection, names: &Names, request: &SearchRequest) -> Result
     let mut contacts = Vec::new();
     if request.below.is_none() {
         for id in contacts_found(&snapshot, names, request, &scopes, &held)? {
-            contacts.extend(reading::contact(&snapshot, names, &request.actor, id)?);
+            contacts.extend(reading::contact(
+                (&*snapshot).into(),
+                names,
+                &request.actor,
+                id,
+            )?);
         }
     }
     Ok(Searched::Found { hits, contacts })
@@ -234,7 +239,7 @@ fn said_in(
         let mut next = conversation.last_message;
         while let Some(id) = next.filter(|_| room > 0) {
             room -= 1;
-            let Some(message) = reading::message_row(conn, names, id)? else {
+            let Some(message) = reading::message_row(conn.into(), names, id)? else {
                 break;
             };
             let has = |words: Words| request.query.is_in(&words.all());
@@ -279,7 +284,7 @@ fn contacts_found(
         }
     }
     for conversation in held {
-        let contact = reading::contact(conn, names, &request.actor, conversation.contact)?;
+        let contact = reading::contact(conn.into(), names, &request.actor, conversation.contact)?;
         let words = contact.as_ref().map(contact_words);
         if words.is_some_and(|(name, address)| request.query.is_in(&[&name, &address])) {
             found.insert(conversation.contact);
@@ -309,7 +314,7 @@ mod tests {
         migrate(&conn).unwrap();
         let names = Names::default();
         let known = ["main", "outlet", "mine", "theirs"].map(str::to_owned);
-        names.register(&conn, &known).unwrap();
+        names.register((&conn).into(), &known).unwrap();
         let said = conn.unchecked_transaction().unwrap();
         for id in 1..=MESSAGES {
             let (brand, queue, text) = match id % 100 {

@@ -13,10 +13,10 @@ use crate::ids::{ContactId, ConversationId, MessageId};
 use crate::router::effects::EventType;
 use crate::search::{Scope, indexed};
 use crate::store::StoreError;
+use crate::store::rows::facts::from_json;
+use crate::store::rows::names::Names;
+use crate::store::rows::{events, reading};
 use crate::store::search::{Indexed, Words, contact_words};
-use crate::store::sqlite::facts::from_json;
-use crate::store::sqlite::names::Names;
-use crate::store::sqlite::{events, reading};
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -62,9 +62,9 @@ impl Step {
 pub fn plan(conn: &Connection, names: &Names, limit: u32) -> Result<Step> {
     let snapshot = conn.unchecked_transaction()?;
     let from = cursor(&snapshot)?;
-    let newest = events::last(&snapshot)?;
+    let newest = events::last((&*snapshot).into())?;
     let mut to = from;
-    if from.rebuilding.is_none() && from.event < events::swept(&snapshot)? {
+    if from.rebuilding.is_none() && from.event < events::swept((&*snapshot).into())? {
         to = Cursor {
             event: newest,
             rebuilding: Some(0),
@@ -80,7 +80,7 @@ pub fn plan(conn: &Connection, names: &Names, limit: u32) -> Result<Step> {
     let mut scopes = BTreeSet::new();
     let mut messages = Vec::new();
     for id in touched.messages {
-        let message = reading::message_row(&snapshot, names, id)?;
+        let message = reading::message_row((&*snapshot).into(), names, id)?;
         let scope = match &message {
             Some(message) => scope_of(&snapshot, message.conversation)?,
             None => None,
@@ -92,7 +92,7 @@ pub fn plan(conn: &Connection, names: &Names, limit: u32) -> Result<Step> {
     let everybody = everybody();
     let mut contacts = Vec::new();
     for id in touched.contacts {
-        let contact = reading::contact(&snapshot, names, &everybody, id)?;
+        let contact = reading::contact((&*snapshot).into(), names, &everybody, id)?;
         let within = scopes_of_contact(&snapshot, id)?;
         let words = contact.as_ref().map(contact_words);
         let words = words.filter(|_| !within.is_empty());
@@ -111,10 +111,10 @@ pub fn plan(conn: &Connection, names: &Names, limit: u32) -> Result<Step> {
         from,
         to,
         indexed: Indexed {
-            behind: events::ahead(&snapshot, to.event)?
+            behind: events::ahead((&*snapshot).into(), to.event)?
                 + i64::from(to.moved.is_some() || !touched.left.is_empty())
                 + match to.rebuilding {
-                    Some(at) => (events::ahead(&snapshot, 0)? - at).max(1),
+                    Some(at) => (events::ahead((&*snapshot).into(), 0)? - at).max(1),
                     None => 0,
                 },
             behind_since: since(&snapshot, to.event)?,

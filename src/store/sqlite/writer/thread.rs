@@ -96,9 +96,10 @@ impl WriterThread {
             (None, false) => {
                 let committed = self
                     .memory
-                    .reserve_ids(&self.conn)
-                    .and_then(|()| execute(&self.conn, "COMMIT"));
-                committed.map_err(|error| self.fail(&error))
+                    .reserve_ids((&self.conn).into())
+                    .map_err(StoreError::from);
+                committed
+                    .and_then(|()| execute(&self.conn, "COMMIT").map_err(|error| self.fail(&error)))
             }
         };
         match &committed {
@@ -183,7 +184,7 @@ impl WriterThread {
     /// Runs a job; what it did is there, and if it failed, still has to be undone.
     fn run_job(&mut self, job: Job) -> (Finish, Option<StoreError>) {
         let mut tx = Tx {
-            conn: &self.conn,
+            conn: (&self.conn).into(),
             memory: &mut self.memory,
         };
         match catch_unwind(AssertUnwindSafe(|| (job.work)(&mut tx))) {
@@ -207,7 +208,7 @@ impl WriterThread {
         {
             warn!(%error, "rolling back failed");
         }
-        if let Err(error) = self.memory.reload(&self.conn) {
+        if let Err(error) = self.memory.reload((&self.conn).into()) {
             warn!(%error, "reading the writer's state again failed");
         }
     }

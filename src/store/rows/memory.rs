@@ -1,0 +1,101 @@
+//! What a writing connection keeps in memory of the rows it writes.
+
+use std::sync::Arc;
+
+use crate::ids::IdSource;
+use crate::store::events::Moved;
+use crate::store::rows::names::Names;
+use crate::store::rows::{events, seen};
+use crate::store::sql::{self, Conn};
+
+/// Ids reserved at once: one small write per this many.
+const IDS_RESERVED: i64 = 10_000;
+
+/// State that mirrors rows. After a rollback it is read again.
+pub struct Memory {
+    pub names: Arc<Names>,
+    next_id: i64,
+    reserved_until: i64,
+    pub next_seq: i64,
+    /// Counts changes of tokens, for those who believe one.
+    pub token_changes: u64,
+    /// Dedupe generations that are kept, oldest first.
+    pub generations: Vec<i64>,
+}
+
+impl IdSource for Memory {
+    fn next(&mut self) -> i64 {
+        self.next_id += 1;
+        self.next_id
+    }
+}
+
+impl Memory {
+    pub fn load(conn: Conn<'_>, names: Arc<Names>) -> sql::Result<Self> {
+        let reserved: Option<i64> = conn
+            .prepare("SELECT max(value) FROM meta WHERE key = 'ids_reserved'")?
+            .query_row((), |row| row.get(0))?;
+        let next_seq = events::last(conn)?;
+        let reserved = reserved.unwrap_or(0);
+        Ok(Self {
+            names,
+            next_id: reserved,
+            reserved_until: reserved,
+            next_seq,
+            token_changes: 0,
+            generations: seen::generations(conn)?,
+        })
+    }
+
+    /// Before a commit: every id handed out lies below what the database says is taken.
+    pub fn reserve_ids(&mut self, conn: Conn<'_>) -> sql::Result<()> {
+        if self.next_id <= self.reserved_until {
+            return Ok(());
+        }
+        let until = self.next_id + IDS_RESERVED;
+        conn.prepare(
+            "INSERT INTO meta (key, value) VALUES ('ids_reserved', ?1)
+             ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+        )?
+        .execute([until])?;
+        self.reserved_until = until;
+        Ok(())
+    }
+
+    pub fn moved(&self) -> Moved {
+        Moved {
+            last_event: self.next_seq,
+            token_changes: self.token_changes,
+        }
+    }
+
+    /// What goes back with the rows when a job is undone. Ids handed out are merely not used.
+    pub fn mirror(&self) -> Mirror {
+        Mirror {
+            next_seq: self.next_seq,
+            generations: self.generations.clone(),
+        }
+    }
+
+    pub fn restore(&mut self, before: Mirror) {
+        self.next_seq = before.next_seq;
+        self.generations = before.generations;
+    }
+
+    /// Reads everything again after a rollback. Ids already handed out are not used again.
+    pub fn reload(&mut self, conn: Conn<'_>) -> sql::Result<()> {
+        let fresh = Self::load(conn, self.names.clone())?;
+        *self = Self {
+            next_id: self.next_id.max(fresh.next_id),
+            token_changes: self.token_changes,
+            ..fresh
+        };
+        Ok(())
+    }
+}
+
+/// What of the memory mirrors rows.
+pub struct Mirror {
+    next_seq: i64,
+    generations: Vec<i64>,
+}

@@ -1,0 +1,252 @@
+//! What the store says to its database is written once, in SQL that each of them understands. Here
+//! is the little they have to do for it: prepare, bind, step, and read columns.
+//!
+//! Parameters and columns are rusqlite's types, whichever database it is: `ToSql` makes an integer, a
+//! text, some bytes or nothing of a value, `FromSql` the value of these, and more than these no column
+//! has. Parameters are written `?1`, or `?` where each is used once, in order.
+
+use rusqlite::types::FromSql;
+pub use rusqlite::types::{ToSql, Value};
+
+use crate::store::StoreError;
+
+/// Why a statement did not do it, or a row does not say what it should.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Sqlite(#[from] rusqlite::Error),
+    #[error("there is no such row")]
+    NoRow,
+    #[error("column {column} has {value}, which has no meaning here")]
+    Meaningless { column: usize, value: i64 },
+    /// serde's own words may quote the text.
+    #[error(
+        "column {column} is no JSON of its kind: {category:?} error at line {line} column {at}"
+    )]
+    Json {
+        column: usize,
+        category: serde_json::error::Category,
+        line: usize,
+        at: usize,
+    },
+}
+
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl From<Error> for StoreError {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Sqlite(error) => Self::from_sqlite(&error),
+            Error::NoRow | Error::Meaningless { .. } | Error::Json { .. } => {
+                Self::Poisoned(error.to_string())
+            }
+        }
+    }
+}
+
+/// A connection, lent: whoever has it may run statements one after the other.
+#[derive(Clone, Copy)]
+pub enum Conn<'a> {
+    Sqlite(&'a rusqlite::Connection),
+}
+
+impl<'a> From<&'a rusqlite::Connection> for Conn<'a> {
+    fn from(conn: &'a rusqlite::Connection) -> Self {
+        Self::Sqlite(conn)
+    }
+}
+
+impl<'a> Conn<'a> {
+    /// Has what follows see one state of the database.
+    pub fn snapshot(self) -> Result<Snapshot<'a>> {
+        match self {
+            Self::Sqlite(conn) => Ok(Snapshot::Sqlite(conn.unchecked_transaction()?)),
+        }
+    }
+
+    /// Runs statements without parameters that change what tables there are.
+    pub fn batch(self, sql: &str) -> Result<()> {
+        match self {
+            Self::Sqlite(conn) => Ok(conn.execute_batch(sql)?),
+        }
+    }
+
+    /// The statement; what it takes to run is kept with the connection for the next time.
+    pub fn prepare(self, sql: &str) -> Result<Statement<'a>> {
+        match self {
+            Self::Sqlite(conn) => Ok(Statement::Sqlite(conn.prepare_cached(sql)?)),
+        }
+    }
+}
+
+/// What holds still while several questions are asked; nothing was written when it is dropped.
+pub enum Snapshot<'a> {
+    Sqlite(rusqlite::Transaction<'a>),
+}
+
+impl Snapshot<'_> {
+    pub fn conn(&self) -> Conn<'_> {
+        match self {
+            Self::Sqlite(open) => Conn::Sqlite(open),
+        }
+    }
+}
+
+/// A statement that can be run, again and again.
+pub enum Statement<'a> {
+    Sqlite(rusqlite::CachedStatement<'a>),
+}
+
+impl Statement<'_> {
+    /// Runs it; how many rows it changed.
+    pub fn execute(&mut self, params: impl Params) -> Result<usize> {
+        match self {
+            Self::Sqlite(statement) => {
+                bind(statement, &params)?;
+                Ok(statement.raw_execute()?)
+            }
+        }
+    }
+
+    /// Its rows, one after the other.
+    pub fn query(&mut self, params: impl Params) -> Result<Rows<'_>> {
+        match self {
+            Self::Sqlite(statement) => {
+                bind(statement, &params)?;
+                Ok(Rows::Sqlite(statement.raw_query()))
+            }
+        }
+    }
+
+    /// What `read` makes of each of its rows.
+    pub fn query_map<T, F>(&mut self, params: impl Params, read: F) -> Result<MappedRows<'_, F>>
+    where
+        F: FnMut(&Row<'_>) -> Result<T>,
+    {
+        let rows = self.query(params)?;
+        Ok(MappedRows { rows, read })
+    }
+
+    /// What `read` makes of its first row; [`Error::NoRow`] without one.
+    pub fn query_row<T>(
+        &mut self,
+        params: impl Params,
+        read: impl FnOnce(&Row<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let mut rows = self.query(params)?;
+        let row = rows.next_row()?.ok_or(Error::NoRow)?;
+        read(&row)
+    }
+
+    /// Whether it has a row.
+    pub fn exists(&mut self, params: impl Params) -> Result<bool> {
+        Ok(self.query(params)?.next_row()?.is_some())
+    }
+}
+
+fn bind(statement: &mut rusqlite::CachedStatement<'_>, params: &impl Params) -> Result<()> {
+    let mut given = 0;
+    params.each(&mut |value| {
+        given += 1;
+        Ok(statement.raw_bind_parameter(given, value)?)
+    })?;
+    let wanted = statement.parameter_count();
+    match given == wanted {
+        true => Ok(()),
+        // What is not bound keeps what was bound before.
+        false => Err(rusqlite::Error::InvalidParameterCount(given, wanted).into()),
+    }
+}
+
+/// Rows that are read as they are asked for.
+pub enum Rows<'s> {
+    Sqlite(rusqlite::Rows<'s>),
+}
+
+impl Rows<'_> {
+    pub fn next_row(&mut self) -> Result<Option<Row<'_>>> {
+        match self {
+            Self::Sqlite(rows) => Ok(rows.next()?.map(Row::Sqlite)),
+        }
+    }
+}
+
+/// Rows, and what is made of each.
+pub struct MappedRows<'s, F> {
+    rows: Rows<'s>,
+    read: F,
+}
+
+impl<T, F: FnMut(&Row<'_>) -> Result<T>> Iterator for MappedRows<'_, F> {
+    type Item = Result<T>;
+
+    fn next(&mut self) -> Option<Result<T>> {
+        match self.rows.next_row() {
+            Ok(Some(row)) => Some((self.read)(&row)),
+            Ok(None) => None,
+            Err(error) => Some(Err(error)),
+        }
+    }
+}
+
+/// One row; columns count from 0.
+pub enum Row<'r> {
+    Sqlite(&'r rusqlite::Row<'r>),
+}
+
+impl Row<'_> {
+    pub fn get<T: FromSql>(&self, column: usize) -> Result<T> {
+        match self {
+            Self::Sqlite(row) => Ok(row.get(column)?),
+        }
+    }
+}
+
+/// A row that may be missing.
+pub trait Optional<T> {
+    fn optional(self) -> Result<Option<T>>;
+}
+
+impl<T> Optional<T> for Result<T> {
+    fn optional(self) -> Result<Option<T>> {
+        match self {
+            Ok(found) => Ok(Some(found)),
+            Err(Error::NoRow) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// What a statement is run with.
+pub trait Params {
+    /// Gives each value to `bind`, in order.
+    fn each(&self, bind: &mut dyn FnMut(&dyn ToSql) -> Result<()>) -> Result<()>;
+}
+
+impl<T: ToSql> Params for &[T] {
+    fn each(&self, bind: &mut dyn FnMut(&dyn ToSql) -> Result<()>) -> Result<()> {
+        self.iter().try_for_each(|value| bind(value))
+    }
+}
+
+impl<T: ToSql, const N: usize> Params for [T; N] {
+    fn each(&self, bind: &mut dyn FnMut(&dyn ToSql) -> Result<()>) -> Result<()> {
+        self.iter().try_for_each(|value| bind(value))
+    }
+}
+
+impl Params for () {
+    fn each(&self, _bind: &mut dyn FnMut(&dyn ToSql) -> Result<()>) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Values of several types, in order.
+#[macro_export]
+#[doc(hidden)]
+macro_rules! sql_params {
+    ($($value:expr),* $(,)?) => {
+        &[$(&$value as &dyn $crate::store::sql::ToSql),*] as &[&dyn $crate::store::sql::ToSql]
+    };
+}
+pub use sql_params as params;
