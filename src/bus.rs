@@ -122,6 +122,20 @@ pub struct Record {
     /// message it becomes. A bus of several partitions makes it of partition and offset.
     pub offset: i64,
     pub content: Content,
+    /// What it brings that the store does not have yet: all of it, where the bus is not in the store's
+    /// database. Written with what the record becomes.
+    pub carried: Option<Arc<Carried>>,
+}
+
+/// The bytes of a record and of what belongs to it.
+#[derive(Debug, Clone)]
+pub struct Carried {
+    /// As they are on the bus.
+    pub body: bytes::Bytes,
+    pub raw: Option<NewBlob>,
+    pub blobs: Vec<NewBlob>,
+    /// UTC microseconds; for bytes that are no envelope, when the bus took them.
+    pub arrived_at: i64,
 }
 
 #[derive(Debug, Clone)]

@@ -12,7 +12,7 @@ use connector_api::{
     reply_token_candidates,
 };
 
-use crate::bus::Envelope;
+use crate::bus::{Carried, Envelope};
 use crate::conversation::Status;
 use crate::ids::{ConversationId, IdSource, MessageId};
 
@@ -47,6 +47,8 @@ pub struct Prepared {
     pub labels: Labels,
     /// [`keys::fingerprint`] of a message's text.
     pub fingerprint: Option<u64>,
+    /// What its record brought; decides nothing.
+    pub carried: Option<Arc<Carried>>,
 }
 
 impl Prepared {
@@ -81,6 +83,7 @@ impl Prepared {
         );
         Self {
             offset,
+            carried: None,
             envelope,
             key,
             labels,

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use connector_api::{BrandId, ChannelId, Cursor, Namespace, QueueId};
 use serde::{Deserialize, Serialize};
 
-use crate::bus::Envelope;
+use crate::bus::{Carried, Envelope};
 use crate::conversation::{Delivery, Status};
 use crate::dispatch::verbs::Attributes;
 use crate::dispatch::{Actor, Refusal, Role};
@@ -302,13 +302,14 @@ pub trait Store:
     async fn route(&self, commit: RouteCommit) -> Result<Routed>;
     /// Counts a try of a record before it is made.
     async fn count_attempt(&self, record: i64) -> Result<u32>;
-    /// Makes a record a dead letter and moves the position past it.
+    /// Makes a record a dead letter, with what it carried, and moves the position past it.
     async fn bury(
         &self,
         ownership: Ownership,
         record: i64,
         reason: String,
         attempts: u32,
+        carried: Option<Arc<Carried>>,
         now: i64,
     ) -> Result<()>;
 

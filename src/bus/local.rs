@@ -12,7 +12,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use crate::bus::{Bus, BusError, Content, NewBlob, NewRecord, Record, RecordKey, decode};
 use crate::ids::IdSource;
 use crate::store::StoreError;
-use crate::store::rows::Tx;
+use crate::store::rows::{Tx, arrived};
 use crate::store::sql::params;
 use crate::store::sqlite::SqliteStore;
 use crate::store::sqlite::writer::Fate;
@@ -221,6 +221,7 @@ impl LocalBus {
                     reason: "its body is missing".to_owned(),
                 };
                 records.push(Record {
+                    carried: None,
                     offset: row.get(0)?,
                     content: body.map_or_else(missing, |body| decode(&body)),
                 });
@@ -274,33 +275,9 @@ fn insert(tx: &mut Tx<'_>, records: &[NewRecord]) -> Result<i64, StoreError> {
     for record in records {
         let id = tx.memory.next();
         first = if first == 0 { id } else { first };
-        insert_body(tx, id, record.envelope.arrived_at, record.key, &record.body)?;
-        if let Some(raw) = &record.raw {
-            tx.conn
-                .prepare(
-                    "INSERT INTO raw (id, content, sha256, bytes_len, arrived_at) VALUES (?1, ?2, ?3, ?4, ?5)",
-                )?
-                .execute(params![
-                    id,
-                    raw.inline.as_deref(),
-                    raw.inline.is_none().then_some(raw.sha256.as_slice()),
-                    raw.bytes_len as i64,
-                    record.envelope.arrived_at
-                ])?;
-        }
-        for blob in &record.blobs {
-            tx.conn
-                .prepare(
-                    "INSERT INTO blob (body, sha256, bytes_len, content) VALUES (?1, ?2, ?3, ?4)
-                     ON CONFLICT DO NOTHING",
-                )?
-                .execute(params![
-                    id,
-                    blob.sha256.as_slice(),
-                    blob.bytes_len as i64,
-                    blob.inline.as_deref()
-                ])?;
-        }
+        let arrived_at = record.envelope.arrived_at;
+        insert_body(tx, id, arrived_at, record.key, &record.body)?;
+        arrived::insert_beside(tx.conn, id, record.raw.as_ref(), &record.blobs, arrived_at)?;
     }
     Ok(first)
 }
@@ -315,10 +292,7 @@ fn insert_body(
     tx.conn
         .prepare("INSERT INTO log (record, arrived_at, record_key) VALUES (?1, ?2, ?3)")?
         .execute(params![id, arrived_at, key.0 as i64])?;
-    tx.conn
-        .prepare("INSERT INTO body (id, content) VALUES (?1, ?2)")?
-        .execute(params![id, body])?;
-    Ok(())
+    arrived::insert_body(tx.conn, id, body)
 }
 
 impl Tail {
@@ -340,7 +314,12 @@ impl Tail {
     fn push_one(&self, offset: i64, content: Content, bytes: usize) {
         let mut held = self.hold();
         held.bytes += bytes;
-        held.records.push_back((Record { offset, content }, bytes));
+        let record = Record {
+            offset,
+            content,
+            carried: None,
+        };
+        held.records.push_back((record, bytes));
         while held.records.len() > TAIL_RECORDS_MAX || held.bytes > TAIL_BYTES_MAX {
             held.drop_oldest();
         }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use connector_api::{CancellationToken, Clock};
 use tracing::{error, warn};
 
-use crate::bus::Envelope;
 use crate::bus::local::LocalBus;
+use crate::bus::{Carried, Envelope};
 use crate::clock::micros;
 use crate::health::{Health, State};
 use crate::live::Live;
@@ -65,9 +65,11 @@ impl RouterLoop {
             };
             let step = match next {
                 Some(Next::Batch(batch)) => self.commit(&mut ownership, batch).await,
-                Some(Next::Undecidable { record, reason }) => {
-                    self.bury(&mut ownership, record, reason, 1).await
-                }
+                Some(Next::Undecidable {
+                    record,
+                    reason,
+                    carried,
+                }) => self.bury(&mut ownership, record, reason, 1, carried).await,
                 Some(Next::Trouble(reason)) => self.trouble(&reason),
                 None => self.trouble("reading from the bus ended"),
             };
@@ -166,7 +168,9 @@ impl RouterLoop {
                 Err(error) => return self.failed(&error),
             }
         }
-        self.bury(ownership, offset, reason, attempts).await
+        let carried = part.first().and_then(|first| first.carried.clone());
+        self.bury(ownership, offset, reason, attempts, carried)
+            .await
     }
 
     async fn bury(
@@ -175,6 +179,7 @@ impl RouterLoop {
         record: i64,
         reason: String,
         attempts: u32,
+        carried: Option<Arc<Carried>>,
     ) -> Step {
         error!(
             record,
@@ -183,7 +188,7 @@ impl RouterLoop {
         let now = micros(self.clock.now());
         match self
             .store
-            .bury(*ownership, record, reason, attempts, now)
+            .bury(*ownership, record, reason, attempts, carried, now)
             .await
         {
             Ok(()) => {

@@ -14,6 +14,7 @@ use crate::store::{Result, Senders};
 
 pub mod adopt;
 mod alerts;
+pub mod arrived;
 mod attachments;
 mod credentials;
 mod desk;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use crate::bus::local::LocalBus;
-use crate::bus::{Bus, Content, Envelope, Record};
+use crate::bus::{Bus, Carried, Content, Envelope, Record};
 use crate::live::Live;
 use crate::router::{Policy, Prepared};
 use crate::store::Ownership;
@@ -25,7 +25,11 @@ pub enum Next {
     /// Records to decide together.
     Batch(Vec<Prepared>),
     /// A record that nobody can decide.
-    Undecidable { record: i64, reason: String },
+    Undecidable {
+        record: i64,
+        reason: String,
+        carried: Option<Arc<Carried>>,
+    },
     /// Nothing can be read for now; reading has ended.
     Trouble(String),
 }
@@ -103,6 +107,7 @@ impl Ahead {
         let undecidable = |reason: String| Next::Undecidable {
             record: record.offset,
             reason,
+            carried: record.carried.clone(),
         };
         let envelope = match &record.content {
             Content::Envelope(envelope) => envelope.clone(),
@@ -120,7 +125,11 @@ impl Ahead {
             )));
         }
         // Triage reads a stranger's words: a panic in it is that record's failure alone.
-        catch_unwind(AssertUnwindSafe(|| (self.prepare)(record.offset, envelope)))
-            .map_err(|_| undecidable("preparing it panicked".to_owned()))
+        let prepared = catch_unwind(AssertUnwindSafe(|| (self.prepare)(record.offset, envelope)));
+        let prepared = prepared.map_err(|_| undecidable("preparing it panicked".to_owned()))?;
+        Ok(Prepared {
+            carried: record.carried.clone(),
+            ..prepared
+        })
     }
 }

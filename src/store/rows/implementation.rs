@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use connector_api::{ChannelId, Cursor, QueueId};
 
+use crate::bus::Carried;
 use crate::dispatch::Actor;
 use crate::ids::{ContactId, ConversationId, MessageId};
 use crate::router::Policy;
@@ -22,7 +23,7 @@ use crate::store::{
 };
 
 use super::names::Names;
-use super::{Engine, RowStore, Tx, adopt, attachments, facts, operating, outbox, reading};
+use super::{Engine, RowStore, Tx, adopt, arrived, attachments, facts, operating, outbox, reading};
 
 mod desk;
 mod macros;
@@ -81,11 +82,15 @@ where
         record: i64,
         reason: String,
         attempts: u32,
+        carried: Option<Arc<Carried>>,
         now: i64,
     ) -> Result<()> {
         self.engine
             .write(1, move |tx| {
                 move_position(tx, &ownership, record)?;
+                if let Some(carried) = &carried {
+                    arrived::keep(tx.conn, record, carried)?;
+                }
                 operating::bury(tx, record, &reason, attempts, now)
             })
             .await

@@ -12,7 +12,7 @@ use crate::store::{Retention, Rings, StoreError, StoredDeadLetter, Token};
 
 use super::effects::json;
 use super::facts::from_json;
-use super::{effects, events, facts, outbox, uploads};
+use super::{arrived, effects, events, facts, outbox, uploads};
 use crate::store::rows::Tx;
 
 type Result<T> = std::result::Result<T, StoreError>;
@@ -227,6 +227,7 @@ pub fn decide(
     let window = i64::try_from(crate::store::ACKNOWLEDGE_WINDOW.as_micros()).unwrap_or(i64::MAX);
     let mut known = facts::load(tx, batch, &needs, now - window)?;
     let effects = router::route(batch, &mut known, policy, tx.memory);
+    arrived::keep_needed(tx.conn, batch, &effects)?;
     effects::write(tx, &known, &effects, now)?;
     Ok(effects)
 }

@@ -16,7 +16,14 @@ async fn bury_next(desk: &mut Desk, reason: &str) -> i64 {
     let commit = desk.next_commit(1).await;
     let record = commit.batch[0].offset;
     desk.store()
-        .bury(commit.ownership, record, reason.to_owned(), 5, desk.now())
+        .bury(
+            commit.ownership,
+            record,
+            reason.to_owned(),
+            5,
+            None,
+            desk.now(),
+        )
         .await
         .unwrap();
     desk.moved_past(record);
@@ -104,7 +111,14 @@ pub async fn a_letter_that_still_cannot_be_filed_stays_parked(backend: Arc<dyn B
     // A letter whose bytes are gone.
     let record = desk.next_commit(1).await.batch[0].offset + 1;
     desk.store()
-        .bury(ownership, record, "unreadable".to_owned(), 1, desk.now())
+        .bury(
+            ownership,
+            record,
+            "unreadable".to_owned(),
+            1,
+            None,
+            desk.now(),
+        )
         .await
         .unwrap();
     let redriven = desk

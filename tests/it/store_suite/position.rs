@@ -32,7 +32,14 @@ pub async fn a_stale_owner_writes_nothing(backend: Arc<dyn Backend>) {
     );
     let buried = desk
         .store()
-        .bury(commit.ownership, record, "stale".to_owned(), 5, desk.now())
+        .bury(
+            commit.ownership,
+            record,
+            "stale".to_owned(),
+            5,
+            None,
+            desk.now(),
+        )
         .await;
     assert!(
         matches!(buried, Err(StoreError::StaleEpoch(_))),

@@ -329,7 +329,7 @@ pub async fn letters_drafts_and_revoked_tokens_have_periods_of_their_own(
     let store = desk.store().clone();
     let reason = "a bug of ours".to_owned();
     store
-        .bury(commit.ownership, record, reason, 5, desk.now())
+        .bury(commit.ownership, record, reason, 5, None, desk.now())
         .await
         .unwrap();
     desk.moved_past(record);

@@ -1,0 +1,80 @@
+//! What a record brings: its body, the bytes it was captured as, its files.
+
+use std::collections::HashSet;
+
+use crate::bus::{Carried, NewBlob};
+use crate::router::{Effects, Prepared};
+use crate::store::Result;
+use crate::store::sql::{Conn, params};
+
+pub fn insert_body(conn: Conn<'_>, id: i64, body: &[u8]) -> Result<()> {
+    conn.prepare("INSERT INTO body (id, content) VALUES (?1, ?2)")?
+        .execute(params![id, body])?;
+    Ok(())
+}
+
+/// What stands beside the body.
+pub fn insert_beside(
+    conn: Conn<'_>,
+    id: i64,
+    raw: Option<&NewBlob>,
+    blobs: &[NewBlob],
+    arrived_at: i64,
+) -> Result<()> {
+    if let Some(raw) = raw {
+        conn.prepare(
+            "INSERT INTO raw (id, content, sha256, bytes_len, arrived_at) VALUES (?1, ?2, ?3, ?4, ?5)",
+        )?
+        .execute(params![
+            id,
+            raw.inline.as_deref(),
+            raw.inline.is_none().then_some(raw.sha256.as_slice()),
+            raw.bytes_len as i64,
+            arrived_at
+        ])?;
+    }
+    for blob in blobs {
+        conn.prepare(
+            "INSERT INTO blob (body, sha256, bytes_len, content) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
+        )?
+        .execute(params![
+            id,
+            blob.sha256.as_slice(),
+            blob.bytes_len as i64,
+            blob.inline.as_deref()
+        ])?;
+    }
+    Ok(())
+}
+
+/// Writes what a record brought.
+pub fn keep(conn: Conn<'_>, id: i64, carried: &Carried) -> Result<()> {
+    insert_body(conn, id, &carried.body)?;
+    let Carried { raw, blobs, .. } = carried;
+    insert_beside(conn, id, raw.as_ref(), blobs, carried.arrived_at)
+}
+
+/// The same for those records of a batch that something refers to now: not for redeliveries.
+pub fn keep_needed(conn: Conn<'_>, batch: &[Prepared], effects: &Effects) -> Result<()> {
+    let mut needed: Option<HashSet<i64>> = None;
+    for record in batch {
+        let Some(carried) = &record.carried else {
+            continue;
+        };
+        if needed
+            .get_or_insert_with(|| named(effects))
+            .contains(&record.offset)
+        {
+            keep(conn, record.offset, carried)?;
+        }
+    }
+    Ok(())
+}
+
+fn named(effects: &Effects) -> HashSet<i64> {
+    let messages = effects.messages.iter().map(|message| message.id.0);
+    let changes = effects.changes.iter().map(|change| change.record);
+    let pending = effects.pending.iter().map(|pending| pending.record);
+    let dead = effects.dead.iter().map(|letter| letter.record);
+    messages.chain(changes).chain(pending).chain(dead).collect()
+}
