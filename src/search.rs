@@ -149,6 +149,24 @@ impl Query {
         (!all.is_empty()).then(|| all.join(" OR "))
     }
 
+    /// The same for PostgreSQL.
+    #[cfg(feature = "postgres")]
+    pub fn to_tsquery(&self, scopes: &[Scope]) -> Option<String> {
+        let within = |scope: &Scope| {
+            let terms = self.terms.iter().map(|term| {
+                let last = term.words.len().saturating_sub(1);
+                let words = term.words.iter().enumerate().map(|(at, word)| {
+                    let star = if term.prefix && at == last { ":*" } else { "" };
+                    format!("'{scope}{word}'{star}")
+                });
+                format!("({})", words.collect::<Vec<_>>().join(" <-> "))
+            });
+            format!("({})", terms.collect::<Vec<_>>().join(" & "))
+        };
+        let all: Vec<_> = scopes.iter().map(within).collect();
+        (!all.is_empty()).then(|| all.join(" | "))
+    }
+
     /// Whether texts have all that is asked for, each term in one of them: as the index finds it.
     pub fn is_in(&self, texts: &[&str]) -> bool {
         let texts: Vec<_> = texts
@@ -222,6 +240,35 @@ pub fn indexed(text: &str, scope: Scope) -> String {
         words.extend([scope.as_str(), word.folded.as_str(), " "]);
     }
     words
+}
+
+/// Bytes of a vector: PostgreSQL takes less than a megabyte of them.
+#[cfg(feature = "postgres")]
+const VECTOR_BYTES_MAX: usize = 900 * 1024;
+/// Places of words that PostgreSQL tells apart.
+#[cfg(feature = "postgres")]
+const PLACE_MAX: usize = 16_383;
+
+/// Texts that were made for the index, as a vector of words with their places: words have letters and digits
+/// only. No phrase goes from one text into the next.
+#[cfg(feature = "postgres")]
+pub fn vector(texts: &[&str]) -> String {
+    use std::fmt::Write as _;
+
+    let mut vector = String::new();
+    let mut place = 1;
+    for text in texts {
+        for word in text.split(' ').filter(|word| !word.is_empty()) {
+            if vector.len() + word.len() > VECTOR_BYTES_MAX {
+                return vector;
+            }
+            // Writing to a string cannot fail.
+            write!(vector, "'{word}':{} ", place.min(PLACE_MAX)).ok();
+            place += 1;
+        }
+        place += 1;
+    }
+    vector
 }
 
 fn composed(text: &str) -> Cow<'_, str> {

@@ -25,6 +25,8 @@ pub mod events;
 pub mod imports;
 pub mod macros;
 mod outbox;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 pub mod retention;
 pub mod rows;
 pub mod search;

@@ -32,12 +32,16 @@ pub mod outbox;
 pub mod permission;
 pub mod reading;
 pub mod retention;
+pub mod search;
 pub mod seen;
 mod surgery;
 pub mod uploads;
 
 use memory::Memory;
 use names::Names;
+
+/// The tables of every store.
+pub const SCHEMA: &str = include_str!("rows/schema.sql");
 
 /// What a job sees: the open transaction, and what its connection keeps in memory.
 pub struct Tx<'a> {
@@ -47,18 +51,13 @@ pub struct Tx<'a> {
 
 impl Tx<'_> {
     /// The number that the next event written here will have.
-    pub fn next_event(&mut self) -> Result<i64> {
-        Ok(self.memory.next_seq + 1)
+    pub fn next_event(&self) -> i64 {
+        self.memory.next_seq + 1
     }
 
     /// The number of the last event written here.
     pub fn last_event(&self) -> i64 {
         self.memory.next_seq
-    }
-
-    fn number_event(&mut self) -> Result<i64> {
-        self.memory.next_seq += 1;
-        Ok(self.memory.next_seq)
     }
 }
 

@@ -9,12 +9,29 @@ use rusqlite::types::FromSql;
 pub use rusqlite::types::{ToSql, Value};
 
 use crate::store::StoreError;
+#[cfg(feature = "postgres")]
+use crate::store::postgres;
 
 /// Why a statement did not do it, or a row does not say what it should.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(transparent)]
     Sqlite(#[from] rusqlite::Error),
+    #[cfg(feature = "postgres")]
+    #[error("PostgreSQL: {}", postgres::told(.0))]
+    Postgres(#[from] tokio_postgres::Error),
+    #[cfg(feature = "postgres")]
+    #[error("PostgreSQL did not answer within {0:?}")]
+    Connecting(std::time::Duration),
+    #[cfg(feature = "postgres")]
+    #[error("no runtime for a connection: {0}")]
+    Thread(std::io::Error),
+    #[cfg(feature = "postgres")]
+    #[error("column {column}: {error}")]
+    Column {
+        column: usize,
+        error: rusqlite::types::FromSqlError,
+    },
     #[error("there is no such row")]
     NoRow,
     #[error("column {column} has {value}, which has no meaning here")]
@@ -37,6 +54,12 @@ impl From<Error> for StoreError {
     fn from(error: Error) -> Self {
         match error {
             Error::Sqlite(error) => Self::from_sqlite(&error),
+            #[cfg(feature = "postgres")]
+            Error::Postgres(error) => postgres::trouble(&error),
+            #[cfg(feature = "postgres")]
+            Error::Connecting(_) | Error::Thread(_) => Self::Unavailable(error.to_string()),
+            #[cfg(feature = "postgres")]
+            Error::Column { .. } => Self::Poisoned(error.to_string()),
             Error::NoRow | Error::Meaningless { .. } | Error::Json { .. } => {
                 Self::Poisoned(error.to_string())
             }
@@ -48,6 +71,8 @@ impl From<Error> for StoreError {
 #[derive(Clone, Copy)]
 pub enum Conn<'a> {
     Sqlite(&'a rusqlite::Connection),
+    #[cfg(feature = "postgres")]
+    Postgres(&'a postgres::Session),
 }
 
 impl<'a> From<&'a rusqlite::Connection> for Conn<'a> {
@@ -61,6 +86,9 @@ impl<'a> Conn<'a> {
     pub fn snapshot(self) -> Result<Snapshot<'a>> {
         match self {
             Self::Sqlite(conn) => Ok(Snapshot::Sqlite(conn.unchecked_transaction()?)),
+            // Whatever reads has one already.
+            #[cfg(feature = "postgres")]
+            Self::Postgres(session) => Ok(Snapshot::Postgres(session)),
         }
     }
 
@@ -68,6 +96,8 @@ impl<'a> Conn<'a> {
     pub fn batch(self, sql: &str) -> Result<()> {
         match self {
             Self::Sqlite(conn) => Ok(conn.execute_batch(sql)?),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(session) => session.batch(sql),
         }
     }
 
@@ -75,6 +105,8 @@ impl<'a> Conn<'a> {
     pub fn prepare(self, sql: &str) -> Result<Statement<'a>> {
         match self {
             Self::Sqlite(conn) => Ok(Statement::Sqlite(conn.prepare_cached(sql)?)),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(session) => Ok(Statement::Postgres(session, session.prepare(sql)?)),
         }
     }
 }
@@ -82,12 +114,16 @@ impl<'a> Conn<'a> {
 /// What holds still while several questions are asked; nothing was written when it is dropped.
 pub enum Snapshot<'a> {
     Sqlite(rusqlite::Transaction<'a>),
+    #[cfg(feature = "postgres")]
+    Postgres(&'a postgres::Session),
 }
 
 impl Snapshot<'_> {
     pub fn conn(&self) -> Conn<'_> {
         match self {
             Self::Sqlite(open) => Conn::Sqlite(open),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(session) => Conn::Postgres(session),
         }
     }
 }
@@ -95,6 +131,8 @@ impl Snapshot<'_> {
 /// A statement that can be run, again and again.
 pub enum Statement<'a> {
     Sqlite(rusqlite::CachedStatement<'a>),
+    #[cfg(feature = "postgres")]
+    Postgres(&'a postgres::Session, tokio_postgres::Statement),
 }
 
 impl Statement<'_> {
@@ -105,6 +143,8 @@ impl Statement<'_> {
                 bind(statement, &params)?;
                 Ok(statement.raw_execute()?)
             }
+            #[cfg(feature = "postgres")]
+            Self::Postgres(session, statement) => session.execute(statement, &params),
         }
     }
 
@@ -114,6 +154,11 @@ impl Statement<'_> {
             Self::Sqlite(statement) => {
                 bind(statement, &params)?;
                 Ok(Rows::Sqlite(statement.raw_query()))
+            }
+            #[cfg(feature = "postgres")]
+            Self::Postgres(session, statement) => {
+                let rows = session.query(statement, &params)?;
+                Ok(Rows::Postgres(rows.into_iter()))
             }
         }
     }
@@ -161,12 +206,16 @@ fn bind(statement: &mut rusqlite::CachedStatement<'_>, params: &impl Params) -> 
 /// Rows that are read as they are asked for.
 pub enum Rows<'s> {
     Sqlite(rusqlite::Rows<'s>),
+    #[cfg(feature = "postgres")]
+    Postgres(std::vec::IntoIter<tokio_postgres::Row>),
 }
 
 impl Rows<'_> {
     pub fn next_row(&mut self) -> Result<Option<Row<'_>>> {
         match self {
             Self::Sqlite(rows) => Ok(rows.next()?.map(Row::Sqlite)),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(rows) => Ok(rows.next().map(Row::Postgres)),
         }
     }
 }
@@ -192,12 +241,19 @@ impl<T, F: FnMut(&Row<'_>) -> Result<T>> Iterator for MappedRows<'_, F> {
 /// One row; columns count from 0.
 pub enum Row<'r> {
     Sqlite(&'r rusqlite::Row<'r>),
+    #[cfg(feature = "postgres")]
+    Postgres(tokio_postgres::Row),
 }
 
 impl Row<'_> {
     pub fn get<T: FromSql>(&self, column: usize) -> Result<T> {
         match self {
             Self::Sqlite(row) => Ok(row.get(column)?),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(row) => {
+                let value: postgres::Column<'_> = row.try_get(column)?;
+                value.get().map_err(|error| Error::Column { column, error })
+            }
         }
     }
 }

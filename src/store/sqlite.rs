@@ -20,7 +20,7 @@ use crate::store::{Result, StoreError};
 mod checkpoint;
 mod lineage;
 pub mod look;
-mod open;
+pub(super) mod open;
 mod readers;
 mod retention;
 mod search;
@@ -234,6 +234,8 @@ impl SqliteStore {
     ) -> Result<T> {
         let own = |tx: &mut Tx<'_>| match tx.conn {
             Conn::Sqlite(conn) => work(conn),
+            #[cfg(feature = "postgres")]
+            Conn::Postgres(_) => Err(StoreError::Unavailable("another database's".to_owned())),
         };
         self.engine.writer.run(0, own).await
     }

@@ -212,6 +212,9 @@ macro_rules! store_suite {
             $(
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $case() {
+                    if !Made::available() {
+                        return;
+                    }
                     crate::store_suite::$area::$case(std::sync::Arc::new(Made::new())).await;
                 }
             )*
@@ -222,4 +225,9 @@ pub(crate) use store_suite;
 
 mod local {
     crate::store_suite::store_suite!(crate::support::Local);
+}
+
+#[cfg(feature = "postgres")]
+mod postgres {
+    crate::store_suite::store_suite!(crate::support::Postgres);
 }

@@ -4,9 +4,13 @@
 
 mod actors;
 mod authority;
+#[cfg(feature = "postgres")]
+mod beside;
 mod clock;
 mod desk;
 mod local;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod said;
 mod setup;
 mod show;
@@ -23,6 +27,8 @@ pub use authority::{Authority, Made};
 pub use clock::ManualClock;
 pub use desk::{Desk, holder};
 pub use local::Local;
+#[cfg(feature = "postgres")]
+pub use postgres::Postgres;
 pub use said::{Said, chat, delete, echo, edit, mail, reaction, receipt, system};
 pub use setup::{channel_id, channels, policy, queue_id, senders};
 pub use show::show_sorted;
@@ -34,6 +40,11 @@ pub trait Backend: Send + Sync {
     /// Opens what is durable, with these names configured. Called again it finds what was durable
     /// at that moment, as after a power cut: what an earlier opening still does must not be seen.
     async fn open(&self, names: &[String], queues: &[connector_api::QueueId]) -> Opened;
+
+    /// Whether the bus is a log in the store, which has what was accepted before it is decided.
+    fn has_log(&self) -> bool {
+        true
+    }
 
     /// Rows by kind.
     async fn rows(&self) -> Vec<(String, i64)>;

@@ -12,6 +12,8 @@ pub mod dovecot;
 pub mod imap;
 pub mod mail;
 pub mod postfix;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 mod self_test;
 mod server;
 pub mod smtp;
@@ -24,6 +26,8 @@ pub use cyrus::Cyrus;
 pub use dovecot::Dovecot;
 pub use mail::with_auth_results;
 pub use postfix::Postfix;
+#[cfg(feature = "postgres")]
+pub use postgres::Postgres;
 pub use server::free_port;
 
 /// How long a server or a mail may take before a test gives up on it; a loaded two-core machine needs about 2 s.

@@ -32,9 +32,9 @@ pub fn adopt(tx: &mut Tx<'_>, queues: &[QueueId], now: i64) -> Result<Option<Que
     for (id, name) in used.iter().filter(|(id, _)| !declared.contains(id)) {
         let conversations = waiting_in(tx, *id)?;
         for conversation in &conversations {
-            tx.conn
-                .prepare("INSERT INTO departure (seq, conversation, queue) VALUES (?1, ?2, ?3)")?
-                .execute([tx.next_event()?, conversation.0, *id])?;
+            let next = tx.next_event();
+            let sql = "INSERT INTO departure (seq, conversation, queue) VALUES (?1, ?2, ?3)";
+            tx.conn.prepare(sql)?.execute([next, conversation.0, *id])?;
             let queued = EventType::ConversationQueued;
             write_events(tx, &[NewEvent::new(queued, *conversation, None, now)])?;
         }

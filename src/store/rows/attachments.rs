@@ -38,7 +38,7 @@ const PAUSES: [Duration; FETCH_ATTEMPTS_MAX as usize] = [
 pub fn ask_for(conn: Conn<'_>, fetches: &[NewFetch]) -> Result<()> {
     for fetch in fetches {
         conn.prepare(
-            "INSERT INTO fetch (message, place, state, attempts, next_at) VALUES (?1, ?2, ?3, 0, ?4) ON CONFLICT DO NOTHING",
+            "INSERT INTO file_fetch (message, place, state, attempts, next_at) VALUES (?1, ?2, ?3, 0, ?4) ON CONFLICT DO NOTHING",
         )?
         .execute(params![fetch.message.0, fetch.place as i64, code(AttachmentState::Pending), fetch.at])?;
     }
@@ -48,9 +48,9 @@ pub fn ask_for(conn: Conn<'_>, fetches: &[NewFetch]) -> Result<()> {
 pub fn lease(tx: &mut Tx<'_>, limit: u32, now: i64) -> Result<Vec<DueFetch>> {
     let conn = tx.conn;
     let mut statement = conn.prepare(
-        "SELECT fetch.message, fetch.place, fetch.attempts, message.channel, body.content, message.deleted
-         FROM fetch LEFT JOIN message ON message.id = fetch.message LEFT JOIN body ON body.id = fetch.message
-         WHERE fetch.state = 0 AND fetch.next_at <= ?1 ORDER BY fetch.next_at LIMIT ?2",
+        "SELECT file_fetch.message, file_fetch.place, file_fetch.attempts, message.channel, body.content, message.deleted
+         FROM file_fetch LEFT JOIN message ON message.id = file_fetch.message LEFT JOIN body ON body.id = file_fetch.message
+         WHERE file_fetch.state = 0 AND file_fetch.next_at <= ?1 ORDER BY file_fetch.next_at LIMIT ?2",
     )?;
     let rows = statement.query_map(params![now, limit], |row| {
         Ok((
@@ -73,7 +73,7 @@ pub fn lease(tx: &mut Tx<'_>, limit: u32, now: i64) -> Result<Vec<DueFetch>> {
         let pause = PAUSES.get(attempts as usize).or(PAUSES.last());
         let pause = pause.map_or(i64::MAX / 2, |pause| pause.as_micros() as i64);
         conn.prepare(
-            "UPDATE fetch SET attempts = attempts + 1, next_at = ?1 WHERE message = ?2 AND place = ?3",
+            "UPDATE file_fetch SET attempts = attempts + 1, next_at = ?1 WHERE message = ?2 AND place = ?3",
         )?
         .execute(params![now + pause, message.0, place as i64])?;
         due.push(DueFetch {
@@ -89,7 +89,7 @@ pub fn lease(tx: &mut Tx<'_>, limit: u32, now: i64) -> Result<Vec<DueFetch>> {
 
 pub fn next(conn: Conn<'_>) -> Result<Option<i64>> {
     Ok(conn
-        .prepare("SELECT min(next_at) FROM fetch WHERE state = 0")?
+        .prepare("SELECT min(next_at) FROM file_fetch WHERE state = 0")?
         .query_row((), |row| row.get(0))?)
 }
 
@@ -113,7 +113,7 @@ pub fn settle(
     };
     let changed = conn
         .prepare(
-            "UPDATE fetch SET state = ?1, reason = ?2, sha256 = ?3, bytes_len = ?4, content_type = ?5
+            "UPDATE file_fetch SET state = ?1, reason = ?2, sha256 = ?3, bytes_len = ?4, content_type = ?5
              WHERE message = ?6 AND place = ?7 AND state = 0",
         )?
         .execute(params![
@@ -162,7 +162,7 @@ pub fn fetches(conn: Conn<'_>, content: &StoredContent, id: MessageId) -> Result
         return Ok(Fetches::new());
     }
     let mut statement = conn.prepare(
-        "SELECT place, state, reason, sha256, bytes_len, content_type FROM fetch WHERE message = ?1",
+        "SELECT place, state, reason, sha256, bytes_len, content_type FROM file_fetch WHERE message = ?1",
     )?;
     let rows = statement.query_map([id.0], fetched_of)?;
     Ok(rows.collect::<sql::Result<_>>()?)

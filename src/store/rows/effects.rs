@@ -319,12 +319,11 @@ fn write_acknowledgement(
 
 pub fn write_events(tx: &mut Tx<'_>, events: &[NewEvent]) -> Result<(), StoreError> {
     for event in events {
-        let number = tx.number_event()?;
+        tx.memory.next_seq += 1;
         tx.conn.prepare(
             "INSERT INTO event (seq, kind, conversation, message, at, detail) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-        )?
-        .execute(params![
-            number,
+        )?.execute(params![
+            tx.memory.next_seq,
             event.kind.code(),
             event.conversation.map(|conversation| conversation.0),
             event.message.map(|message| message.0),

@@ -19,8 +19,8 @@ type Result<T> = std::result::Result<T, StoreError>;
 
 /// Those the actor may use, by name.
 pub fn list(conn: Conn<'_>, actor: &Actor) -> Result<Vec<StoredMacro>> {
-    let mut statement = conn
-        .prepare("SELECT id, content, version, at FROM macro ORDER BY name COLLATE NOCASE, id")?;
+    let mut statement =
+        conn.prepare("SELECT id, content, version, at FROM macro ORDER BY lower(name), id")?;
     let all = statement.query_map((), macro_of)?;
     let mut visible = Vec::new();
     for found in all {

@@ -14,8 +14,11 @@ const IDS_RESERVED: i64 = 10_000;
 /// State that mirrors rows. After a rollback it is read again.
 pub struct Memory {
     pub names: Arc<Names>,
+    /// Between two ids: where a bus gives numbers of its own, these keep off them.
+    id_step: i64,
     next_id: i64,
     reserved_until: i64,
+    /// The number of the last event.
     pub next_seq: i64,
     /// Counts changes of tokens, for those who believe one.
     pub token_changes: u64,
@@ -25,7 +28,7 @@ pub struct Memory {
 
 impl IdSource for Memory {
     fn next(&mut self) -> i64 {
-        self.next_id += 1;
+        self.next_id += self.id_step;
         self.next_id
     }
 }
@@ -39,12 +42,38 @@ impl Memory {
         let reserved = reserved.unwrap_or(0);
         Ok(Self {
             names,
+            id_step: 1,
             next_id: reserved,
             reserved_until: reserved,
             next_seq,
             token_changes: 0,
             generations: seen::generations(conn)?,
         })
+    }
+
+    /// Of a connection beside others, which draws what it gives out: ids end in `low`, of so many bits.
+    pub fn drawing(names: Arc<Names>, generations: Vec<i64>, bits: u32, low: i64) -> Self {
+        Self {
+            names,
+            id_step: 1 << bits,
+            next_id: low,
+            reserved_until: low,
+            next_seq: 0,
+            token_changes: 0,
+            generations,
+        }
+    }
+
+    /// Ids that may still be given out.
+    pub fn ids_left(&self) -> i64 {
+        (self.reserved_until - self.next_id) / self.id_step
+    }
+
+    /// Gives it ids of its own: so many, above `first`.
+    pub fn take_ids(&mut self, first: i64, count: i64) {
+        let low = self.next_id % self.id_step;
+        self.next_id = first * self.id_step + low;
+        self.reserved_until = self.next_id + count * self.id_step;
     }
 
     /// Before a commit: every id handed out lies below what the database says is taken.

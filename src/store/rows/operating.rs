@@ -12,7 +12,7 @@ use crate::store::{Retention, Rings, StoreError, StoredDeadLetter, Token};
 
 use super::effects::json;
 use super::facts::from_json;
-use super::{arrived, effects, events, facts, outbox, uploads};
+use super::{arrived, effects, events, facts, outbox, seen, uploads};
 use crate::store::rows::Tx;
 
 type Result<T> = std::result::Result<T, StoreError>;
@@ -223,6 +223,8 @@ pub fn decide(
     policy: &Policy,
     now: i64,
 ) -> Result<router::Effects> {
+    // What another connection made is looked through as well.
+    seen::generation(tx.conn, tx.memory, now)?;
     let needs = router::needs(batch, policy);
     let window = i64::try_from(crate::store::ACKNOWLEDGE_WINDOW.as_micros()).unwrap_or(i64::MAX);
     let mut known = facts::load(tx, batch, &needs, now - window)?;

@@ -424,7 +424,7 @@ pub fn counts(conn: Conn<'_>, names: &Names, queues: &[connector_api::QueueId]) 
     counts.pending = conn
         .prepare("SELECT count(*) FROM pending")?
         .query_row((), |row| row.get(0))?;
-    let waiting = "SELECT count(*) FROM fetch WHERE state = 0";
+    let waiting = "SELECT count(*) FROM file_fetch WHERE state = 0";
     counts.fetches = conn.prepare(waiting)?.query_row((), |row| row.get(0))?;
     Ok(counts)
 }

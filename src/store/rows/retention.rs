@@ -3,7 +3,7 @@
 //! some in each transaction. A contact goes with its last conversation.
 
 use crate::store::retention::{Forgotten, Periods};
-use crate::store::sql::{self, Conn, Optional as _, params};
+use crate::store::sql::{self, Conn, Optional as _};
 use crate::store::{Result, StoreError};
 
 use super::operating::drop_unused;
@@ -15,7 +15,7 @@ const ROWS_MAX: i64 = 200;
 /// lists below against the schema.
 const OF_A_MESSAGE: [(&str, &str); 7] = [
     ("change", "message"),
-    ("fetch", "message"),
+    ("file_fetch", "message"),
     ("reference", "message"),
     ("outbox", "id"),
     ("recipient", "message"),
@@ -192,11 +192,14 @@ fn remove_remains(conn: Conn<'_>, conversation: i64, newest: i64, limit: i64) ->
         }
         next = prev.flatten();
     }
-    let sql = match next {
-        Some(_) => "UPDATE remains SET message = ?2 WHERE conversation = ?1",
-        None => "DELETE FROM remains WHERE conversation = ?1 AND ?2 IS NULL",
+    match next {
+        Some(next) => conn
+            .prepare("UPDATE remains SET message = ?2 WHERE conversation = ?1")?
+            .execute([conversation, next])?,
+        None => conn
+            .prepare("DELETE FROM remains WHERE conversation = ?1")?
+            .execute([conversation])?,
     };
-    conn.prepare(sql)?.execute(params![conversation, next])?;
     Ok(removed)
 }
 

@@ -20,9 +20,15 @@ const NAMED: i64 = 30;
 
 /// All generations that are kept, oldest first.
 pub fn generations(conn: Conn<'_>) -> sql::Result<Vec<i64>> {
-    let mut statement = conn.prepare(
-        "SELECT name FROM sqlite_master WHERE type = 'table' AND name GLOB 'seen_[0-9]*' ORDER BY name",
-    )?;
+    let mut statement = conn.prepare(match conn {
+        Conn::Sqlite(_) => {
+            "SELECT name FROM sqlite_master WHERE type = 'table' AND name GLOB 'seen_[0-9]*'"
+        }
+        #[cfg(feature = "postgres")]
+        Conn::Postgres(_) => {
+            "SELECT tablename FROM pg_tables WHERE schemaname = current_schema() AND tablename ~ '^seen_[0-9]+$'"
+        }
+    })?;
     let names = statement.query_map((), |row| row.get::<String>(0))?;
     let mut generations = Vec::new();
     for name in names {
@@ -109,25 +115,43 @@ pub fn insert(conn: Conn<'_>, memory: &mut Memory, seen: &[NewSeen], now: i64) -
 
 /// The generation of `now`: made when it begins, when also those that nothing is looked up in any
 /// more go. Time that steps back writes into the newest one.
-fn generation(conn: Conn<'_>, memory: &mut Memory, now: i64) -> sql::Result<i64> {
+pub fn generation(conn: Conn<'_>, memory: &mut Memory, now: i64) -> sql::Result<i64> {
     let current = now.div_euclid(GENERATION_MICROS);
     if let Some(newest) = memory.generations.last().copied()
         && newest >= current
     {
         return Ok(newest);
     }
-    conn.batch(&format!(
-        "CREATE TABLE seen_{current} (key BLOB NOT NULL, digest INTEGER NOT NULL, message INTEGER NOT NULL,
-         PRIMARY KEY (key, digest)) WITHOUT ROWID"
-    ))?;
-    memory.generations.push(current);
+    make_generation(conn, memory, current)?;
     let expired = memory
         .generations
         .iter()
         .position(|kept| *kept > current - NAMED)
         .unwrap_or(0);
     for old in memory.generations.drain(..expired) {
-        conn.batch(&format!("DROP TABLE seen_{old}"))?;
+        conn.batch(&format!("DROP TABLE IF EXISTS seen_{old}"))?;
     }
     Ok(current)
+}
+
+fn make_generation(conn: Conn<'_>, memory: &mut Memory, number: i64) -> sql::Result<()> {
+    match conn {
+        Conn::Sqlite(_) => {
+            conn.batch(&format!(
+                "CREATE TABLE seen_{number} (key BLOB NOT NULL, digest INTEGER NOT NULL, message INTEGER NOT NULL,
+                 PRIMARY KEY (key, digest)) WITHOUT ROWID"
+            ))?;
+            memory.generations.push(number);
+        }
+        // Another connection may have made it.
+        #[cfg(feature = "postgres")]
+        Conn::Postgres(_) => {
+            conn.batch(&format!(
+                "CREATE TABLE IF NOT EXISTS seen_{number} (key bytea NOT NULL, digest bigint NOT NULL,
+                 message bigint NOT NULL, PRIMARY KEY (key, digest))"
+            ))?;
+            memory.generations = generations(conn)?;
+        }
+    }
+    Ok(())
 }

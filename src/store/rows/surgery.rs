@@ -81,7 +81,7 @@ pub fn merge(
         first.is_none_or(|first| arrival(row) < first)
     })?;
     let (all, _) = arrange(&kept.entries(), &given.entries(), into.last_seq);
-    let event = tx.next_event()?;
+    let event = tx.next_event();
     place(tx, event, &mut into, &kept, &all, &before(&[&given, &kept]))?;
     from.last_message = None;
     write(tx, &mut from)?;
@@ -127,7 +127,7 @@ pub fn split(
     let id = ConversationId(tx.memory.next());
     let (mut new, mut sides) =
         surgery::split(&mut source, id, again, part, &order.actor, order.at)?;
-    let event = tx.next_event()?;
+    let event = tx.next_event();
     let was = before(&[&chain]);
     let (kept, given) = (entries(&staying), entries(&leaving));
     place(tx, event, &mut source, &chain, &kept, &was)?;
@@ -185,7 +185,7 @@ pub fn move_message(
         is_last: kept.rows.iter().all(|row| row.author == Author::Note),
     };
     let mut sides = surgery::move_message(&mut from, &mut to, moving, &order.actor)?;
-    let event = tx.next_event()?;
+    let event = tx.next_event();
     let was = before(&[&chain, &kept]);
     place(tx, event, &mut from, &chain, &entries(&staying), &was)?;
     let (all, _) = arrange(&kept.entries(), &entries(&leaving), to.last_seq);
@@ -352,7 +352,7 @@ fn tell(
     order: &Order,
 ) -> Result<()> {
     let mut detail = serde_json::json!({
-        "operation": tx.next_event()?, "from": one.id.0, "into": other.id.0,
+        "operation": tx.next_event(), "from": one.id.0, "into": other.id.0,
         "role": order.actor.role.as_str(),
     });
     order.actor.sign(&mut detail);

@@ -6,11 +6,12 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
+use crate::store::rows::SCHEMA;
 use crate::store::{Result, StoreError};
 
 /// The schema this build writes; a newer one is refused.
 pub const SCHEMA_VERSION: i64 = 1;
-const SCHEMA: &str = include_str!("schema.sql");
+const OWN: &str = include_str!("schema.sql");
 const READER_WAIT_MS: u64 = 5_000;
 
 /// The one connection that writes.
@@ -57,7 +58,8 @@ pub fn migrate(conn: &Connection) -> Result<i64> {
     let version: i64 = conn.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     match version {
         0 => {
-            let batch = format!("BEGIN; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;");
+            let batch =
+                format!("BEGIN; {SCHEMA} {OWN} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;");
             conn.execute_batch(&batch)?;
         }
         SCHEMA_VERSION => {}
@@ -75,7 +77,7 @@ pub fn migrate(conn: &Connection) -> Result<i64> {
 pub fn installation_key(conn: &Connection) -> Result<Vec<u8>> {
     let known: Option<Vec<u8>> = conn
         .query_row(
-            "SELECT value FROM meta WHERE key = 'installation_key'",
+            "SELECT value FROM secret WHERE key = 'installation_key'",
             [],
             |row| row.get(0),
         )
@@ -87,7 +89,7 @@ pub fn installation_key(conn: &Connection) -> Result<Vec<u8>> {
     aws_lc_rs::rand::fill(&mut key)
         .map_err(|_| StoreError::Unavailable("no random bytes".to_owned()))?;
     conn.execute(
-        "INSERT INTO meta (key, value) VALUES ('installation_key', ?1)",
+        "INSERT INTO secret (key, value) VALUES ('installation_key', ?1)",
         [&key],
     )?;
     Ok(key)

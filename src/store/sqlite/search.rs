@@ -1,8 +1,6 @@
 //! Full-text search, on a connection of its own and for a bounded time: a question that matches
 //! half of everything keeps no reader from the others.
 
-mod find;
-mod index;
 pub mod merge;
 
 use std::path::Path;
@@ -14,6 +12,7 @@ use rusqlite::Connection;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::store::StoreError;
+use crate::store::rows::search::{find, index};
 use crate::store::search::{Indexed, Search, SearchRequest, Searched};
 
 use super::SqliteStore;
@@ -33,21 +32,13 @@ impl Search for SqliteStore {
         let found = self
             .engine
             .searcher
-            .run(move |conn| find::find(conn, &names, &request))
+            .run(move |conn| find::find(conn.into(), &names, &request))
             .await?;
         Ok(found.unwrap_or(Searched::TooBroad))
     }
 
     async fn index(&self, limit: u32) -> Result<Indexed> {
-        let step = self
-            .read(move |conn, names| index::plan(conn, names, limit))
-            .await?;
-        let indexed = step.indexed;
-        if step.has_work() {
-            self.write_raw(move |conn| index::write(conn, &step))
-                .await?;
-        }
-        Ok(indexed)
+        index::step(&self.engine, limit).await
     }
 }
 

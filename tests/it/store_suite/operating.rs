@@ -21,7 +21,7 @@ async fn bury_next(desk: &mut Desk, reason: &str) -> i64 {
             record,
             reason.to_owned(),
             5,
-            None,
+            commit.batch[0].carried.clone(),
             desk.now(),
         )
         .await
@@ -318,7 +318,9 @@ pub async fn raw_bytes_go_before_the_message_does_and_redelivered_ones_with_the_
             })
             .collect::<Vec<_>>()
     };
-    assert_eq!(rows(&desk).await, [2, 2, 2]);
+    // A log takes what comes, and a bus beside the store brings only what is needed.
+    let kept = if desk.backend().has_log() { 2 } else { 1 };
+    assert_eq!(rows(&desk).await, [kept; 3]);
     desk.later(29 * DAY);
     desk.store().sweep(keep(), desk.now()).await.unwrap();
     assert_eq!(
@@ -355,14 +357,16 @@ pub async fn a_change_whose_message_never_came_is_given_up_after_its_time(
     };
     desk.later(13 * DAY);
     desk.store().sweep(keep(), desk.now()).await.unwrap();
-    assert_eq!(waiting(&desk).await, (2, Some(2), Some(2), Some(2)));
+    let log = Some(if desk.backend().has_log() { 2 } else { 0 });
+    assert_eq!(waiting(&desk).await, (2, Some(2), Some(2), log));
     desk.deliver([chat("cust-7", "Something regretted").key("c-1")])
         .await;
     assert!(desk.messages(1).await[0].deleted, "it came in time");
     desk.later(2 * DAY);
     desk.store().sweep(keep(), desk.now()).await.unwrap();
     // What is left is the deletion that was applied, and its message.
-    assert_eq!(waiting(&desk).await, (0, Some(0), Some(2), Some(1)));
+    let log = Some(i64::from(desk.backend().has_log()));
+    assert_eq!(waiting(&desk).await, (0, Some(0), Some(2), log));
 }
 
 pub async fn a_file_is_named_until_its_last_row_is_gone(backend: Arc<dyn Backend>) {

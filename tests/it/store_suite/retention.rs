@@ -97,7 +97,7 @@ pub async fn a_conversation_past_its_time_goes_with_all_that_was_said_in_it(
         "contact",
         "draft",
         "reference",
-        "fetch",
+        "file_fetch",
         "change",
     ] {
         let there = days_before.iter().any(|(known, _)| known == kind);
@@ -329,7 +329,14 @@ pub async fn letters_drafts_and_revoked_tokens_have_periods_of_their_own(
     let store = desk.store().clone();
     let reason = "a bug of ours".to_owned();
     store
-        .bury(commit.ownership, record, reason, 5, None, desk.now())
+        .bury(
+            commit.ownership,
+            record,
+            reason,
+            5,
+            commit.batch[0].carried.clone(),
+            desk.now(),
+        )
         .await
         .unwrap();
     desk.moved_past(record);

@@ -40,17 +40,18 @@ async fn found(desk: &Desk, request: SearchRequest) -> (Vec<i64>, Vec<String>) {
     let Searched::Found { hits, contacts } = desk.store().search(request).await.unwrap() else {
         panic!("too broad");
     };
-    let mut all: Vec<i64> = Vec::new();
+    let mut all: Vec<(i64, i64)> = Vec::new();
     for conversation in desk.conversations().await {
         let messages = desk
             .store()
             .messages(supervisor(), conversation.id, None, 100)
             .await
             .unwrap();
-        all.extend(messages.unwrap().iter().map(|message| message.id.0));
+        let messages = messages.unwrap();
+        all.extend((messages.iter()).map(|message| (message.arrived_at, message.id.0)));
     }
     all.sort_unstable();
-    let number = |id: i64| all.iter().position(|known| *known == id).unwrap() as i64 + 1;
+    let number = |id: i64| all.iter().position(|known| known.1 == id).unwrap() as i64 + 1;
     let hits = hits.iter().map(|hit| number(hit.message.id.0)).collect();
     let addresses = contacts
         .iter()

@@ -248,7 +248,10 @@ impl Desk {
             .await
             .expect("the bus can be read");
         let batch = records.into_iter().map(|record| match record.content {
-            Content::Envelope(envelope) => Prepared::new(record.offset, envelope),
+            Content::Envelope(envelope) => Prepared {
+                carried: record.carried,
+                ..Prepared::new(record.offset, envelope)
+            },
             other => panic!("record {} is no envelope: {other:?}", record.offset),
         });
         RouteCommit {

@@ -11,6 +11,33 @@ use switchboard::store::sqlite::{SqliteStore, WalLimits, database_path};
 
 use super::{Backend, Opened};
 
+/// What is counted.
+pub const TABLES: [&str; 23] = [
+    "log",
+    "body",
+    "raw",
+    "blob",
+    "contact",
+    "identity",
+    "suggestion",
+    "conversation",
+    "message",
+    "change",
+    "pending",
+    "reference",
+    "waiting",
+    "outbox",
+    "acknowledged",
+    "dead_letter",
+    "attempt",
+    "draft",
+    "file_fetch",
+    "timer",
+    "guest",
+    "remains",
+    "cursor",
+];
+
 /// Every opening works on a copy of the files as they were: what the one before still writes is
 /// lost, as what had not reached the disk is lost in a power cut.
 pub struct Local {
@@ -24,6 +51,11 @@ pub struct Local {
 impl Local {
     pub fn new() -> Self {
         Self::with_wal(WalLimits::default())
+    }
+
+    /// It needs no server.
+    pub fn available() -> bool {
+        true
     }
 
     /// With other limits of the write-ahead log.
@@ -101,31 +133,6 @@ impl Backend for Local {
     }
 
     async fn rows(&self) -> Vec<(String, i64)> {
-        const TABLES: [&str; 23] = [
-            "log",
-            "body",
-            "raw",
-            "blob",
-            "contact",
-            "identity",
-            "suggestion",
-            "conversation",
-            "message",
-            "change",
-            "pending",
-            "reference",
-            "waiting",
-            "outbox",
-            "acknowledged",
-            "dead_letter",
-            "attempt",
-            "draft",
-            "fetch",
-            "timer",
-            "guest",
-            "remains",
-            "cursor",
-        ];
         let store = self.store();
         let count = store.read(|conn, _| {
             let mut rows = Vec::new();

@@ -148,12 +148,10 @@ fn note_departure(
     if before.queue == queue && !held {
         return Ok(());
     }
-    let next = tx.next_event()?;
     tx.conn.prepare(
         "INSERT INTO departure (seq, conversation, queue, assignee) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
-    )?
-    .execute(params![
-        next,
+    )?.execute(params![
+        tx.next_event(),
         conversation.id.0,
         before.queue,
         before.assignee

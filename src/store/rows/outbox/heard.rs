@@ -58,7 +58,7 @@ fn heard_in(
             .prepare(
                 "SELECT message.prev, message.arrived_at, message.sent_at,
                         message.author = ?2 AND message.channel = ?3
-                        AND identity.namespace IS ?4 AND identity.address IS ?5
+                        AND identity.namespace IS NOT DISTINCT FROM ?4 AND identity.address IS NOT DISTINCT FROM ?5
                  FROM message LEFT JOIN identity ON identity.id = message.identity WHERE message.id = ?1",
             )?
             .query_row(

@@ -281,7 +281,7 @@ pub fn list(
         sql.push_str(" AND outbox.channel = ?");
         values.push(names.id(channel.as_str()));
     }
-    sql.push_str(" ORDER BY outbox.id LIMIT ?");
+    sql.push_str(" ORDER BY message.arrived_at, outbox.id LIMIT ?");
     values.push(i64::from(filter.limit));
     let mut statement = conn.prepare(&sql)?;
     let rows = statement.query_map(values.as_slice(), |row| unsent_of(row, names))?;

@@ -97,7 +97,7 @@ pub fn refuse(
 ) -> Result<(), StoreError> {
     let mut update = conn.prepare(
         "UPDATE recipient SET delivery = ?3, reason = ?4, at = ?5
-         WHERE message = ?1 AND address = ?2 COLLATE NOCASE",
+         WHERE message = ?1 AND lower(address) = lower(?2)",
     )?;
     for one in refused {
         let delivery = match one.unknown {

@@ -102,7 +102,7 @@ pub fn latest_on(tx: &Tx<'_>, conversation: i64, event: i64) -> Result<Option<i6
             "SELECT max(event) FROM (
                SELECT event FROM surgery WHERE one = ?1 AND event > ?2 AND undone_by IS NULL AND kind < 3
                UNION ALL
-               SELECT event FROM surgery WHERE other = ?1 AND event > ?2 AND undone_by IS NULL AND kind < 3)",
+               SELECT event FROM surgery WHERE other = ?1 AND event > ?2 AND undone_by IS NULL AND kind < 3) AS later",
         )?
         .query_row([conversation, event], |row| row.get(0))?)
 }
@@ -168,7 +168,7 @@ fn part(
         .map(|row| was(row, &places))
         .collect();
 
-    let event = tx.next_event()?;
+    let event = tx.next_event();
     let rows = before(&[&of_to, &of_from]);
     place(tx, event, &mut from, &of_from, &to_from, &rows)?;
     place(tx, event, &mut to, &of_to, &to_to, &rows)?;
@@ -220,7 +220,7 @@ fn rejoin(
     kept.sort_by_key(|entry| entry.seq);
     let (all, _) = arrange(&kept, &entries(&came), source.last_seq);
 
-    let event = tx.next_event()?;
+    let event = tx.next_event();
     let rows = before(&[&of_new, &of_source]);
     place(tx, event, &mut source, &of_source, &all, &rows)?;
     let since: Vec<&Since> = all_since.iter().collect();

@@ -63,7 +63,7 @@ pub fn unmerge(
     }
 
     let mut about = serde_json::json!({
-        "operation": tx.next_event()?, "undoes": operation.event, "from": from, "into": into,
+        "operation": tx.next_event(), "undoes": operation.event, "from": from, "into": into,
         "role": order.actor.role.as_str(),
     });
     order.actor.sign(&mut about);
@@ -82,10 +82,8 @@ pub fn unmerge(
     unlink(tx, &back)?;
     if operation.by.is_none() || moved.apart {
         tx.conn
-            .prepare(
-                "INSERT INTO apart (one, other) VALUES (min(?1, ?2), max(?1, ?2)) ON CONFLICT DO NOTHING",
-            )?
-            .execute([from, into])?;
+            .prepare("INSERT INTO apart (one, other) VALUES (?1, ?2) ON CONFLICT DO NOTHING")?
+            .execute([from.min(into), from.max(into)])?;
     }
     // Words of either may be in conversations of the other: both stay as long as those.
     tx.conn
@@ -210,8 +208,8 @@ fn part_contacts(
         .execute([from])?;
     // Verified it stays by what proved it since.
     conn.prepare(
-        "UPDATE contact SET version = version + 1, verified = ?2 OR EXISTS (
-           SELECT 1 FROM identity WHERE contact = ?1 AND method <> 'claimed') WHERE id = ?1",
+        "UPDATE contact SET version = version + 1, verified = CASE WHEN ?2 <> 0 OR EXISTS (
+           SELECT 1 FROM identity WHERE contact = ?1 AND method <> 'claimed') THEN 1 ELSE 0 END WHERE id = ?1",
     )?
     .execute(params![into, moved.verified])?;
     Ok(())

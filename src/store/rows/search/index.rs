@@ -6,8 +6,6 @@
 
 use std::collections::BTreeSet;
 
-use rusqlite::{Connection, OptionalExtension, params};
-
 use crate::dispatch::{Actor, Role};
 use crate::ids::{ContactId, ConversationId, MessageId};
 use crate::router::effects::EventType;
@@ -15,8 +13,9 @@ use crate::search::{Scope, indexed};
 use crate::store::StoreError;
 use crate::store::rows::facts::from_json;
 use crate::store::rows::names::Names;
-use crate::store::rows::{events, reading};
+use crate::store::rows::{Engine, events, reading};
 use crate::store::search::{Indexed, Words, contact_words};
+use crate::store::sql::{self, Conn, Optional as _, params};
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -26,7 +25,7 @@ const MOVED_MESSAGES_MAX: usize = 128;
 const CONTACT_CONVERSATIONS_MAX: i64 = 1_000;
 
 /// What one step writes.
-pub struct Step {
+struct Step {
     messages: Vec<(MessageId, Option<Words>)>,
     contacts: Vec<(ContactId, Option<(String, String)>)>,
     scopes: BTreeSet<Scope>,
@@ -34,7 +33,7 @@ pub struct Step {
     left: Vec<Moved>,
     from: Cursor,
     to: Cursor,
-    pub indexed: Indexed,
+    indexed: Indexed,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -52,19 +51,32 @@ struct Moved {
     message: MessageId,
 }
 
+/// Plans a step on a reader, and writes it.
+pub async fn step<E: Engine>(engine: &E, limit: u32) -> Result<Indexed> {
+    let step = engine
+        .read(move |conn, names| plan(conn, names, limit))
+        .await?;
+    let indexed = step.indexed;
+    if step.has_work() {
+        engine.write(0, move |tx| write(tx.conn, &step)).await?;
+    }
+    Ok(indexed)
+}
+
 impl Step {
-    pub fn has_work(&self) -> bool {
+    fn has_work(&self) -> bool {
         self.from != self.to
     }
 }
 
 /// Reads what the next step indexes, as words: the writer only writes them.
-pub fn plan(conn: &Connection, names: &Names, limit: u32) -> Result<Step> {
-    let snapshot = conn.unchecked_transaction()?;
-    let from = cursor(&snapshot)?;
-    let newest = events::last((&*snapshot).into())?;
+fn plan(conn: Conn<'_>, names: &Names, limit: u32) -> Result<Step> {
+    let snapshot = conn.snapshot()?;
+    let conn = snapshot.conn();
+    let from = cursor(conn)?;
+    let newest = events::last(conn)?;
     let mut to = from;
-    if from.rebuilding.is_none() && from.event < events::swept((&*snapshot).into())? {
+    if from.rebuilding.is_none() && from.event < events::swept(conn)? {
         to = Cursor {
             event: newest,
             rebuilding: Some(0),
@@ -73,16 +85,16 @@ pub fn plan(conn: &Connection, names: &Names, limit: u32) -> Result<Step> {
     }
     let mut touched = Touched::default();
     match (from.moved, to.rebuilding) {
-        (Some(moved), _) => to.moved = touched.again(&snapshot, moved)?,
-        (None, Some(after)) => to.rebuilding = touched.rebuild(&snapshot, after, limit)?,
-        (None, None) => to.event = touched.follow(&snapshot, to.event, newest, limit)?,
+        (Some(moved), _) => to.moved = touched.again(conn, moved)?,
+        (None, Some(after)) => to.rebuilding = touched.rebuild(conn, after, limit)?,
+        (None, None) => to.event = touched.follow(conn, to.event, newest, limit)?,
     }
     let mut scopes = BTreeSet::new();
     let mut messages = Vec::new();
     for id in touched.messages {
-        let message = reading::message_row((&*snapshot).into(), names, id)?;
+        let message = reading::message_row(conn, names, id)?;
         let scope = match &message {
-            Some(message) => scope_of(&snapshot, message.conversation)?,
+            Some(message) => scope_of(conn, message.conversation)?,
             None => None,
         };
         let words = message.as_ref().and_then(Words::of).zip(scope);
@@ -92,8 +104,8 @@ pub fn plan(conn: &Connection, names: &Names, limit: u32) -> Result<Step> {
     let everybody = everybody();
     let mut contacts = Vec::new();
     for id in touched.contacts {
-        let contact = reading::contact((&*snapshot).into(), names, &everybody, id)?;
-        let within = scopes_of_contact(&snapshot, id)?;
+        let contact = reading::contact(conn, names, &everybody, id)?;
+        let within = scopes_of_contact(conn, id)?;
         let words = contact.as_ref().map(contact_words);
         let words = words.filter(|_| !within.is_empty());
         let in_each =
@@ -111,22 +123,22 @@ pub fn plan(conn: &Connection, names: &Names, limit: u32) -> Result<Step> {
         from,
         to,
         indexed: Indexed {
-            behind: events::ahead((&*snapshot).into(), to.event)?
+            behind: events::ahead(conn, to.event)?
                 + i64::from(to.moved.is_some() || !touched.left.is_empty())
                 + match to.rebuilding {
-                    Some(at) => (events::ahead((&*snapshot).into(), 0)? - at).max(1),
+                    Some(at) => (events::ahead(conn, 0)? - at).max(1),
                     None => 0,
                 },
-            behind_since: since(&snapshot, to.event)?,
+            behind_since: since(conn, to.event)?,
         },
         left: touched.left,
     })
 }
 
 /// Where a conversation's words are.
-fn scope_of(conn: &Connection, conversation: ConversationId) -> Result<Option<Scope>> {
+fn scope_of(conn: Conn<'_>, conversation: ConversationId) -> Result<Option<Scope>> {
     Ok(conn
-        .prepare_cached("SELECT brand, queue FROM conversation WHERE id = ?1")?
+        .prepare("SELECT brand, queue FROM conversation WHERE id = ?1")?
         .query_row([conversation.0], |row| {
             Ok(Scope {
                 brand: row.get(0)?,
@@ -136,8 +148,8 @@ fn scope_of(conn: &Connection, conversation: ConversationId) -> Result<Option<Sc
         .optional()?)
 }
 
-fn scopes_of_contact(conn: &Connection, contact: ContactId) -> Result<BTreeSet<Scope>> {
-    let mut statement = conn.prepare_cached(
+fn scopes_of_contact(conn: Conn<'_>, contact: ContactId) -> Result<BTreeSet<Scope>> {
+    let mut statement = conn.prepare(
         "SELECT brand, queue FROM conversation WHERE contact = ?1 ORDER BY id DESC LIMIT ?2",
     )?;
     let rows = statement.query_map(params![contact.0, CONTACT_CONVERSATIONS_MAX], |row| {
@@ -146,63 +158,92 @@ fn scopes_of_contact(conn: &Connection, contact: ContactId) -> Result<BTreeSet<S
             queue: row.get(1)?,
         })
     })?;
-    Ok(rows.collect::<rusqlite::Result<_>>()?)
+    Ok(rows.collect::<sql::Result<_>>()?)
 }
 
 /// Writes a step, unless another one was written since it was planned. What was forgotten since has
 /// no words any more.
-pub fn write(conn: &Connection, step: &Step) -> Result<()> {
+fn write(conn: Conn<'_>, step: &Step) -> Result<()> {
     if cursor(conn)? != step.from {
         return Ok(());
     }
     for (id, words) in &step.messages {
-        conn.prepare_cached("DELETE FROM message_search WHERE rowid = ?1")?
+        conn.prepare("DELETE FROM message_search WHERE rowid = ?1")?
             .execute([id.0])?;
         if let Some(words) = words {
-            conn.prepare_cached(
-                "INSERT INTO message_search (rowid, subject, text, files) SELECT ?1, ?2, ?3, ?4
-                 WHERE EXISTS (SELECT 1 FROM message WHERE id = ?1)",
-            )?
-            .execute(params![id.0, words.subject, words.text, words.files])?;
+            insert(
+                conn,
+                OF_A_MESSAGE,
+                id.0,
+                [&words.subject, &words.text, &words.files],
+            )?;
         }
     }
     for (id, words) in &step.contacts {
-        conn.prepare_cached("DELETE FROM contact_search WHERE rowid = ?1")?
+        conn.prepare("DELETE FROM contact_search WHERE rowid = ?1")?
             .execute([id.0])?;
         if let Some((name, address)) = words {
-            conn.prepare_cached(
-                "INSERT INTO contact_search (rowid, name, address) SELECT ?1, ?2, ?3
-                 WHERE EXISTS (SELECT 1 FROM contact WHERE id = ?1)",
-            )?
-            .execute(params![id.0, name, address])?;
+            insert(conn, OF_A_CONTACT, id.0, [name, address, ""])?;
         }
     }
     for scope in &step.scopes {
-        conn.prepare_cached("INSERT OR IGNORE INTO search_scope (brand, queue) VALUES (?1, ?2)")?
-            .execute([scope.brand, scope.queue])?;
+        conn.prepare(
+            "INSERT INTO search_scope (brand, queue) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
+        )?
+        .execute([scope.brand, scope.queue])?;
     }
     if let Some(moved) = step.from.moved {
-        conn.prepare_cached("DELETE FROM search_moved WHERE conversation = ?1")?
+        conn.prepare("DELETE FROM search_moved WHERE conversation = ?1")?
             .execute([moved.conversation.0])?;
     }
     for moved in step.left.iter().chain(&step.to.moved) {
-        conn.prepare_cached(
-            "INSERT OR REPLACE INTO search_moved (conversation, message) SELECT ?1, ?2
-             WHERE EXISTS (SELECT 1 FROM conversation WHERE id = ?1)",
+        conn.prepare(
+            "INSERT INTO search_moved (conversation, message) SELECT id, ?2 FROM conversation WHERE id = ?1
+             ON CONFLICT (conversation) DO UPDATE SET message = excluded.message",
         )?
         .execute([moved.conversation.0, moved.message.0])?;
     }
-    conn.prepare_cached(
-        "INSERT OR REPLACE INTO search_cursor (id, event, rebuilding) VALUES (1, ?1, ?2)",
+    conn.prepare(
+        "INSERT INTO search_cursor (id, event, rebuilding) VALUES (1, ?1, ?2)
+         ON CONFLICT (id) DO UPDATE SET event = excluded.event, rebuilding = excluded.rebuilding",
     )?
     .execute(params![step.to.event, step.to.rebuilding])?;
     Ok(())
 }
 
-fn cursor(conn: &Connection) -> Result<Cursor> {
+/// How words are put into the index of messages, or of contacts: for FTS5, and as PostgreSQL's vectors. Not of
+/// what is gone by now.
+type Insert = [&'static str; 2];
+
+const OF_A_MESSAGE: Insert = [
+    "INSERT INTO message_search (rowid, subject, text, files) SELECT id, ?2, ?3, ?4 FROM message WHERE id = ?1",
+    "INSERT INTO message_search (rowid, words) SELECT id, CAST(?2 AS text)::tsvector FROM message WHERE id = ?1",
+];
+const OF_A_CONTACT: Insert = [
+    "INSERT INTO contact_search (rowid, name, address) SELECT id, ?2, ?3 || ?4 FROM contact WHERE id = ?1",
+    "INSERT INTO contact_search (rowid, words) SELECT id, CAST(?2 AS text)::tsvector FROM contact WHERE id = ?1",
+];
+
+fn insert(conn: Conn<'_>, insert: Insert, id: i64, parts: [&str; 3]) -> Result<()> {
+    match conn {
+        Conn::Sqlite(_) => {
+            let [one, other, third] = parts;
+            conn.prepare(insert[0])?
+                .execute(params![id, one, other, third])?;
+        }
+        #[cfg(feature = "postgres")]
+        Conn::Postgres(_) => {
+            conn.prepare(insert[1])?
+                .execute(params![id, crate::search::vector(&parts)])?;
+        }
+    }
+    Ok(())
+}
+
+fn cursor(conn: Conn<'_>) -> Result<Cursor> {
     let row = conn
-        .prepare_cached("SELECT event, rebuilding FROM search_cursor")?
-        .query_row([], |row| {
+        .prepare("SELECT event, rebuilding FROM search_cursor")?
+        .query_row((), |row| {
             Ok(Cursor {
                 event: row.get(0)?,
                 rebuilding: row.get(1)?,
@@ -211,8 +252,8 @@ fn cursor(conn: &Connection) -> Result<Cursor> {
         })
         .optional()?;
     let moved = conn
-        .prepare_cached("SELECT conversation, message FROM search_moved LIMIT 1")?
-        .query_row([], |row| {
+        .prepare("SELECT conversation, message FROM search_moved LIMIT 1")?
+        .query_row((), |row| {
             Ok(Moved {
                 conversation: ConversationId(row.get(0)?),
                 message: MessageId(row.get(1)?),
@@ -225,9 +266,9 @@ fn cursor(conn: &Connection) -> Result<Cursor> {
     })
 }
 
-fn since(conn: &Connection, event: i64) -> Result<Option<i64>> {
+fn since(conn: Conn<'_>, event: i64) -> Result<Option<i64>> {
     Ok(conn
-        .prepare_cached("SELECT at FROM event WHERE seq > ?1 ORDER BY seq LIMIT 1")?
+        .prepare("SELECT at FROM event WHERE seq > ?1 ORDER BY seq LIMIT 1")?
         .query_row([event], |row| row.get(0))
         .optional()?)
 }
@@ -242,15 +283,15 @@ struct Touched {
 
 impl Touched {
     /// Of the events after one up to `newest`; gives up to which number it was looked.
-    fn follow(&mut self, conn: &Connection, after: i64, newest: i64, limit: u32) -> Result<i64> {
-        let mut statement = conn.prepare_cached(
+    fn follow(&mut self, conn: Conn<'_>, after: i64, newest: i64, limit: u32) -> Result<i64> {
+        let mut statement = conn.prepare(
             "SELECT event.seq, event.kind, event.message, event.detail, conversation.contact FROM event
              LEFT JOIN conversation ON conversation.id = event.conversation
              WHERE event.seq > ?1 ORDER BY event.seq LIMIT ?2",
         )?;
         let mut rows = statement.query(params![after, limit])?;
         let (mut last, mut count) = (after, 0);
-        while let Some(row) = rows.next()? {
+        while let Some(row) = rows.next_row()? {
             last = row.get(0)?;
             count += 1;
             let Some(kind) = EventType::from_code(row.get(1)?) else {
@@ -261,14 +302,18 @@ impl Touched {
             if kind == EventType::MessageDelivery {
                 continue;
             }
-            match row.get::<_, Option<i64>>(2)? {
+            match row.get::<Option<i64>>(2)? {
                 Some(message) => drop(self.messages.insert(MessageId(message))),
                 None => self
                     .contacts
-                    .extend(row.get::<_, Option<i64>>(4)?.map(ContactId)),
+                    .extend(row.get::<Option<i64>>(4)?.map(ContactId)),
             }
-            if let Some(detail) = row.get::<_, Option<String>>(3)? {
+            if let Some(detail) = row.get::<Option<String>>(3)? {
                 let detail: serde_json::Value = from_json(3, &detail)?;
+                if let Some(operation) = detail.get("operation").and_then(serde_json::Value::as_i64)
+                {
+                    self.placed(conn, operation)?;
+                }
                 let named = ["contact", "into", "from"].map(|key| detail.get(key)?.as_i64());
                 self.contacts
                     .extend(named.into_iter().flatten().map(ContactId));
@@ -280,25 +325,28 @@ impl Touched {
         Ok(until)
     }
 
-    /// What went elsewhere by events of a range: messages to other conversations, which an operation
-    /// does with a thousand at most, and conversations to other queues.
-    fn follow_moved(&mut self, conn: &Connection, after: i64, until: i64) -> Result<()> {
-        let mut statement =
-            conn.prepare_cached("SELECT message FROM place WHERE event > ?1 AND event <= ?2")?;
-        let rows = statement.query_map([after, until], |row| row.get(0).map(MessageId))?;
+    /// Messages that an operation put elsewhere: a thousand at most.
+    fn placed(&mut self, conn: Conn<'_>, operation: i64) -> Result<()> {
+        let mut statement = conn.prepare("SELECT message FROM place WHERE event = ?1")?;
+        let rows = statement.query_map([operation], |row| row.get(0).map(MessageId))?;
         for message in rows {
             self.messages.insert(message?);
         }
-        let mut statement = conn.prepare_cached(
+        Ok(())
+    }
+
+    /// Conversations that went to other queues by events of a range.
+    fn follow_moved(&mut self, conn: Conn<'_>, after: i64, until: i64) -> Result<()> {
+        let mut statement = conn.prepare(
             "SELECT DISTINCT conversation.id, conversation.last_message, conversation.contact FROM departure
              JOIN conversation ON conversation.id = departure.conversation
              WHERE departure.seq > ?1 AND departure.seq <= ?2 AND departure.queue <> conversation.queue",
         )?;
         let mut rows = statement.query([after, until])?;
         let mut room = MOVED_MESSAGES_MAX;
-        while let Some(row) = rows.next()? {
+        while let Some(row) = rows.next_row()? {
             self.contacts.insert(ContactId(row.get(2)?));
-            if let Some(message) = row.get::<_, Option<i64>>(1)? {
+            if let Some(message) = row.get::<Option<i64>>(1)? {
                 let moved = Moved {
                     conversation: ConversationId(row.get(0)?),
                     message: MessageId(message),
@@ -311,15 +359,15 @@ impl Touched {
     }
 
     /// More of a conversation that moved; gives where to go on.
-    fn again(&mut self, conn: &Connection, moved: Moved) -> Result<Option<Moved>> {
+    fn again(&mut self, conn: Conn<'_>, moved: Moved) -> Result<Option<Moved>> {
         let mut moved = moved;
         let there = conn
-            .prepare_cached("SELECT 1 FROM message WHERE id = ?1 AND conversation = ?2")?
+            .prepare("SELECT 1 FROM message WHERE id = ?1 AND conversation = ?2")?
             .exists([moved.message.0, moved.conversation.0])?;
         if !there {
             // It was taken out of the conversation meanwhile: once more from the newest.
             let newest: Option<Option<i64>> = conn
-                .prepare_cached("SELECT last_message FROM conversation WHERE id = ?1")?
+                .prepare("SELECT last_message FROM conversation WHERE id = ?1")?
                 .query_row([moved.conversation.0], |row| row.get(0))
                 .optional()?;
             let Some(newest) = newest.flatten() else {
@@ -332,11 +380,11 @@ impl Touched {
     }
 
     /// Takes messages of a conversation, back from one, as far as there is room; gives where to go on.
-    fn walk(&mut self, conn: &Connection, moved: Moved, room: &mut usize) -> Result<Option<Moved>> {
+    fn walk(&mut self, conn: Conn<'_>, moved: Moved, room: &mut usize) -> Result<Option<Moved>> {
         let mut next = Some(moved.message);
         while let Some(message) = next.filter(|_| *room > 0) {
             let prev: Option<Option<i64>> = conn
-                .prepare_cached("SELECT prev FROM message WHERE id = ?1")?
+                .prepare("SELECT prev FROM message WHERE id = ?1")?
                 .query_row([message.0], |row| row.get(0))
                 .optional()?;
             self.messages.insert(message);
@@ -347,15 +395,15 @@ impl Touched {
     }
 
     /// Of the messages after one; gives where to go on.
-    fn rebuild(&mut self, conn: &Connection, after: i64, limit: u32) -> Result<Option<i64>> {
-        let mut statement = conn.prepare_cached(
+    fn rebuild(&mut self, conn: Conn<'_>, after: i64, limit: u32) -> Result<Option<i64>> {
+        let mut statement = conn.prepare(
             "SELECT message.id, conversation.contact FROM message
              JOIN conversation ON conversation.id = message.conversation
              WHERE message.id > ?1 ORDER BY message.id LIMIT ?2",
         )?;
         let mut rows = statement.query(params![after, limit])?;
         let mut last = None;
-        while let Some(row) = rows.next()? {
+        while let Some(row) = rows.next_row()? {
             let id = row.get(0)?;
             last = Some(id);
             self.messages.insert(MessageId(id));
@@ -403,8 +451,8 @@ mod tests {
             },
             indexed: Indexed::default(),
         };
-        write(&conn, &step).unwrap();
-        assert_eq!(cursor(&conn).unwrap(), step.to);
+        write((&conn).into(), &step).unwrap();
+        assert_eq!(cursor((&conn).into()).unwrap(), step.to);
         for table in ["message_search", "contact_search"] {
             let sql = format!("SELECT count(*) FROM {table} WHERE {table} MATCH 'secret'");
             let found: i64 = conn.query_row(&sql, [], |row| row.get(0)).unwrap();

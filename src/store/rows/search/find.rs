@@ -7,9 +7,6 @@
 
 use std::collections::BTreeSet;
 
-use rusqlite::types::Value;
-use rusqlite::{Connection, params_from_iter};
-
 use crate::ids::{ContactId, MessageId};
 use crate::search::Scope;
 use crate::store::StoreError;
@@ -22,23 +19,25 @@ use crate::store::search::{
     CONTACTS_MAX, HELD_CONVERSATIONS_MAX, HELD_MESSAGES_MAX, Hit, SearchRequest, Searched, Words,
     contact_words,
 };
+use crate::store::sql::{self, Conn, Value};
 
 type Result<T> = std::result::Result<T, StoreError>;
 
 /// Conversations of an agent that are looked at for those of other queues, the newest.
 const ASSIGNED_MAX: i64 = 1_000;
 
-pub fn find(conn: &Connection, names: &Names, request: &SearchRequest) -> Result<Searched> {
+pub fn find(conn: Conn<'_>, names: &Names, request: &SearchRequest) -> Result<Searched> {
     // One snapshot: a message that was found is there when it is read.
-    let snapshot = conn.unchecked_transaction()?;
-    let scopes = scopes(&snapshot, names, request)?;
-    let held = held_elsewhere(&snapshot, names, request)?;
+    let snapshot = conn.snapshot()?;
+    let conn = snapshot.conn();
+    let scopes = scopes(conn, names, request)?;
+    let held = held_elsewhere(conn, names, request)?;
     let mut hits = Vec::new();
-    for id in messages(&snapshot, names, request, &scopes, &held)? {
-        let Some(message) = reading::message_row((&*snapshot).into(), names, id)? else {
+    for id in messages(conn, names, request, &scopes, &held)? {
+        let Some(message) = reading::message_row(conn, names, id)? else {
             continue;
         };
-        let found = conversation((&*snapshot).into(), names, message.conversation)?;
+        let found = conversation(conn, names, message.conversation)?;
         hits.extend(found.map(|conversation| Hit {
             message,
             conversation,
@@ -46,20 +45,15 @@ pub fn find(conn: &Connection, names: &Names, request: &SearchRequest) -> Result
     }
     let mut contacts = Vec::new();
     if request.below.is_none() {
-        for id in contacts_found(&snapshot, names, request, &scopes, &held)? {
-            contacts.extend(reading::contact(
-                (&*snapshot).into(),
-                names,
-                &request.actor,
-                id,
-            )?);
+        for id in contacts_found(conn, names, request, &scopes, &held)? {
+            contacts.extend(reading::contact(conn, names, &request.actor, id)?);
         }
     }
     Ok(Searched::Found { hits, contacts })
 }
 
 /// The scopes with words that the actor may see by queue and brand.
-fn scopes(conn: &Connection, names: &Names, request: &SearchRequest) -> Result<Vec<Scope>> {
+fn scopes(conn: Conn<'_>, names: &Names, request: &SearchRequest) -> Result<Vec<Scope>> {
     let actor = &request.actor;
     if !actor.role.reads_messages() {
         return Ok(Vec::new());
@@ -70,14 +64,14 @@ fn scopes(conn: &Connection, names: &Names, request: &SearchRequest) -> Result<V
     let queues: Vec<i64> = (actor.queues.iter())
         .map(|queue| names.id(queue.as_str()))
         .collect();
-    let mut statement = conn.prepare_cached("SELECT brand, queue FROM search_scope")?;
-    let rows = statement.query_map([], |row| {
+    let mut statement = conn.prepare("SELECT brand, queue FROM search_scope")?;
+    let rows = statement.query_map((), |row| {
         Ok(Scope {
             brand: row.get(0)?,
             queue: row.get(1)?,
         })
     })?;
-    let mut scopes: Vec<Scope> = rows.collect::<rusqlite::Result<_>>()?;
+    let mut scopes: Vec<Scope> = rows.collect::<sql::Result<_>>()?;
     scopes.retain(|scope| {
         (brands.is_empty() || brands.contains(&scope.brand))
             && (queues.is_empty() || queues.contains(&scope.queue))
@@ -91,7 +85,7 @@ struct Held {
     last_message: Option<MessageId>,
 }
 
-fn held_elsewhere(conn: &Connection, names: &Names, request: &SearchRequest) -> Result<Vec<Held>> {
+fn held_elsewhere(conn: Conn<'_>, names: &Names, request: &SearchRequest) -> Result<Vec<Held>> {
     let (Some(agent), false) = (&request.actor.agent, request.actor.queues.is_empty()) else {
         return Ok(Vec::new());
     };
@@ -109,18 +103,18 @@ fn held_elsewhere(conn: &Connection, names: &Names, request: &SearchRequest) -> 
     only_visible(&mut sql, &mut values, &request.actor, names);
     sql.push_str(" ORDER BY conversation.id DESC LIMIT ?");
     values.push(i64::from(HELD_CONVERSATIONS_MAX).into());
-    let mut statement = conn.prepare_cached(&sql)?;
-    let rows = statement.query_map(params_from_iter(values), |row| {
+    let mut statement = conn.prepare(&sql)?;
+    let rows = statement.query_map(values.as_slice(), |row| {
         Ok(Held {
             contact: ContactId(row.get(0)?),
-            last_message: row.get::<_, Option<i64>>(1)?.map(MessageId),
+            last_message: row.get::<Option<i64>>(1)?.map(MessageId),
         })
     })?;
-    Ok(rows.collect::<rusqlite::Result<_>>()?)
+    Ok(rows.collect::<sql::Result<_>>()?)
 }
 
 fn messages(
-    conn: &Connection,
+    conn: Conn<'_>,
     names: &Names,
     request: &SearchRequest,
     scopes: &[Scope],
@@ -130,11 +124,21 @@ fn messages(
     let wanted = (request.queue.as_ref()).map(|queue| names.id(queue.as_str()));
     let wanted = |scope: &&Scope| wanted.is_none_or(|wanted| wanted == scope.queue);
     let scopes: Vec<Scope> = scopes.iter().filter(wanted).copied().collect();
-    if let Some(asked) = request.query.to_fts(&scopes) {
-        // CROSS JOIN: the index leads, newest first, and looking ends with the page.
-        let sql = "SELECT message.id FROM message_search CROSS JOIN message ON message.id = message_search.rowid
-             CROSS JOIN conversation ON conversation.id = message.conversation
-             WHERE message_search MATCH ?";
+    if let Some(asked) = in_words_of(conn, request, &scopes) {
+        let sql = match conn {
+            // CROSS JOIN: the index leads, newest first, and looking ends with the page.
+            Conn::Sqlite(_) => {
+                "SELECT message.id, message.id FROM message_search CROSS JOIN message ON message.id = message_search.rowid
+                 CROSS JOIN conversation ON conversation.id = message.conversation
+                 WHERE message_search MATCH ?"
+            }
+            #[cfg(feature = "postgres")]
+            Conn::Postgres(_) => {
+                "SELECT message.id, message.arrived_at FROM message_search JOIN message ON message.id = message_search.rowid
+                 JOIN conversation ON conversation.id = message.conversation
+                 WHERE message_search.words @@ CAST(CAST(? AS text) AS tsquery)"
+            }
+        };
         let row = "message_search.rowid";
         found.extend(those_that_fit(
             conn,
@@ -146,8 +150,18 @@ fn messages(
     }
     let held = said_in(conn, names, request, held)?;
     if !held.is_empty() {
-        let sql = "SELECT message.id FROM json_each(?) AS held CROSS JOIN message ON message.id = held.value
-             CROSS JOIN conversation ON conversation.id = message.conversation WHERE TRUE";
+        let sql = match conn {
+            Conn::Sqlite(_) => {
+                "SELECT message.id, message.id FROM json_each(?) AS held CROSS JOIN message ON message.id = held.value
+                 CROSS JOIN conversation ON conversation.id = message.conversation WHERE TRUE"
+            }
+            #[cfg(feature = "postgres")]
+            Conn::Postgres(_) => {
+                "SELECT message.id, message.arrived_at FROM json_array_elements_text(CAST(CAST(? AS text) AS json)) AS held
+                 JOIN message ON message.id = CAST(held.value AS bigint)
+                 JOIN conversation ON conversation.id = message.conversation WHERE TRUE"
+            }
+        };
         let ids: Vec<i64> = held.iter().map(|id| id.0).collect();
         let ids = serde_json::Value::from(ids).to_string();
         let row = "message.id";
@@ -159,25 +173,50 @@ fn messages(
             ids.into(),
         )?);
     }
-    Ok((found.into_iter().rev())
-        .take(request.limit as usize)
-        .collect())
+    let newest = found.into_iter().rev().take(request.limit as usize);
+    Ok(newest.map(|(_, id)| id).collect())
+}
+
+/// The question as the database's index takes it.
+fn in_words_of(conn: Conn<'_>, request: &SearchRequest, scopes: &[Scope]) -> Option<String> {
+    match conn {
+        Conn::Sqlite(_) => request.query.to_fts(scopes),
+        #[cfg(feature = "postgres")]
+        Conn::Postgres(_) => request.query.to_tsquery(scopes),
+    }
 }
 
 /// Of what a statement finds with one value, what the actor may see and every filter fits. `row` is
-/// what it knows its messages by, and so where it begins.
+/// what SQLite knows its messages by, and so where it begins. Each with its place among the others.
 fn those_that_fit(
-    conn: &Connection,
+    conn: Conn<'_>,
     names: &Names,
     request: &SearchRequest,
     (sql, row): (&str, &str),
     value: Value,
-) -> Result<Vec<MessageId>> {
+) -> Result<Vec<(i64, MessageId)>> {
     let mut sql = sql.to_owned();
     let mut values: Vec<Value> = vec![value];
-    let below = request.below.map_or(i64::MAX, |below| below.0);
-    sql.push_str(&format!(" AND {row} < ? AND message.deleted = 0"));
-    values.push(below.into());
+    sql.push_str(" AND message.deleted = 0");
+    let order = match conn {
+        Conn::Sqlite(_) => {
+            let below = request.below.map_or(i64::MAX, |below| below.0);
+            sql.push_str(&format!(" AND {row} < ?"));
+            values.push(below.into());
+            format!("{row} DESC")
+        }
+        // Ids that several processes give out do not rise with time.
+        #[cfg(feature = "postgres")]
+        Conn::Postgres(_) => {
+            if let Some(below) = request.below {
+                sql.push_str(
+                    " AND (message.arrived_at, message.id) < (SELECT arrived_at, id FROM message WHERE id = ?)",
+                );
+                values.push(below.0.into());
+            }
+            "message.arrived_at DESC, message.id DESC".to_owned()
+        }
+    };
     only_visible(&mut sql, &mut values, &request.actor, names);
     let mut and = |condition: &str, value: Value| {
         sql.push_str(condition);
@@ -200,7 +239,7 @@ fn those_that_fit(
     }
     if let Some(from) = &request.from {
         let by = " AND EXISTS (SELECT 1 FROM identity WHERE identity.id = message.identity
-             AND identity.address = ? COLLATE NOCASE)";
+             AND lower(identity.address) = lower(?))";
         and(by, from.clone().into());
     }
     if let Some(after) = request.after {
@@ -210,25 +249,27 @@ fn those_that_fit(
         and(&format!(" AND {} < ?", said_at()), before.into());
     }
     and(
-        &format!(" ORDER BY {row} DESC LIMIT ?"),
+        &format!(" ORDER BY {order} LIMIT ?"),
         i64::from(request.limit).into(),
     );
-    let mut statement = conn.prepare_cached(&sql)?;
-    let rows = statement.query_map(params_from_iter(values), |row| row.get(0).map(MessageId))?;
-    Ok(rows.collect::<rusqlite::Result<_>>()?)
+    let mut statement = conn.prepare(&sql)?;
+    let rows = statement.query_map(values.as_slice(), |row| {
+        Ok((row.get(1)?, MessageId(row.get(0)?)))
+    })?;
+    Ok(rows.collect::<sql::Result<_>>()?)
 }
 
 /// When a message was said: what came as history, at the provider's time.
 fn said_at() -> String {
     format!(
-        "CASE WHEN message.flags & {FLAG_HISTORY} AND message.sent_at < message.arrived_at
+        "CASE WHEN message.flags & {FLAG_HISTORY} <> 0 AND message.sent_at < message.arrived_at
          THEN message.sent_at ELSE message.arrived_at END"
     )
 }
 
 /// Messages of these conversations that have the words.
 fn said_in(
-    conn: &Connection,
+    conn: Conn<'_>,
     names: &Names,
     request: &SearchRequest,
     held: &[Held],
@@ -239,7 +280,7 @@ fn said_in(
         let mut next = conversation.last_message;
         while let Some(id) = next.filter(|_| room > 0) {
             room -= 1;
-            let Some(message) = reading::message_row(conn.into(), names, id)? else {
+            let Some(message) = reading::message_row(conn, names, id)? else {
                 break;
             };
             let has = |words: Words| request.query.is_in(&words.all());
@@ -252,39 +293,44 @@ fn said_in(
     Ok(found)
 }
 
-fn previous(conn: &Connection, id: MessageId) -> Result<Option<MessageId>> {
+fn previous(conn: Conn<'_>, id: MessageId) -> Result<Option<MessageId>> {
     let prev: Option<i64> = conn
-        .prepare_cached("SELECT prev FROM message WHERE id = ?1")?
+        .prepare("SELECT prev FROM message WHERE id = ?1")?
         .query_row([id.0], |row| row.get(0))?;
     Ok(prev.map(MessageId))
 }
 
 /// Contacts by name or address, of whom the actor may see a conversation.
 fn contacts_found(
-    conn: &Connection,
+    conn: Conn<'_>,
     names: &Names,
     request: &SearchRequest,
     scopes: &[Scope],
     held: &[Held],
 ) -> Result<Vec<ContactId>> {
     let mut found = BTreeSet::new();
-    if let Some(asked) = request.query.to_fts(scopes) {
-        let mut sql = "SELECT rowid FROM contact_search WHERE contact_search MATCH ? AND EXISTS
+    if let Some(asked) = in_words_of(conn, request, scopes) {
+        let matching = match conn {
+            Conn::Sqlite(_) => "contact_search MATCH ?",
+            #[cfg(feature = "postgres")]
+            Conn::Postgres(_) => "contact_search.words @@ CAST(CAST(? AS text) AS tsquery)",
+        };
+        let mut sql = format!(
+            "SELECT rowid FROM contact_search WHERE {matching} AND EXISTS
              (SELECT 1 FROM conversation WHERE conversation.contact = contact_search.rowid"
-            .to_owned();
+        );
         let mut values: Vec<Value> = vec![asked.into()];
         only_visible(&mut sql, &mut values, &request.actor, names);
         sql.push_str(") ORDER BY rowid DESC LIMIT ?");
         values.push(i64::from(CONTACTS_MAX).into());
-        let mut statement = conn.prepare_cached(&sql)?;
-        let rows =
-            statement.query_map(params_from_iter(values), |row| row.get(0).map(ContactId))?;
+        let mut statement = conn.prepare(&sql)?;
+        let rows = statement.query_map(values.as_slice(), |row| row.get(0).map(ContactId))?;
         for id in rows {
             found.insert(id?);
         }
     }
     for conversation in held {
-        let contact = reading::contact(conn.into(), names, &request.actor, conversation.contact)?;
+        let contact = reading::contact(conn, names, &request.actor, conversation.contact)?;
         let words = contact.as_ref().map(contact_words);
         if words.is_some_and(|(name, address)| request.query.is_in(&[&name, &address])) {
             found.insert(conversation.contact);
@@ -299,6 +345,8 @@ fn contacts_found(
 mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU64, Ordering};
+
+    use rusqlite::Connection;
 
     use super::*;
     use crate::dispatch::{Actor, Role};
@@ -371,6 +419,7 @@ mod tests {
     }
 
     fn look(conn: &Connection, names: &Names, request: &SearchRequest) -> usize {
+        let conn = Conn::from(conn);
         let scopes = scopes(conn, names, request).unwrap();
         let held = held_elsewhere(conn, names, request).unwrap();
         if request.queue.is_none() {

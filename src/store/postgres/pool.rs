@@ -1,0 +1,170 @@
+//! Threads with a connection each, which do one job after the other. A connection that is lost is made
+//! anew for the next job; the job that lost it says so.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::oneshot;
+use tokio_postgres::Config;
+
+use crate::store::rows::memory::Memory;
+use crate::store::rows::names::Names;
+use crate::store::{Result, StoreError};
+
+use super::session::Session;
+
+/// Jobs that may wait for a connection; beyond that they are refused.
+const WAITING_MAX: usize = 8_192;
+
+type Job = Box<dyn FnOnce(&mut Worker) + Send>;
+
+/// Hands jobs to the threads, which end with it.
+pub struct Pool {
+    jobs: Arc<Jobs>,
+}
+
+#[derive(Default)]
+struct Jobs {
+    waiting: Mutex<Waiting>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Waiting {
+    jobs: VecDeque<Job>,
+    closed: bool,
+}
+
+/// What a thread has.
+pub struct Worker {
+    config: Config,
+    names: Arc<Names>,
+    connected: Option<Connected>,
+}
+
+/// A connection with what is kept of its rows.
+pub struct Connected {
+    pub session: Session,
+    pub memory: Memory,
+    /// The row by which it is known whether its last transaction was committed.
+    pub key: CommitKey,
+}
+
+/// Under which number a session commits.
+#[derive(Debug, Clone, Copy)]
+pub struct CommitKey {
+    pub session: i64,
+    pub number: i64,
+}
+
+impl Pool {
+    pub fn start(
+        threads: usize,
+        name: &str,
+        config: &Config,
+        names: &Arc<Names>,
+    ) -> std::io::Result<Self> {
+        let jobs = Arc::new(Jobs::default());
+        for _ in 0..threads {
+            let jobs = jobs.clone();
+            let mut worker = Worker {
+                config: config.clone(),
+                names: names.clone(),
+                connected: None,
+            };
+            std::thread::Builder::new()
+                .name(name.to_owned())
+                .spawn(move || {
+                    while let Some(job) = jobs.next() {
+                        job(&mut worker);
+                    }
+                })?;
+        }
+        Ok(Self { jobs })
+    }
+
+    /// Runs `work` on the next connection that is free.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Connected) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (answer, answered) = oneshot::channel();
+        let job = Box::new(move |worker: &mut Worker| {
+            let done = worker.work(work);
+            // A caller that went away needs no answer.
+            drop(answer.send(done));
+        });
+        self.jobs.add(job)?;
+        answered.await.unwrap_or(Err(StoreError::Closed))
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.jobs.hold().closed = true;
+        self.jobs.changed.notify_all();
+    }
+}
+
+impl Jobs {
+    fn hold(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, job: Job) -> Result<()> {
+        let mut waiting = self.hold();
+        if waiting.jobs.len() >= WAITING_MAX {
+            return Err(StoreError::Unavailable(
+                "too much waits for the database".to_owned(),
+            ));
+        }
+        waiting.jobs.push_back(job);
+        self.changed.notify_one();
+        Ok(())
+    }
+
+    /// The next job; `None` once there will be none.
+    fn next(&self) -> Option<Job> {
+        let mut waiting = self.hold();
+        loop {
+            if let Some(job) = waiting.jobs.pop_front() {
+                return Some(job);
+            }
+            if waiting.closed {
+                return None;
+            }
+            let changed = self.changed.wait(waiting);
+            waiting = changed.unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+impl Worker {
+    fn work<T>(&mut self, work: impl FnOnce(&mut Connected) -> Result<T>) -> Result<T> {
+        let connected = self.connected()?;
+        let done = catch_unwind(AssertUnwindSafe(|| work(connected)));
+        match done {
+            Ok(done) => done,
+            Err(_) => {
+                // Whatever was open on it is undone by the server.
+                self.connected = None;
+                Err(StoreError::Poisoned("the work panicked".to_owned()))
+            }
+        }
+    }
+
+    fn connected(&mut self) -> Result<&mut Connected> {
+        if self
+            .connected
+            .as_ref()
+            .is_some_and(|connected| connected.session.is_closed())
+        {
+            self.connected = None;
+        }
+        match &mut self.connected {
+            Some(connected) => Ok(connected),
+            empty => Ok(empty.insert(Connected::new(&self.config, &self.names)?)),
+        }
+    }
+}

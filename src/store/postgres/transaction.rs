@@ -1,0 +1,108 @@
+//! Transactions: one at a time over all processes, and what became of one whose `COMMIT` was not answered.
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+use crate::store::rows::names::Names;
+use crate::store::rows::{Tx, events};
+use crate::store::sql::Conn;
+use crate::store::{Result, StoreError};
+
+use super::pool::{CommitKey, Connected};
+use super::session::Session;
+use super::{IDS_BLOCK, STANDS_STILL_MAX};
+
+/// The lock of those who write: one at a time, over all processes.
+const WRITING: &str = "SELECT pg_advisory_xact_lock(5473, 0)";
+
+impl Connected {
+    /// Runs `work` in a transaction of its own.
+    pub fn write<T>(&mut self, work: impl FnOnce(&mut Tx<'_>) -> Result<T>) -> Result<T> {
+        self.take_ids()?;
+        let stands_still = STANDS_STILL_MAX.as_millis();
+        self.session.batch(&format!(
+            "BEGIN; SET LOCAL idle_in_transaction_session_timeout = {stands_still}; {WRITING}"
+        ))?;
+        self.memory.next_seq = events::last(Conn::Postgres(&self.session))?;
+        let tokens = self.memory.token_changes;
+        let mirror = self.memory.mirror();
+        let mut tx = Tx {
+            conn: Conn::Postgres(&self.session),
+            memory: &mut self.memory,
+        };
+        let done = catch_unwind(AssertUnwindSafe(|| work(&mut tx)));
+        match done {
+            Ok(Ok(value)) => {
+                if self.memory.token_changes != tokens {
+                    self.session.batch(
+                        "INSERT INTO meta (key, value) VALUES ('token_changes', 1)
+                         ON CONFLICT (key) DO UPDATE SET value = meta.value + 1",
+                    )?;
+                }
+                self.commit().map(|()| value)
+            }
+            Ok(Err(error)) => {
+                self.memory.restore(mirror);
+                self.session.batch("ROLLBACK")?;
+                Err(error)
+            }
+            Err(panic) => {
+                self.memory.restore(mirror);
+                // The connection goes, and the transaction with it.
+                resume_unwind(panic)
+            }
+        }
+    }
+
+    /// Runs a query on one state of the database.
+    pub fn read<T>(&mut self, query: impl FnOnce(Conn<'_>, &Names) -> Result<T>) -> Result<T> {
+        self.session
+            .batch("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")?;
+        let found = query(Conn::Postgres(&self.session), &self.memory.names);
+        self.session.batch("ROLLBACK")?;
+        found
+    }
+
+    /// Before a transaction: more ids than the largest could use.
+    fn take_ids(&mut self) -> Result<()> {
+        if self.memory.ids_left() >= IDS_BLOCK / 2 {
+            return Ok(());
+        }
+        let block: i64 = Conn::Postgres(&self.session)
+            .prepare("SELECT nextval('id_block')")?
+            .query_row((), |row| row.get(0))?;
+        self.memory.take_ids(block * IDS_BLOCK, IDS_BLOCK);
+        Ok(())
+    }
+
+    fn commit(&mut self) -> Result<()> {
+        let CommitKey { session, number } = self.key;
+        let number = number + 1;
+        let committed = self.session.batch(&format!(
+            "UPDATE committed SET number = {number} WHERE session = {session}; COMMIT"
+        ));
+        match committed {
+            Ok(()) => {
+                self.key.number = number;
+                Ok(())
+            }
+            Err(error) if self.session.is_closed() => Err(StoreError::Unavailable(format!(
+                "nobody knows whether it was committed: {error}"
+            ))),
+            Err(error) => {
+                self.session.batch("ROLLBACK")?;
+                Err(error.into())
+            }
+        }
+    }
+}
+
+/// Runs `work` while nobody else writes.
+pub fn alone<T>(session: &Session, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    session.batch(&format!("BEGIN; {WRITING}"))?;
+    let done = work();
+    session.batch(match done {
+        Ok(_) => "COMMIT",
+        Err(_) => "ROLLBACK",
+    })?;
+    done
+}

@@ -1,0 +1,120 @@
+//! PostgreSQL, with a bus beside it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use connector_api::{QueueId, async_trait};
+use switchboard::router::effects::EventType;
+use switchboard::store::postgres::{Config, PostgresStore};
+use switchboard::store::sql::Conn;
+
+use super::beside::BesideBus;
+use super::local::TABLES;
+use super::{Backend, ManualClock, Opened};
+use crate::peers;
+
+/// A database of its own on the server of the tests.
+pub struct Postgres {
+    server: Arc<peers::Postgres>,
+    database: String,
+    bus: Arc<BesideBus>,
+    store: Mutex<Option<Arc<PostgresStore>>>,
+}
+
+impl Postgres {
+    pub fn new() -> Self {
+        let server = peers::Postgres::shared();
+        Self {
+            database: server.next_database(),
+            server,
+            bus: Arc::default(),
+            store: Mutex::default(),
+        }
+    }
+
+    /// Whether there is a server to test with.
+    pub fn available() -> bool {
+        peers::enabled()
+    }
+
+    fn config(&self, database: &str) -> Config {
+        let mut config = Config::new();
+        config
+            .host("127.0.0.1")
+            .port(self.server.port)
+            .user("switchboard")
+            .dbname(database);
+        config
+    }
+
+    async fn make(&self) {
+        let admin = self.config("postgres");
+        let (client, connection) = admin
+            .connect(tokio_postgres::NoTls)
+            .await
+            .expect("the server answers");
+        let connection = tokio::spawn(connection);
+        client
+            .batch_execute(&format!("CREATE DATABASE {}", self.database))
+            .await
+            .expect("a database");
+        drop(client);
+        drop(connection.await);
+    }
+}
+
+#[async_trait]
+impl Backend for Postgres {
+    async fn open(&self, names: &[String], queues: &[QueueId]) -> Opened {
+        let before = {
+            let mut store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
+            store.take()
+        };
+        if before.is_none() {
+            self.make().await;
+        }
+        let now = ManualClock::new().micros();
+        let (names, queues) = (names.to_vec(), queues.to_vec());
+        let store = PostgresStore::open(self.config(&self.database), names, queues, now);
+        let store = Arc::new(store.await.expect("opening the store"));
+        *self.store.lock().unwrap_or_else(PoisonError::into_inner) = Some(store.clone());
+        let installation_key = store.installation_key().to_vec();
+        Opened {
+            store,
+            bus: self.bus.clone(),
+            installation_key,
+        }
+    }
+
+    fn has_log(&self) -> bool {
+        false
+    }
+
+    async fn rows(&self) -> Vec<(String, i64)> {
+        let store = {
+            let store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
+            store.clone().expect("the backend was opened")
+        };
+        let count = store.read_raw(|conn| {
+            let mut rows = Vec::new();
+            for table in TABLES {
+                let sql = format!("SELECT count(*) FROM {table}");
+                rows.push((table.to_owned(), number(conn, &sql)?));
+            }
+            let updates = [EventType::ConversationUpdated, EventType::ContactUpdated];
+            for kind in EventType::ALL {
+                if updates.contains(&kind) {
+                    continue;
+                }
+                let code = kind.code();
+                let sql = format!("SELECT count(*) FROM event WHERE kind = {code}");
+                rows.push((format!("event {}", kind.as_str()), number(conn, &sql)?));
+            }
+            Ok(rows)
+        });
+        count.await.expect("counting rows")
+    }
+}
+
+fn number(conn: Conn<'_>, sql: &str) -> switchboard::store::Result<i64> {
+    Ok(conn.prepare(sql)?.query_row((), |row| row.get(0))?)
+}

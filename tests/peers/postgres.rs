@@ -1,0 +1,119 @@
+//! A real PostgreSQL, shared by the tests that run at the same time: each has a database of its own.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use super::server::{self, Plan, Server};
+use super::{PATIENCE, wait_until};
+
+/// Ends the server at once, whoever is connected; the server refuses to run as root.
+const RUN: &str = r#"
+"$@" & server=$!
+trap 'kill -INT "$server"' TERM
+wait "$server"; wait "$server"
+"#;
+/// Debian's account without rights.
+const NOBODY: [&str; 4] = [
+    "setpriv",
+    "--reuid=nobody",
+    "--regid=nogroup",
+    "--clear-groups",
+];
+
+pub struct Postgres {
+    pub port: u16,
+    databases: AtomicU32,
+    _server: Server,
+}
+
+impl Postgres {
+    /// The server of the tests that run now; it ends with the last of them.
+    pub fn shared() -> Arc<Postgres> {
+        static RUNNING: Mutex<Weak<Postgres>> = Mutex::new(Weak::new());
+        let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
+        running.upgrade().unwrap_or_else(|| {
+            let (server, port) = Server::start(plan);
+            // It listens before it answers.
+            wait_until("PostgreSQL to answer", PATIENCE, || {
+                let asked = Command::new(programs().join("pg_isready"))
+                    .args(["-q", "-h", "127.0.0.1", "-p", &port.to_string()])
+                    .status();
+                asked.is_ok_and(|answer| answer.success())
+            });
+            let started = Arc::new(Postgres {
+                port,
+                databases: AtomicU32::new(0),
+                _server: server,
+            });
+            *running = Arc::downgrade(&started);
+            started
+        })
+    }
+
+    /// A name that no other test has.
+    pub fn next_database(&self) -> String {
+        format!("test_{}", self.databases.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+fn plan() -> (Plan, u16) {
+    let programs = programs();
+    let directory = server::open_directory("postgres");
+    let path = directory.path().to_owned();
+    let port = server::free_port();
+    let data = path.join("data");
+    let owner = server::as_root("chown")
+        .args(["nobody:nogroup".as_ref(), path.as_os_str()])
+        .status();
+    assert!(owner.is_ok_and(|done| done.success()), "chown runs");
+    let [setpriv, arguments @ ..] = NOBODY;
+    let made = server::as_root(setpriv)
+        .args(arguments)
+        .arg(programs.join("initdb"))
+        .args(["--username=switchboard", "--auth=trust", "--encoding=UTF8"])
+        .args(["--locale=C.UTF-8", "--no-sync", "-D"])
+        .arg(&data)
+        .current_dir(&path)
+        .stdout(Stdio::null())
+        .status();
+    assert!(made.is_ok_and(|done| done.success()), "initdb runs");
+    let mut command: Vec<String> = ["sh", "-c", RUN, "sh"].map(str::to_owned).to_vec();
+    command.extend(NOBODY.map(str::to_owned));
+    command.push(programs.join("postgres").display().to_string());
+    command.extend(["-D".to_owned(), data.display().to_string()]);
+    for setting in [
+        format!("port={port}"),
+        "listen_addresses=127.0.0.1".to_owned(),
+        format!("unix_socket_directories={}", path.display()),
+        "max_connections=200".to_owned(),
+        "shared_buffers=64MB".to_owned(),
+        // What a crash of the server loses is another test's.
+        "fsync=off".to_owned(),
+        "deadlock_timeout=100ms".to_owned(),
+    ] {
+        command.extend(["-c".to_owned(), setting]);
+    }
+    let plan = Plan {
+        name: "PostgreSQL",
+        log: path.join("stderr"),
+        directory,
+        command,
+        ports: vec![port],
+    };
+    (plan, port)
+}
+
+/// Debian keeps them out of the path: those of the newest version.
+fn programs() -> PathBuf {
+    let version = |path: &Path| path.file_name()?.to_str()?.parse::<u32>().ok();
+    let versions = std::fs::read_dir("/usr/lib/postgresql");
+    let versions = versions.into_iter().flatten().flatten();
+    let newest = versions
+        .map(|entry| entry.path())
+        .max_by_key(|path| version(path));
+    let programs = newest.unwrap_or_default().join("bin");
+    server::installed(&programs.join("postgres").display().to_string());
+    programs
+}
