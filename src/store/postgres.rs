@@ -102,7 +102,7 @@ fn open(config: &Config, names: &[String], queues: &[QueueId], now: i64) -> Resu
         .collect();
     transaction::alone(&session, || Ok(known.register(conn, &all)?))?;
     let key = transaction::alone(&session, || installation_key(conn))?;
-    let mut connected = Connected::of(session, &known)?;
+    let mut connected = Connected::of(session, config, &known)?;
     connected.write(|tx| adopt(tx, queues, now).map(drop))?;
     let started = |error| StoreError::Unavailable(format!("starting a thread: {error}"));
     Ok(Postgres {
@@ -154,10 +154,10 @@ fn installation_key(conn: Conn<'_>) -> Result<Vec<u8>> {
 
 impl Connected {
     pub(super) fn new(config: &Config, names: &Arc<Names>) -> Result<Self> {
-        Self::of(Session::connect(config)?, names)
+        Self::of(Session::connect(config)?, config, names)
     }
 
-    fn of(session: Session, names: &Arc<Names>) -> Result<Self> {
+    fn of(session: Session, config: &Config, names: &Arc<Names>) -> Result<Self> {
         let conn = Conn::Postgres(&session);
         let key = CommitKey {
             session: conn
@@ -168,6 +168,7 @@ impl Connected {
         let generations = seen::generations(conn)?;
         let memory = Memory::drawing(names.clone(), generations, PARTITION_BITS, OWN_NUMBERS);
         Ok(Self {
+            config: config.clone(),
             session,
             memory,
             key,

@@ -17,6 +17,8 @@ mod joining;
 mod lanes;
 mod loops;
 mod mail_out;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod properties;
 mod routing;
 mod sqlite;

@@ -45,6 +45,8 @@ pub struct Worker {
 
 /// A connection with what is kept of its rows.
 pub struct Connected {
+    /// Where it is connected to, and would be again.
+    pub config: Config,
     pub session: Session,
     pub memory: Memory,
     /// The row by which it is known whether its last transaction was committed.

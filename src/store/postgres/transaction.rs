@@ -3,8 +3,8 @@
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use crate::store::rows::names::Names;
-use crate::store::rows::{Tx, events};
-use crate::store::sql::Conn;
+use crate::store::rows::{Tx, events, seen};
+use crate::store::sql::{self, Conn};
 use crate::store::{Result, StoreError};
 
 use super::pool::{CommitKey, Connected};
@@ -85,14 +85,39 @@ impl Connected {
                 self.key.number = number;
                 Ok(())
             }
-            Err(error) if self.session.is_closed() => Err(StoreError::Unavailable(format!(
-                "nobody knows whether it was committed: {error}"
-            ))),
+            Err(error) if self.session.is_closed() => self.look_up(number, &error),
             Err(error) => {
                 self.session.batch("ROLLBACK")?;
                 Err(error.into())
             }
         }
+    }
+}
+
+impl Connected {
+    /// Finds out, on another connection, whether a transaction was committed whose answer was lost. The row it
+    /// wrote is locked for as long as the server still works on it.
+    fn look_up(&mut self, number: i64, lost: &sql::Error) -> Result<()> {
+        let unknown = |error: StoreError| {
+            StoreError::Unavailable(format!(
+                "nobody knows whether it was committed ({lost}), because {error}"
+            ))
+        };
+        self.session = Session::connect(&self.config)
+            .map_err(StoreError::from)
+            .map_err(unknown)?;
+        let conn = Conn::Postgres(&self.session);
+        let committed = conn
+            .prepare("SELECT number FROM committed WHERE session = ?1 FOR UPDATE")
+            .and_then(|mut asked| asked.query_row([self.key.session], |row| row.get::<i64>(0)))
+            .map_err(|error| unknown(error.into()))?;
+        if committed == number {
+            self.key.number = number;
+            return Ok(());
+        }
+        // It may have made a generation that is not there.
+        self.memory.generations = seen::generations(conn)?;
+        Err(StoreError::Unavailable(format!("it was undone: {lost}")))
     }
 }
 

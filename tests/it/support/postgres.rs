@@ -36,6 +36,25 @@ impl Postgres {
         peers::enabled()
     }
 
+    pub fn port(&self) -> u16 {
+        self.server.port
+    }
+
+    /// A store whose connections go through another port.
+    pub async fn through(&self, port: u16) -> Arc<PostgresStore> {
+        self.make().await;
+        let mut config = Config::new();
+        config
+            .host("127.0.0.1")
+            .port(port)
+            .user("switchboard")
+            .dbname(&self.database);
+        let now = ManualClock::new().micros();
+        let names = ["main", "support-mail"].map(str::to_owned).to_vec();
+        let opened = PostgresStore::open(config, names, Vec::new(), now).await;
+        Arc::new(opened.expect("opening the store"))
+    }
+
     fn config(&self, database: &str) -> Config {
         let mut config = Config::new();
         config

@@ -1,0 +1,59 @@
+//! What is special to PostgreSQL: connections that are lost, and what was committed on them.
+
+use connector_api::Cursor;
+use switchboard::store::{Store, StoreError};
+
+use crate::peers::{self, Chaos};
+use crate::support::{Postgres, channel_id};
+
+/// What a transaction ends with.
+const COMMIT: &[u8] = b"; COMMIT";
+
+fn cursor(text: &str) -> Cursor {
+    Cursor(serde_json::json!({ "at": text }))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_committed_is_known_although_the_answer_was_lost() {
+    if !peers::enabled() {
+        return;
+    }
+    let made = Postgres::new();
+    let chaos = Chaos::start(made.port());
+    let store = made.through(chaos.port).await;
+    let channel = channel_id("support-mail");
+    for round in 0..20 {
+        chaos.lose_answer_to(COMMIT);
+        let now = cursor(&round.to_string());
+        let saved = store.save_cursor(&channel, now.clone()).await;
+        assert_eq!(saved, Ok(()), "round {round}");
+        assert_eq!(chaos.answers_lost(), round + 1);
+        assert_eq!(store.cursor(&channel).await, Ok(Some(now)));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_cut_before_its_commit_is_undone_and_says_so_and_the_next_one_is_done() {
+    if !peers::enabled() {
+        return;
+    }
+    let made = Postgres::new();
+    let chaos = std::sync::Arc::new(Chaos::start(made.port()));
+    let store = made.through(chaos.port).await;
+    let channel = channel_id("support-mail");
+    let cuts = chaos.clone();
+    let cut = store.write_raw(move |conn| {
+        conn.batch("INSERT INTO cursor (channel, value) VALUES (4711, '{}')")?;
+        cuts.cut_all();
+        Ok(())
+    });
+    let cut = cut.await;
+    assert!(matches!(cut, Err(StoreError::Unavailable(_))), "{cut:?}");
+    let there = store.read_raw(|conn| {
+        let rows = "SELECT count(*) FROM cursor WHERE channel = 4711";
+        Ok(conn.prepare(rows)?.query_row((), |row| row.get::<i64>(0))?)
+    });
+    // The reader's connection was cut as well, and is made anew for the next question.
+    assert_eq!(there.await, Ok(0));
+    assert_eq!(store.save_cursor(&channel, cursor("on")).await, Ok(()));
+}
