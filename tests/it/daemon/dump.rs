@@ -15,6 +15,7 @@ use switchboard::bus::{Content, decode};
 const LEFT_OUT: [&str; 12] = [
     "heard",
     "meta",
+    "secret",
     "name",
     "log",
     "body",
