@@ -12,7 +12,7 @@ use switchboard::bus::{Content, decode};
 
 /// Tables of what was accepted (every delivery is), of the installation, of its users, and when each
 /// channel was last heard, as of the last look.
-const LEFT_OUT: [&str; 12] = [
+const LEFT_OUT: [&str; 13] = [
     "heard",
     "meta",
     "secret",
