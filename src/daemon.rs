@@ -12,6 +12,7 @@ use tracing::{info, warn};
 
 use crate::api::{self, ApiState, Deadlines, FileLinks};
 use crate::blobs::Blobs;
+use crate::bus::Bus;
 use crate::bus::local::LocalBus;
 use crate::channels::{Built, Channels, Moment, build_marked};
 use crate::clock::{SystemClock, micros};
@@ -31,6 +32,7 @@ use crate::wake::Wakes;
 
 mod accepting;
 mod alerting;
+mod bus_state;
 pub mod channel_test;
 mod channels;
 pub mod control;
@@ -80,7 +82,7 @@ const FETCHER: &str = "work:attachments";
 pub struct Daemon {
     pub address: SocketAddr,
     pub store: Arc<SqliteStore>,
-    pub bus: Arc<LocalBus>,
+    pub bus: Arc<dyn Bus>,
     pub intake: Arc<Intake>,
     pub channels: Channels,
     pub health: Arc<Health>,
@@ -138,7 +140,7 @@ impl Daemon {
         let store = open_store(&config, &data_dir)?;
         let keys = Arc::new(Keys::derive(store.installation_key()));
         let policy = Live::new(policy(&config, &channels, &keys));
-        let bus = Arc::new(LocalBus::open(store.clone()).await?);
+        let bus: Arc<dyn Bus> = Arc::new(LocalBus::open(store.clone()).await?);
         let blobs = Blobs::open(&data_dir.path).map_err(|error| StartError::DataDir {
             path: data_dir.path.clone(),
             error,
@@ -183,6 +185,8 @@ impl Daemon {
             Arc::new(accepting),
             run,
         ));
+        let following = bus_state::follow(bus.clone(), health.clone(), stop.routing.clone());
+        tasks.routing.push(tokio::spawn(following));
         health.set("router", State::Starting);
         let router = RouterLoop {
             bus: bus.clone(),
@@ -193,6 +197,7 @@ impl Daemon {
             outbox: outbox.clone(),
             health: health.clone(),
             prepare: Prepared::new,
+            troubles: Default::default(),
         };
         let run = |router: Arc<RouterLoop>, stop| async move { router.run(stop).await };
         (tasks.routing).push(supervise(
