@@ -24,6 +24,7 @@ mod desk;
 pub mod events;
 pub mod imports;
 pub mod macros;
+pub mod partitions;
 mod outbox;
 #[cfg(feature = "postgres")]
 pub mod postgres;
@@ -290,6 +291,7 @@ pub trait Store:
     + Forgets
     + Watched
     + Imports
+    + partitions::Partitions
     + surgery::SurgeryStore
     + events::EventLog
     + search::Search
