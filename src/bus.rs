@@ -10,6 +10,8 @@ use connector_api::{BrandId, ChannelId, Event, InboundEvent};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+#[cfg(feature = "kafka")]
+pub mod kafka;
 pub mod local;
 
 /// The major version of [`Envelope`] this build writes. Additions keep it; a reader that meets a

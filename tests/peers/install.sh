@@ -1,9 +1,43 @@
 #!/bin/sh
-# Installs the mail servers that the tests start for themselves (Debian and its relatives).
+# Installs the servers that the tests start for themselves: Kafka from Maven Central, and mail servers (Debian and its relatives).
 #
 # The packages would start system-wide servers and add them to the boot; both are prevented, since the tests run their
 # own on loopback. What is already installed is left as it is.
 set -eu
+
+# Kafka is jars in a cache: it needs no root, and no one else sees it.
+kafka_version=4.1.0
+log4j_version=2.24.3
+kafka="$HOME/.cache/switchboard-peers/kafka"
+if [ "$(cat "$kafka/complete" 2>/dev/null)" != "$kafka_version" ]; then
+    for tool in java mvn; do
+        if ! command -v "$tool" >/dev/null; then
+            echo "peers: Kafka needs $tool: install a Java 17 runtime and Maven (Debian: openjdk-17-jre-headless maven)" >&2
+            exit 1
+        fi
+    done
+    echo "peers: fetching Apache Kafka $kafka_version from Maven Central into $kafka"
+    rm -rf "$kafka"
+    mkdir -p "$kafka"
+    # The logging that Kafka calls is in none of its own artifacts.
+    cat >"$kafka/pom.xml" <<POM
+<project><modelVersion>4.0.0</modelVersion>
+<groupId>local</groupId><artifactId>kafka-broker</artifactId><version>1</version><packaging>pom</packaging>
+<dependencies>
+ <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>$kafka_version</version></dependency>
+ <dependency><groupId>org.apache.logging.log4j</groupId><artifactId>log4j-api</artifactId><version>$log4j_version</version></dependency>
+ <dependency><groupId>org.apache.logging.log4j</groupId><artifactId>log4j-core</artifactId><version>$log4j_version</version></dependency>
+ <dependency><groupId>org.apache.logging.log4j</groupId><artifactId>log4j-slf4j-impl</artifactId><version>$log4j_version</version></dependency>
+</dependencies></project>
+POM
+    plugin=org.apache.maven.plugins:maven-dependency-plugin:3.8.1
+    if ! (cd "$kafka" && mvn -q -B "$plugin:copy-dependencies" -DincludeScope=runtime "-DoutputDirectory=$kafka") >"$kafka/log" 2>&1; then
+        tail -n 20 "$kafka/log" >&2
+        echo "peers: KAFKA COULD NOT BE FETCHED: the tests of the Kafka bus cannot run, so this fails; is Maven Central reachable?" >&2
+        exit 1
+    fi
+    echo "$kafka_version" >"$kafka/complete"
+fi
 
 as_root=''
 if [ "$(id -u)" -ne 0 ]; then

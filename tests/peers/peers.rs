@@ -10,6 +10,8 @@ pub mod chaos;
 pub mod cyrus;
 pub mod dovecot;
 pub mod imap;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 pub mod mail;
 pub mod postfix;
 #[cfg(feature = "postgres")]
