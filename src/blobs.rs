@@ -152,9 +152,21 @@ fn write_synced(
             fs::remove_file(&beside).ok();
             return Err(error);
         }
+    } else {
+        want(path)?;
     }
     sync_dir(shelf)?;
     sync_dir(dir)
+}
+
+/// A file that is there and wanted again is as young as a new one.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the file system's times are the system's"
+)]
+fn want(path: &Path) -> std::io::Result<()> {
+    let file = File::options().write(true).open(path)?;
+    file.set_modified(std::time::SystemTime::now())
 }
 
 /// Gives a file that is whole and synced its name, unless it is there already.

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_lc_rs::hmac;
@@ -255,6 +256,12 @@ pub trait Bus: Send + Sync {
 
     /// Returns once everything accepted was decided.
     async fn caught_up(&self) -> Result<(), BusError>;
+
+    /// How long what was accepted may name files that no row of the store names yet.
+    fn names_files_for(&self) -> Duration;
+
+    /// Gives up its partitions, so that others take them over at once.
+    async fn leave(&self);
 
     /// Whether it takes and gives records, as far as is known without asking it for any.
     fn state(&self) -> watch::Receiver<BusState>;

@@ -16,7 +16,7 @@ use crate::bus::Bus;
 use crate::bus::local::LocalBus;
 use crate::channels::{Built, Channels, Moment, build_marked};
 use crate::clock::{SystemClock, micros};
-use crate::config::Config;
+use crate::config::{BusKind, Config};
 use crate::credentials::Keeper;
 use crate::health::{Health, State};
 use crate::http::Reqwest;
@@ -33,6 +33,7 @@ use crate::wake::Wakes;
 mod accepting;
 mod alerting;
 mod bus_state;
+mod buses;
 pub mod channel_test;
 mod channels;
 pub mod control;
@@ -140,11 +141,14 @@ impl Daemon {
         let store = open_store(&config, &data_dir)?;
         let keys = Arc::new(Keys::derive(store.installation_key()));
         let policy = Live::new(policy(&config, &channels, &keys));
-        let bus: Arc<dyn Bus> = Arc::new(LocalBus::open(store.clone()).await?);
         let blobs = Blobs::open(&data_dir.path).map_err(|error| StartError::DataDir {
             path: data_dir.path.clone(),
             error,
         })?;
+        let bus: Arc<dyn Bus> = match config.bus.kind {
+            BusKind::Local => Arc::new(LocalBus::open(store.clone()).await?),
+            BusKind::Kafka => buses::kafka(&config, store.clone(), blobs.clone())?,
+        };
         let shared: Arc<dyn Store> = store.clone();
         let vault = Keys::derive(store.installation_key()).vault;
         credentials.open(shared.clone(), vault);
@@ -476,6 +480,10 @@ impl Daemon {
         }
         self.stop.routing.cancel();
         finish("routing", self.tasks.routing, REQUESTS_FINISH_MAX).await;
+        let left = tokio::time::timeout(REQUESTS_FINISH_MAX, self.bus.leave()).await;
+        if left.is_err() {
+            warn!("the bus was not left within {REQUESTS_FINISH_MAX:?}: others take over once it is missed");
+        }
         self.stop.sending.cancel();
         let lanes = tokio::time::timeout(SENDS_FINISH_MAX, self.set.lanes_ended());
         let others = finish("sending", self.tasks.sending, SENDS_FINISH_MAX);

@@ -112,14 +112,6 @@ impl KafkaBus {
         })
     }
 
-    /// Leaves the group, so that others take over its partitions at once.
-    pub async fn leave(&self) {
-        self.keeping.abort();
-        let consumer = lock(&self.clients.consumer).take();
-        let leaving = tokio::task::spawn_blocking(move || consumer.map(Consumer::leave));
-        leaving.await.ok();
-    }
-
     fn producer(&self) -> Result<Arc<Producer>, BusError> {
         if let BusState::Down(reason) = &*self.shared.state.borrow() {
             return Err(BusError::Unavailable(reason.clone()));
@@ -321,6 +313,18 @@ impl Bus for KafkaBus {
                 return Ok(());
             }
         }
+    }
+
+    fn names_files_for(&self) -> Duration {
+        let longest = Duration::from_secs(28 * 24 * 60 * 60);
+        self.shared.settings.retention.max(longest)
+    }
+
+    async fn leave(&self) {
+        self.keeping.abort();
+        let consumer = lock(&self.clients.consumer).take();
+        let leaving = tokio::task::spawn_blocking(move || consumer.map(Consumer::leave));
+        leaving.await.ok();
     }
 
     fn state(&self) -> watch::Receiver<BusState> {

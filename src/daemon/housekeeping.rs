@@ -66,7 +66,7 @@ impl Housekeeping {
         let mut due = tokio::time::interval(FILES_SWEPT_EVERY);
         loop {
             let swept = tokio::select! {
-                swept = async { due.tick().await; blobs::sweep(&self.blobs, unnamed).await } => swept,
+                swept = async { due.tick().await; blobs::sweep(&self.blobs, self.bus.names_files_for(), unnamed).await } => swept,
                 () = stop.cancelled() => return,
             };
             match swept {

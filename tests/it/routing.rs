@@ -407,6 +407,12 @@ impl Bus for Shared {
     async fn caught_up(&self) -> Result<(), BusError> {
         self.log.caught_up().await
     }
+    fn names_files_for(&self) -> Duration {
+        self.log.names_files_for()
+    }
+    async fn leave(&self) {
+        self.log.leave().await;
+    }
     fn state(&self) -> watch::Receiver<BusState> {
         self.log.state()
     }

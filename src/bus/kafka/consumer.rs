@@ -30,6 +30,8 @@ const POLL: Duration = Duration::from_millis(20);
 const POLLS_BETWEEN_HINTS: u32 = 250;
 /// Tries of telling the client where to fetch from: right after an assignment it is not ready for that.
 const SEATS_MAX: u32 = 100;
+/// Tries after which a partition that cannot be sought in is begun anew.
+const SEATS_OF_ONE_STOPPED: u32 = 10;
 
 impl ConsumerContext for Context {
     /// Partitions come and go one by one. Those that come wait until somebody reads from a position.
@@ -165,7 +167,7 @@ impl Poller {
             }
         }
         for (partition, position, tries) in std::mem::take(&mut self.seats) {
-            let Err(error) = self.seat(partition, position) else {
+            let Err(error) = self.seat(partition, position, tries) else {
                 continue;
             };
             match tries < SEATS_MAX {
@@ -178,8 +180,8 @@ impl Poller {
     }
 
     /// Has a partition fetched from behind a position. The client drops what it fetched before.
-    fn seat(&self, number: u32, position: i64) -> Result<(), KafkaError> {
-        let (Some(list), Some(partition)) = (self.list(number), self.shared.partition(number))
+    fn seat(&self, number: u32, position: i64, tries: u32) -> Result<(), KafkaError> {
+        let (Some(mut list), Some(partition)) = (self.list(number), self.shared.partition(number))
         else {
             return Ok(());
         };
@@ -190,8 +192,16 @@ impl Poller {
         };
         self.client.resume(&list)?;
         let topic = &self.shared.topic;
-        self.client
-            .seek(topic, partition, offset, Duration::from_secs(1))?;
+        let within = Duration::from_secs(1);
+        if let Err(error) = self.client.seek(topic, partition, offset, within) {
+            // After a position that the log does not have, nothing is fetched and nothing can be sought.
+            if tries < SEATS_OF_ONE_STOPPED {
+                return Err(error);
+            }
+            self.client.incremental_unassign(&list)?;
+            list.set_all_offsets(offset)?;
+            self.client.incremental_assign(&list)?;
+        }
         self.shared.seated(number, position);
         Ok(())
     }
