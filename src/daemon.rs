@@ -482,7 +482,9 @@ impl Daemon {
         finish("routing", self.tasks.routing, REQUESTS_FINISH_MAX).await;
         let left = tokio::time::timeout(REQUESTS_FINISH_MAX, self.bus.leave()).await;
         if left.is_err() {
-            warn!("the bus was not left within {REQUESTS_FINISH_MAX:?}: others take over once it is missed");
+            warn!(
+                "the bus was not left within {REQUESTS_FINISH_MAX:?}: others take over once it is missed"
+            );
         }
         self.stop.sending.cancel();
         let lanes = tokio::time::timeout(SENDS_FINISH_MAX, self.set.lanes_ended());

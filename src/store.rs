@@ -24,8 +24,8 @@ mod desk;
 pub mod events;
 pub mod imports;
 pub mod macros;
-pub mod partitions;
 mod outbox;
+pub mod partitions;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 pub mod retention;
