@@ -4,12 +4,12 @@
 run:
 	cargo run --release -- run $(ARGS)
 
-# Every test, with real mail servers, which are installed where they are missing.
+# Every test, with real mail servers, a real Kafka and a real PostgreSQL, which are installed where they are missing.
 test:
-	sh tests/peers/install.sh && SWITCHBOARD_PEERS=1 cargo test --workspace $(ARGS)
+	sh tests/peers/install.sh && SWITCHBOARD_PEERS=1 cargo test --workspace --features kafka,postgres $(ARGS)
 
 check:
-	cargo fmt --all --check && cargo clippy --workspace --all-targets -- -D warnings && perl .ci/licences
+	cargo fmt --all --check && cargo clippy --workspace --all-targets --features kafka,postgres -- -D warnings && perl .ci/licences
 
 # The figures of docs/performance.md: make bench ARGS='--rate 1000 --seconds 120'
 bench:

@@ -85,6 +85,12 @@ impl Blobs {
                 hold: None,
             });
         }
+        self.keep_as_file(bytes).await
+    }
+
+    /// The same for bytes of any size: what is named outside of the database has to be a file.
+    pub async fn keep_as_file(&self, bytes: Bytes) -> std::io::Result<NewBlob> {
+        let bytes_len = bytes.len() as u64;
         let blobs = self.clone();
         let write = move || {
             let sha256 = sha256(&bytes);
@@ -103,7 +109,8 @@ impl Blobs {
         })
     }
 
-    fn hold(&self, sha256: [u8; 32]) -> Hold {
+    /// Keeps a file that is named elsewhere, as long as this is not dropped.
+    pub fn hold(&self, sha256: [u8; 32]) -> Hold {
         let mut held = lock(&self.held);
         *held.named.entry(sha256).or_default() += 1;
         held.doomed.remove(&sha256);
@@ -145,9 +152,21 @@ fn write_synced(
             fs::remove_file(&beside).ok();
             return Err(error);
         }
+    } else {
+        want(path)?;
     }
     sync_dir(shelf)?;
     sync_dir(dir)
+}
+
+/// A file that is there and wanted again is as young as a new one.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the file system's times are the system's"
+)]
+fn want(path: &Path) -> std::io::Result<()> {
+    let file = File::options().write(true).open(path)?;
+    file.set_modified(std::time::SystemTime::now())
 }
 
 /// Gives a file that is whole and synced its name, unless it is there already.

@@ -1,13 +1,18 @@
 //! The bus: what was accepted, in order, until the router has decided it. One trait; `local` is
 //! a log in the store's own database, so that one commit carries intake and decisions.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_lc_rs::hmac;
 use connector_api::{BrandId, ChannelId, Event, InboundEvent};
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
+#[cfg(feature = "kafka")]
+pub mod kafka;
 pub mod local;
 
 /// The major version of [`Envelope`] this build writes. Additions keep it; a reader that meets a
@@ -188,12 +193,42 @@ pub enum BusError {
     Unavailable(String),
 }
 
-/// Durable, ordered by record key, read from a position the store keeps.
+/// How far each partition was filled at a moment. Kept as JSON where something has to know it later.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Mark(pub BTreeMap<u32, i64>);
+
+impl Mark {
+    /// Whether a record of the partition came after it.
+    pub fn is_before(&self, partition: u32, record: i64) -> bool {
+        self.0.get(&partition).is_none_or(|newest| record > *newest)
+    }
+}
+
+/// Whether the bus takes and gives records.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BusState {
+    Starting,
+    Ready,
+    /// Why not, and what to do.
+    Down(String),
+}
+
+/// Durable, ordered by record key, read from a position the store keeps. Which of its partitions
+/// are this process's to decide is the bus's to say; that no other process decides them, too, is
+/// the store's ([`crate::store::Ownership`]).
 #[async_trait]
 pub trait Bus: Send + Sync {
     /// Returns once every record is on disk (or acked by all in-sync replicas), in this order; gives
     /// their offsets.
     async fn append(&self, records: Vec<NewRecord>) -> Result<Vec<i64>, BusError>;
+
+    /// Appends bytes as they are, whatever they are: how a foreign or damaged record comes about.
+    async fn append_bytes(&self, body: Vec<u8>, arrived_at: i64) -> Result<(), BusError>;
+
+    /// The partitions that are this process's to decide, as long as they are.
+    fn assigned(&self) -> watch::Receiver<Vec<u32>>;
+
     /// The records of `partition` after `position`, at most `records_max`; waits until there is
     /// at least one.
     async fn read(
@@ -202,4 +237,32 @@ pub trait Bus: Send + Sync {
         position: i64,
         records_max: usize,
     ) -> Result<Vec<Record>, BusError>;
+
+    /// Tells the bus that records of a partition were decided, through `position`.
+    fn decided(&self, partition: u32, position: i64, records: usize);
+
+    /// Records accepted and not yet decided, of the partitions that are this process's.
+    fn lag(&self) -> i64;
+
+    /// The newest record of every partition.
+    async fn mark(&self) -> Result<Mark, BusError>;
+
+    /// The partition that a record of this number is in.
+    fn partition_of(&self, record: i64) -> u32;
+
+    /// Returns once everything that was accepted before the call was decided, whatever comes
+    /// meanwhile.
+    async fn decided_so_far(&self) -> Result<(), BusError>;
+
+    /// Returns once everything accepted was decided.
+    async fn caught_up(&self) -> Result<(), BusError>;
+
+    /// How long what was accepted may name files that no row of the store names yet.
+    fn names_files_for(&self) -> Duration;
+
+    /// Gives up its partitions, so that others take them over at once.
+    async fn leave(&self);
+
+    /// Whether it takes and gives records, as far as is known without asking it for any.
+    fn state(&self) -> watch::Receiver<BusState>;
 }

@@ -220,6 +220,12 @@ impl SecretResolver for Secrets {
     }
 }
 
+/// Reads a secret of no channel, at the start.
+#[cfg(feature = "kafka")]
+pub fn read_secret(secret: &SecretRef) -> connector_api::Result<SecretString> {
+    Secrets(Moment::Start).resolve(secret)
+}
+
 fn not_set(name: &str, moment: Moment) -> String {
     match moment {
         Moment::Start => format!(

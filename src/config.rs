@@ -12,6 +12,7 @@ use serde::Deserialize;
 mod check;
 mod effective;
 mod error;
+pub mod kafka_keys;
 mod layers;
 mod meaning;
 mod nearest;
@@ -29,8 +30,8 @@ pub use text::{
 };
 pub use types::{
     Across, AlertMail, AlertWebhook, Alerts, Brand, Bus, BusKind, Channel, Joining, Log, LogFormat,
-    LogLevel, Part, QUEUE_DEFAULT, Queue, QueueMode, Retention, Rule, Run, Server, Store,
-    StoreKind, Vouch, When,
+    LogLevel, Part, Passed, QUEUE_DEFAULT, Queue, QueueMode, Retention, Rule, Run, Server, Store,
+    StoreKind, UnsafeTopic, Vouch, When,
 };
 
 use tree::{KeyPath, Tree};

@@ -12,10 +12,11 @@ use tracing::{info, warn};
 
 use crate::api::{self, ApiState, Deadlines, FileLinks};
 use crate::blobs::Blobs;
+use crate::bus::Bus;
 use crate::bus::local::LocalBus;
 use crate::channels::{Built, Channels, Moment, build_marked};
 use crate::clock::{SystemClock, micros};
-use crate::config::Config;
+use crate::config::{BusKind, Config};
 use crate::credentials::Keeper;
 use crate::health::{Health, State};
 use crate::http::Reqwest;
@@ -31,6 +32,8 @@ use crate::wake::Wakes;
 
 mod accepting;
 mod alerting;
+mod bus_state;
+mod buses;
 pub mod channel_test;
 mod channels;
 pub mod control;
@@ -80,7 +83,7 @@ const FETCHER: &str = "work:attachments";
 pub struct Daemon {
     pub address: SocketAddr,
     pub store: Arc<SqliteStore>,
-    pub bus: Arc<LocalBus>,
+    pub bus: Arc<dyn Bus>,
     pub intake: Arc<Intake>,
     pub channels: Channels,
     pub health: Arc<Health>,
@@ -138,11 +141,14 @@ impl Daemon {
         let store = open_store(&config, &data_dir)?;
         let keys = Arc::new(Keys::derive(store.installation_key()));
         let policy = Live::new(policy(&config, &channels, &keys));
-        let bus = Arc::new(LocalBus::open(store.clone()).await?);
         let blobs = Blobs::open(&data_dir.path).map_err(|error| StartError::DataDir {
             path: data_dir.path.clone(),
             error,
         })?;
+        let bus: Arc<dyn Bus> = match config.bus.kind {
+            BusKind::Local => Arc::new(LocalBus::open(store.clone()).await?),
+            BusKind::Kafka => buses::kafka(&config, store.clone(), blobs.clone())?,
+        };
         let shared: Arc<dyn Store> = store.clone();
         let vault = Keys::derive(store.installation_key()).vault;
         credentials.open(shared.clone(), vault);
@@ -183,6 +189,8 @@ impl Daemon {
             Arc::new(accepting),
             run,
         ));
+        let following = bus_state::follow(bus.clone(), health.clone(), stop.routing.clone());
+        tasks.routing.push(tokio::spawn(following));
         health.set("router", State::Starting);
         let router = RouterLoop {
             bus: bus.clone(),
@@ -193,6 +201,7 @@ impl Daemon {
             outbox: outbox.clone(),
             health: health.clone(),
             prepare: Prepared::new,
+            troubles: Default::default(),
         };
         let run = |router: Arc<RouterLoop>, stop| async move { router.run(stop).await };
         (tasks.routing).push(supervise(
@@ -471,6 +480,12 @@ impl Daemon {
         }
         self.stop.routing.cancel();
         finish("routing", self.tasks.routing, REQUESTS_FINISH_MAX).await;
+        let left = tokio::time::timeout(REQUESTS_FINISH_MAX, self.bus.leave()).await;
+        if left.is_err() {
+            warn!(
+                "the bus was not left within {REQUESTS_FINISH_MAX:?}: others take over once it is missed"
+            );
+        }
         self.stop.sending.cancel();
         let lanes = tokio::time::timeout(SENDS_FINISH_MAX, self.set.lanes_ended());
         let others = finish("sending", self.tasks.sending, SENDS_FINISH_MAX);

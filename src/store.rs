@@ -25,6 +25,7 @@ pub mod events;
 pub mod imports;
 pub mod macros;
 mod outbox;
+pub mod partitions;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 pub mod retention;
@@ -290,6 +291,7 @@ pub trait Store:
     + Forgets
     + Watched
     + Imports
+    + partitions::Partitions
     + surgery::SurgeryStore
     + events::EventLog
     + search::Search

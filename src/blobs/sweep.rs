@@ -13,8 +13,13 @@ const FILES_ASKED_MAX: usize = 500;
 const PART_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Removes files that `unnamed` says no row names, and gives their number. `unnamed` is asked with
-/// some digests at a time and must see everything that was committed before it was asked.
-pub async fn sweep<E, F>(blobs: &Blobs, unnamed: impl Fn(Vec<[u8; 32]>) -> F) -> Result<u64, E>
+/// some digests at a time and must see everything that was committed before it was asked. Those written
+/// or wanted within `spared` stay: a bus elsewhere may name them.
+pub async fn sweep<E, F>(
+    blobs: &Blobs,
+    spared: Duration,
+    unnamed: impl Fn(Vec<[u8; 32]>) -> F,
+) -> Result<u64, E>
 where
     E: From<std::io::Error>,
     F: Future<Output = Result<Vec<[u8; 32]>, E>>,
@@ -22,7 +27,7 @@ where
     let mut removed = 0;
     let dir = blobs.dir.clone();
     for shelf in apart(move || shelves(&dir)).await? {
-        let files = apart(move || files(&shelf)).await?;
+        let files = apart(move || files(&shelf, spared)).await?;
         for some in files.chunks(FILES_ASKED_MAX) {
             let looked_at = blobs.doom(some);
             let gone = unnamed(looked_at.clone()).await;
@@ -78,24 +83,29 @@ fn shelves(dir: &Path) -> std::io::Result<Vec<PathBuf>> {
 }
 
 /// The digests of a shelf. Half-written files of a crash are removed on the way.
-fn files(shelf: &Path) -> std::io::Result<Vec<[u8; 32]>> {
+fn files(shelf: &Path, spared: Duration) -> std::io::Result<Vec<[u8; 32]>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(shelf)? {
         let entry = entry?;
         let name = entry.file_name();
         let name = name.to_string_lossy();
         if let Some(file) = unhex(&name) {
-            found.push(file);
+            if spared.is_zero() || age(&entry).is_some_and(|age| age > spared) {
+                found.push(file);
+            }
         } else if name.ends_with(".part") {
             // Renamed by its writer meanwhile, or with a time that the system does not know: left.
-            let age = entry.metadata().and_then(|data| data.modified());
-            let age = age.ok().and_then(|written| written.elapsed().ok());
-            if age.is_some_and(|age| age > PART_KEPT) {
+            if age(&entry).is_some_and(|age| age > PART_KEPT) {
                 fs::remove_file(entry.path()).ok();
             }
         }
     }
     Ok(found)
+}
+
+fn age(entry: &fs::DirEntry) -> Option<Duration> {
+    let written = entry.metadata().and_then(|data| data.modified());
+    written.ok().and_then(|written| written.elapsed().ok())
 }
 
 #[cfg(test)]
@@ -114,7 +124,7 @@ mod tests {
             let gone = asked.into_iter().filter(|file| !named.contains(file));
             Ok::<_, std::io::Error>(gone.collect())
         };
-        sweep(blobs, unnamed).await.unwrap()
+        sweep(blobs, Duration::ZERO, unnamed).await.unwrap()
     }
 
     #[tokio::test]
@@ -133,6 +143,35 @@ mod tests {
         assert!(!file.exists());
     }
 
+    /// A record on a bus elsewhere names files, and no row and nobody here does.
+    #[tokio::test]
+    async fn a_file_that_a_bus_may_name_stays_as_long_as_the_bus_keeps_it_from_when_it_was_last_wanted()
+     {
+        let dir = tempfile::tempdir().unwrap();
+        let blobs = Blobs::open(dir.path()).unwrap();
+        let day = Duration::from_secs(24 * 60 * 60);
+        let kept = blobs.keep_as_file(Bytes::from_static(b"a small one")).await;
+        let path = blobs.path(&kept.unwrap().sha256);
+        let everything = |asked| async move { Ok::<_, std::io::Error>(asked) };
+        assert_eq!(sweep(&blobs, day, everything).await.unwrap(), 0);
+        let written = fs::metadata(&path).unwrap().modified().unwrap();
+        let file = fs::File::options().write(true).open(&path).unwrap();
+        file.set_modified(written - 2 * day).unwrap();
+        drop(
+            blobs
+                .keep_as_file(Bytes::from_static(b"a small one"))
+                .await
+                .unwrap(),
+        );
+        assert_eq!(
+            sweep(&blobs, day, everything).await.unwrap(),
+            0,
+            "wanted again"
+        );
+        file.set_modified(written - 2 * day).unwrap();
+        assert_eq!(sweep(&blobs, day, everything).await.unwrap(), 1);
+    }
+
     #[tokio::test]
     async fn a_file_wanted_again_while_it_is_looked_at_stays() {
         let dir = tempfile::tempdir().unwrap();
@@ -143,7 +182,7 @@ mod tests {
             drop(blobs.keep(film(1)).await.unwrap());
             Ok::<_, std::io::Error>(asked)
         };
-        assert_eq!(sweep(&blobs, meanwhile).await.unwrap(), 0);
+        assert_eq!(sweep(&blobs, Duration::ZERO, meanwhile).await.unwrap(), 0);
         assert!(file.exists());
         assert_eq!(swept(&blobs, &[]).await, 1, "later it goes");
     }

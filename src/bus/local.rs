@@ -5,11 +5,14 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 
-use crate::bus::{Bus, BusError, Content, NewBlob, NewRecord, Record, RecordKey, decode};
+use crate::bus::{
+    Bus, BusError, BusState, Content, Mark, NewBlob, NewRecord, Record, RecordKey, decode,
+};
 use crate::ids::IdSource;
 use crate::store::StoreError;
 use crate::store::rows::{Tx, arrived};
@@ -35,7 +38,12 @@ pub struct LocalBus {
     /// Free room among the bytes that wait for the writer.
     room: Arc<Semaphore>,
     tail: Arc<Tail>,
+    assigned: watch::Sender<Vec<u32>>,
+    state: watch::Sender<BusState>,
 }
+
+/// The one partition of a log.
+pub const PARTITION: u32 = 0;
 
 /// The newest records, in memory.
 #[derive(Default)]
@@ -83,17 +91,10 @@ impl LocalBus {
             store,
             room: Arc::new(Semaphore::new(WAITING_BYTES_MAX)),
             tail: Arc::new(tail),
+            assigned: watch::Sender::new(vec![PARTITION]),
+            // It is as well as the store that it is in.
+            state: watch::Sender::new(BusState::Ready),
         })
-    }
-
-    /// Records accepted and not yet decided.
-    pub fn lag(&self) -> i64 {
-        self.tail.lag.load(Ordering::Acquire)
-    }
-
-    /// The newest record.
-    pub fn newest(&self) -> i64 {
-        self.tail.newest.load(Ordering::Acquire)
     }
 
     /// Room left for bytes that wait for the writer.
@@ -136,25 +137,6 @@ impl LocalBus {
             reason: "too many bytes are waiting to be written".to_owned(),
         })
     }
-
-    /// Appends bytes as they are, whatever they are: how a foreign or damaged record comes about.
-    pub async fn append_bytes(&self, body: Vec<u8>, arrived_at: i64) -> Result<(), BusError> {
-        let tail = self.tail.clone();
-        let appended = self.store.writer().run_then(
-            1,
-            Fate::Shared,
-            move |tx| {
-                let id = tx.memory.next();
-                insert_body(tx, id, arrived_at, RecordKey(0), &body)?;
-                Ok((id, body))
-            },
-            move |(id, body)| tail.push_one(*id, decode(body), body.len()),
-        );
-        appended
-            .await
-            .map(|_| ())
-            .map_err(|error| BusError::Unavailable(error.to_string()))
-    }
 }
 
 #[async_trait]
@@ -182,6 +164,28 @@ impl Bus for LocalBus {
         }
     }
 
+    async fn append_bytes(&self, body: Vec<u8>, arrived_at: i64) -> Result<(), BusError> {
+        let tail = self.tail.clone();
+        let appended = self.store.writer().run_then(
+            1,
+            Fate::Shared,
+            move |tx| {
+                let id = tx.memory.next();
+                insert_body(tx, id, arrived_at, RecordKey(0), &body)?;
+                Ok((id, body))
+            },
+            move |(id, body)| tail.push_one(*id, decode(body), body.len()),
+        );
+        appended
+            .await
+            .map(|_| ())
+            .map_err(|error| BusError::Unavailable(error.to_string()))
+    }
+
+    fn assigned(&self) -> watch::Receiver<Vec<u32>> {
+        self.assigned.subscribe()
+    }
+
     async fn read(
         &self,
         _partition: u32,
@@ -199,6 +203,52 @@ impl Bus for LocalBus {
             }
             arrived.await;
         }
+    }
+
+    fn decided(&self, _partition: u32, position: i64, records: usize) {
+        self.tail.position.fetch_max(position, Ordering::AcqRel);
+        self.tail.lag.fetch_sub(records as i64, Ordering::AcqRel);
+        self.tail.drop_through(position);
+        self.tail.decided.notify_waiters();
+    }
+
+    fn lag(&self) -> i64 {
+        self.tail.lag.load(Ordering::Acquire)
+    }
+
+    async fn mark(&self) -> Result<Mark, BusError> {
+        let newest = self.tail.newest.load(Ordering::Acquire);
+        Ok(Mark([(PARTITION, newest)].into()))
+    }
+
+    fn partition_of(&self, _record: i64) -> u32 {
+        PARTITION
+    }
+
+    async fn decided_so_far(&self) -> Result<(), BusError> {
+        let newest = self.tail.newest.load(Ordering::Acquire);
+        let decided = |tail: &Tail| tail.position.load(Ordering::Acquire) >= newest;
+        self.tail.until(decided).await;
+        Ok(())
+    }
+
+    async fn caught_up(&self) -> Result<(), BusError> {
+        let decided = |tail: &Tail| tail.lag.load(Ordering::Acquire) <= 0;
+        self.tail.until(decided).await;
+        Ok(())
+    }
+
+    fn names_files_for(&self) -> Duration {
+        // Its rows name them, in the same commit.
+        Duration::ZERO
+    }
+
+    async fn leave(&self) {
+        self.assigned.send_replace(Vec::new());
+    }
+
+    fn state(&self) -> watch::Receiver<BusState> {
+        self.state.subscribe()
     }
 }
 
@@ -231,42 +281,6 @@ impl LocalBus {
         read.await
             .map_err(|error| BusError::Unavailable(error.to_string()))
     }
-
-    /// Returns once everything accepted was decided.
-    pub async fn caught_up(&self) {
-        loop {
-            let decided = self.tail.decided.notified();
-            let mut decided = std::pin::pin!(decided);
-            decided.as_mut().enable();
-            if self.lag() <= 0 {
-                return;
-            }
-            decided.await;
-        }
-    }
-
-    /// Returns once everything that was accepted before the call was decided, whatever comes
-    /// meanwhile.
-    pub async fn decided_so_far(&self) {
-        let newest = self.tail.newest.load(Ordering::Acquire);
-        loop {
-            let decided = self.tail.decided.notified();
-            let mut decided = std::pin::pin!(decided);
-            decided.as_mut().enable();
-            if self.tail.position.load(Ordering::Acquire) >= newest {
-                return;
-            }
-            decided.await;
-        }
-    }
-
-    /// Tells the log that records were decided.
-    pub fn decided(&self, position: i64, records: usize) {
-        self.tail.position.fetch_max(position, Ordering::AcqRel);
-        self.tail.lag.fetch_sub(records as i64, Ordering::AcqRel);
-        self.tail.drop_through(position);
-        self.tail.decided.notify_waiters();
-    }
 }
 
 /// Writes the records and gives the first one's number.
@@ -298,6 +312,19 @@ fn insert_body(
 impl Tail {
     fn hold(&self) -> std::sync::MutexGuard<'_, Held> {
         self.records.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns once it holds, looking again whenever something was decided.
+    async fn until(&self, holds: impl Fn(&Tail) -> bool) {
+        loop {
+            let decided = self.decided.notified();
+            let mut decided = std::pin::pin!(decided);
+            decided.as_mut().enable();
+            if holds(self) {
+                return;
+            }
+            decided.await;
+        }
     }
 
     /// Called on the writer's thread, in commit order. Ids within one job are consecutive.

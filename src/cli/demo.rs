@@ -258,7 +258,9 @@ impl<'a> Stage<'a> {
 
     async fn wait_until_decided(&self) -> Result<(), Failure> {
         let within = tokio::time::timeout(DECIDED_MAX, self.daemon.bus.caught_up()).await;
-        within.map_err(|_| Failure::new("the router did not decide in time"))
+        within
+            .map_err(|_| Failure::new("the router did not decide in time"))?
+            .map_err(Failure::new)
     }
 
     async fn outcome(&mut self) -> Result<String, Failure> {

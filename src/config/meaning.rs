@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::error::ConfigErrors;
+use super::kafka_keys;
 use super::nearest::nearest;
 use super::text::{duration_text, parse_duration, parse_size};
 use super::tree::{KeyPath, Tree};
@@ -27,6 +28,7 @@ const BODY_BYTES_MAX: u64 = 256 << 20;
 pub fn check(tree: &Tree, errors: &mut ConfigErrors) {
     let mut meaning = Meaning { tree, errors };
     meaning.pair();
+    meaning.kafka();
     meaning.parts();
     meaning.ranges();
     meaning.references();
@@ -43,6 +45,9 @@ impl Meaning<'_> {
         let bus = KeyPath::of(["bus", "kind"]);
         let store = KeyPath::of(["store", "kind"]);
         match (self.text(&bus).as_deref(), self.text(&store).as_deref()) {
+            (Some("kafka"), Some("postgres")) if !cfg!(feature = "kafka") => {
+                self.push(&bus, "kafka is not built into this binary: packages have it, and so have builds with the feature \"kafka\"");
+            }
             (Some("kafka"), Some("postgres")) => {
                 self.push(&bus, "kafka with postgres is not built into this binary (built in: local with sqlite)");
             }
@@ -55,6 +60,38 @@ impl Meaning<'_> {
                 self.push(&store, message);
             }
             _ => {}
+        }
+    }
+
+    /// What only the bus on Kafka needs, and what it does not pass through.
+    fn kafka(&mut self) {
+        let bus = KeyPath::of(["bus"]);
+        let is_kafka = self.text(&bus.key("kind")).as_deref() == Some("kafka");
+        let brokers = self.tree.get(&bus.key("brokers")).and_then(Value::as_array);
+        if is_kafka && brokers.is_some_and(Vec::is_empty) {
+            let message = "the list is empty, and bus.kind is kafka: name at least one broker, as \"host:9092\"";
+            self.push(&bus.key("brokers"), message);
+        }
+        for table in ["librdkafka", "librdkafka_secrets"] {
+            let path = bus.key(table);
+            let keys: Vec<String> = self.tree.table(&path).map(|(key, _)| key.clone()).collect();
+            for key in keys {
+                if let Some(why) = kafka_keys::owned(&key) {
+                    let message = format!("Switchboard sets this itself: {why}");
+                    self.push(&path.key(&key), message);
+                } else if table == "librdkafka" && kafka_keys::is_secret(&key) {
+                    let message = "this is a secret: name it under bus.librdkafka_secrets, as { env = \"…\" } or { file = \"…\" }";
+                    self.push(&path.key(&key), message);
+                }
+            }
+        }
+        let protocol = bus.key("librdkafka").key("security.protocol");
+        if let Some(protocol_named) = self.text(&protocol)
+            && !protocol_named.eq_ignore_ascii_case("plaintext")
+            && !cfg!(feature = "kafka-tls")
+        {
+            let message = "TLS and SASL towards Kafka are not built into this binary: packages have them, and so have builds with the feature \"kafka-tls\"";
+            self.push(&protocol, message);
         }
     }
 

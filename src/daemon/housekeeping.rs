@@ -8,7 +8,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tracing::warn;
 
 use crate::blobs::{self, Blobs};
-use crate::bus::local::LocalBus;
+use crate::bus::Bus;
 use crate::clock::micros;
 use crate::health::{Health, State};
 use crate::intake::Intake;
@@ -28,7 +28,7 @@ const GAUGES_EVERY: Duration = Duration::from_secs(15);
 /// Everything it looks at.
 pub struct Housekeeping {
     pub store: Arc<dyn Store>,
-    pub bus: Arc<LocalBus>,
+    pub bus: Arc<dyn Bus>,
     pub intake: Arc<Intake>,
     pub blobs: Blobs,
     pub metrics: PrometheusHandle,
@@ -47,7 +47,7 @@ impl Housekeeping {
                 _ = gauges.tick() => {
                     self.metrics.run_upkeep();
                     let now = micros(self.clock.now());
-                    gauge(self.store.as_ref(), &self.bus, &self.intake, &self.health, now).await;
+                    gauge(self.store.as_ref(), self.bus.as_ref(), &self.intake, &self.health, now).await;
                 }
             }
         }
@@ -66,7 +66,7 @@ impl Housekeeping {
         let mut due = tokio::time::interval(FILES_SWEPT_EVERY);
         loop {
             let swept = tokio::select! {
-                swept = async { due.tick().await; blobs::sweep(&self.blobs, unnamed).await } => swept,
+                swept = async { due.tick().await; blobs::sweep(&self.blobs, self.bus.names_files_for(), unnamed).await } => swept,
                 () = stop.cancelled() => return,
             };
             match swept {
@@ -81,7 +81,7 @@ impl Housekeeping {
     }
 }
 
-async fn gauge(store: &dyn Store, bus: &LocalBus, intake: &Intake, health: &Health, now: i64) {
+async fn gauge(store: &dyn Store, bus: &dyn Bus, intake: &Intake, health: &Health, now: i64) {
     let seconds = |since: i64| (now - since).max(0) as f64 / 1e6;
     metrics::gauge!("switchboard_router_lag_records").set(bus.lag() as f64);
     for (channel, heard) in intake.last_heard() {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use connector_api::{Bytes, Clock, ImportFormat};
 use serde::{Deserialize, Serialize};
 
-use crate::bus::local::LocalBus;
+use crate::bus::{Bus, Mark};
 use crate::channels::{Channel, LiveChannels};
 use crate::clock::micros;
 use crate::intake::Intake;
@@ -79,9 +79,9 @@ pub struct Place {
     /// Of the files: whoever reads them knows what it means. Null is their start.
     pub after: serde_json::Value,
     pub totals: Totals,
-    /// The newest record when the batch behind it began, while that is under way; the importer's.
+    /// The newest records when the batch behind it began, while that is under way; the importer's.
     #[serde(default)]
-    pub since: Option<i64>,
+    pub since: Option<Mark>,
 }
 
 /// What an import is.
@@ -107,7 +107,7 @@ pub struct Begun {
 pub struct Importer {
     pub channels: LiveChannels,
     pub intake: Arc<Intake>,
-    pub bus: Arc<LocalBus>,
+    pub bus: Arc<dyn Bus>,
     pub store: Arc<dyn Store>,
     pub clock: Arc<dyn Clock>,
     pub kept: Live<Kept>,
@@ -144,9 +144,10 @@ impl Importer {
             false => self.place(begin).await?,
         };
         let mut before = stored.unwrap_or_default();
-        let again = before.since;
+        let again = before.since.clone();
         if again.is_none() {
-            before.since = Some(self.bus.newest());
+            let mark = self.bus.mark().await;
+            before.since = Some(mark.map_err(|error| error.to_string())?);
             self.note(begin, &before).await?;
         }
         let outcomes = self.take(&channel, begin.history, items, again).await?;

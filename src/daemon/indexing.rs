@@ -7,7 +7,7 @@ use std::time::Duration;
 use connector_api::{CancellationToken, Clock};
 use tokio::time::Instant;
 
-use crate::bus::local::LocalBus;
+use crate::bus::Bus;
 use crate::clock::micros;
 use crate::health::{Health, State};
 use crate::store::{Store, StoreError};
@@ -47,7 +47,7 @@ struct SoFar {
 
 pub struct Indexing {
     pub store: Arc<dyn Store>,
-    pub bus: Arc<LocalBus>,
+    pub bus: Arc<dyn Bus>,
     pub clock: Arc<dyn Clock>,
     pub health: Arc<Health>,
 }
@@ -134,6 +134,7 @@ impl Indexing {
 
 #[cfg(test)]
 mod tests {
+    use crate::bus::local::LocalBus;
     use crate::clock::SystemClock;
     use crate::store::sqlite::SqliteStore;
 

@@ -1,32 +1,39 @@
-//! The router's loop: reads micro-batches, has them decided and committed, and lets no message
+//! The router's loop, one per partition that is this process's: reads micro-batches, has them decided and committed, and lets no message
 //! that cannot be decided stop the others.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use connector_api::{CancellationToken, Clock};
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use tracing::{error, warn};
 
-use crate::bus::local::LocalBus;
-use crate::bus::{Carried, Envelope};
+use crate::bus::{Bus, Carried, Envelope};
 use crate::clock::micros;
-use crate::health::{Health, State};
+use crate::health::Health;
 use crate::live::Live;
 use crate::router::{Policy, Prepared, Verdict};
 use crate::store::{Ownership, RouteCommit, Routed, Store, StoreError};
 use crate::wake::Wakes;
 
 mod ahead;
+mod troubles;
 
 use ahead::{Ahead, Next};
+pub use troubles::Troubles;
 
 /// Tries of a record that fails, before it becomes a dead letter.
 pub const ATTEMPTS_MAX: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(500);
+/// How long a partition is left alone that somebody else owned: whoever was late to hear that it is
+/// not theirs any more must not take it back at once.
+const OWN_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
-/// One router over one partition.
+/// One router over the partitions that the bus says are this process's.
 pub struct RouterLoop {
-    pub bus: Arc<LocalBus>,
+    pub bus: Arc<dyn Bus>,
     pub store: Arc<dyn Store>,
     pub policy: Live<Policy>,
     pub clock: Arc<dyn Clock>,
@@ -35,6 +42,7 @@ pub struct RouterLoop {
     pub health: Arc<Health>,
     /// [`Prepared::new`]; tests put one in its place that fails.
     pub prepare: fn(i64, Arc<Envelope>) -> Prepared,
+    pub troubles: Troubles,
 }
 
 /// Why the loop goes on or ends.
@@ -46,12 +54,62 @@ enum Step {
 }
 
 impl RouterLoop {
-    /// Decides until `stop`. Returns early only when another router owns the partition.
+    /// Decides until `stop`. Returns early only when another router owns all that it had.
     pub async fn run(&self, stop: CancellationToken) {
-        let Some(mut ownership) = self.own(&stop).await else {
-            return;
+        let mut assigned = self.bus.assigned();
+        let mut deciding: BTreeMap<u32, CancellationToken> = BTreeMap::new();
+        let mut loops = FuturesUnordered::new();
+        let once = |partition, stop: CancellationToken, after| async move {
+            if wait(&stop, after).await {
+                self.decide(partition, stop).await;
+            }
+            partition
         };
-        self.health.set("router", State::Ready);
+        self.tell();
+        loop {
+            let wanted = assigned.borrow_and_update().clone();
+            deciding.retain(|partition, stop| {
+                let stays = wanted.contains(partition);
+                if !stays {
+                    stop.cancel();
+                }
+                stays
+            });
+            for partition in wanted {
+                deciding.entry(partition).or_insert_with(|| {
+                    let stop = stop.child_token();
+                    loops.push(once(partition, stop.clone(), Duration::ZERO));
+                    stop
+                });
+            }
+            let ended = tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                Some(partition) = loops.next() => Some(partition),
+                changed = assigned.changed() => match changed {
+                    Ok(()) => None,
+                    Err(_) => break,
+                },
+            };
+            // One that was taken away, or began anew meanwhile, ended because it was told to.
+            let ended = ended.and_then(|partition| Some((partition, deciding.get(&partition)?)));
+            if let Some((partition, token)) = ended.filter(|(_, token)| !token.is_cancelled()) {
+                if deciding.len() == 1 {
+                    return;
+                }
+                loops.push(once(partition, token.clone(), OWN_AGAIN_AFTER));
+            }
+        }
+        deciding.values().for_each(CancellationToken::cancel);
+        while loops.next().await.is_some() {}
+    }
+
+    /// Decides one partition until `stop`, or until another router owns it.
+    async fn decide(&self, partition: u32, stop: CancellationToken) {
+        let Some(mut ownership) = self.own(partition, &stop).await else {
+            return self.well(partition);
+        };
+        self.well(partition);
         let ahead = Ahead {
             bus: self.bus.clone(),
             policy: self.policy.clone(),
@@ -61,7 +119,7 @@ impl RouterLoop {
         while !stop.is_cancelled() {
             let next = tokio::select! {
                 next = found.recv() => next,
-                () = stop.cancelled() => return,
+                () = stop.cancelled() => break,
             };
             let step = match next {
                 Some(Next::Batch(batch)) => self.commit(&mut ownership, batch).await,
@@ -70,27 +128,28 @@ impl RouterLoop {
                     reason,
                     carried,
                 }) => self.bury(&mut ownership, record, reason, 1, carried).await,
-                Some(Next::Trouble(reason)) => self.trouble(&reason),
-                None => self.trouble("reading from the bus ended"),
+                Some(Next::Trouble(reason)) => self.trouble(partition, &reason),
+                None => self.trouble(partition, "reading from the bus ended"),
             };
             match step {
                 Step::Moved => {}
                 Step::Again => {
-                    pause(&stop).await;
+                    wait(&stop, PAUSE).await;
                     found = ahead.start(&ownership);
                 }
                 Step::Stop => return,
             }
         }
+        self.well(partition);
     }
 
-    async fn own(&self, stop: &CancellationToken) -> Option<Ownership> {
+    async fn own(&self, partition: u32, stop: &CancellationToken) -> Option<Ownership> {
         while !stop.is_cancelled() {
-            match self.store.own(0).await {
+            match self.store.own(partition).await {
                 Ok(ownership) => return Some(ownership),
                 Err(error) => {
-                    self.trouble(&error.to_string());
-                    pause(stop).await;
+                    self.trouble(partition, &error.to_string());
+                    wait(stop, PAUSE).await;
                 }
             }
         }
@@ -112,7 +171,7 @@ impl RouterLoop {
             };
             match self.store.route(commit).await {
                 Ok(routed) => {
-                    self.after(&routed, &part);
+                    self.after(ownership, &routed, &part);
                     ownership.position = routed.position;
                 }
                 Err(StoreError::Poisoned(_)) if !alone => {
@@ -130,10 +189,10 @@ impl RouterLoop {
                         step => return step,
                     }
                 }
-                Err(error) => return self.failed(&error),
+                Err(error) => return self.failed(ownership.partition, &error),
             }
         }
-        self.health.set("router", State::Ready);
+        self.well(ownership.partition);
         Step::Moved
     }
 
@@ -150,7 +209,7 @@ impl RouterLoop {
         while attempts < ATTEMPTS_MAX {
             attempts = match self.store.count_attempt(offset).await {
                 Ok(retries) => retries + 1,
-                Err(error) => return self.failed(&error),
+                Err(error) => return self.failed(ownership.partition, &error),
             };
             let commit = RouteCommit {
                 ownership: *ownership,
@@ -160,12 +219,12 @@ impl RouterLoop {
             };
             match self.store.route(commit).await {
                 Ok(routed) => {
-                    self.after(&routed, &part);
+                    self.after(ownership, &routed, &part);
                     ownership.position = routed.position;
                     return Step::Moved;
                 }
                 Err(StoreError::Poisoned(again)) => reason = again,
-                Err(error) => return self.failed(&error),
+                Err(error) => return self.failed(ownership.partition, &error),
             }
         }
         let carried = part.first().and_then(|first| first.carried.clone());
@@ -193,15 +252,15 @@ impl RouterLoop {
         {
             Ok(()) => {
                 metrics::counter!("switchboard_routed_total", "verdict" => "dead").increment(1);
-                self.bus.decided(record, 1);
+                self.bus.decided(ownership.partition, record, 1);
                 ownership.position = record;
                 Step::Moved
             }
-            Err(error) => self.failed(&error),
+            Err(error) => self.failed(ownership.partition, &error),
         }
     }
 
-    fn after(&self, routed: &Routed, part: &[Prepared]) {
+    fn after(&self, ownership: &Ownership, routed: &Routed, part: &[Prepared]) {
         let now = micros(self.clock.now());
         for (record, verdict) in part.iter().zip(&routed.verdicts) {
             metrics::counter!("switchboard_routed_total", "verdict" => verdict.as_str())
@@ -210,7 +269,8 @@ impl RouterLoop {
                 tell_delays(&record.envelope, now);
             }
         }
-        self.bus.decided(routed.position, part.len());
+        self.bus
+            .decided(ownership.partition, routed.position, part.len());
         for queue in &routed.queues {
             self.queues.ring(queue.as_str());
         }
@@ -224,30 +284,30 @@ impl RouterLoop {
         }
     }
 
-    fn failed(&self, error: &StoreError) -> Step {
+    fn failed(&self, partition: u32, error: &StoreError) -> Step {
         match error {
             StoreError::Closed => Step::Stop,
             StoreError::StaleEpoch(reason) => {
-                self.health.set(
-                    "router",
-                    State::Degraded {
-                        reason: reason.clone(),
-                    },
-                );
+                self.trouble(partition, reason);
                 Step::Stop
             }
-            other => self.trouble(&other.to_string()),
+            other => self.trouble(partition, &other.to_string()),
         }
     }
 
-    fn trouble(&self, reason: &str) -> Step {
-        self.health.set(
-            "router",
-            State::Degraded {
-                reason: reason.to_owned(),
-            },
-        );
+    fn trouble(&self, partition: u32, reason: &str) -> Step {
+        self.troubles.note(partition, Some(reason));
+        self.tell();
         Step::Again
+    }
+
+    fn well(&self, partition: u32) {
+        self.troubles.note(partition, None);
+        self.tell();
+    }
+
+    fn tell(&self) {
+        self.health.set("router", self.troubles.state());
     }
 }
 
@@ -267,9 +327,11 @@ fn tell_delays(envelope: &Envelope, now: i64) {
         .record(seconds(envelope.arrived_at, now));
 }
 
-async fn pause(stop: &CancellationToken) {
+/// Whether the time passed before `stop`.
+async fn wait(stop: &CancellationToken, time: Duration) -> bool {
     tokio::select! {
-        () = tokio::time::sleep(PAUSE) => {}
-        () = stop.cancelled() => {}
+        biased;
+        () = stop.cancelled() => false,
+        () = tokio::time::sleep(time) => true,
     }
 }

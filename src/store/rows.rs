@@ -29,6 +29,7 @@ pub mod memory;
 pub mod names;
 pub mod operating;
 pub mod outbox;
+mod partitions;
 pub mod permission;
 pub mod reading;
 pub mod retention;

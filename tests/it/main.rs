@@ -14,6 +14,8 @@ mod config;
 mod daemon;
 mod inbound;
 mod joining;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod lanes;
 mod loops;
 mod mail_out;

@@ -4,15 +4,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use connector_api::{CancellationToken, Event};
+use connector_api::{CancellationToken, Event, async_trait};
 use switchboard::bus::local::LocalBus;
-use switchboard::bus::{BusError, Envelope};
+use switchboard::bus::{Bus, BusError, BusState, Envelope, Mark, NewRecord, Record};
 use switchboard::daemon::route::{ATTEMPTS_MAX, RouterLoop};
-use switchboard::health::Health;
+use switchboard::health::{Health, State};
 use switchboard::router::Prepared;
 use switchboard::store::sqlite::SqliteStore;
 use switchboard::store::{Store, StoreError};
 use switchboard::wake::Wakes;
+use tokio::sync::watch;
 
 use crate::support::{Desk, Local, Said, chat, within_patience};
 
@@ -48,9 +49,17 @@ impl Routed {
         &self,
         prepare: fn(i64, Arc<Envelope>) -> Prepared,
     ) -> (tokio::task::JoinHandle<()>, CancellationToken, Arc<Health>) {
+        self.start_on(self.bus(), prepare)
+    }
+
+    fn start_on(
+        &self,
+        bus: Arc<dyn Bus>,
+        prepare: fn(i64, Arc<Envelope>) -> Prepared,
+    ) -> (tokio::task::JoinHandle<()>, CancellationToken, Arc<Health>) {
         let health = Arc::new(Health::default());
         let router = RouterLoop {
-            bus: self.bus(),
+            bus,
             store: self.store(),
             policy: self.desk.policy.clone().into(),
             clock: self.desk.clock.clone(),
@@ -58,6 +67,7 @@ impl Routed {
             outbox: Arc::new(Wakes::default()),
             health: health.clone(),
             prepare,
+            troubles: Default::default(),
         };
         let stop = CancellationToken::new();
         let stopped = stop.clone();
@@ -349,4 +359,129 @@ async fn a_second_router_ends_the_first() {
         .await
         .unwrap();
     assert_eq!(routed.number("SELECT count(*) FROM message").await, 0);
+}
+
+/// The log, of which the test says which partitions are this process's. Others than the first are empty.
+struct Shared {
+    log: Arc<LocalBus>,
+    assigned: watch::Sender<Vec<u32>>,
+}
+
+#[async_trait]
+impl Bus for Shared {
+    async fn append(&self, records: Vec<NewRecord>) -> Result<Vec<i64>, BusError> {
+        self.log.append(records).await
+    }
+    async fn append_bytes(&self, body: Vec<u8>, arrived_at: i64) -> Result<(), BusError> {
+        self.log.append_bytes(body, arrived_at).await
+    }
+    fn assigned(&self) -> watch::Receiver<Vec<u32>> {
+        self.assigned.subscribe()
+    }
+    async fn read(
+        &self,
+        partition: u32,
+        position: i64,
+        records_max: usize,
+    ) -> Result<Vec<Record>, BusError> {
+        match partition {
+            0 => self.log.read(0, position, records_max).await,
+            _ => std::future::pending().await,
+        }
+    }
+    fn decided(&self, partition: u32, position: i64, records: usize) {
+        self.log.decided(partition, position, records);
+    }
+    fn lag(&self) -> i64 {
+        self.log.lag()
+    }
+    async fn mark(&self) -> Result<Mark, BusError> {
+        self.log.mark().await
+    }
+    fn partition_of(&self, record: i64) -> u32 {
+        self.log.partition_of(record)
+    }
+    async fn decided_so_far(&self) -> Result<(), BusError> {
+        self.log.decided_so_far().await
+    }
+    async fn caught_up(&self) -> Result<(), BusError> {
+        self.log.caught_up().await
+    }
+    fn names_files_for(&self) -> Duration {
+        self.log.names_files_for()
+    }
+    async fn leave(&self) {
+        self.log.leave().await;
+    }
+    fn state(&self) -> watch::Receiver<BusState> {
+        self.log.state()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_router_owns_and_decides_the_partitions_that_are_its_own_and_no_others() {
+    let mut routed = Routed::new().await;
+    let shared = Arc::new(Shared {
+        log: routed.bus(),
+        assigned: watch::Sender::new(Vec::new()),
+    });
+    let (running, stop, health) = routed.start_on(shared.clone(), Prepared::new);
+    let store = routed.store();
+    let epochs = || {
+        let store = store.clone();
+        async move {
+            let sum = "SELECT coalesce(sum(epoch * (1 + 99 * partition)), 0) FROM position";
+            let sum =
+                store.read(move |conn, _| Ok(conn.query_row(sum, [], |row| row.get::<_, i64>(0))?));
+            sum.await.expect("the query runs")
+        }
+    };
+    let before = epochs().await;
+    routed
+        .desk
+        .accept([chat("cust-7", "Hello?")])
+        .await
+        .unwrap();
+    // A partition that comes is owned, and one that comes beside it leaves it alone.
+    for (assigned, owned) in [
+        (vec![1], 100),
+        (vec![0, 1], 101),
+        (vec![1], 101),
+        (vec![1, 2], 300),
+    ] {
+        let takes = assigned.contains(&0);
+        shared.assigned.send_replace(assigned.clone());
+        within_patience("owning what was assigned", async {
+            while epochs().await - before < owned {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        })
+        .await;
+        if takes {
+            until("its record is decided", || shared.lag() == 0).await;
+            routed.desk.decided_elsewhere();
+        }
+    }
+    // What was taken away is not decided any more: the loop of partition 2 began after its end was told.
+    routed
+        .desk
+        .accept([chat("cust-8", "Anybody?")])
+        .await
+        .unwrap();
+    let decided = tokio::time::timeout(Duration::from_millis(200), routed.bus().caught_up()).await;
+    assert!(
+        decided.is_err(),
+        "a partition that was taken away was decided"
+    );
+    shared.assigned.send_replace(vec![0]);
+    until("it is taken up again", || routed.bus().lag() == 0).await;
+    assert_eq!(epochs().await - before, 301);
+    assert_eq!(
+        health.snapshot().get("router").map(State::as_str),
+        Some("ready")
+    );
+    stop.cancel();
+    within_patience("stopping the router", running)
+        .await
+        .unwrap();
 }

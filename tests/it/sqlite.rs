@@ -148,7 +148,7 @@ async fn intake_refuses_when_the_router_is_too_far_behind() {
         matches!(refused, Err(BusError::Overloaded { .. })),
         "{refused:?}"
     );
-    local.bus().decided(0, 2);
+    local.bus().decided(0, 0, 2);
     desk.accept([chat("cust-7", "Anybody?")])
         .await
         .expect("there is room again");

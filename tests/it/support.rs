@@ -8,6 +8,8 @@ mod authority;
 mod beside;
 mod clock;
 mod desk;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 mod local;
 #[cfg(feature = "postgres")]
 mod postgres;

@@ -1,9 +1,43 @@
 #!/bin/sh
-# Installs the mail servers that the tests start for themselves (Debian and its relatives).
+# Installs the servers that the tests start for themselves: Kafka from Maven Central, mail servers and PostgreSQL (Debian and its relatives).
 #
 # The packages would start system-wide servers and add them to the boot; both are prevented, since the tests run their
 # own on loopback. What is already installed is left as it is.
 set -eu
+
+# Kafka is jars in a cache: it needs no root, and no one else sees it.
+kafka_version=4.1.0
+log4j_version=2.24.3
+kafka="$HOME/.cache/switchboard-peers/kafka"
+if [ "$(cat "$kafka/complete" 2>/dev/null)" != "$kafka_version" ]; then
+    for tool in java mvn; do
+        if ! command -v "$tool" >/dev/null; then
+            echo "peers: Kafka needs $tool: install a Java 17 runtime and Maven (Debian: openjdk-17-jre-headless maven)" >&2
+            exit 1
+        fi
+    done
+    echo "peers: fetching Apache Kafka $kafka_version from Maven Central into $kafka"
+    rm -rf "$kafka"
+    mkdir -p "$kafka"
+    # The logging that Kafka calls is in none of its own artifacts.
+    cat >"$kafka/pom.xml" <<POM
+<project><modelVersion>4.0.0</modelVersion>
+<groupId>local</groupId><artifactId>kafka-broker</artifactId><version>1</version><packaging>pom</packaging>
+<dependencies>
+ <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>$kafka_version</version></dependency>
+ <dependency><groupId>org.apache.logging.log4j</groupId><artifactId>log4j-api</artifactId><version>$log4j_version</version></dependency>
+ <dependency><groupId>org.apache.logging.log4j</groupId><artifactId>log4j-core</artifactId><version>$log4j_version</version></dependency>
+ <dependency><groupId>org.apache.logging.log4j</groupId><artifactId>log4j-slf4j-impl</artifactId><version>$log4j_version</version></dependency>
+</dependencies></project>
+POM
+    plugin=org.apache.maven.plugins:maven-dependency-plugin:3.8.1
+    if ! (cd "$kafka" && mvn -q -B "$plugin:copy-dependencies" -DincludeScope=runtime "-DoutputDirectory=$kafka") >"$kafka/log" 2>&1; then
+        tail -n 20 "$kafka/log" >&2
+        echo "peers: KAFKA COULD NOT BE FETCHED: the tests of the Kafka bus cannot run, so this fails; is Maven Central reachable?" >&2
+        exit 1
+    fi
+    echo "$kafka_version" >"$kafka/complete"
+fi
 
 as_root=''
 if [ "$(id -u)" -ne 0 ]; then
@@ -20,17 +54,19 @@ missing=''
 [ -x /usr/lib/dovecot/imap ] || missing="$missing dovecot-imapd"
 [ -x /usr/lib/dovecot/lmtp ] || missing="$missing dovecot-lmtpd"
 [ -x /usr/lib/postfix/sbin/master ] || missing="$missing postfix"
+# A version of its own in each folder; its package makes and starts no cluster while `policy-rc.d` forbids it.
+ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || missing="$missing postgresql"
 # The second IMAP server. Debian lets only one be installed, so of this one the part that differs is unpacked.
 cyrus=/usr/local/lib/switchboard-peers/cyrus-imapd
 lacks_cyrus=''
 [ -x /usr/lib/cyrus/bin/imapd ] || [ -x "$cyrus/usr/lib/cyrus/bin/imapd" ] || lacks_cyrus=yes
 [ -x /usr/lib/cyrus/bin/master ] || missing="$missing cyrus-common"
 if [ -z "$missing$lacks_cyrus" ]; then
-    echo 'peers: Dovecot, Cyrus and Postfix are installed'
+    echo 'peers: Dovecot, Cyrus, Postfix and PostgreSQL are installed'
     exit 0
 fi
 if ! command -v apt-get >/dev/null; then
-    echo "peers: these tests need Dovecot 2.3 (imap, lmtp), Cyrus 3.6 and Postfix 3; install them and run this again" >&2
+    echo "peers: these tests need Dovecot 2.3 (imap, lmtp), Cyrus 3.6, Postfix 3 and PostgreSQL 15; install them and run this again" >&2
     exit 1
 fi
 
@@ -57,7 +93,7 @@ apt update
 # shellcheck disable=SC2086 # one word per package
 [ -z "$missing" ] || apt install -y --no-install-recommends $missing
 if [ -d /run/systemd/system ]; then
-    $as_root systemctl disable --quiet cyrus-imapd.service dovecot.service dovecot.socket postfix.service 2>/dev/null || true
+    $as_root systemctl disable --quiet cyrus-imapd.service dovecot.service dovecot.socket postfix.service postgresql.service 2>/dev/null || true
 fi
 if [ -n "$lacks_cyrus" ]; then
     packages="$(mktemp -d)"

@@ -1,4 +1,4 @@
-//! Real mail servers for whole-daemon tests: Dovecot, Cyrus and Postfix on loopback, and a proxy that breaks connections.
+//! Real servers for tests on loopback: Dovecot, Cyrus, Postfix, PostgreSQL and Kafka, and a proxy that breaks connections.
 //!
 //! Each test starts its own servers in a temporary directory on free ports and they stop with the test, also when it
 //! panics or is killed. Everything here blocks: asynchronous tests on a multi-thread runtime may call it directly or
@@ -10,6 +10,8 @@ pub mod chaos;
 pub mod cyrus;
 pub mod dovecot;
 pub mod imap;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 pub mod mail;
 pub mod postfix;
 #[cfg(feature = "postgres")]
@@ -41,7 +43,7 @@ pub fn enabled() -> bool {
     let enabled =
         *ENABLED.get_or_init(|| std::env::var("SWITCHBOARD_PEERS").is_ok_and(|value| value == "1"));
     if !enabled {
-        println!("skipped: make test runs this with Dovecot, Cyrus and Postfix");
+        println!("skipped: make test runs this with real servers");
     }
     enabled
 }

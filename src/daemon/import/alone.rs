@@ -7,6 +7,7 @@ use connector_api::{CancellationToken, Clock, HttpClient, Registration};
 use tokio::task::JoinHandle;
 
 use crate::blobs::Blobs;
+use crate::bus::Bus;
 use crate::bus::local::LocalBus;
 use crate::channels;
 use crate::clock::SystemClock;
@@ -47,7 +48,7 @@ impl Alone {
         let sqlite = open_store(config, &data_dir)?;
         let keys = Keys::derive(sqlite.installation_key());
         let policy = Arc::new(policy(config, &channels, &keys));
-        let bus = Arc::new(LocalBus::open(sqlite.clone()).await?);
+        let bus: Arc<dyn Bus> = Arc::new(LocalBus::open(sqlite.clone()).await?);
         let store: Arc<dyn Store> = sqlite;
         let blobs = Blobs::open(&data_dir.path).map_err(|error| StartError::DataDir {
             path: data_dir.path.clone(),
@@ -69,6 +70,7 @@ impl Alone {
             outbox: Arc::default(),
             health: Arc::new(Health::default()),
             prepare: Prepared::new,
+            troubles: Default::default(),
         };
         let stop = CancellationToken::new();
         let token = stop.clone();

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use connector_api::{Bytes, Error, InboundEvent, Timestamp, WebhookRequest};
 
-use crate::bus::BusError;
+use crate::bus::{BusError, Mark};
 use crate::channels::Channel;
 use crate::clock::micros;
 use crate::ids::MessageId;
@@ -32,13 +32,13 @@ type Item = Result<Vec<InboundEvent>, String>;
 impl Importer {
     /// Files a batch, one outcome per item. Returns once all of it is decided; an error leaves it
     /// to be done again, which files nothing twice. `since`: it may be done again, and what was
-    /// filed above that record counts as its own.
+    /// filed after it counts as its own.
     pub(super) async fn take(
         &self,
         channel: &Arc<Channel>,
         history: bool,
         items: Vec<Bytes>,
-        since: Option<i64>,
+        since: Option<Mark>,
     ) -> Result<Vec<Outcome>, String> {
         let now = self.clock.now();
         let mut outcomes = Vec::with_capacity(items.len());
@@ -101,7 +101,9 @@ impl Importer {
             let events = std::mem::replace(&mut new, rest);
             own.records.extend(self.accept(channel, events).await?);
             let decided = tokio::time::timeout(DECIDED_WAIT, self.bus.decided_so_far()).await;
-            decided.map_err(|_| "the router decides nothing: look at /readyz".to_owned())?;
+            decided
+                .map_err(|_| "the router decides nothing: look at /readyz".to_owned())?
+                .map_err(|error| error.to_string())?;
         }
         let filed = self.filed(names.iter().flatten()).await?;
         let outcomes = names.iter().zip(refused).map(|(names, refused)| {
@@ -112,7 +114,10 @@ impl Importer {
                 None => {}
             }
             let records = names.iter().filter_map(|name| filed.get(name));
-            let is_own = records.filter(|record| own.counts(**record)).count() > 0;
+            let is_own = records
+                .filter(|record| own.counts(**record, self.bus.partition_of(record.0)))
+                .count()
+                > 0;
             match is_known {
                 false => Outcome::Dead,
                 true if is_own => Outcome::Filed,
@@ -162,14 +167,15 @@ impl Importer {
 #[derive(Default)]
 struct Own {
     records: HashSet<i64>,
-    since: Option<i64>,
+    since: Option<Mark>,
     counted: HashSet<i64>,
 }
 
 impl Own {
-    fn counts(&mut self, record: MessageId) -> bool {
+    fn counts(&mut self, record: MessageId, partition: u32) -> bool {
         let is_own = self.records.contains(&record.0);
-        let may_be = self.since.is_some_and(|since| record.0 > since);
+        let since = self.since.as_ref();
+        let may_be = since.is_some_and(|since| since.is_before(partition, record.0));
         (is_own || may_be) && self.counted.insert(record.0)
     }
 }

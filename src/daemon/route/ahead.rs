@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use crate::bus::local::LocalBus;
 use crate::bus::{Bus, Carried, Content, Envelope, Record};
 use crate::live::Live;
 use crate::router::{Policy, Prepared};
@@ -37,7 +36,7 @@ pub enum Next {
 /// What reading ahead needs.
 #[derive(Clone)]
 pub struct Ahead {
-    pub bus: Arc<LocalBus>,
+    pub bus: Arc<dyn Bus>,
     pub policy: Live<Policy>,
     /// [`Prepared::new`]; tests put one in its place that fails.
     pub prepare: fn(i64, Arc<Envelope>) -> Prepared,

@@ -23,6 +23,10 @@ CREATE TABLE blob (
 CREATE TABLE position (
     partition INTEGER PRIMARY KEY, position INTEGER NOT NULL, epoch INTEGER NOT NULL
 );
+-- Partitions of a bus elsewhere: the number is in the low bits of its records' numbers.
+CREATE TABLE topic_partition (
+    id INTEGER PRIMARY KEY, topic TEXT NOT NULL, at INTEGER NOT NULL, UNIQUE (topic, at)
+);
 CREATE TABLE attempt (record INTEGER PRIMARY KEY, attempts INTEGER NOT NULL);
 CREATE TABLE dead_letter (
     record INTEGER PRIMARY KEY, state INTEGER NOT NULL, reason TEXT NOT NULL,

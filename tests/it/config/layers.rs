@@ -131,7 +131,12 @@ when = { labels = ["urgency:high"] }
         name = "Other \"shop\""  # 
 
         [bus]
+        accept_unsafe = []  # built-in
+        brokers = []  # built-in
         kind = "local"  # built-in
+        partitions = 12  # built-in
+        prefix = "switchboard"  # built-in
+        replication = 3  # built-in
 
         [channels.loft]
         connector = "pigeon"  # 

@@ -269,14 +269,24 @@ when = { chanel = ["x"] }
 
 #[test]
 fn pairs_and_parts_that_are_not_supported_are_refused_by_name() {
+    let named = "brokers = [\"kafka:9092\"]\n";
+    let text = format!("[bus]\nkind = \"kafka\"\n{named}[store]\nkind = \"postgres\"");
+    #[cfg(feature = "kafka")]
     check(
-        "[bus]\nkind = \"kafka\"\n[store]\nkind = \"postgres\"",
+        &text,
         expect![
             ":2: bus.kind: kafka with postgres is not built into this binary (built in: local with sqlite)"
         ],
     );
+    #[cfg(not(feature = "kafka"))]
     check(
-        "[bus]\nkind = \"kafka\"",
+        &text,
+        expect![[
+            r#":2: bus.kind: kafka is not built into this binary: packages have it, and so have builds with the feature "kafka""#
+        ]],
+    );
+    check(
+        &format!("[bus]\nkind = \"kafka\"\n{named}"),
         expect![
             ":2: bus.kind: kafka with sqlite is no supported pair: use local with sqlite, or kafka with postgres (not built into this binary)"
         ],
@@ -296,6 +306,39 @@ fn pairs_and_parts_that_are_not_supported_are_refused_by_name() {
         expect![
             ":2: run.parts: with the local bus one process runs every part; missing: inbound, outbound"
         ],
+    );
+}
+
+#[test]
+fn a_kafka_bus_names_its_brokers_and_passes_nothing_through_that_is_ours_or_secret() {
+    check(
+        r#"[bus]
+brokers = ["kafka", "a:9092,b:9092"]
+partitions = 0
+prefix = "shop talk"
+accept_unsafe = ["one-replica"]
+[bus.librdkafka]
+"delivery.timeout.ms" = 5000
+"request.required.acks" = 1
+"linger.ms" = 5
+"sasl.password" = "hunter2"
+"ssl.ca.location" = ["a"]
+[bus.librdkafka_secrets]
+"group.id" = { env = "GROUP" }
+"ssl.key.password" = "hunter2"
+"#,
+        expect![[r#"
+            :2: bus.brokers[0]: "kafka" does not match ^[^\s,]+:[0-9]{1,5}$
+            :2: bus.brokers[1]: "a:9092,b:9092" does not match ^[^\s,]+:[0-9]{1,5}$
+            :3: bus.partitions: 0 is too small: at least 1
+            :4: bus.prefix: "shop talk" does not match ^[A-Za-z0-9._-]{1,200}$
+            :5: bus.accept_unsafe[0]: "one-replica" is not one of one-in-sync-replica, unclean-election, short-retention, long-retention, size-retention, compaction
+            :7: bus.librdkafka."delivery.timeout.ms": Switchboard sets this itself: intake is answered before a provider gives up
+            :8: bus.librdkafka."request.required.acks": Switchboard sets this itself: what is acknowledged must be on all in-sync replicas, once
+            :10: bus.librdkafka."sasl.password": this is a secret: name it under bus.librdkafka_secrets, as { env = "…" } or { file = "…" }
+            :11: bus.librdkafka."ssl.ca.location": expected true or false or a whole number or text, found a list
+            :13: bus.librdkafka_secrets."group.id": Switchboard sets this itself: it is made of bus.prefix
+            :14: bus.librdkafka_secrets."ssl.key.password": a secret never stands in the configuration itself; write { env = "NAME" } or { file = "/path" }"#]],
     );
 }
 

@@ -53,6 +53,13 @@ pub fn holder(actor: &Actor) -> Holder {
     }
 }
 
+/// Owns the first partition that is assigned.
+async fn own(opened: &Opened) -> Ownership {
+    let first = opened.bus.assigned().borrow().first().copied();
+    let first = first.expect("a partition is assigned");
+    opened.store.own(first).await.expect("owning the partition")
+}
+
 impl Desk {
     /// A desk on SQLite and the local bus.
     pub async fn new() -> Self {
@@ -68,7 +75,7 @@ impl Desk {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let blobs = Blobs::open(dir.path()).expect("a directory for attachments");
         let intake = intake(&opened, &keys, blobs.clone(), clock.clone());
-        let ownership = opened.store.own(0).await.expect("owning the partition");
+        let ownership = own(&opened).await;
         Self {
             backend,
             opened,
@@ -119,12 +126,7 @@ impl Desk {
             self.blobs.clone(),
             self.clock.clone(),
         );
-        self.ownership = self
-            .opened
-            .store
-            .own(0)
-            .await
-            .expect("owning the partition");
+        self.ownership = own(&self.opened).await;
     }
 
     /// Takes what was said, batch by batch of one channel, in order: durable, not yet decided.
@@ -240,10 +242,11 @@ impl Desk {
 
     /// What the router would commit next.
     pub async fn next_commit(&self, batch_max: usize) -> RouteCommit {
-        let read = self
-            .opened
-            .bus
-            .read(0, self.ownership.position, batch_max.min(500));
+        let read = self.opened.bus.read(
+            self.ownership.partition,
+            self.ownership.position,
+            batch_max.min(500),
+        );
         let records = within_patience("reading what was accepted", read)
             .await
             .expect("the bus can be read");

@@ -1,0 +1,296 @@
+//! Fetching: one thread polls the client, so that it never leaves its group because somebody is slow, and puts
+//! what comes into the windows of the partitions. Everything that moves a partition's position happens on this
+//! thread; what the client gives afterwards is then of after.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use rdkafka::TopicPartitionList;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedMessage, Headers, Message};
+use rdkafka::topic_partition_list::Offset;
+use rdkafka::types::RDKafkaRespErr;
+use tracing::{debug, warn};
+
+use super::Shared;
+use super::context::Context;
+use super::numbers::next_offset;
+use super::record::{Beside, Taken};
+use super::topic;
+use super::window::Command;
+
+/// How long a poll waits for something: readers that go elsewhere wait as long.
+const POLL: Duration = Duration::from_millis(20);
+/// Polls between two commits of offsets to Kafka, where lag tools look; about five seconds where it is idle.
+const POLLS_BETWEEN_HINTS: u32 = 250;
+/// Tries of telling the client where to fetch from: right after an assignment it is not ready for that.
+const SEATS_MAX: u32 = 100;
+/// Tries after which a partition that cannot be sought in is begun anew.
+const SEATS_OF_ONE_STOPPED: u32 = 10;
+
+impl ConsumerContext for Context {
+    /// Partitions come and go one by one. Those that come wait until somebody reads from a position.
+    fn rebalance(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        what: RDKafkaRespErr,
+        partitions: &mut TopicPartitionList,
+    ) {
+        let list = partitions.elements();
+        let ours: Vec<i32> = list.iter().map(|element| element.partition()).collect();
+        drop(list);
+        let done = match what {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
+                let assigned = partitions
+                    .set_all_offsets(Offset::Beginning)
+                    .and_then(|()| consumer.incremental_assign(partitions))
+                    .and_then(|()| consumer.pause(partitions));
+                self.0.assign(&ours);
+                assigned
+            }
+            _ => {
+                self.0.revoke(&ours);
+                consumer.incremental_unassign(partitions)
+            }
+        };
+        if let Err(error) = done {
+            warn!(%error, "a change of this process's Kafka partitions failed, joining anew: {error}");
+            self.0.broken.notify_one();
+        }
+    }
+}
+
+/// The thread's handle; it leaves the group and ends when this is dropped.
+pub struct Consumer {
+    commands: mpsc::Sender<(u32, Command)>,
+    stop: Arc<AtomicBool>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Consumer {
+    pub fn start(client: BaseConsumer<Context>, shared: Arc<Shared>) -> Result<Self, String> {
+        let said = |error: KafkaError| topic::explain(&error, &shared.settings);
+        client.subscribe(&[&shared.topic]).map_err(said)?;
+        let (commands, receiver) = mpsc::channel();
+        let stop = Arc::new(AtomicBool::new(false));
+        let poller = Poller {
+            client,
+            shared: shared.clone(),
+            commands: receiver,
+            seats: Vec::new(),
+        };
+        let stopped = stop.clone();
+        let thread = std::thread::Builder::new()
+            .name("kafka-consumer".to_owned())
+            .spawn(move || poller.run(&stopped))
+            .map_err(|error| format!("starting a thread for Kafka: {error}"))?;
+        Ok(Self {
+            commands,
+            stop,
+            thread: Some(thread),
+        })
+    }
+
+    pub fn tell(&self, partition: u32, command: Command) {
+        if self.commands.send((partition, command)).is_err() {
+            debug!("a Kafka consumer that ended was told to {command:?}");
+        }
+    }
+
+    /// Leaves the group and waits for that: blocks.
+    pub fn leave(mut self) {
+        self.stop.store(true, Ordering::Release);
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            warn!("the Kafka consumer's thread panicked");
+        }
+    }
+}
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Release);
+    }
+}
+
+struct Poller {
+    client: BaseConsumer<Context>,
+    shared: Arc<Shared>,
+    commands: mpsc::Receiver<(u32, Command)>,
+    /// Partitions that are to be fetched from a position, with the tries so far.
+    seats: Vec<(u32, i64, u32)>,
+}
+
+impl Poller {
+    fn run(mut self, stop: &AtomicBool) {
+        let mut polls = 0;
+        while !stop.load(Ordering::Acquire) {
+            self.obey();
+            match self.client.poll(POLL) {
+                Some(Ok(message)) => self.take(&message),
+                Some(Err(error)) => self.failed(&error),
+                None => {
+                    polls += 1;
+                    if polls % POLLS_BETWEEN_HINTS == 0 {
+                        self.hint();
+                    }
+                }
+            }
+        }
+        let all = self.shared.partitions_of_all();
+        self.shared.revoke(&all);
+    }
+
+    fn obey(&mut self) {
+        while let Ok((partition, command)) = self.commands.try_recv() {
+            if let Command::Seat(position) = command {
+                self.seats.retain(|(known, _, _)| *known != partition);
+                self.seats.push((partition, position, 0));
+                continue;
+            }
+            let Some(list) = self.list(partition) else {
+                continue;
+            };
+            let done = match command {
+                Command::Pause => self.client.pause(&list),
+                _ => self.client.resume(&list),
+            };
+            if let Err(error) = done {
+                self.shared
+                    .fail(partition, format!("pausing or going on: {error}"));
+            }
+        }
+        for (partition, position, tries) in std::mem::take(&mut self.seats) {
+            let Err(error) = self.seat(partition, position, tries) else {
+                continue;
+            };
+            match tries < SEATS_MAX {
+                true => self.seats.push((partition, position, tries + 1)),
+                false => self
+                    .shared
+                    .fail(partition, format!("reading from its position: {error}")),
+            }
+        }
+    }
+
+    /// Has a partition fetched from behind a position. The client drops what it fetched before.
+    fn seat(&self, number: u32, position: i64, tries: u32) -> Result<(), KafkaError> {
+        let (Some(mut list), Some(partition)) = (self.list(number), self.shared.partition(number))
+        else {
+            return Ok(());
+        };
+        let offset = match position {
+            // Whatever it begins with: nothing of it was ever decided here.
+            0 => Offset::Beginning,
+            position => Offset::Offset(next_offset(position)),
+        };
+        self.client.resume(&list)?;
+        let topic = &self.shared.topic;
+        let within = Duration::from_secs(1);
+        if let Err(error) = self.client.seek(topic, partition, offset, within) {
+            // After a position that the log does not have, nothing is fetched and nothing can be sought.
+            if tries < SEATS_OF_ONE_STOPPED {
+                return Err(error);
+            }
+            self.client.incremental_unassign(&list)?;
+            list.set_all_offsets(offset)?;
+            self.client.incremental_assign(&list)?;
+        }
+        self.shared.seated(number, position);
+        Ok(())
+    }
+
+    fn take(&self, message: &BorrowedMessage<'_>) {
+        let Some(number) = self.shared.number(message.partition()) else {
+            return;
+        };
+        // The crate panics at a header whose name is no UTF-8, and anybody may write one.
+        let beside = catch_unwind(AssertUnwindSafe(|| match message.headers() {
+            None => Ok(Beside::default()),
+            Some(headers) => Beside::read(headers.iter().map(|header| (header.key, header.value))),
+        }));
+        let taken = Taken {
+            offset: message.offset(),
+            value: message.payload().map(Bytes::copy_from_slice),
+            beside: beside.unwrap_or_else(|_| Err("its headers cannot be read".to_owned())),
+            taken_at: message
+                .timestamp()
+                .to_millis()
+                .unwrap_or(0)
+                .saturating_mul(1000),
+        };
+        if self.shared.take(number, taken) == Some(Command::Pause)
+            && let Some(list) = self.list(number)
+            && let Err(error) = self.client.pause(&list)
+        {
+            warn!(%error, "pausing a partition that is far ahead failed: {error}");
+        }
+    }
+
+    fn failed(&self, error: &KafkaError) {
+        use RDKafkaErrorCode as Code;
+        match error.rdkafka_error_code() {
+            Some(Code::AutoOffsetReset | Code::OffsetOutOfRange) => self.look_for_positions(),
+            Some(
+                code @ (Code::UnknownTopicOrPartition
+                | Code::UnknownTopic
+                | Code::TopicAuthorizationFailed
+                | Code::GroupAuthorizationFailed
+                | Code::Authentication
+                | Code::SaslAuthenticationFailed
+                | Code::AllBrokersDown),
+            ) => self
+                .shared
+                .down(topic::explain_code(code, &self.shared.settings)),
+            Some(Code::Fatal) => self.shared.broken.notify_one(),
+            _ => debug!(%error, "the Kafka consumer goes on after: {error}"),
+        }
+    }
+
+    /// Finds the partitions whose position the log does not have: which ones, the client does not say.
+    fn look_for_positions(&self) {
+        for (number, partition, offset) in self.shared.fetched() {
+            let topic = &self.shared.topic;
+            let ends = self
+                .client
+                .fetch_watermarks(topic, partition, topic::ANSWER_MAX);
+            let Ok((first, end)) = ends else { continue };
+            if offset < first || offset > end {
+                self.shared.fail(
+                    number,
+                    format!(
+                        "partition {partition} of the topic {topic} has offsets {first} to {end} and was decided to {offset}: records were removed before they were decided, or the topic was made anew; restore it, or set another bus.prefix"
+                    ),
+                );
+            }
+        }
+    }
+
+    /// Says how far everything is decided, for tools that look at the group's offsets. Nobody reads from them.
+    fn hint(&self) {
+        let mut list = TopicPartitionList::new();
+        for (partition, offset) in self.shared.decided_offsets() {
+            let offset = Offset::Offset(offset);
+            let added = list.add_partition_offset(&self.shared.topic, partition, offset);
+            drop(added);
+        }
+        if list.count() > 0
+            && let Err(error) = self.client.commit(&list, CommitMode::Async)
+        {
+            debug!(%error, "telling Kafka how far we are failed: {error}");
+        }
+    }
+
+    fn list(&self, number: u32) -> Option<TopicPartitionList> {
+        let partition = self.shared.partition(number)?;
+        let mut list = TopicPartitionList::new();
+        list.add_partition(&self.shared.topic, partition);
+        Some(list)
+    }
+}

@@ -1,0 +1,54 @@
+//! What the clients tell of themselves: log lines, trouble with brokers, statistics.
+
+use std::sync::Arc;
+
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::statistics::Statistics;
+use tracing::{debug, info, warn};
+
+use super::Shared;
+
+/// Shared by producer and consumer.
+#[derive(Clone)]
+pub struct Context(pub Arc<Shared>);
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        use RDKafkaLogLevel as Level;
+        match level {
+            Level::Emerg | Level::Alert | Level::Critical | Level::Error | Level::Warning => {
+                // What it means for the bus is told as a state.
+                info!(facility, "librdkafka: {line}");
+            }
+            Level::Notice | Level::Info | Level::Debug => debug!(facility, "librdkafka: {line}"),
+        }
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        use RDKafkaErrorCode as Code;
+        match error.rdkafka_error_code() {
+            Some(
+                code @ (Code::AllBrokersDown
+                | Code::Authentication
+                | Code::SaslAuthenticationFailed
+                | Code::SSL),
+            ) => self
+                .0
+                .down(super::topic::explain_code(code, &self.0.settings)),
+            Some(Code::Fatal) => {
+                warn!(
+                    reason,
+                    "a Kafka client cannot go on and is made anew: {reason}"
+                );
+                self.0.broken.notify_one();
+            }
+            _ => debug!(reason, "librdkafka: {error}: {reason}"),
+        }
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        super::statistics::tell(&self.0, &statistics);
+    }
+}

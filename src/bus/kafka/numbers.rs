@@ -1,0 +1,45 @@
+//! Numbers of records. An offset is unique in its partition only, and a message bears its record's number, so
+//! the number of the partition is in the low bits: it needs no lookup, is the same when decided again, and
+//! rises within a partition.
+
+const PARTITION_BITS: u32 = 12;
+/// Highest number of a partition; the one above it is in the numbers that the store gives out itself.
+pub const PARTITION_MAX: u32 = (1 << PARTITION_BITS) - 2;
+
+/// The number of the record at an offset. Numbers of partitions begin with 1, so that of the first record
+/// is above 0, which is the position where nothing is decided.
+pub fn record(offset: i64, partition: u32) -> i64 {
+    offset << PARTITION_BITS | i64::from(partition)
+}
+
+pub fn partition_of(record: i64) -> u32 {
+    u32::try_from(record & ((1 << PARTITION_BITS) - 1)).unwrap_or_default()
+}
+
+/// The offset behind a position.
+pub fn next_offset(position: i64) -> i64 {
+    match position {
+        0 => 0,
+        position => (position >> PARTITION_BITS) + 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_is_above_the_position_before_it_and_tells_partition_and_offset() {
+        for partition in [1, 7, PARTITION_MAX] {
+            let mut position = 0;
+            for offset in [0, 1, 2, 1 << 40] {
+                let number = record(offset, partition);
+                assert!(number > position);
+                assert_eq!(partition_of(number), partition);
+                assert_eq!(next_offset(number), offset + 1);
+                position = number;
+            }
+        }
+        assert_eq!(next_offset(0), 0);
+    }
+}

@@ -1,0 +1,105 @@
+//! What the clients are configured with. What the promises rest on is set last, so that nothing which is
+//! passed through can replace it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+
+/// How long brokers may take to acknowledge a record: webhooks' providers give up after about ten seconds.
+pub const DELIVERY_MAX: Duration = Duration::from_secs(8);
+/// Largest record: a mail's text and HTML; its files and captured bytes are in the blob store.
+pub const RECORD_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Bytes and records that may wait for the brokers; above these intake refuses.
+pub const WAITING_BYTES_MAX: usize = 64 * 1024 * 1024;
+pub const WAITING_RECORDS_MAX: usize = 50_000;
+/// Bytes that the consumer fetches ahead of its windows, over all partitions.
+const FETCHED_KBYTES_MAX: u32 = 8 * 1024;
+
+/// Where the topics are and how they have to be.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub brokers: String,
+    /// Before the name of every topic and of the consumer group.
+    pub prefix: String,
+    pub partitions: u32,
+    pub replication: u32,
+    pub retention: Duration,
+    /// Settings of a topic that are taken as they are, though they can lose records.
+    pub accepted: Vec<super::topic::Unsafe>,
+    /// Passed through to librdkafka.
+    pub librdkafka: BTreeMap<String, String>,
+    /// Whether the topic is created and checked at start; librdkafka's mock cluster cannot be asked.
+    pub check_topic: bool,
+}
+
+impl Settings {
+    pub fn topic(&self) -> String {
+        format!("{}.inbound", self.prefix)
+    }
+
+    pub fn producer(&self) -> ClientConfig {
+        let mut config = self.common();
+        // Each is what it is called: acknowledged by all in-sync replicas, once, in order.
+        config.set("acks", "all");
+        config.set("enable.idempotence", "true");
+        config.set("max.in.flight.requests.per.connection", "5");
+        config.set("retries", i32::MAX.to_string());
+        config.set("message.timeout.ms", DELIVERY_MAX.as_millis().to_string());
+        config.set("message.max.bytes", RECORD_BYTES_MAX.to_string());
+        // Room is kept by the bus itself; these are never reached.
+        let kbytes = 2 * (WAITING_BYTES_MAX + RECORD_BYTES_MAX) / 1024;
+        config.set("queue.buffering.max.kbytes", kbytes.to_string());
+        let records = 2 * WAITING_RECORDS_MAX;
+        config.set("queue.buffering.max.messages", records.to_string());
+        config
+    }
+
+    pub fn consumer(&self) -> ClientConfig {
+        let mut config = self.common();
+        config.set("group.id", format!("{}.router", self.prefix));
+        // Positions are the store's. A position that the log does not have is an error, and no reason to
+        // begin anywhere else.
+        config.set("auto.offset.reset", "error");
+        config.set("enable.auto.commit", "false");
+        config.set("enable.auto.offset.store", "false");
+        config.set("partition.assignment.strategy", "cooperative-sticky");
+        config.set("isolation.level", "read_committed");
+        config.set("queued.max.messages.kbytes", FETCHED_KBYTES_MAX.to_string());
+        config.set("fetch.message.max.bytes", (1024 * 1024).to_string());
+        // Larger than a record; the consumer takes one that is larger than what it fetches at once alone.
+        let most = RECORD_BYTES_MAX + 1024 * 1024;
+        config.set("receive.message.max.bytes", (most + 1024).to_string());
+        config.set("fetch.max.bytes", most.to_string());
+        config.set("allow.auto.create.topics", "false");
+        config
+    }
+
+    pub fn admin(&self) -> ClientConfig {
+        self.common()
+    }
+
+    fn common(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        let defaults = [
+            ("client.id", "switchboard"),
+            ("compression.type", "zstd"),
+            // A millisecond gathers what comes at once; a lone record does not wait for others.
+            ("linger.ms", "1"),
+            ("session.timeout.ms", "10000"),
+            ("heartbeat.interval.ms", "1000"),
+            ("reconnect.backoff.max.ms", "2000"),
+            ("socket.keepalive.enable", "true"),
+            ("fetch.wait.max.ms", "100"),
+        ];
+        for (key, value) in defaults {
+            config.set(key, value);
+        }
+        for (key, value) in &self.librdkafka {
+            config.set(key, value);
+        }
+        config.set("bootstrap.servers", &self.brokers);
+        config.set("statistics.interval.ms", "1000");
+        config
+    }
+}

@@ -1,0 +1,373 @@
+//! The topic: made where it is missing, and otherwise looked at before anything is accepted onto it. A topic
+//! that can lose what was acknowledged is refused by the name of what is wrong with it.
+
+use std::time::Duration;
+
+use rdkafka::admin::{
+    AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication,
+};
+use rdkafka::client::ClientContext;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
+use super::settings::{RECORD_BYTES_MAX, Settings};
+
+/// How long brokers may take to answer.
+pub const ANSWER_MAX: Duration = Duration::from_secs(5);
+const DAY_MILLIS: i64 = 24 * 60 * 60 * 1000;
+/// Redeliveries come for 8 days; above 28 days an erasure could not name a date within a month.
+const RETENTION_DAYS: std::ops::RangeInclusive<i64> = 8..=28;
+
+/// A setting of a topic that can lose records or keep them too long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unsafe {
+    OneInSyncReplica,
+    UncleanElection,
+    ShortRetention,
+    LongRetention,
+    SizeRetention,
+    Compaction,
+}
+
+impl Unsafe {
+    pub const ALL: [Self; 6] = [
+        Self::OneInSyncReplica,
+        Self::UncleanElection,
+        Self::ShortRetention,
+        Self::LongRetention,
+        Self::SizeRetention,
+        Self::Compaction,
+    ];
+
+    /// As it is named in `bus.accept_unsafe`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::OneInSyncReplica => "one-in-sync-replica",
+            Self::UncleanElection => "unclean-election",
+            Self::ShortRetention => "short-retention",
+            Self::LongRetention => "long-retention",
+            Self::SizeRetention => "size-retention",
+            Self::Compaction => "compaction",
+        }
+    }
+}
+
+/// What the brokers say of a topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Described {
+    pub partitions: u32,
+    /// The least of its partitions.
+    pub replication: u32,
+    /// Its configuration, by key.
+    pub config: Vec<(String, String)>,
+}
+
+/// Makes the topic or checks it; an error is one line with what to do.
+pub async fn ensure<C: ClientContext + 'static>(
+    admin: &AdminClient<C>,
+    settings: &Settings,
+    partitions: Option<(u32, u32)>,
+) -> Result<(), String> {
+    let topic = settings.topic();
+    let Some((partitions, replication)) = partitions else {
+        return create(admin, settings, &topic).await;
+    };
+    let asked = [ResourceSpecifier::Topic(&topic)];
+    let answer = admin.describe_configs(&asked, &options()).await;
+    let answer = answer.map_err(|error| explain(&error, settings))?;
+    let described = answer.into_iter().next().map(|one| match one {
+        Ok(resource) => Ok(config(&resource)),
+        Err(code) => Err(explain_code(code, settings)),
+    });
+    let config =
+        described.unwrap_or_else(|| Err(format!("Kafka says nothing of the topic {topic}")))?;
+    let described = Described {
+        partitions,
+        replication,
+        config,
+    };
+    check(settings, &described)
+}
+
+/// What is wrong with a topic, all of it in one line.
+pub fn check(settings: &Settings, topic: &Described) -> Result<(), String> {
+    let name = settings.topic();
+    if topic.partitions != settings.partitions {
+        return Err(format!(
+            "the topic {name} has {} partitions and bus.partitions is {}: a customer's order rests on their number; set bus.partitions to {}, or another bus.prefix for a new topic",
+            topic.partitions, settings.partitions, topic.partitions
+        ));
+    }
+    if topic.replication < settings.replication {
+        return Err(format!(
+            "the topic {name} is kept {} times and bus.replication is {}: reassign its partitions to more brokers, or set bus.replication to what is meant",
+            topic.replication, settings.replication
+        ));
+    }
+    let of = |key: &str| {
+        let found = topic.config.iter().find(|(known, _)| known == key);
+        found.map(|(_, value)| value.as_str()).unwrap_or_default()
+    };
+    let number = |key: &str| of(key).parse::<i64>().ok();
+    if let Some(bytes) =
+        number("max.message.bytes").filter(|bytes| *bytes < RECORD_BYTES_MAX as i64)
+    {
+        return Err(format!(
+            "the topic {name} takes records of {bytes} bytes, and a long mail has more: set its max.message.bytes to {RECORD_BYTES_MAX}"
+        ));
+    }
+    let retention = number("retention.ms");
+    let mut wrong = Vec::new();
+    let mut refuse = |what: Unsafe, why: String| {
+        if !settings.accepted.contains(&what) {
+            wrong.push(format!("{} ({why})", what.as_str()));
+        }
+    };
+    if topic.replication > 1 && number("min.insync.replicas").is_some_and(|least| least < 2) {
+        refuse(
+            Unsafe::OneInSyncReplica,
+            "set min.insync.replicas to 2".to_owned(),
+        );
+    }
+    if of("unclean.leader.election.enable") == "true" {
+        let why = "set unclean.leader.election.enable to false";
+        refuse(Unsafe::UncleanElection, why.to_owned());
+    }
+    let (least, most) = RETENTION_DAYS.into_inner();
+    if let Some(days) = retention.filter(|millis| (0..least * DAY_MILLIS).contains(millis)) {
+        let why = format!(
+            "retention.ms is {days}: set it to at least {}",
+            least * DAY_MILLIS
+        );
+        refuse(Unsafe::ShortRetention, why);
+    }
+    if retention.is_some_and(|millis| millis < 0 || millis > most * DAY_MILLIS) {
+        let why = format!("set retention.ms to at most {}", most * DAY_MILLIS);
+        refuse(Unsafe::LongRetention, why);
+    }
+    if number("retention.bytes").is_some_and(|bytes| bytes >= 0) {
+        refuse(
+            Unsafe::SizeRetention,
+            "set retention.bytes to -1".to_owned(),
+        );
+    }
+    if of("cleanup.policy").contains("compact") {
+        refuse(
+            Unsafe::Compaction,
+            "set cleanup.policy to delete".to_owned(),
+        );
+    }
+    match wrong.is_empty() {
+        true => Ok(()),
+        false => Err(format!(
+            "the topic {name} can lose what is acknowledged, or keeps it too long: {}; or accept it by name in bus.accept_unsafe",
+            wrong.join(", ")
+        )),
+    }
+}
+
+async fn create<C: ClientContext + 'static>(
+    admin: &AdminClient<C>,
+    settings: &Settings,
+    topic: &str,
+) -> Result<(), String> {
+    let int = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
+    let in_sync = settings.replication.min(2).to_string();
+    let retention = settings.retention.as_millis().to_string();
+    let bytes = RECORD_BYTES_MAX.to_string();
+    let replication = TopicReplication::Fixed(int(settings.replication));
+    let new = NewTopic::new(topic, int(settings.partitions), replication)
+        .set("min.insync.replicas", &in_sync)
+        .set("unclean.leader.election.enable", "false")
+        .set("cleanup.policy", "delete")
+        .set("retention.ms", &retention)
+        .set("retention.bytes", "-1")
+        .set("max.message.bytes", &bytes);
+    let made = admin.create_topics(&[new], &options()).await;
+    let made = made.map_err(|error| explain(&error, settings))?;
+    match made.into_iter().next() {
+        // Another process may have been faster; it is looked at as any other.
+        None | Some(Ok(_)) | Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => Ok(()),
+        Some(Err((_, RDKafkaErrorCode::InvalidReplicationFactor))) => Err(format!(
+            "the topic {topic} cannot be made: bus.replication is {}, and the cluster has fewer brokers",
+            settings.replication
+        )),
+        Some(Err((_, code))) => Err(format!(
+            "the topic {topic} is missing and cannot be made: {}; create it with {} partitions, or let this user create it",
+            explain_code(code, settings),
+            settings.partitions
+        )),
+    }
+}
+
+fn options() -> AdminOptions {
+    AdminOptions::new()
+        .request_timeout(Some(ANSWER_MAX))
+        .operation_timeout(Some(ANSWER_MAX))
+}
+
+fn config(resource: &ConfigResource) -> Vec<(String, String)> {
+    let entries = resource.entries.iter();
+    entries
+        .map(|entry| (entry.name.clone(), entry.value.clone().unwrap_or_default()))
+        .collect()
+}
+
+/// What a failed request means, in one line with what to do.
+pub fn explain(error: &KafkaError, settings: &Settings) -> String {
+    match error.rdkafka_error_code() {
+        Some(code) => explain_code(code, settings),
+        None => format!("Kafka at {}: {error}", settings.brokers),
+    }
+}
+
+pub fn explain_code(code: RDKafkaErrorCode, settings: &Settings) -> String {
+    use RDKafkaErrorCode as Code;
+    let brokers = &settings.brokers;
+    match code {
+        Code::AllBrokersDown
+        | Code::BrokerTransportFailure
+        | Code::OperationTimedOut
+        | Code::RequestTimedOut
+        | Code::Resolve => {
+            format!("no Kafka broker answers at {brokers}: start it, or mend bus.brokers")
+        }
+        Code::Authentication | Code::SaslAuthenticationFailed => format!(
+            "Kafka at {brokers} refuses the credentials: mend sasl.username and sasl.password in bus.librdkafka"
+        ),
+        Code::SSL => format!(
+            "TLS with Kafka at {brokers} fails: look at security.protocol and ssl.ca.location in bus.librdkafka"
+        ),
+        Code::TopicAuthorizationFailed => format!(
+            "Kafka refuses this user the topic {}: allow it to read, write and describe it",
+            settings.topic()
+        ),
+        Code::GroupAuthorizationFailed => format!(
+            "Kafka refuses this user the consumer group {}.router: allow it to read it",
+            settings.prefix
+        ),
+        Code::ClusterAuthorizationFailed => {
+            "Kafka does not allow this user to create topics or to write idempotently".to_owned()
+        }
+        Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition => format!(
+            "the topic {} is missing: it is made again when it is looked for next",
+            settings.topic()
+        ),
+        Code::NotEnoughReplicas | Code::NotEnoughReplicasAfterAppend => {
+            "too few replicas of the topic are in sync: start the brokers that are down".to_owned()
+        }
+        Code::MessageTimedOut => {
+            format!("the brokers at {brokers} did not acknowledge in time: look at them")
+        }
+        Code::MessageSizeTooLarge => format!(
+            "a record is larger than {} MiB",
+            RECORD_BYTES_MAX / (1024 * 1024)
+        ),
+        other => format!("Kafka at {brokers}: {other}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(accepted: &[Unsafe]) -> Settings {
+        Settings {
+            brokers: "127.0.0.1:9".to_owned(),
+            prefix: "shop".to_owned(),
+            partitions: 4,
+            replication: 3,
+            retention: Duration::from_secs(14 * 24 * 60 * 60),
+            accepted: accepted.to_vec(),
+            librdkafka: Default::default(),
+            check_topic: true,
+        }
+    }
+
+    fn described(change: &[(&str, &str)]) -> Described {
+        let day = DAY_MILLIS;
+        let mut config: std::collections::BTreeMap<String, String> = [
+            ("min.insync.replicas", "2".to_owned()),
+            ("unclean.leader.election.enable", "false".to_owned()),
+            ("retention.ms", (14 * day).to_string()),
+            ("retention.bytes", "-1".to_owned()),
+            ("cleanup.policy", "delete".to_owned()),
+            ("max.message.bytes", RECORD_BYTES_MAX.to_string()),
+        ]
+        .into_iter()
+        .map(|(key, value)| (key.to_owned(), value))
+        .collect();
+        for (key, value) in change {
+            config.insert((*key).to_owned(), (*value).to_owned());
+        }
+        Described {
+            partitions: 4,
+            replication: 3,
+            config: config.into_iter().collect(),
+        }
+    }
+
+    #[test]
+    fn a_topic_that_can_lose_what_is_acknowledged_is_refused_by_name_and_taken_by_name() {
+        assert_eq!(check(&settings(&[]), &described(&[])), Ok(()));
+        for (key, value, what) in [
+            ("min.insync.replicas", "1", Unsafe::OneInSyncReplica),
+            (
+                "unclean.leader.election.enable",
+                "true",
+                Unsafe::UncleanElection,
+            ),
+            ("retention.ms", "604800000", Unsafe::ShortRetention),
+            ("retention.ms", "-1", Unsafe::LongRetention),
+            ("retention.ms", "2505600000", Unsafe::LongRetention),
+            ("retention.bytes", "1073741824", Unsafe::SizeRetention),
+            ("cleanup.policy", "compact,delete", Unsafe::Compaction),
+        ] {
+            let topic = described(&[(key, value)]);
+            let refused = check(&settings(&[]), &topic).expect_err(key);
+            assert!(
+                refused.contains(&format!(": {} (", what.as_str())),
+                "{refused}"
+            );
+            let others: Vec<Unsafe> = Unsafe::ALL.into_iter().filter(|one| *one != what).collect();
+            assert!(
+                check(&settings(&others), &topic).is_err(),
+                "{key} is accepted by another's name"
+            );
+            assert_eq!(check(&settings(&[what]), &topic), Ok(()));
+        }
+    }
+
+    #[test]
+    fn a_topic_of_other_size_is_refused_with_what_to_do() {
+        for (change, expected) in [
+            (
+                Described {
+                    partitions: 3,
+                    ..described(&[])
+                },
+                "has 3 partitions and bus.partitions is 4",
+            ),
+            (
+                Described {
+                    partitions: 5,
+                    ..described(&[])
+                },
+                "set bus.partitions to 5",
+            ),
+            (
+                Described {
+                    replication: 1,
+                    ..described(&[])
+                },
+                "is kept 1 times and bus.replication is 3",
+            ),
+            (
+                described(&[("max.message.bytes", "1048588")]),
+                "set its max.message.bytes to 33554432",
+            ),
+        ] {
+            let refused = check(&settings(&Unsafe::ALL), &change).expect_err(expected);
+            assert!(refused.contains(expected), "{refused}");
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! Keys of librdkafka that are not passed through: what the promises rest on, and what has a key of its own.
+//! Some have two names, and both are refused.
+
+/// Keys, their aliases, and why they are not for `bus.librdkafka`.
+const OWNED: [(&[&str], &str); 12] = [
+    (
+        &[
+            "bootstrap.servers",
+            "metadata.broker.list",
+            "test.mock.num.brokers",
+            "test.mock.broker.rtt",
+        ],
+        "it is bus.brokers",
+    ),
+    (&["group.id"], "it is made of bus.prefix"),
+    (
+        &[
+            "acks",
+            "request.required.acks",
+            "enable.idempotence",
+            "retries",
+            "message.send.max.retries",
+        ],
+        "what is acknowledged must be on all in-sync replicas, once",
+    ),
+    (
+        &[
+            "max.in.flight",
+            "max.in.flight.requests.per.connection",
+            "partitioner",
+            "sticky.partitioning.linger.ms",
+            "enable.gapless.guarantee",
+            "queuing.strategy",
+            "produce.offset.report",
+        ],
+        "a customer's order rests on it",
+    ),
+    (
+        &["transactional.id", "transaction.timeout.ms"],
+        "the store's transactions decide",
+    ),
+    (
+        &[
+            "message.timeout.ms",
+            "delivery.timeout.ms",
+            "request.timeout.ms",
+        ],
+        "intake is answered before a provider gives up",
+    ),
+    (
+        &[
+            "auto.offset.reset",
+            "enable.auto.commit",
+            "auto.commit.enable",
+            "auto.commit.interval.ms",
+            "enable.auto.offset.store",
+            "offset.store.method",
+            "offset.store.path",
+            "isolation.level",
+            "enable.partition.eof",
+        ],
+        "positions are the store's",
+    ),
+    (
+        &[
+            "partition.assignment.strategy",
+            "group.protocol",
+            "group.remote.assignor",
+            "group.instance.id",
+        ],
+        "all processes must share out partitions in one way",
+    ),
+    (
+        &[
+            "message.max.bytes",
+            "receive.message.max.bytes",
+            "fetch.max.bytes",
+            "fetch.message.max.bytes",
+            "max.partition.fetch.bytes",
+            "queued.max.messages.kbytes",
+            "queue.buffering.max.kbytes",
+            "queue.buffering.max.messages",
+        ],
+        "memory is bounded by it",
+    ),
+    (
+        &["allow.auto.create.topics"],
+        "topics are made as bus.partitions and bus.replication say",
+    ),
+    (&["statistics.interval.ms"], "metrics are made of it"),
+    (
+        &["plugin.library.paths"],
+        "foreign code would run in the daemon",
+    ),
+];
+
+/// Keys that hold secrets: they are named by where they are, never written down.
+const SECRETS: [&str; 8] = [
+    "sasl.password",
+    "sasl.oauthbearer.config",
+    "sasl.oauthbearer.client.secret",
+    "ssl.key.password",
+    "ssl.key.pem",
+    "ssl.keystore.password",
+    "sasl.oauthbearer.assertion.private.key.pem",
+    "sasl.oauthbearer.assertion.private.key.passphrase",
+];
+
+/// Why a key is not passed through.
+pub fn owned(key: &str) -> Option<&'static str> {
+    let found = OWNED.iter().find(|(keys, _)| keys.contains(&key));
+    found.map(|(_, why)| *why)
+}
+
+pub fn is_secret(key: &str) -> bool {
+    SECRETS.contains(&key)
+}

@@ -1,0 +1,62 @@
+//! The bus that is configured.
+
+use std::sync::Arc;
+
+use crate::blobs::Blobs;
+use crate::bus::Bus;
+use crate::config::Config;
+use crate::store::partitions::Partitions;
+
+use super::StartError;
+
+/// The bus on Kafka. It need not be there yet.
+#[cfg(feature = "kafka")]
+pub fn kafka(
+    config: &Config,
+    store: Arc<dyn Partitions>,
+    blobs: Blobs,
+) -> Result<Arc<dyn Bus>, StartError> {
+    use crate::bus::kafka::{KafkaBus, Settings, Unsafe};
+    use crate::channels::read_secret;
+    use crate::config::{Part, UnsafeTopic};
+    use secrecy::ExposeSecret;
+
+    let bus = &config.bus;
+    let accepted = |one: &UnsafeTopic| match one {
+        UnsafeTopic::OneInSyncReplica => Unsafe::OneInSyncReplica,
+        UnsafeTopic::UncleanElection => Unsafe::UncleanElection,
+        UnsafeTopic::ShortRetention => Unsafe::ShortRetention,
+        UnsafeTopic::LongRetention => Unsafe::LongRetention,
+        UnsafeTopic::SizeRetention => Unsafe::SizeRetention,
+        UnsafeTopic::Compaction => Unsafe::Compaction,
+    };
+    let passed = bus.librdkafka.iter();
+    let mut librdkafka: std::collections::BTreeMap<String, String> = passed
+        .map(|(key, value)| (key.clone(), value.to_string()))
+        .collect();
+    for (key, secret) in &bus.librdkafka_secrets {
+        let secret = read_secret(secret)
+            .map_err(|error| StartError::Other(format!("bus.librdkafka_secrets.{key}: {error}")))?;
+        librdkafka.insert(key.clone(), secret.expose_secret().to_owned());
+    }
+    let settings = Settings {
+        brokers: bus.brokers.join(","),
+        prefix: bus.prefix.clone(),
+        partitions: bus.partitions,
+        replication: bus.replication,
+        retention: config.retention.bus,
+        accepted: bus.accept_unsafe.iter().map(accepted).collect(),
+        librdkafka,
+        check_topic: true,
+    };
+    let reads = config.run.parts.contains(&Part::Router);
+    let opened = KafkaBus::open(settings, store, blobs, reads).map_err(StartError::Other)?;
+    Ok(Arc::new(opened))
+}
+
+/// A build without it refuses the configuration before this.
+#[cfg(not(feature = "kafka"))]
+pub fn kafka(_: &Config, _: Arc<dyn Partitions>, _: Blobs) -> Result<Arc<dyn Bus>, StartError> {
+    let reason = "kafka is not built into this binary: it is the feature \"kafka\"";
+    Err(StartError::Other(reason.to_owned()))
+}
