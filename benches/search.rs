@@ -108,25 +108,15 @@ async fn fill(store: &SqliteStore, messages: i64, numbers: [i64; 3]) -> Result<(
 }
 
 async fn search(store: &SqliteStore, asked: &str) -> Result<Duration> {
-    let request = SearchRequest {
-        actor: Actor {
-            role: Role::Agent,
-            agent: Some("kim".to_owned()),
-            queues: vec!["frontline".parse()?],
-            brands: Vec::new(),
-            acting: None,
-            acts: false,
-        },
-        query: Query::parse(asked)?,
-        queue: None,
-        status: None,
-        channel: None,
-        from: None,
-        after: None,
-        before: None,
-        below: None,
-        limit: LIMIT,
+    let actor = Actor {
+        role: Role::Agent,
+        agent: Some("kim".to_owned()),
+        queues: vec!["frontline".parse()?],
+        brands: Vec::new(),
+        acting: None,
+        acts: false,
     };
+    let request = SearchRequest::new(actor, Query::parse(asked)?, LIMIT);
     let begun = Instant::now();
     store.search(request).await?;
     Ok(begun.elapsed())

@@ -8,12 +8,9 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use async_trait::async_trait;
-use rdkafka::admin::AdminClient;
-use rdkafka::config::FromClientConfigAndContext;
-use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::KafkaError;
 use rdkafka::producer::Producer as _;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::blobs::Blobs;
@@ -22,48 +19,30 @@ use crate::store::partitions::Partitions;
 
 mod consumer;
 mod context;
+mod keeper;
 mod numbers;
 mod producer;
 mod record;
 mod settings;
+mod shared;
 mod statistics;
 mod topic;
 mod window;
 
 use consumer::Consumer;
 use context::Context;
+use keeper::Keeper;
 use producer::Producer;
 pub use record::TYPE;
 pub use settings::Settings;
+use shared::Shared;
 pub use topic::Unsafe;
-use window::{Command, Found, Window};
+use window::{Found, Window};
 
-/// How long until Kafka is tried again that did not answer, and how often a topic that is well is looked at.
-const TRY_AGAIN_AFTER: Duration = Duration::from_secs(1);
-const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(60);
 /// How often the store is asked how far other processes are, while somebody waits for them.
 const OTHERS_ASKED_EVERY: Duration = Duration::from_millis(50);
 /// Records read before other tasks get their turn.
 const TURN_RECORDS: usize = 50;
-
-/// What the bus's parts know together.
-pub struct Shared {
-    settings: Settings,
-    topic: String,
-    state: watch::Sender<BusState>,
-    /// Why the brokers cannot be used, where they said more than nothing.
-    cause: Mutex<Option<String>>,
-    /// Somebody found trouble: the topic is looked at.
-    troubled: Notify,
-    /// A client cannot go on.
-    broken: Notify,
-    /// The store's numbers of the topic's partitions; empty until the topic was seen.
-    numbers: Mutex<Vec<u32>>,
-    windows: Mutex<BTreeMap<u32, Window>>,
-    assigned: watch::Sender<Vec<u32>>,
-    arrived: Notify,
-    decided: Notify,
-}
 
 pub struct KafkaBus {
     shared: Arc<Shared>,
@@ -329,285 +308,6 @@ impl Bus for KafkaBus {
 
     fn state(&self) -> watch::Receiver<BusState> {
         self.shared.state.subscribe()
-    }
-}
-
-/// Keeps the clients and the topic well.
-struct Keeper {
-    shared: Arc<Shared>,
-    store: Arc<dyn Partitions>,
-    clients: Arc<Clients>,
-    reads: bool,
-}
-
-impl Keeper {
-    async fn run(&self) {
-        loop {
-            let again = match self.look().await {
-                Ok(()) => {
-                    *lock(&self.shared.cause) = None;
-                    self.shared.state.send_if_modified(|state| {
-                        let healed = *state != BusState::Ready;
-                        *state = BusState::Ready;
-                        healed
-                    });
-                    LOOK_AGAIN_AFTER
-                }
-                Err(reason) => {
-                    let cause = lock(&self.shared.cause).take();
-                    self.shared
-                        .state
-                        .send_replace(BusState::Down(cause.unwrap_or(reason)));
-                    TRY_AGAIN_AFTER
-                }
-            };
-            tokio::select! {
-                () = tokio::time::sleep(again) => {}
-                () = self.shared.troubled.notified(), if again == LOOK_AGAIN_AFTER => {}
-                () = self.shared.broken.notified() => self.renew().await,
-            }
-        }
-    }
-
-    /// Looks at the topic, and has it read once it is well.
-    async fn look(&self) -> Result<(), String> {
-        let Some(producer) = self.clients.producer.load_full() else {
-            return Err("the Kafka client is made anew".to_owned());
-        };
-        let settings = &self.shared.settings;
-        let mut found = self.partitions(&producer).await?;
-        if settings.check_topic {
-            let context = Context(self.shared.clone());
-            let admin = AdminClient::from_config_and_context(&settings.admin(), context)
-                .map_err(|error| topic::explain(&error, settings))?;
-            let mut ensured = topic::ensure(&admin, settings, found).await;
-            if found.is_none() && ensured.is_ok() {
-                found = self.partitions(&producer).await?;
-                ensured = match found {
-                    None => Err(format!("the topic {} is being made", self.shared.topic)),
-                    made => topic::ensure(&admin, settings, made).await,
-                };
-            }
-            tokio::task::spawn_blocking(move || drop(admin)).await.ok();
-            ensured?;
-        }
-        if lock(&self.shared.numbers).is_empty() {
-            let given = self
-                .store
-                .number_partitions(self.shared.topic.clone(), settings.partitions);
-            let given = given
-                .await
-                .map_err(|error| format!("numbering partitions: {error}"))?;
-            if given.iter().any(|number| *number > numbers::PARTITION_MAX) {
-                return Err(format!(
-                    "the store has numbers for {} partitions, and all topics so far had more",
-                    numbers::PARTITION_MAX
-                ));
-            }
-            *lock(&self.shared.numbers) = given;
-        }
-        if self.reads && lock(&self.clients.consumer).is_none() {
-            let client = self.shared.consumer();
-            let client = client.map_err(|error| topic::explain(&error, settings))?;
-            let consumer = Consumer::start(client, self.shared.clone())?;
-            *lock(&self.clients.consumer) = Some(consumer);
-        }
-        Ok(())
-    }
-
-    /// Partitions and replication of the topic; `None` where there is none.
-    async fn partitions(&self, producer: &Arc<Producer>) -> Result<Option<(u32, u32)>, String> {
-        let (producer, shared) = (producer.clone(), self.shared.clone());
-        let asked = tokio::task::spawn_blocking(move || {
-            // Asked for by name, some brokers would make it.
-            let client = producer.client.client();
-            let metadata = client.fetch_metadata(None, topic::ANSWER_MAX)?;
-            let found = metadata
-                .topics()
-                .iter()
-                .find(|topic| topic.name() == shared.topic);
-            let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-            Ok(found.map(|topic| {
-                let partitions = topic.partitions();
-                let replicas = partitions
-                    .iter()
-                    .map(|partition| partition.replicas().len());
-                (count(partitions.len()), count(replicas.min().unwrap_or(0)))
-            }))
-        });
-        let asked = asked
-            .await
-            .map_err(|_| "asking Kafka panicked".to_owned())?;
-        asked.map_err(|error: KafkaError| topic::explain(&error, &self.shared.settings))
-    }
-
-    /// Makes the clients anew.
-    async fn renew(&self) {
-        let consumer = lock(&self.clients.consumer).take();
-        let producer = self.clients.producer.swap(None);
-        let left = tokio::task::spawn_blocking(move || {
-            if let Some(consumer) = consumer {
-                consumer.leave();
-            }
-            drop(producer);
-        });
-        left.await.ok();
-        let context = Context(self.shared.clone());
-        if let Ok(producer) = Producer::new(&self.shared.settings, context) {
-            self.clients.producer.store(Some(Arc::new(producer)));
-        }
-    }
-}
-
-impl Shared {
-    fn new(settings: Settings) -> Self {
-        Self {
-            topic: settings.topic(),
-            settings,
-            state: watch::Sender::new(BusState::Starting),
-            cause: Mutex::default(),
-            troubled: Notify::new(),
-            broken: Notify::new(),
-            numbers: Mutex::default(),
-            windows: Mutex::default(),
-            assigned: watch::Sender::new(Vec::new()),
-            arrived: Notify::new(),
-            decided: Notify::new(),
-        }
-    }
-
-    fn consumer(self: &Arc<Self>) -> Result<BaseConsumer<Context>, KafkaError> {
-        BaseConsumer::from_config_and_context(&self.settings.consumer(), Context(self.clone()))
-    }
-
-    /// Notes that the brokers cannot be used, and why.
-    fn down(&self, reason: String) {
-        *lock(&self.cause) = Some(reason.clone());
-        self.state.send_if_modified(|state| {
-            let news = *state != BusState::Down(reason.clone());
-            *state = BusState::Down(reason);
-            news
-        });
-        self.troubled.notify_one();
-    }
-
-    fn number(&self, partition: i32) -> Option<u32> {
-        let at = usize::try_from(partition).ok()?;
-        lock(&self.numbers).get(at).copied()
-    }
-
-    fn partition(&self, number: u32) -> Option<i32> {
-        let numbers = lock(&self.numbers);
-        let at = numbers.iter().position(|known| *known == number)?;
-        i32::try_from(at).ok()
-    }
-
-    fn assign(&self, partitions: &[i32]) {
-        let numbers: Vec<u32> = partitions
-            .iter()
-            .filter_map(|at| self.number(*at))
-            .collect();
-        let mut windows = lock(&self.windows);
-        for number in numbers {
-            windows.insert(number, Window::new(number));
-        }
-        self.tell(&windows);
-    }
-
-    fn revoke(&self, partitions: &[i32]) {
-        let numbers: Vec<u32> = partitions
-            .iter()
-            .filter_map(|at| self.number(*at))
-            .collect();
-        let mut windows = lock(&self.windows);
-        windows.retain(|number, _| !numbers.contains(number));
-        self.tell(&windows);
-    }
-
-    fn tell(&self, windows: &BTreeMap<u32, Window>) {
-        self.assigned
-            .send_replace(windows.keys().copied().collect());
-        self.arrived.notify_waiters();
-    }
-
-    fn partitions_of_all(&self) -> Vec<i32> {
-        let numbers: Vec<u32> = lock(&self.windows).keys().copied().collect();
-        numbers
-            .into_iter()
-            .filter_map(|number| self.partition(number))
-            .collect()
-    }
-
-    fn read(&self, number: u32, position: i64, records_max: usize) -> (Found, Option<Command>) {
-        let mut windows = lock(&self.windows);
-        let count = windows.len().max(1);
-        match windows.get_mut(&number) {
-            Some(window) => window.read(position, records_max, count),
-            None => {
-                let reason = "this partition is another process's".to_owned();
-                (Found::Trouble(reason), None)
-            }
-        }
-    }
-
-    fn take(&self, number: u32, taken: record::Taken) -> Option<Command> {
-        let mut windows = lock(&self.windows);
-        let count = windows.len().max(1);
-        let command = windows.get_mut(&number)?.take(taken, count);
-        drop(windows);
-        self.arrived.notify_waiters();
-        command
-    }
-
-    fn seated(&self, number: u32, position: i64) {
-        if let Some(window) = lock(&self.windows).get_mut(&number) {
-            window.seated(position);
-        }
-    }
-
-    fn fail(&self, number: u32, reason: String) {
-        if let Some(window) = lock(&self.windows).get_mut(&number) {
-            window.fail(reason);
-        }
-        self.arrived.notify_waiters();
-    }
-
-    /// The partitions that are fetched, and from where.
-    fn fetched(&self) -> Vec<(u32, i32, i64)> {
-        let windows = lock(&self.windows);
-        let fetched = windows.iter();
-        fetched
-            .filter_map(|(number, window)| {
-                Some((*number, self.partition(*number)?, window.fetches_from()?))
-            })
-            .collect()
-    }
-
-    fn decided_offsets(&self) -> Vec<(i32, i64)> {
-        let windows = lock(&self.windows);
-        let decided = windows.iter().filter(|(_, window)| window.decided > 0);
-        decided
-            .filter_map(|(number, window)| {
-                Some((
-                    self.partition(*number)?,
-                    numbers::next_offset(window.decided),
-                ))
-            })
-            .collect()
-    }
-
-    /// Notes where partitions end; gives how far each of ours is behind that.
-    fn see_ends(&self, ends: &[(i32, i64)]) -> Vec<(i32, i64)> {
-        let mut windows = lock(&self.windows);
-        let mut lags = Vec::new();
-        for (partition, end) in ends {
-            let number = self.number(*partition);
-            if let Some(window) = number.and_then(|number| windows.get_mut(&number)) {
-                window.end_offset = window.end_offset.max(*end);
-                lags.push((*partition, window.lag()));
-            }
-        }
-        lags
     }
 }
 

@@ -30,6 +30,24 @@ pub struct SearchRequest {
     pub limit: u32,
 }
 
+impl SearchRequest {
+    /// Without a filter.
+    pub fn new(actor: Actor, query: Query, limit: u32) -> Self {
+        Self {
+            actor,
+            query,
+            queue: None,
+            status: None,
+            channel: None,
+            from: None,
+            after: None,
+            before: None,
+            below: None,
+            limit,
+        }
+    }
+}
+
 #[derive(Debug, Clone)]
 pub struct Hit {
     pub message: StoredMessage,

@@ -57,3 +57,24 @@ async fn what_was_cut_before_its_commit_is_undone_and_says_so_and_the_next_one_i
     assert_eq!(there.await, Ok(0));
     assert_eq!(store.save_cursor(&channel, cursor("on")).await, Ok(()));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transaction_that_cannot_begin_its_work_holds_up_none_after_it() {
+    if !peers::enabled() {
+        return;
+    }
+    let made = Postgres::new();
+    let store = made.through(made.port()).await;
+    let channel = channel_id("support-mail");
+    // More at once than there are connections, so that each has had one.
+    let saves = async || {
+        let saves = (0..32).map(|at| store.save_cursor(&channel, cursor(&at.to_string())));
+        let saved = futures::future::join_all(saves).await;
+        saved.iter().filter(|saved| saved.is_ok()).count()
+    };
+    assert_eq!(saves().await, 32);
+    made.run("ALTER TABLE event RENAME TO elsewhere");
+    assert_eq!(saves().await, 0);
+    made.run("ALTER TABLE elsewhere RENAME TO event");
+    assert_eq!(saves().await, 32);
+}

@@ -52,9 +52,24 @@ impl Postgres {
         })
     }
 
-    /// A name that no other test has.
-    pub fn next_database(&self) -> String {
-        format!("test_{}", self.databases.fetch_add(1, Ordering::Relaxed))
+    /// Runs a statement on a database, as its administrator would.
+    pub fn run(&self, database: &str, sql: &str) {
+        let done = Command::new(programs().join("psql"))
+            .args(["-qh", "127.0.0.1", "-p", &self.port.to_string()])
+            .args(["-U", "switchboard", "-d", database, "-c", sql])
+            .status();
+        assert!(done.is_ok_and(|done| done.success()), "{sql} runs");
+    }
+
+    /// Makes an empty database that no other test has; its name.
+    pub fn make_database(&self) -> String {
+        let name = format!("test_{}", self.databases.fetch_add(1, Ordering::Relaxed));
+        let made = Command::new(programs().join("createdb"))
+            .args(["-h", "127.0.0.1", "-p", &self.port.to_string()])
+            .args(["-U", "switchboard", &name])
+            .status();
+        assert!(made.is_ok_and(|done| done.success()), "createdb runs");
+        name
     }
 }
 

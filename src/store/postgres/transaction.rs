@@ -1,7 +1,5 @@
 //! Transactions: one at a time over all processes, and what became of one whose `COMMIT` was not answered.
 
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-
 use crate::store::rows::names::Names;
 use crate::store::rows::{Tx, events, seen};
 use crate::store::sql::{self, Conn};
@@ -15,42 +13,40 @@ use super::{IDS_BLOCK, STANDS_STILL_MAX};
 const WRITING: &str = "SELECT pg_advisory_xact_lock(5473, 0)";
 
 impl Connected {
-    /// Runs `work` in a transaction of its own.
+    /// Runs `work` in a transaction of its own. A panic in it costs the connection, and with it the transaction.
     pub fn write<T>(&mut self, work: impl FnOnce(&mut Tx<'_>) -> Result<T>) -> Result<T> {
         self.take_ids()?;
         let stands_still = STANDS_STILL_MAX.as_millis();
         self.session.batch(&format!(
             "BEGIN; SET LOCAL idle_in_transaction_session_timeout = {stands_still}; {WRITING}"
         ))?;
-        self.memory.next_seq = events::last(Conn::Postgres(&self.session))?;
-        let tokens = self.memory.token_changes;
         let mirror = self.memory.mirror();
-        let mut tx = Tx {
-            conn: Conn::Postgres(&self.session),
-            memory: &mut self.memory,
-        };
-        let done = catch_unwind(AssertUnwindSafe(|| work(&mut tx)));
-        match done {
-            Ok(Ok(value)) => {
-                if self.memory.token_changes != tokens {
-                    self.session.batch(
-                        "INSERT INTO meta (key, value) VALUES ('token_changes', 1)
-                         ON CONFLICT (key) DO UPDATE SET value = meta.value + 1",
-                    )?;
-                }
-                self.commit().map(|()| value)
-            }
-            Ok(Err(error)) => {
+        match self.work(work) {
+            Ok(value) => self.commit().map(|()| value),
+            Err(error) => {
                 self.memory.restore(mirror);
                 self.session.batch("ROLLBACK")?;
                 Err(error)
             }
-            Err(panic) => {
-                self.memory.restore(mirror);
-                // The connection goes, and the transaction with it.
-                resume_unwind(panic)
-            }
         }
+    }
+
+    /// What is done inside of a transaction.
+    fn work<T>(&mut self, work: impl FnOnce(&mut Tx<'_>) -> Result<T>) -> Result<T> {
+        let conn = Conn::Postgres(&self.session);
+        self.memory.next_seq = events::last(conn)?;
+        let tokens = self.memory.token_changes;
+        let value = work(&mut Tx {
+            conn,
+            memory: &mut self.memory,
+        })?;
+        if self.memory.token_changes != tokens {
+            conn.batch(
+                "INSERT INTO meta (key, value) VALUES ('token_changes', 1)
+                 ON CONFLICT (key) DO UPDATE SET value = meta.value + 1",
+            )?;
+        }
+        Ok(value)
     }
 
     /// Runs a query on one state of the database.
@@ -92,9 +88,7 @@ impl Connected {
             }
         }
     }
-}
 
-impl Connected {
     /// Finds out, on another connection, whether a transaction was committed whose answer was lost. The row it
     /// wrote is locked for as long as the server still works on it.
     fn look_up(&mut self, number: i64, lost: &sql::Error) -> Result<()> {

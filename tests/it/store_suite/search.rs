@@ -21,18 +21,7 @@ async fn index_all(desk: &Desk) {
 }
 
 fn asked(text: &str, actor: Actor) -> SearchRequest {
-    SearchRequest {
-        actor,
-        query: Query::parse(text).unwrap(),
-        queue: None,
-        status: None,
-        channel: None,
-        from: None,
-        after: None,
-        before: None,
-        below: None,
-        limit: 100,
-    }
+    SearchRequest::new(actor, Query::parse(text).unwrap(), 100)
 }
 
 /// The numbers of the messages found (the first one said is 1), and the contacts' names.

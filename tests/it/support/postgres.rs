@@ -24,7 +24,7 @@ impl Postgres {
     pub fn new() -> Self {
         let server = peers::Postgres::shared();
         Self {
-            database: server.next_database(),
+            database: server.make_database(),
             server,
             bus: Arc::default(),
             store: Mutex::default(),
@@ -40,60 +40,37 @@ impl Postgres {
         self.server.port
     }
 
+    /// Runs a statement beside the store.
+    pub fn run(&self, sql: &str) {
+        self.server.run(&self.database, sql);
+    }
+
     /// A store whose connections go through another port.
     pub async fn through(&self, port: u16) -> Arc<PostgresStore> {
-        self.make().await;
-        let mut config = Config::new();
-        config
-            .host("127.0.0.1")
-            .port(port)
-            .user("switchboard")
-            .dbname(&self.database);
+        let config = self.config(port);
         let now = ManualClock::new().micros();
         let names = ["main", "support-mail"].map(str::to_owned).to_vec();
         let opened = PostgresStore::open(config, names, Vec::new(), now).await;
         Arc::new(opened.expect("opening the store"))
     }
 
-    fn config(&self, database: &str) -> Config {
+    fn config(&self, port: u16) -> Config {
         let mut config = Config::new();
         config
             .host("127.0.0.1")
-            .port(self.server.port)
+            .port(port)
             .user("switchboard")
-            .dbname(database);
+            .dbname(&self.database);
         config
-    }
-
-    async fn make(&self) {
-        let admin = self.config("postgres");
-        let (client, connection) = admin
-            .connect(tokio_postgres::NoTls)
-            .await
-            .expect("the server answers");
-        let connection = tokio::spawn(connection);
-        client
-            .batch_execute(&format!("CREATE DATABASE {}", self.database))
-            .await
-            .expect("a database");
-        drop(client);
-        drop(connection.await);
     }
 }
 
 #[async_trait]
 impl Backend for Postgres {
     async fn open(&self, names: &[String], queues: &[QueueId]) -> Opened {
-        let before = {
-            let mut store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
-            store.take()
-        };
-        if before.is_none() {
-            self.make().await;
-        }
         let now = ManualClock::new().micros();
         let (names, queues) = (names.to_vec(), queues.to_vec());
-        let store = PostgresStore::open(self.config(&self.database), names, queues, now);
+        let store = PostgresStore::open(self.config(self.server.port), names, queues, now);
         let store = Arc::new(store.await.expect("opening the store"));
         *self.store.lock().unwrap_or_else(PoisonError::into_inner) = Some(store.clone());
         let installation_key = store.installation_key().to_vec();

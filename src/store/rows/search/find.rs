@@ -404,18 +404,7 @@ mod tests {
     }
 
     fn asked(text: &str, actor: Actor) -> SearchRequest {
-        SearchRequest {
-            actor,
-            query: Query::parse(text).unwrap(),
-            queue: None,
-            status: None,
-            channel: None,
-            from: None,
-            after: None,
-            before: None,
-            below: None,
-            limit: 51,
-        }
+        SearchRequest::new(actor, Query::parse(text).unwrap(), 51)
     }
 
     fn look(conn: &Connection, names: &Names, request: &SearchRequest) -> usize {
