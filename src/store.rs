@@ -23,6 +23,7 @@ pub mod credentials;
 mod desk;
 pub mod events;
 pub mod imports;
+pub mod leases;
 pub mod macros;
 mod outbox;
 pub mod partitions;
@@ -291,6 +292,7 @@ pub trait Store:
     + Forgets
     + Watched
     + Imports
+    + leases::Leases
     + partitions::Partitions
     + surgery::SurgeryStore
     + events::EventLog

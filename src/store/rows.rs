@@ -24,6 +24,7 @@ pub mod events;
 pub mod facts;
 mod implementation;
 mod imports;
+mod leases;
 mod macros;
 pub mod memory;
 pub mod names;

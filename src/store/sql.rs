@@ -92,6 +92,17 @@ impl<'a> Conn<'a> {
         }
     }
 
+    /// UTC microseconds by the database's clock, where processes share it; otherwise `now`.
+    pub fn clock(self, now: i64) -> Result<i64> {
+        match self {
+            Self::Sqlite(_) => Ok(now),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(_) => self
+                .prepare("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint")?
+                .query_row((), |row| row.get(0)),
+        }
+    }
+
     /// Runs statements without parameters that change what tables there are.
     pub fn batch(self, sql: &str) -> Result<()> {
         match self {

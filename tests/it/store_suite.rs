@@ -16,6 +16,7 @@ mod desk;
 mod events;
 mod held;
 mod imports;
+mod leases;
 mod limits;
 mod operating;
 mod outbox;
@@ -102,6 +103,11 @@ macro_rules! store_suite {
                 a_name_is_known_once_it_is_filed
                 a_file_says_nothing_about_how_its_provider_is
                 the_place_of_a_stopped_import_is_kept_until_it_ends_or_is_forgotten
+            }
+            leases {
+                a_lease_has_one_holder_until_it_is_over_or_given_up
+                an_epoch_rises_with_every_change_of_holder_and_fences_off_the_last_one
+                of_many_who_want_a_lease_at_once_one_gets_it
             }
             limits {
                 a_text_that_is_too_long_is_refused_where_it_is_written

@@ -32,6 +32,10 @@ CREATE TABLE dead_letter (
     record INTEGER PRIMARY KEY, state INTEGER NOT NULL, reason TEXT NOT NULL,
     attempts INTEGER NOT NULL, at INTEGER NOT NULL
 );
+-- Who does what only one process may do at a time; the row stays, because its epoch counts on.
+CREATE TABLE lease (
+    name TEXT PRIMARY KEY, holder TEXT NOT NULL, epoch INTEGER NOT NULL, until INTEGER NOT NULL
+) WITHOUT ROWID;
 CREATE TABLE cursor (channel INTEGER PRIMARY KEY, value TEXT NOT NULL);
 
 -- Dedupe keys of sources that can show an item again for ever. Pushed events have generations of
