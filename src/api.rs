@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use axum::extract::Request;
 use axum::http::{HeaderName, HeaderValue, header};
-use axum::middleware::map_response;
-use axum::response::Response;
+use axum::middleware::{Next, from_fn, map_response};
+use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use connector_api::{BrandId, CancellationToken, Clock, QueueId, WebhookRequest};
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -56,6 +56,7 @@ pub mod token;
 mod uploads;
 mod verbs;
 mod views;
+mod waiting;
 mod written;
 
 pub use attachments::FileLinks;
@@ -64,6 +65,7 @@ pub use events::STREAMS_MAX;
 use problem::{ApiError, Kind};
 pub use serve::serve;
 pub use verbs::TIMERS;
+pub use waiting::serve_waiting;
 
 /// What the handlers work with.
 #[derive(Clone)]
@@ -78,6 +80,8 @@ pub struct ApiState {
     pub hooks: Arc<dyn Hooks>,
     pub health: Arc<Health>,
     pub metrics: PrometheusHandle,
+    /// What this process answers besides operators.
+    pub served: Served,
     /// The largest body of a webhook request.
     pub body_bytes_max: usize,
     /// Bytes of webhook requests in memory at once, of all together; more are refused with 503.
@@ -105,6 +109,15 @@ pub struct ApiState {
     /// Ends the requests that wait.
     pub stop: CancellationToken,
     pub deadlines: Deadlines,
+}
+
+/// Which parts of the HTTP surface a process has (`run.parts`).
+#[derive(Debug, Clone, Copy)]
+pub struct Served {
+    /// `/v1` and its documentation.
+    pub api: bool,
+    /// `/hooks`.
+    pub hooks: bool,
 }
 
 /// How long a client may take to send a request: slow ones hold nothing for long.
@@ -186,6 +199,7 @@ struct App {
 
 /// The whole HTTP surface.
 pub fn router(state: ApiState) -> axum::Router {
+    let served = state.served;
     let (router, document) = routes().split_for_parts();
     let document = documentation::with_agent(document)
         .to_json()
@@ -206,6 +220,12 @@ pub fn router(state: ApiState) -> axum::Router {
     let router = router
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method);
+    let router = router.layer(from_fn(move |request: Request, next: Next| async move {
+        match missing_part(served, request.uri().path()) {
+            Some(refusal) => refusal.into_response(),
+            None => next.run(request).await,
+        }
+    }));
     let router = match cors {
         Some(cors) => router.layer(cors),
         None => router,
@@ -284,6 +304,18 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(docs::get_openapi))
         .routes(routes!(docs::get_docs))
         .routes(routes!(docs::get_docs_asset))
+}
+
+/// What is said where another process answers. A proxy that sends requests here is to be set otherwise.
+fn missing_part(served: Served, path: &str) -> Option<ApiError> {
+    let (part, has) = match path.split('/').nth(1)? {
+        "hooks" => ("inbound", served.hooks),
+        "v1" | "docs" | "openapi.json" => ("api", served.api),
+        _ => return None,
+    };
+    let detail =
+        format!("this process does not run the part {part} (run.parts): ask one that does");
+    (!has).then(|| ApiError::new(Kind::NotFound, detail))
 }
 
 async fn no_such_path() -> ApiError {

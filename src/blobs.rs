@@ -22,7 +22,7 @@ pub use sweep::sweep;
 /// Up to this many bytes are kept in the database, larger ones as files.
 pub const INLINE_BYTES_MAX: usize = 64 * 1024;
 
-/// The files of a data directory. Clones share what is held.
+/// The files of an installation. Clones share what is held.
 #[derive(Clone)]
 pub struct Blobs {
     dir: PathBuf,
@@ -64,11 +64,10 @@ impl Drop for Hold {
 }
 
 impl Blobs {
-    pub fn open(data_dir: &Path) -> std::io::Result<Self> {
-        let dir = data_dir.join("blobs");
-        fs::create_dir_all(&dir)?;
+    pub fn open(dir: &Path) -> std::io::Result<Self> {
+        fs::create_dir_all(dir)?;
         Ok(Self {
-            dir,
+            dir: dir.to_owned(),
             held: Arc::default(),
         })
     }

@@ -263,6 +263,14 @@ pub trait Bus: Send + Sync {
     /// Gives up its partitions, so that others take them over at once.
     async fn leave(&self);
 
+    /// Whether it would take records, asked by nobody who has one: a disk may be full in a quiet night.
+    async fn probe(&self, _now: i64) -> Result<(), BusError> {
+        match &*self.state().borrow() {
+            BusState::Down(reason) => Err(BusError::Unavailable(reason.clone())),
+            BusState::Starting | BusState::Ready => Ok(()),
+        }
+    }
+
     /// Whether it takes and gives records, as far as is known without asking it for any.
     fn state(&self) -> watch::Receiver<BusState>;
 }

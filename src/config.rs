@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 mod check;
+pub mod database;
 mod effective;
 mod error;
 pub mod kafka_keys;
@@ -31,7 +32,7 @@ pub use text::{
 pub use types::{
     Across, AlertMail, AlertWebhook, Alerts, Brand, Bus, BusKind, Channel, Joining, Log, LogFormat,
     LogLevel, Part, Passed, QUEUE_DEFAULT, Queue, QueueMode, Retention, Rule, Run, Server, Store,
-    StoreKind, UnsafeTopic, Vouch, When,
+    StoreKind, StoreTls, UnsafeDatabase, UnsafeTopic, Vouch, When,
 };
 
 use tree::{KeyPath, Tree};

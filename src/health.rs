@@ -11,6 +11,8 @@ use serde::Serialize;
 pub enum State {
     Starting,
     Ready,
+    /// Another process does it; this one takes over once that one is gone.
+    Standby,
     /// Works, not as it should.
     Degraded {
         reason: String,
@@ -28,7 +30,7 @@ impl State {
     /// Why it is not as it should be.
     pub fn reason(&self) -> Option<&str> {
         match self {
-            Self::Starting | Self::Ready => None,
+            Self::Starting | Self::Ready | Self::Standby => None,
             Self::Degraded { reason }
             | Self::Unauthorized { reason }
             | Self::Unreachable { reason } => Some(reason),
@@ -39,6 +41,7 @@ impl State {
         match self {
             Self::Starting => "starting",
             Self::Ready => "ready",
+            Self::Standby => "standby",
             Self::Degraded { .. } => "degraded",
             Self::Unauthorized { .. } => "unauthorized",
             Self::Unreachable { .. } => "unreachable",
@@ -79,7 +82,9 @@ impl Health {
         }
         let word = state.as_str();
         match &state {
-            State::Starting | State::Ready => tracing::info!(part = name, "{name} is {word}"),
+            State::Starting | State::Ready | State::Standby => {
+                tracing::info!(part = name, "{name} is {word}");
+            }
             State::Degraded { reason } | State::Unreachable { reason } => {
                 tracing::warn!(part = name, reason, "{name} is {word}: {reason}");
             }
@@ -130,6 +135,11 @@ impl Health {
         let states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
         let mut parts = states.iter().filter(|(name, _)| is_core(name)).peekable();
         parts.peek().is_some()
-            && parts.all(|(_, state)| matches!(state, State::Ready | State::Degraded { .. }))
+            && parts.all(|(_, state)| {
+                matches!(
+                    state,
+                    State::Ready | State::Standby | State::Degraded { .. }
+                )
+            })
     }
 }

@@ -157,7 +157,7 @@ pub async fn run_source(
     stop: CancellationToken,
 ) {
     let name = format!("channel:{}", channel.id);
-    if channel.connector.stream_source().is_none() && channel.connector.poll_source().is_none() {
+    if is_pushed_only(&channel) {
         health.set(&name, State::Ready);
         return;
     }
@@ -200,6 +200,11 @@ pub async fn run_source(
             () = again.notified() => pause = BACKOFF_FIRST,
         }
     }
+}
+
+/// Whether a channel hears only what is sent to it; any other has one reader.
+pub fn is_pushed_only(channel: &Channel) -> bool {
+    channel.connector.stream_source().is_none() && channel.connector.poll_source().is_none()
 }
 
 fn heard_at(intake: &Intake, channel: &Channel) -> i64 {

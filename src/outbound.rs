@@ -52,6 +52,9 @@ pub struct Lane {
     pub ids: IdCodec,
     pub files: Files,
     pub reply_tokens: ReplyTokens,
+    /// Whether the lane is this process's now. One that stood still asks before it sends what another
+    /// process may have sent meanwhile.
+    pub ours: Box<dyn Fn() -> bool + Send + Sync>,
 }
 
 impl Lane {
@@ -162,6 +165,11 @@ impl Lane {
                 return None;
             }
         };
+        if !(self.ours)() {
+            // Whoever has the lane settles it, as after a crash.
+            warn!(channel.id = %self.channel.id, "the lane of {} was lost before a send", self.channel.id);
+            return None;
+        }
         // A connector that panics over one message sends the others all the same.
         let sent = AssertUnwindSafe(sender.send(&message)).catch_unwind().await;
         let Ok(result) = sent else {

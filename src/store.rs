@@ -424,6 +424,12 @@ pub trait Store:
     async fn adopt_stranded(&self, now: i64) -> Result<Rings>;
     /// Drops what is past its retention, a bounded part of it; whether there may be more.
     async fn sweep(&self, keep: Retention, now: i64) -> Result<bool>;
+    /// Notes a number under a name, for all processes, unless there is one; gives the one there is.
+    async fn agree(&self, name: &'static str, number: i64) -> Result<i64>;
+    /// Random bytes of this installation: every other key is derived from them.
+    fn installation_key(&self) -> &[u8];
+    /// The version of the schema that this build writes.
+    fn schema_version(&self) -> i64;
 }
 
 /// How long each kind is kept.

@@ -68,14 +68,19 @@ pub async fn get_liveness() -> Json<Liveness> {
     responses((status = 200, description = "It can", body = Readiness), NotReady)
 )]
 pub async fn get_readiness(State(app): State<Arc<App>>) -> ApiResult<Json<Readiness>> {
-    let states = app.state.health.snapshot();
-    if app.state.health.is_ready() {
+    readiness(&app.state.health)
+}
+
+pub fn readiness(health: &health::Health) -> ApiResult<Json<Readiness>> {
+    let states = health.snapshot();
+    if health.is_ready() {
         return Ok(Json(Readiness {
             ready: true,
             states,
         }));
     }
-    let waiting = |state: &health::State| !matches!(state, health::State::Ready);
+    let waiting =
+        |state: &health::State| !matches!(state, health::State::Ready | health::State::Standby);
     let parts: Vec<String> = states
         .iter()
         .filter(|(name, state)| health::is_core(name) && waiting(state))

@@ -33,7 +33,18 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// request under way has its answer.
 pub async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, state: ApiState) {
     let (stop, deadlines) = (state.stop.clone(), state.deadlines);
-    let service = TowerToHyperService::new(router(state));
+    serve_router(listener, tls, router(state), deadlines, stop).await;
+}
+
+/// The same for any routes.
+pub async fn serve_router(
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    router: axum::Router,
+    deadlines: Deadlines,
+    stop: CancellationToken,
+) {
+    let service = TowerToHyperService::new(router);
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let connections = TaskTracker::new();
     while let Some(place) = or_stopped(&stop, places.clone().acquire_owned()).await {

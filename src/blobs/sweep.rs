@@ -33,7 +33,7 @@ where
             let gone = unnamed(looked_at.clone()).await;
             let chosen = gone.as_ref().map(Vec::clone).unwrap_or_default();
             let blobs = blobs.clone();
-            removed += apart(move || blobs.remove(&looked_at, &chosen)).await?;
+            removed += apart(move || blobs.remove(&looked_at, &chosen, spared)).await?;
             gone?;
         }
     }
@@ -61,14 +61,21 @@ impl Blobs {
         free
     }
 
-    /// Removes the chosen ones that nobody wanted meanwhile.
-    fn remove(&self, looked_at: &[[u8; 32]], chosen: &[[u8; 32]]) -> std::io::Result<u64> {
+    /// Removes the chosen ones that nobody wanted meanwhile, in this process or in another one.
+    fn remove(
+        &self,
+        looked_at: &[[u8; 32]],
+        chosen: &[[u8; 32]],
+        spared: Duration,
+    ) -> std::io::Result<u64> {
         let mut removed = 0;
         for file in looked_at {
             // Under the lock: whoever wants it now waits, finds it gone and writes it again.
             let mut held = lock(&self.held);
-            if held.doomed.remove(file) && chosen.contains(file) {
-                fs::remove_file(self.path(file))?;
+            let path = self.path(file);
+            let unwanted = || spared.is_zero() || age(&path).is_some_and(|age| age > spared);
+            if held.doomed.remove(file) && chosen.contains(file) && unwanted() {
+                fs::remove_file(path)?;
                 removed += 1;
             }
         }
@@ -90,12 +97,12 @@ fn files(shelf: &Path, spared: Duration) -> std::io::Result<Vec<[u8; 32]>> {
         let name = entry.file_name();
         let name = name.to_string_lossy();
         if let Some(file) = unhex(&name) {
-            if spared.is_zero() || age(&entry).is_some_and(|age| age > spared) {
+            if spared.is_zero() || age(&entry.path()).is_some_and(|age| age > spared) {
                 found.push(file);
             }
         } else if name.ends_with(".part") {
             // Renamed by its writer meanwhile, or with a time that the system does not know: left.
-            if age(&entry).is_some_and(|age| age > PART_KEPT) {
+            if age(&entry.path()).is_some_and(|age| age > PART_KEPT) {
                 fs::remove_file(entry.path()).ok();
             }
         }
@@ -103,8 +110,8 @@ fn files(shelf: &Path, spared: Duration) -> std::io::Result<Vec<[u8; 32]>> {
     Ok(found)
 }
 
-fn age(entry: &fs::DirEntry) -> Option<Duration> {
-    let written = entry.metadata().and_then(|data| data.modified());
+fn age(path: &Path) -> Option<Duration> {
+    let written = fs::metadata(path).and_then(|data| data.modified());
     written.ok().and_then(|written| written.elapsed().ok())
 }
 

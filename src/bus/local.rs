@@ -15,6 +15,7 @@ use crate::bus::{
 };
 use crate::ids::IdSource;
 use crate::store::StoreError;
+use crate::store::alerts::Watched as _;
 use crate::store::rows::{Tx, arrived};
 use crate::store::sql::params;
 use crate::store::sqlite::SqliteStore;
@@ -160,6 +161,13 @@ impl Bus for LocalBus {
         );
         match appended.await {
             Ok((first, records)) => Ok((first..).take(records.len()).collect()),
+            Err(error) => Err(BusError::Unavailable(error.to_string())),
+        }
+    }
+
+    async fn probe(&self, now: i64) -> Result<(), BusError> {
+        match self.store.probe(now).await {
+            Ok(()) | Err(StoreError::Closed) => Ok(()),
             Err(error) => Err(BusError::Unavailable(error.to_string())),
         }
     }

@@ -10,15 +10,15 @@ use clap::Subcommand;
 use connector_api::{ChannelId, Clock, HttpClient, Registration};
 use serde_json::Value;
 
-use crate::clock::SystemClock;
+use crate::channels;
+use crate::clock::{SystemClock, micros};
 use crate::config::Config;
 use crate::credentials::Keeper;
 use crate::daemon::control::{Answer, Control, Request, ask, is_up};
-use crate::daemon::{DataDir, Keys, open_store, policy};
+use crate::daemon::{DataDir, Installation, Keys, policy};
 use crate::dispatch::Role;
 use crate::http::Reqwest;
 use crate::store::SCOPE_ACT_AS;
-use crate::{blobs, channels};
 
 use super::run::start_failure;
 use super::{CommandResult, Common, Failure, runtime};
@@ -216,7 +216,7 @@ impl Desk {
             return Ok(Self::Daemon(config.server.data_dir.clone()));
         }
         let data_dir = DataDir::hold(&config.server.data_dir).map_err(start_failure)?;
-        let control = offline(config, registrations, &data_dir, needed)?;
+        let control = offline(config, registrations, &data_dir, needed).await?;
         Ok(Self::Own {
             control: Box::new(control),
             _held: data_dir,
@@ -238,15 +238,18 @@ impl Desk {
 }
 
 /// What the daemon would use, on a data directory that no daemon holds.
-fn offline(
+async fn offline(
     config: &Config,
     registrations: &[Registration],
     data_dir: &DataDir,
     needed: Option<&ChannelId>,
 ) -> Result<Control, Failure> {
-    let store = open_store(config, data_dir).map_err(Failure::new)?;
-    blobs::Blobs::open(&data_dir.path).map_err(Failure::new)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let opened = Installation::open(config, data_dir, micros(clock.now())).await;
+    let installation = opened.map_err(start_failure)?;
+    let store = installation.store();
+    let blobs = installation.blobs(config, data_dir).await;
+    blobs.map_err(start_failure)?;
     drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
     let http: Arc<dyn HttpClient> = Arc::new(Reqwest::new().map_err(Failure::new)?);
     let keeper = Arc::new(Keeper::default());

@@ -7,11 +7,11 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::error::ConfigErrors;
-use super::kafka_keys;
 use super::nearest::nearest;
 use super::text::{duration_text, parse_duration, parse_size};
 use super::tree::{KeyPath, Tree};
 use super::types::{Part, QUEUE_DEFAULT};
+use super::{database, kafka_keys};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
@@ -29,6 +29,7 @@ pub fn check(tree: &Tree, errors: &mut ConfigErrors) {
     let mut meaning = Meaning { tree, errors };
     meaning.pair();
     meaning.kafka();
+    meaning.postgres();
     meaning.parts();
     meaning.ranges();
     meaning.references();
@@ -44,22 +45,49 @@ impl Meaning<'_> {
     fn pair(&mut self) {
         let bus = KeyPath::of(["bus", "kind"]);
         let store = KeyPath::of(["store", "kind"]);
+        let missing = [
+            (cfg!(feature = "kafka"), &bus, "kafka"),
+            (cfg!(feature = "postgres"), &store, "postgres"),
+        ];
         match (self.text(&bus).as_deref(), self.text(&store).as_deref()) {
-            (Some("kafka"), Some("postgres")) if !cfg!(feature = "kafka") => {
-                self.push(&bus, "kafka is not built into this binary: packages have it, and so have builds with the feature \"kafka\"");
-            }
             (Some("kafka"), Some("postgres")) => {
-                self.push(&bus, "kafka with postgres is not built into this binary (built in: local with sqlite)");
+                for (_, path, what) in missing.into_iter().filter(|(built, ..)| !built) {
+                    self.push(path, format!("{what} is not built into this binary: packages have it, and so have builds with the feature \"{what}\""));
+                }
             }
             (Some("kafka"), Some("sqlite")) => {
-                let message = "kafka with sqlite is no supported pair: use local with sqlite, or kafka with postgres (not built into this binary)";
+                let message = "kafka with sqlite is no supported pair: use local with sqlite, or kafka with postgres";
                 self.push(&bus, message);
             }
             (Some("local"), Some("postgres")) => {
-                let message = "local with postgres is no supported pair: use local with sqlite, or kafka with postgres (not built into this binary)";
+                let message = "local with postgres is no supported pair: use local with sqlite, or kafka with postgres";
                 self.push(&store, message);
             }
             _ => {}
+        }
+    }
+
+    /// What only the store on PostgreSQL needs.
+    fn postgres(&mut self) {
+        let store = KeyPath::of(["store"]);
+        let is_postgres = self.text(&store.key("kind")).as_deref() == Some("postgres");
+        let url = store.key("url");
+        match self.text(&url) {
+            None if is_postgres => {
+                let message = "the key \"url\" is missing, and store.kind is postgres: name the database, as \"postgres://user@host:5432/database\"";
+                self.push(&store, message);
+            }
+            None => {}
+            Some(given) => {
+                if let Err(wrong) = database::check(&given) {
+                    self.push(&url, wrong);
+                }
+            }
+        }
+        let authority = store.key("ca_file");
+        let encrypted = self.text(&store.key("tls")).as_deref() == Some("on");
+        if self.text(&authority).is_some() && !encrypted {
+            self.push(&authority, "it is used only with store.tls = \"on\"");
         }
     }
 

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use connector_api::{CancellationToken, Clock};
 
+use crate::bus::Bus;
 use crate::clock::micros;
 use crate::health::{Health, State};
 use crate::intake::Intake;
-use crate::store::{Store, StoreError};
 
 /// Under which name its state is kept.
 pub const NAME: &str = "intake";
@@ -20,7 +20,7 @@ const TRIED_AGAIN_EVERY: Duration = Duration::from_secs(5);
 
 pub struct Accepting {
     pub intake: Arc<Intake>,
-    pub store: Arc<dyn Store>,
+    pub bus: Arc<dyn Bus>,
     pub clock: Arc<dyn Clock>,
     pub health: Arc<Health>,
 }
@@ -55,9 +55,8 @@ impl Accepting {
 
     /// Says how long to rest.
     async fn try_writing(&self) -> Duration {
-        match self.store.probe(micros(self.clock.now())).await {
+        match self.bus.probe(micros(self.clock.now())).await {
             Ok(()) => self.health.set(NAME, State::Ready),
-            Err(StoreError::Closed) => {}
             Err(error) => return self.refused(&error.to_string()),
         }
         TRIED_EVERY

@@ -15,7 +15,7 @@ use tracing::warn;
 use crate::blobs::Blobs;
 use crate::channels::{Channel, Channels};
 use crate::clock::micros;
-use crate::health::Health;
+use crate::health::{Health, State};
 use crate::ids::IdCodec;
 use crate::inbound;
 use crate::intake::Intake;
@@ -24,6 +24,7 @@ use crate::router::reply_token::ReplyTokens;
 use crate::store::Store;
 use crate::wake::Wakes;
 
+use super::leased::{Held, Leases};
 use super::supervise::supervised;
 
 /// How long the source of a channel that goes may take to end.
@@ -37,6 +38,10 @@ pub struct Around {
     pub intake: Arc<Intake>,
     pub clock: Arc<dyn Clock>,
     pub health: Arc<Health>,
+    pub leases: Leases,
+    /// Whether this process reads from channels, and whether it sends over them.
+    pub reads: bool,
+    pub sends: bool,
     pub queues: Arc<Wakes>,
     pub outbox: Arc<Wakes>,
     pub blobs: Blobs,
@@ -122,14 +127,7 @@ async fn keep(
         };
         let accepting = around.accepting.child_token();
         let sending = around.sending.child_token();
-        let source = sources.spawn(inbound::run_source(
-            channel.clone(),
-            around.intake.clone(),
-            around.store.clone(),
-            around.health.clone(),
-            around.sources.bell(channel.id.as_str()),
-            accepting.clone(),
-        ));
+        let source = (around.reads).then(|| sources.spawn(source(&around, &channel, &accepting)));
         let lane = lane(&around, &channel, &sending);
         tokio::select! {
             // An error: the set is gone, and so is the daemon.
@@ -137,7 +135,9 @@ async fn keep(
             () = around.sending.cancelled() => {}
         }
         accepting.cancel();
-        end(source, SOURCE_END_MAX).await;
+        if let Some(source) = source {
+            end(source, SOURCE_END_MAX).await;
+        }
         sending.cancel();
         if let Some(lane) = lane
             && !end(lane, LANE_END_MAX).await
@@ -155,30 +155,67 @@ async fn keep(
     }
 }
 
+/// The channel's source, which one process at a time runs where it is one that reads by itself.
+fn source(
+    around: &Arc<Around>,
+    channel: &Arc<Channel>,
+    stop: &CancellationToken,
+) -> impl Future<Output = ()> + use<> {
+    let (around, channel, stop) = (around.clone(), channel.clone(), stop.clone());
+    async move {
+        let run = |stop| {
+            inbound::run_source(
+                channel.clone(),
+                around.intake.clone(),
+                around.store.clone(),
+                around.health.clone(),
+                around.sources.bell(channel.id.as_str()),
+                stop,
+            )
+        };
+        if inbound::is_pushed_only(&channel) {
+            return run(stop).await;
+        }
+        let name = format!("channel:{}", channel.id);
+        let standby = || around.health.set(&name, State::Standby);
+        let work = |_: Held, stop| run(stop);
+        around.leases.while_held(&name, stop, standby, work).await;
+    }
+}
+
 fn lane(
     around: &Arc<Around>,
     channel: &Arc<Channel>,
     stop: &CancellationToken,
 ) -> Option<JoinHandle<()>> {
-    channel.connector.sender()?;
-    let lane = Arc::new(Lane {
-        channel: channel.clone(),
-        store: around.store.clone(),
-        clock: around.clock.clone(),
-        wakes: around.outbox.clone(),
-        queues: around.queues.clone(),
-        health: around.health.clone(),
-        ids: around.ids.clone(),
-        files: Files::new(around.store.clone(), around.blobs.clone()),
-        reply_tokens: around.reply_tokens.clone(),
-    });
-    let run = move |stop| {
-        let lane = lane.clone();
-        async move { lane.run(stop).await }
-    };
-    let name = outbound::health_name(&channel.id);
-    let lane = supervised(name, around.health.clone(), stop.clone(), run);
-    Some(tokio::spawn(lane))
+    if !around.sends || channel.connector.sender().is_none() {
+        return None;
+    }
+    let (around, channel, stop) = (around.clone(), channel.clone(), stop.clone());
+    Some(tokio::spawn(async move {
+        let name = outbound::health_name(&channel.id);
+        let standby = || around.health.set(&name, State::Standby);
+        let work = |held: Held, stop| {
+            let lane = Arc::new(Lane {
+                channel: channel.clone(),
+                store: around.store.clone(),
+                clock: around.clock.clone(),
+                wakes: around.outbox.clone(),
+                queues: around.queues.clone(),
+                health: around.health.clone(),
+                ids: around.ids.clone(),
+                files: Files::new(around.store.clone(), around.blobs.clone()),
+                reply_tokens: around.reply_tokens.clone(),
+                ours: Box::new(move || held.holds()),
+            });
+            let run = move |stop| {
+                let lane = lane.clone();
+                async move { lane.run(stop).await }
+            };
+            supervised(name.clone(), around.health.clone(), stop, run)
+        };
+        around.leases.while_held(&name, stop, standby, work).await;
+    }))
 }
 
 /// Waits for a task; says whether it ended by itself, else cuts it off.

@@ -1,7 +1,6 @@
-//! The outbox at start: what a restored backup left unsent is held, what was under way is settled,
-//! and health says for as long as something restored waits for a person.
+//! The outbox at start: what was under way is settled, and health says for as long as something restored
+//! waits for a person.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use tracing::warn;
@@ -9,48 +8,35 @@ use tracing::warn;
 use crate::channels::{Channel, Channels};
 use crate::config::Config;
 use crate::health::{Health, State};
-use crate::store::sqlite::SqliteStore;
-use crate::store::{Counts, Senders, Sending, Store, StoreError};
+use crate::store::{Counts, Senders, Sending, StoreError};
 use crate::words::counted;
 
-/// Holds everything unsent of a database that did not run here last, or that is said to be restored.
-pub async fn hold_what_was_restored(
-    store: &SqliteStore,
-    data_dir: &Path,
-    restored: bool,
-    now: i64,
-) -> Result<(), StoreError> {
-    if let Some(held) = store.follow_lineage(data_dir, restored, now).await? {
-        warn!(
-            held,
-            "this database was restored from a backup: {}, see switchboard outbox list",
-            counted(held, "unsent reply is held", "unsent replies are held")
-        );
-    }
-    Ok(())
-}
+use super::Installation;
 
-/// Settles what was being sent when the process ended, and what can never be sent.
-pub async fn recover(
-    store: &dyn Store,
+/// Settles what can never be sent; and what was being sent when the process ended, where nobody else sends.
+/// Where others do, each lane settles what the one before it left, once it is its own.
+pub async fn begin(
+    installation: &Installation,
     config: &Config,
     channels: &Channels,
     now: i64,
 ) -> Result<(), StoreError> {
-    let idempotent: Vec<_> = channels
-        .values()
-        .filter(|channel| channel.capabilities.send_idempotent)
-        .map(|channel| channel.id.clone())
-        .collect();
-    let recovered = store.recover_outbox(idempotent, now).await?;
-    store.set_senders(senders(config, channels), now).await?;
-    if recovered > 0 {
-        warn!(
-            recovered,
-            "{recovered} replies were being sent when the process ended"
-        );
+    let store = installation.store();
+    if !installation.is_shared() {
+        let idempotent: Vec<_> = channels
+            .values()
+            .filter(|channel| channel.capabilities.send_idempotent)
+            .map(|channel| channel.id.clone())
+            .collect();
+        let recovered = store.recover_outbox(idempotent, now).await?;
+        if recovered > 0 {
+            warn!(
+                recovered,
+                "{recovered} replies were being sent when the process ended"
+            );
+        }
     }
-    Ok(())
+    store.set_senders(senders(config, channels), now).await
 }
 
 /// The channels that can send, as the desk asks for them.

@@ -50,6 +50,8 @@ enum Step {
     Moved,
     /// Try the same again after a pause.
     Again,
+    /// Whether it was done is not known: ask the store how far it is, and go on from there.
+    Anew,
     Stop,
 }
 
@@ -135,6 +137,14 @@ impl RouterLoop {
                 Step::Moved => {}
                 Step::Again => {
                     wait(&stop, PAUSE).await;
+                    found = ahead.start(&ownership);
+                }
+                Step::Anew => {
+                    wait(&stop, PAUSE).await;
+                    let Some(owned) = self.own(partition, &stop).await else {
+                        break;
+                    };
+                    ownership = owned;
                     found = ahead.start(&ownership);
                 }
                 Step::Stop => return,
@@ -291,7 +301,10 @@ impl RouterLoop {
                 self.trouble(partition, reason);
                 Step::Stop
             }
-            other => self.trouble(partition, &other.to_string()),
+            other => {
+                self.trouble(partition, &other.to_string());
+                Step::Anew
+            }
         }
     }
 

@@ -18,10 +18,7 @@ use crate::router::keys::DigestKey;
 use crate::router::policy::{ChannelPolicy, Joining, Rule};
 use crate::router::reply_token::ReplyTokens;
 use crate::store::retention::Periods;
-use crate::store::sqlite::SqliteStore;
-use crate::store::{IDEMPOTENCY_KEPT, Retention, StoreError};
-
-use super::DataDir;
+use crate::store::{IDEMPOTENCY_KEPT, Retention};
 
 /// Keys of the installation, each for one purpose.
 pub struct Keys {
@@ -79,16 +76,6 @@ pub fn warn_of(config: &Config, channels: &Channels) {
     for (key, warning) in channels::warnings(config, channels) {
         warn!(key, "{key}: {warning}");
     }
-}
-
-/// Opens the store of a held data directory for a configuration.
-pub fn open_store(config: &Config, data_dir: &DataDir) -> Result<Arc<SqliteStore>, StoreError> {
-    let (names, queues) = names(config);
-    Ok(Arc::new(SqliteStore::open(
-        &data_dir.path,
-        &names,
-        &queues,
-    )?))
 }
 
 /// What the API says of the channels.

@@ -70,11 +70,6 @@ impl PostgresStore {
         Ok(Self::new(engine, queues))
     }
 
-    /// Random bytes of this installation: every other key is derived from them.
-    pub fn installation_key(&self) -> &[u8] {
-        &self.engine.key
-    }
-
     /// Runs a short query.
     pub async fn read_raw<T: Send + 'static>(
         &self,
@@ -215,6 +210,12 @@ impl Engine for Postgres {
     fn names(&self) -> &Arc<Names> {
         &self.names
     }
+
+    fn key(&self) -> &[u8] {
+        &self.key
+    }
+
+    const SCHEMA_VERSION: i64 = SCHEMA_VERSION;
 }
 
 /// What the server said, without what it quotes of values.

@@ -91,6 +91,12 @@ pub trait Engine: Send + Sync + 'static {
     fn moved(&self) -> watch::Receiver<Moved>;
 
     fn names(&self) -> &Arc<Names>;
+
+    /// Random bytes of this installation.
+    fn key(&self) -> &[u8];
+
+    /// The version of the schema that this build writes.
+    const SCHEMA_VERSION: i64;
 }
 
 /// The store on an engine.

@@ -100,6 +100,12 @@ impl Engine for Sqlite {
     fn names(&self) -> &Arc<Names> {
         &self.names
     }
+
+    fn key(&self) -> &[u8] {
+        &self.key
+    }
+
+    const SCHEMA_VERSION: i64 = SCHEMA_VERSION;
 }
 
 impl SqliteStore {
@@ -197,11 +203,6 @@ impl SqliteStore {
         let lineage = Lineage::begin(data_dir, &self.engine.key, count).map_err(trouble)?;
         self.engine.lineage.get_or_init(|| Arc::new(lineage));
         Ok(held)
-    }
-
-    /// Random bytes of this installation: every other key is derived from them.
-    pub fn installation_key(&self) -> &[u8] {
-        &self.engine.key
     }
 
     pub fn writer(&self) -> &Writer {

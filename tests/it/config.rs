@@ -6,6 +6,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use switchboard::config::{Config, ConfigErrors, Flag, Sources, load};
 
+// Both are in the binary or neither is: the words differ without.
+#[cfg(all(feature = "kafka", feature = "postgres"))]
+mod cluster;
 mod files;
 mod layers;
 mod mistakes;

@@ -4,6 +4,8 @@ mod alerts;
 mod attachments;
 mod authorize;
 mod channel_test;
+#[cfg(all(feature = "kafka", feature = "postgres"))]
+mod cluster;
 mod complaints;
 mod corpus;
 mod doctor;

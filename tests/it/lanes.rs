@@ -116,6 +116,7 @@ impl Sent {
             ids: self.desk.keys.ids.clone(),
             files: Files::new(self.store.clone(), self.desk.blobs.clone()),
             reply_tokens: self.desk.keys.reply_tokens.clone(),
+            ours: Box::new(|| true),
         }
     }
 

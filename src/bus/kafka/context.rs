@@ -18,6 +18,8 @@ impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
         use RDKafkaLogLevel as Level;
         match level {
+            // Settings of producers told to consumers, and the other way: they are told both, on purpose.
+            _ if facility == "CONFWARN" => debug!(facility, "librdkafka: {line}"),
             Level::Emerg | Level::Alert | Level::Critical | Level::Error | Level::Warning => {
                 // What it means for the bus is told as a state.
                 info!(facility, "librdkafka: {line}");

@@ -20,7 +20,7 @@ const LANE: &str = "channel:outbound:";
 pub fn is_unwell(name: &str, state: &State) -> bool {
     let source = is_channel(name) && !name.starts_with(LANE);
     match state {
-        State::Starting | State::Ready => false,
+        State::Starting | State::Ready | State::Standby => false,
         State::Degraded { .. } => !source && name != "outbox",
         State::Unauthorized { .. } | State::Unreachable { .. } => true,
     }

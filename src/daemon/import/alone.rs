@@ -6,21 +6,17 @@ use std::sync::Arc;
 use connector_api::{CancellationToken, Clock, HttpClient, Registration};
 use tokio::task::JoinHandle;
 
-use crate::blobs::Blobs;
-use crate::bus::Bus;
-use crate::bus::local::LocalBus;
 use crate::channels;
-use crate::clock::SystemClock;
+use crate::clock::{SystemClock, micros};
 use crate::config::Config;
 use crate::daemon::route::RouterLoop;
 use crate::daemon::settings::retention;
-use crate::daemon::{DataDir, Keys, StartError, open_store, policy};
+use crate::daemon::{DataDir, Installation, Keys, StartError, policy};
 use crate::health::Health;
 use crate::http::Reqwest;
 use crate::intake::Intake;
 use crate::live::Live;
 use crate::router::Prepared;
-use crate::store::Store;
 
 use super::{Importer, UnderWay};
 
@@ -45,15 +41,13 @@ impl Alone {
             })?);
         let channels = channels::build(config, registrations, &clock, &http, &Arc::default())?;
         let data_dir = DataDir::hold(&config.server.data_dir)?;
-        let sqlite = open_store(config, &data_dir)?;
-        let keys = Keys::derive(sqlite.installation_key());
+        let now = micros(clock.now());
+        let installation = Installation::open(config, &data_dir, now).await?;
+        let store = installation.store();
+        let keys = Keys::derive(store.installation_key());
         let policy = Arc::new(policy(config, &channels, &keys));
-        let bus: Arc<dyn Bus> = Arc::new(LocalBus::open(sqlite.clone()).await?);
-        let store: Arc<dyn Store> = sqlite;
-        let blobs = Blobs::open(&data_dir.path).map_err(|error| StartError::DataDir {
-            path: data_dir.path.clone(),
-            error,
-        })?;
+        let blobs = installation.blobs(config, &data_dir).await?;
+        let bus = installation.bus(config, &blobs).await?;
         let intake = Arc::new(Intake::new(
             bus.clone(),
             store.clone(),

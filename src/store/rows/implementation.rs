@@ -399,6 +399,20 @@ where
             .write(0, move |tx| operating::sweep(tx, &keep, now))
             .await
     }
+
+    async fn agree(&self, name: &'static str, number: i64) -> Result<i64> {
+        self.engine
+            .write(0, move |tx| operating::agree(tx, name, number))
+            .await
+    }
+
+    fn installation_key(&self) -> &[u8] {
+        self.engine.key()
+    }
+
+    fn schema_version(&self) -> i64 {
+        E::SCHEMA_VERSION
+    }
 }
 
 /// Whether a channel can send, as far as that is known.

@@ -355,3 +355,12 @@ fn due_raw(conn: Conn<'_>, before: i64) -> Result<Vec<i64>> {
     }
     Ok(due)
 }
+
+/// Notes a number under a name unless there is one; gives the one there is.
+pub fn agree(tx: &Tx<'_>, name: &str, number: i64) -> Result<i64> {
+    tx.conn
+        .prepare("INSERT INTO meta (key, value) VALUES (?1, ?2) ON CONFLICT DO NOTHING")?
+        .execute(params![name, number])?;
+    let mut noted = tx.conn.prepare("SELECT value FROM meta WHERE key = ?1")?;
+    Ok(noted.query_row([name], |row| row.get(0))?)
+}

@@ -84,6 +84,10 @@ impl Served {
         let (health, stop) = (Arc::new(Health::default()), CancellationToken::new());
         let known = ["frontline", "backoffice", "outlet"];
         let state = ApiState {
+            served: api::Served {
+                api: true,
+                hooks: true,
+            },
             store: desk.store().clone(),
             ids: desk.keys.ids.clone(),
             clock: desk.clock.clone(),

@@ -178,6 +178,7 @@ when = { labels = ["urgency:high"] }
         upload_bytes_max = "25MiB"  # built-in
 
         [store]
+        accept_unsafe = []  # built-in
         kind = "sqlite"  # built-in"#]]
     .assert_eq(&shown.join("\n"));
 }

@@ -165,10 +165,13 @@ impl Installation {
 
     /// Has it read its configuration again, as `systemctl reload` may.
     pub fn hang_up(&self) {
-        let child = self.child.lock().unwrap();
-        let id = child.as_ref().expect("a running daemon").id();
+        self.signal("HUP");
+    }
+
+    /// Sends it a signal, by name.
+    pub fn signal(&self, name: &str) {
         Command::new("sh")
-            .args(["-c", &format!("kill -HUP {id}")])
+            .args(["-c", &format!("kill -{name} {}", self.pid())])
             .status()
             .unwrap();
     }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use connector_api::{QueueId, async_trait};
 use switchboard::bus::local::LocalBus;
 use switchboard::router::effects::EventType;
+use switchboard::store::Store as _;
 use switchboard::store::sqlite::{SqliteStore, WalLimits, database_path};
 
 use super::{Backend, Opened};

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use connector_api::{QueueId, async_trait};
 use switchboard::router::effects::EventType;
+use switchboard::store::Store as _;
 use switchboard::store::postgres::{Config, PostgresStore};
 use switchboard::store::sql::Conn;
 

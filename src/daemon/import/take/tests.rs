@@ -9,6 +9,7 @@ use crate::daemon::import::UnderWay;
 use crate::daemon::settings::{Kept, Keys};
 use crate::intake::Intake;
 use crate::live::Live;
+use crate::store::Store as _;
 use crate::store::retention::Periods;
 use crate::store::sqlite::SqliteStore;
 use crate::store::{IDEMPOTENCY_KEPT, Retention};

@@ -1,0 +1,122 @@
+//! What is configured to hold everything: one pair of store and bus for one process, another for several.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tracing::warn;
+
+use crate::blobs::Blobs;
+use crate::bus::Bus;
+use crate::bus::local::LocalBus;
+use crate::config::{Config, StoreKind};
+#[cfg(feature = "postgres")]
+use crate::store::postgres::PostgresStore;
+use crate::store::sqlite::SqliteStore;
+use crate::store::{Store, StoreError};
+use crate::words::counted;
+
+use super::settings::names;
+use super::{DataDir, StartError, shared};
+
+/// The opened store. Its bus goes with it.
+#[derive(Clone)]
+pub enum Installation {
+    /// This process has it for itself.
+    Own(Arc<SqliteStore>),
+    /// Several processes have it.
+    #[cfg(feature = "postgres")]
+    Shared(Arc<PostgresStore>),
+}
+
+impl Installation {
+    /// Opens the store. A database that cannot be reached is [`StoreError::Unavailable`]; one that will
+    /// not have us is another error.
+    pub async fn open(config: &Config, data_dir: &DataDir, now: i64) -> Result<Self, StartError> {
+        let (names, queues) = names(config);
+        match config.store.kind {
+            StoreKind::Sqlite => {
+                let opened = SqliteStore::open(&data_dir.path, &names, &queues)?;
+                Ok(Self::Own(Arc::new(opened)))
+            }
+            #[cfg(feature = "postgres")]
+            StoreKind::Postgres => {
+                let database = shared::database(config)?;
+                let opened = PostgresStore::open(database, names, queues, now).await;
+                let opened = opened.map_err(|error| shared::explained(error, config))?;
+                Ok(Self::Shared(Arc::new(opened)))
+            }
+            // Refused when the configuration was read.
+            #[cfg(not(feature = "postgres"))]
+            StoreKind::Postgres => {
+                let reason = format!("PostgreSQL is not built into this binary ({now})");
+                Err(StartError::Other(reason))
+            }
+        }
+    }
+
+    pub fn store(&self) -> Arc<dyn Store> {
+        match self {
+            Self::Own(store) => store.clone(),
+            #[cfg(feature = "postgres")]
+            Self::Shared(store) => store.clone(),
+        }
+    }
+
+    /// Whether other processes work with it, too.
+    pub fn is_shared(&self) -> bool {
+        !matches!(self, Self::Own(_))
+    }
+
+    /// The bus that goes with it. Kafka need not be there yet.
+    pub async fn bus(&self, config: &Config, blobs: &Blobs) -> Result<Arc<dyn Bus>, StartError> {
+        match self {
+            Self::Own(store) => Ok(Arc::new(LocalBus::open(store.clone()).await?)),
+            #[cfg(feature = "postgres")]
+            Self::Shared(store) => super::buses::kafka(config, store.clone(), blobs.clone()),
+        }
+    }
+
+    /// The files that go with it. Processes that share a database and not their files are refused: a
+    /// message's attachment would be where only one of them finds it.
+    pub async fn blobs(&self, config: &Config, data_dir: &DataDir) -> Result<Blobs, StartError> {
+        let dir = blobs_dir(config, data_dir);
+        let blobs = Blobs::open(&dir).map_err(|error| StartError::DataDir {
+            path: dir.clone(),
+            error,
+        })?;
+        if self.is_shared() {
+            shared::same_files(self.store().as_ref(), &dir).await?;
+        }
+        Ok(blobs)
+    }
+
+    /// Holds everything unsent of a database that did not run here last, or that is said to be restored.
+    pub async fn hold_what_was_restored(
+        &self,
+        data_dir: &DataDir,
+        restored: bool,
+        now: i64,
+    ) -> Result<(), StoreError> {
+        let held = match self {
+            Self::Own(store) => store.follow_lineage(&data_dir.path, restored, now).await?,
+            #[cfg(feature = "postgres")]
+            Self::Shared(store) => match restored {
+                true => Some(store.hold_unsent(true, now).await?.0),
+                false => None,
+            },
+        };
+        if let Some(held) = held {
+            warn!(
+                held,
+                "this database was restored from a backup: {}, see switchboard outbox list",
+                counted(held, "unsent reply is held", "unsent replies are held")
+            );
+        }
+        Ok(())
+    }
+}
+
+fn blobs_dir(config: &Config, data_dir: &DataDir) -> PathBuf {
+    let named = config.store.blobs_dir.clone();
+    named.unwrap_or_else(|| data_dir.path.join("blobs"))
+}

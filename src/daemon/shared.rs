@@ -1,0 +1,131 @@
+//! What only an installation of several processes needs: its database, and files that all of them find.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::Path;
+
+use crate::store::Store;
+
+use super::StartError;
+
+/// In a directory of files: the number by which a store knows it.
+const NUMBER_FILE: &str = "number";
+/// Under which name the store keeps it.
+const NUMBER_KEY: &str = "blobs_dir";
+
+/// The database as it is configured, its password read.
+#[cfg(feature = "postgres")]
+pub fn database(
+    config: &crate::config::Config,
+) -> Result<crate::store::postgres::Config, StartError> {
+    use std::time::Duration;
+
+    use secrecy::ExposeSecret;
+
+    /// A server that says nothing for so long is taken for gone.
+    const SILENT_MAX: Duration = Duration::from_secs(10);
+    const PROBED_EVERY: Duration = Duration::from_secs(3);
+
+    let store = &config.store;
+    if store.tls == Some(crate::config::StoreTls::On) {
+        let reason = "store.tls: TLS to the database is not built into this binary yet";
+        return Err(StartError::Other(reason.to_owned()));
+    }
+    let url = store.url.as_deref().unwrap_or_default();
+    let wrong = |error| StartError::Other(format!("store.url: {error}"));
+    let mut database: crate::store::postgres::Config = url.parse().map_err(wrong)?;
+    if let Some(password) = &store.password {
+        let password = crate::channels::read_secret(password)
+            .map_err(|error| StartError::Other(format!("store.password: {error}")))?;
+        database.password(password.expose_secret());
+    }
+    database
+        .application_name("switchboard")
+        .tcp_user_timeout(SILENT_MAX)
+        .keepalives_idle(PROBED_EVERY)
+        .keepalives_interval(PROBED_EVERY);
+    Ok(database)
+}
+
+/// What to do about a database that will not have us.
+#[cfg(feature = "postgres")]
+pub fn explained(error: crate::store::StoreError, config: &crate::config::Config) -> StartError {
+    use crate::store::StoreError;
+
+    let StoreError::Poisoned(reason) = error else {
+        return error.into();
+    };
+    let key = "store.url";
+    let mut errors = crate::config::ConfigErrors::default();
+    let wrong = format!(
+        "the database refuses us: {reason}: look at its users, their rights and their passwords, and at store.password"
+    );
+    errors.push(config.origin(key), key, wrong);
+    StartError::Config(errors)
+}
+
+/// Makes sure that the files are where the other processes of this database have theirs.
+pub async fn same_files(store: &dyn Store, dir: &Path) -> Result<(), StartError> {
+    let failed = |error| StartError::DataDir {
+        path: dir.to_owned(),
+        error,
+    };
+    let here = number_of(dir).map_err(failed)?;
+    let there = store.agree(NUMBER_KEY, here).await?;
+    if here == there {
+        return Ok(());
+    }
+    Err(StartError::Other(format!(
+        "{}: the other processes of this database keep their files elsewhere: set store.blobs_dir to one \
+         directory that all of them have (on one machine, or a file system that all of them mounted)",
+        dir.display()
+    )))
+}
+
+/// The directory's number, which it is given when it has none.
+fn number_of(dir: &Path) -> io::Result<i64> {
+    let path = dir.join(NUMBER_FILE);
+    loop {
+        match fs::read_to_string(&path) {
+            Ok(text) => return text.trim().parse().map_err(io::Error::other),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => give_number(dir, &path)?,
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Another process may be doing the same: whoever links its file first has given the number.
+fn give_number(dir: &Path, path: &Path) -> io::Result<()> {
+    let mut bytes = [0; 8];
+    aws_lc_rs::rand::fill(&mut bytes).map_err(io::Error::other)?;
+    let number = i64::from_ne_bytes(bytes) & i64::MAX;
+    let beside = dir.join(format!("{NUMBER_FILE}.{number:x}"));
+    let mut file = fs::File::create_new(&beside)?;
+    writeln!(file, "{number}")?;
+    file.sync_all()?;
+    let linked = fs::hard_link(&beside, path);
+    fs::remove_file(&beside)?;
+    match linked {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => fs::File::open(dir)?.sync_all(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_of_files_is_given_one_number_whoever_asks_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let numbers: Vec<i64> = std::thread::scope(|scope| {
+            let asking: Vec<_> = (0..8)
+                .map(|_| scope.spawn(|| number_of(dir.path()).unwrap()))
+                .collect();
+            asking.into_iter().map(|one| one.join().unwrap()).collect()
+        });
+        assert!(numbers.iter().all(|number| *number == numbers[0]));
+        let left: Vec<_> = fs::read_dir(dir.path()).unwrap().collect();
+        assert_eq!(left.len(), 1, "nothing is left beside it");
+    }
+}

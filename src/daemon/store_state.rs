@@ -1,0 +1,53 @@
+//! Whether the database is there. One that is elsewhere can be down while everything here works.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use connector_api::{CancellationToken, Clock};
+
+use crate::clock::micros;
+use crate::health::{Health, State};
+use crate::store::{Store, StoreError};
+
+/// Under which name its state is kept.
+pub const NAME: &str = "store";
+/// Between two looks.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// The same while it is away.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+pub struct StoreState {
+    pub store: Arc<dyn Store>,
+    pub clock: Arc<dyn Clock>,
+    pub health: Arc<Health>,
+}
+
+impl StoreState {
+    /// Says how it is, until `stop`.
+    pub async fn run(&self, stop: CancellationToken) {
+        while !stop.is_cancelled() {
+            let rest = self.look().await;
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = tokio::time::sleep(rest) => {}
+            }
+        }
+    }
+
+    async fn look(&self) -> Duration {
+        let state = match self.store.probe(micros(self.clock.now())).await {
+            Ok(()) => State::Ready,
+            Err(StoreError::Closed) => return LOOK_EVERY,
+            Err(error) => State::Unreachable {
+                reason: error.to_string(),
+            },
+        };
+        let rest = if state == State::Ready {
+            LOOK_EVERY
+        } else {
+            AGAIN_AFTER
+        };
+        self.health.set(NAME, state);
+        rest
+    }
+}

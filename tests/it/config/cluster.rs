@@ -1,0 +1,123 @@
+//! What is said about a wrong configuration of several processes.
+
+use expect_test::expect;
+
+use super::check;
+
+#[test]
+fn pairs_and_parts_that_are_not_supported_are_refused_by_name() {
+    check(
+        "[bus]\nkind = \"kafka\"\nbrokers = [\"kafka:9092\"]",
+        expect![
+            ":2: bus.kind: kafka with sqlite is no supported pair: use local with sqlite, or kafka with postgres"
+        ],
+    );
+    check(
+        "[store]\nkind = \"postgres\"\nurl = \"postgres://switchboard@db/switchboard\"",
+        expect![
+            ":2: store.kind: local with postgres is no supported pair: use local with sqlite, or kafka with postgres"
+        ],
+    );
+    check(
+        "[store]\nkind = \"mysql\"",
+        expect![[r#":2: store.kind: "mysql" is not one of sqlite, postgres"#]],
+    );
+    check(
+        "[run]\nparts = [\"api\", \"router\", \"dispatch\"]",
+        expect![
+            ":2: run.parts: with the local bus one process runs every part; missing: inbound, outbound"
+        ],
+    );
+}
+
+#[test]
+fn a_kafka_bus_names_its_brokers_and_passes_nothing_through_that_is_ours_or_secret() {
+    check(
+        r#"[bus]
+brokers = ["kafka", "a:9092,b:9092"]
+partitions = 0
+prefix = "shop talk"
+accept_unsafe = ["one-replica"]
+[bus.librdkafka]
+"delivery.timeout.ms" = 5000
+"request.required.acks" = 1
+"linger.ms" = 5
+"sasl.password" = "hunter2"
+"ssl.ca.location" = ["a"]
+[bus.librdkafka_secrets]
+"group.id" = { env = "GROUP" }
+"ssl.key.password" = "hunter2"
+"#,
+        expect![[r#"
+            :2: bus.brokers[0]: "kafka" does not match ^[^\s,]+:[0-9]{1,5}$
+            :2: bus.brokers[1]: "a:9092,b:9092" does not match ^[^\s,]+:[0-9]{1,5}$
+            :3: bus.partitions: 0 is too small: at least 1
+            :4: bus.prefix: "shop talk" does not match ^[A-Za-z0-9._-]{1,200}$
+            :5: bus.accept_unsafe[0]: "one-replica" is not one of one-in-sync-replica, unclean-election, short-retention, long-retention, size-retention, compaction
+            :7: bus.librdkafka."delivery.timeout.ms": Switchboard sets this itself: intake is answered before a provider gives up
+            :8: bus.librdkafka."request.required.acks": Switchboard sets this itself: what is acknowledged must be on all in-sync replicas, once
+            :10: bus.librdkafka."sasl.password": this is a secret: name it under bus.librdkafka_secrets, as { env = "…" } or { file = "…" }
+            :11: bus.librdkafka."ssl.ca.location": expected true or false or a whole number or text, found a list
+            :13: bus.librdkafka_secrets."group.id": Switchboard sets this itself: it is made of bus.prefix
+            :14: bus.librdkafka_secrets."ssl.key.password": a secret never stands in the configuration itself; write { env = "NAME" } or { file = "/path" }"#]],
+    );
+}
+
+#[test]
+fn a_database_is_named_without_its_password_and_its_tls_is_not_said_twice() {
+    let check = |url: &str, expected| {
+        let pair =
+            "[bus]\nkind = \"kafka\"\nbrokers = [\"kafka:9092\"]\n[store]\nkind = \"postgres\"";
+        check(&format!("{pair}\n{url}"), expected);
+    };
+    check(
+        "",
+        expect![[
+            r#":4: store: the key "url" is missing, and store.kind is postgres: name the database, as "postgres://user@host:5432/database""#
+        ]],
+    );
+    for (url, expected) in [
+        (
+            "mysql://a@b/c",
+            expect![[r#"
+            :6: store.url: the given text does not match ^postgres(ql)?://
+            :6: store.url: this is no URL of a PostgreSQL database (unexpected EOF): use postgres://user@host:5432/database"#]],
+        ),
+        (
+            "postgres://switchboard@db:port/switchboard",
+            expect![
+                ":6: store.url: this is no URL of a PostgreSQL database (invalid value for option `port`): use postgres://user@host:5432/database"
+            ],
+        ),
+        (
+            "postgres://switchboard:hunter2@db/switchboard",
+            expect![[
+                r#":6: store.url: there is a password in it: take it out, and name where it is in store.password, as { env = "…" } or { file = "…" }"#
+            ]],
+        ),
+        (
+            "postgres://db/switchboard",
+            expect![":6: store.url: a user is missing: use postgres://user@host:5432/database"],
+        ),
+        (
+            "postgres:///switchboard?user=a",
+            expect![":6: store.url: a host is missing: use postgres://user@host:5432/database"],
+        ),
+        (
+            "postgres://switchboard@db",
+            expect![":6: store.url: a database is missing: use postgres://user@host:5432/database"],
+        ),
+        (
+            "postgres://switchboard@db/switchboard?sslmode=require",
+            expect![
+                ":6: store.url: whether it is encrypted is said by store.tls: take it out of the URL"
+            ],
+        ),
+        (
+            "postgres://switchboard@db1:5432,db2:5432/switchboard?target_session_attrs=read-write",
+            expect!["nothing is wrong"],
+        ),
+    ] {
+        check(&format!("url = {url:?}"), expected);
+    }
+}
