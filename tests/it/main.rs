@@ -9,6 +9,8 @@ mod api;
 mod architecture;
 mod attachments;
 mod bus_suite;
+#[cfg(all(feature = "kafka", feature = "postgres"))]
+mod campaigns;
 mod complaints;
 mod config;
 mod daemon;

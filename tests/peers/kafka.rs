@@ -13,7 +13,11 @@ pub struct Kafka {
 
 impl Kafka {
     pub fn start() -> Kafka {
-        let (server, port) = Server::start(plan);
+        let (server, port) = Server::start(|| {
+            let nodes = [Node::new(1)];
+            let port = nodes[0].port;
+            (plan(&nodes, 0), port)
+        });
         Kafka {
             port,
             _server: server,
@@ -23,6 +27,77 @@ impl Kafka {
     /// What a client is configured with.
     pub fn brokers(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+}
+
+/// Several brokers, each a controller, too.
+pub struct KafkaCluster {
+    nodes: Vec<Node>,
+    servers: Vec<Server>,
+}
+
+impl KafkaCluster {
+    pub fn start(count: u32) -> KafkaCluster {
+        let nodes: Vec<Node> = (1..=count).map(Node::new).collect();
+        // A broker is up only once most of them are.
+        let servers = std::thread::scope(|scope| {
+            let starting: Vec<_> = (0..nodes.len())
+                .map(|at| {
+                    let plan = plan(&nodes, at);
+                    scope.spawn(move || Server::start_one(plan))
+                })
+                .collect();
+            let started = starting.into_iter().map(|one| one.join());
+            started.map(|one| one.expect("a broker starts")).collect()
+        });
+        KafkaCluster { nodes, servers }
+    }
+
+    /// What a client is configured with.
+    pub fn brokers(&self) -> String {
+        let brokers = self
+            .nodes
+            .iter()
+            .map(|node| format!("127.0.0.1:{}", node.port));
+        brokers.collect::<Vec<_>>().join(",")
+    }
+
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Ends a broker as a power cut of its process would.
+    pub fn kill_9(&mut self, at: usize) {
+        self.servers[at].kill_9();
+    }
+
+    /// Starts one that was killed once more; it answers on return.
+    pub fn start_again(&mut self, at: usize) {
+        self.servers[at].start_again();
+    }
+}
+
+impl Drop for KafkaCluster {
+    /// An orderly end of one after the other waits minutes for those that ended before.
+    fn drop(&mut self) {
+        self.servers.iter_mut().for_each(Server::kill_9);
+    }
+}
+
+/// A broker's name and ports.
+struct Node {
+    id: u32,
+    port: u16,
+    controller: u16,
+}
+
+impl Node {
+    fn new(id: u32) -> Self {
+        Self {
+            id,
+            port: server::free_port(),
+            controller: server::free_port(),
+        }
     }
 }
 
@@ -49,26 +124,38 @@ fn java(class: &str) -> Vec<String> {
     command
 }
 
-fn plan() -> (Plan, u16) {
+fn plan(nodes: &[Node], at: usize) -> Plan {
     let directory = tempfile::tempdir().expect("a temporary directory");
-    let (port, controller) = (server::free_port(), server::free_port());
+    let Node {
+        id,
+        port,
+        controller,
+    } = nodes[at];
+    let voters: Vec<String> = nodes
+        .iter()
+        .map(|node| format!("{}@127.0.0.1:{}", node.id, node.controller))
+        .collect();
+    let voters = voters.join(",");
+    let copies = nodes.len();
+    let in_sync_min = if copies > 1 { 2 } else { 1 };
     let data = directory.path().join("data");
     let properties = directory.path().join("server.properties");
     let settings = format!(
         "process.roles=broker,controller
-node.id=1
+node.id={id}
 listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
 advertised.listeners=PLAINTEXT://127.0.0.1:{port}
 inter.broker.listener.name=PLAINTEXT
 controller.listener.names=CONTROLLER
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
-controller.quorum.bootstrap.servers=127.0.0.1:{controller}
+controller.quorum.voters={voters}
 log.dirs={}
 auto.create.topics.enable=false
-offsets.topic.replication.factor=1
+offsets.topic.replication.factor={copies}
 offsets.topic.num.partitions=1
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
+transaction.state.log.replication.factor={copies}
+transaction.state.log.min.isr={in_sync_min}
+min.insync.replicas={in_sync_min}
 group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=1000
 num.network.threads=2
@@ -97,14 +184,7 @@ rootLogger.appenderRef.file.ref=file
     let (program, flags) = format.split_first().expect("a command");
     let formatted = Command::new(program)
         .args(flags)
-        .args([
-            "format",
-            "--standalone",
-            "-t",
-            "c3dpdGNoYm9hcmQtdGVzdA",
-            "-c",
-            &properties,
-        ])
+        .args(["format", "-t", "c3dpdGNoYm9hcmQtdGVzdA", "-c", &properties])
         .output()
         .unwrap_or_else(|error| panic!("starting java: {error}; Kafka needs Java 17"));
     assert!(
@@ -123,12 +203,11 @@ rootLogger.appenderRef.file.ref=file
         format!("-Dlog4j2.configurationFile={}", logging.display()),
     );
     command.push(properties);
-    let plan = Plan {
+    Plan {
         name: "Kafka",
         directory,
         log,
         command,
         ports: vec![port],
-    };
-    (plan, port)
+    }
 }

@@ -25,7 +25,7 @@ const NOBODY: [&str; 4] = [
 pub struct Postgres {
     pub port: u16,
     databases: AtomicU32,
-    _server: Server,
+    server: Mutex<Server>,
 }
 
 impl Postgres {
@@ -34,22 +34,69 @@ impl Postgres {
         static RUNNING: Mutex<Weak<Postgres>> = Mutex::new(Weak::new());
         let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
         running.upgrade().unwrap_or_else(|| {
-            let (server, port) = Server::start(plan);
-            // It listens before it answers.
-            wait_until("PostgreSQL to answer", PATIENCE, || {
-                let asked = Command::new(programs().join("pg_isready"))
-                    .args(["-q", "-h", "127.0.0.1", "-p", &port.to_string()])
-                    .status();
-                asked.is_ok_and(|answer| answer.success())
-            });
-            let started = Arc::new(Postgres {
-                port,
-                databases: AtomicU32::new(0),
-                _server: server,
-            });
+            // What a crash of the server loses is another test's.
+            let started = Arc::new(Self::start("fsync=off"));
             *running = Arc::downgrade(&started);
             started
         })
+    }
+
+    /// A server that keeps what it committed, for a test that crashes it.
+    pub fn durable() -> Postgres {
+        Self::start("fsync=on")
+    }
+
+    fn start(setting: &str) -> Postgres {
+        let (server, port) = Server::start(|| plan(setting));
+        let started = Postgres {
+            port,
+            databases: AtomicU32::new(0),
+            server: Mutex::new(server),
+        };
+        started.answers();
+        started
+    }
+
+    /// It listens before it answers.
+    fn answers(&self) {
+        wait_until("PostgreSQL to answer", PATIENCE, || {
+            let asked = Command::new(programs().join("pg_isready"))
+                .args(["-q", "-h", "127.0.0.1", "-p", &self.port.to_string()])
+                .status();
+            asked.is_ok_and(|answer| answer.success())
+        });
+    }
+
+    /// Ends it as `pg_ctl stop -m immediate` does, without a checkpoint, and starts it again: it recovers from
+    /// its log.
+    pub fn crash(&self) {
+        let mut server = self.server.lock().unwrap_or_else(PoisonError::into_inner);
+        let data = server.directory().join("data");
+        let [setpriv, arguments @ ..] = NOBODY;
+        let stopped = server::as_root(setpriv)
+            .args(arguments)
+            .arg(programs().join("pg_ctl"))
+            .args(["stop", "-s", "-m", "immediate", "-D"])
+            .arg(&data)
+            .current_dir(server.directory())
+            .status();
+        assert!(stopped.is_ok_and(|done| done.success()), "pg_ctl runs");
+        server.ended();
+        server.start_again();
+        drop(server);
+        self.answers();
+    }
+
+    /// What a query gives: a line per row, its columns separated by `|`.
+    pub fn rows(&self, database: &str, sql: &str) -> Vec<String> {
+        let asked = Command::new(programs().join("psql"))
+            .args(["-qAth", "127.0.0.1", "-p", &self.port.to_string()])
+            .args(["-U", "switchboard", "-d", database, "-c", sql])
+            .output()
+            .expect("psql runs");
+        assert!(asked.status.success(), "{sql} runs");
+        let text = String::from_utf8(asked.stdout).expect("text");
+        text.lines().map(str::to_owned).collect()
     }
 
     /// Runs a statement on a database, as its administrator would.
@@ -73,7 +120,7 @@ impl Postgres {
     }
 }
 
-fn plan() -> (Plan, u16) {
+fn plan(setting: &str) -> (Plan, u16) {
     let programs = programs();
     let directory = server::open_directory("postgres");
     let path = directory.path().to_owned();
@@ -104,8 +151,7 @@ fn plan() -> (Plan, u16) {
         format!("unix_socket_directories={}", path.display()),
         "max_connections=200".to_owned(),
         "shared_buffers=64MB".to_owned(),
-        // What a crash of the server loses is another test's.
-        "fsync=off".to_owned(),
+        setting.to_owned(),
         "deadlock_timeout=100ms".to_owned(),
     ] {
         command.extend(["-c".to_owned(), setting]);

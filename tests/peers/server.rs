@@ -21,6 +21,7 @@ const SUPERVISE: &str = r#"
 ulimit -n 4096
 "$@" </dev/null &
 server=$!
+echo "$server" >"$PID_FILE"
 exec 3<&0
 ( cat <&3 >/dev/null; kill -TERM "$server" 2>/dev/null ) &
 exec 3<&-
@@ -32,6 +33,8 @@ pub struct Server {
     name: &'static str,
     directory: tempfile::TempDir,
     log: PathBuf,
+    command: Vec<String>,
+    ports: Vec<u16>,
     shell: Child,
 }
 
@@ -52,9 +55,8 @@ impl Server {
         let attempts_max = 3;
         for attempt in 1..=attempts_max {
             let (plan, rest) = plan();
-            let ports = plan.ports.clone();
             let mut server = Server::spawn(plan);
-            if server.comes_up(&ports) {
+            if server.comes_up() {
                 return (server, rest);
             }
             assert!(
@@ -84,30 +86,66 @@ impl Server {
         format!("{errors}{tail}")
     }
 
+    /// Starts what `plan` sets up, which has to come up.
+    pub fn start_one(plan: Plan) -> Server {
+        let mut server = Server::spawn(plan);
+        assert!(
+            server.comes_up(),
+            "{} does not start:\n{}",
+            server.name,
+            server.log_tail()
+        );
+        server
+    }
+
+    /// The process of the server itself.
+    pub fn pid(&self) -> u32 {
+        let written = std::fs::read_to_string(self.directory.path().join("pid"));
+        let written = written.expect("the shell has written it");
+        written.trim().parse().expect("a number")
+    }
+
+    /// Ends it as a power cut of the process would.
+    pub fn kill_9(&mut self) {
+        let killed = as_root("sh")
+            .args(["-c", &format!("kill -KILL {}", self.pid())])
+            .status();
+        assert!(killed.is_ok_and(|status| status.success()), "kill runs");
+        self.ended();
+    }
+
+    /// Waits until it has ended.
+    pub fn ended(&mut self) {
+        // What waits for the end of its standard input goes with it.
+        drop(self.shell.stdin.take());
+        self.shell.wait().expect("the shell is our child");
+    }
+
+    /// Starts one that has ended once more, on what it left.
+    pub fn start_again(&mut self) {
+        self.shell = shell(self.directory.path(), &self.command);
+        assert!(
+            self.comes_up(),
+            "{} does not start again:\n{}",
+            self.name,
+            self.log_tail()
+        );
+    }
+
     fn spawn(plan: Plan) -> Server {
-        let errors = File::create(plan.directory.path().join("stderr"))
-            .expect("a file in a fresh directory");
-        let shell = as_root("sh")
-            .args(["-c", SUPERVISE, "sh"])
-            .args(&plan.command)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(errors)
-            // A Cyrus that ends signals its whole group of processes: the other servers of the tests are not in it.
-            .process_group(0)
-            .spawn()
-            .expect("sh starts (sudo too, where the tests do not run as root)");
         Server {
+            shell: shell(plan.directory.path(), &plan.command),
             name: plan.name,
             directory: plan.directory,
             log: plan.log,
-            shell,
+            command: plan.command,
+            ports: plan.ports,
         }
     }
 
-    fn comes_up(&mut self, ports: &[u16]) -> bool {
+    fn comes_up(&mut self) -> bool {
         let deadline = now() + PATIENCE;
-        for port in ports {
+        for port in &self.ports {
             while TcpStream::connect(("127.0.0.1", *port)).is_err() {
                 let ended = self
                     .shell
@@ -122,6 +160,25 @@ impl Server {
         }
         true
     }
+}
+
+fn shell(directory: &Path, command: &[String]) -> Child {
+    let errors = File::options()
+        .create(true)
+        .append(true)
+        .open(directory.join("stderr"))
+        .expect("a file in its directory");
+    as_root("env")
+        .arg(format!("PID_FILE={}", directory.join("pid").display()))
+        .args(["sh", "-c", SUPERVISE, "sh"])
+        .args(command)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(errors)
+        // A Cyrus that ends signals its whole group of processes: the other servers of the tests are not in it.
+        .process_group(0)
+        .spawn()
+        .expect("sh starts (sudo too, where the tests do not run as root)")
 }
 
 impl Drop for Server {

@@ -14,22 +14,45 @@ use crate::support::kafka::broker;
 /// What the processes share.
 pub struct Cluster {
     brokers: String,
+    /// Brokers that each record is kept on.
+    replication: u32,
     database: String,
     prefix: String,
     /// Everything else of their configuration.
     settings: String,
     files: tempfile::TempDir,
     pub postgres: Arc<Postgres>,
-    _kafka: Arc<Kafka>,
+    _kafka: Option<Arc<Kafka>>,
 }
 
 pub const ALL: &str = "inbound, router, dispatch, api, outbound";
 
 impl Cluster {
+    /// On servers that other tests use, too.
     pub fn new(settings: String) -> Self {
-        let (kafka, postgres) = (broker(), Postgres::shared());
+        Self::with(broker(), Postgres::shared(), settings)
+    }
+
+    pub fn with(kafka: Arc<Kafka>, postgres: Arc<Postgres>, settings: String) -> Self {
+        let brokers = kafka.brokers();
+        Self::of(brokers, 1, Some(kafka), postgres, settings)
+    }
+
+    /// On brokers of the test's own.
+    pub fn on(brokers: String, replication: u32, settings: String) -> Self {
+        Self::of(brokers, replication, None, Postgres::shared(), settings)
+    }
+
+    fn of(
+        brokers: String,
+        replication: u32,
+        kafka: Option<Arc<Kafka>>,
+        postgres: Arc<Postgres>,
+        settings: String,
+    ) -> Self {
         Self {
-            brokers: kafka.brokers(),
+            brokers,
+            replication,
             database: postgres.make_database(),
             prefix: format!("test-{}", uuid::Uuid::now_v7().simple()),
             settings,
@@ -39,6 +62,10 @@ impl Cluster {
         }
     }
 
+    pub fn database_name(&self) -> &str {
+        &self.database
+    }
+
     fn database(&self) -> String {
         let port = self.postgres.port;
         format!("postgres://switchboard@127.0.0.1:{port}/{}", self.database)
@@ -46,15 +73,19 @@ impl Cluster {
 
     /// The configuration of a process with these parts, on that database.
     pub fn config(&self, parts: &str, database: &str) -> String {
-        let parts: Vec<String> = parts.split(", ").map(|part| format!("{part:?}")).collect();
+        let list = |words: std::str::Split<'_, &str>| {
+            let words: Vec<String> = words.map(|word| format!("{word:?}")).collect();
+            words.join(", ")
+        };
         format!(
-            "[run]\nparts = [{}]\n[bus]\nkind = \"kafka\"\nprefix = \"{}\"\nbrokers = [\"{}\"]\n\
-             partitions = 4\nreplication = 1\n\
+            "[run]\nparts = [{}]\n[bus]\nkind = \"kafka\"\nprefix = \"{}\"\nbrokers = [{}]\n\
+             partitions = 6\nreplication = {}\n\
              [store]\nkind = \"postgres\"\nurl = \"{database}\"\nblobs_dir = \"{}\"\n\
              accept_unsafe = [\"fsync-off\"]\n{}",
-            parts.join(", "),
+            list(parts.split(", ")),
             self.prefix,
-            self.brokers,
+            list(self.brokers.split(",")),
+            self.replication,
             self.files.path().display(),
             self.settings
         )
@@ -65,8 +96,8 @@ impl Cluster {
         Installation::start(&self.config(parts, &self.database()))
     }
 
-    /// The same, which reaches the database through `chaos`.
-    fn behind(&self, chaos: &Chaos) -> Installation {
+    /// One to be started with all parts, which reaches the database through `chaos`.
+    pub fn behind(&self, chaos: &Chaos) -> Installation {
         let database = &self.database;
         let url = format!("postgres://switchboard@127.0.0.1:{}/{database}", chaos.port);
         Installation::new(&self.config(ALL, &url))

@@ -1,0 +1,61 @@
+//! What campaigns came to, a line each.
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::json;
+
+/// What a campaign came to.
+pub struct Entry {
+    pub campaign: &'static str,
+    pub seed: u64,
+    /// Kills, cuts, rounds.
+    pub trials: usize,
+    pub violations: Vec<String>,
+}
+
+/// Fails where something was violated. In its full length the campaign is written down first, whatever it came to.
+pub fn close(entry: &Entry) {
+    if super::full() {
+        let line = json!({
+            "campaign": entry.campaign,
+            "bus": "kafka",
+            "store": "postgres",
+            "commit": commit(),
+            "seed": entry.seed,
+            "trials": entry.trials,
+            "violations": entry.violations.len(),
+        });
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("reliability/ledger.jsonl");
+        fs::create_dir_all(path.parent().expect("a folder")).expect("the folder of the ledger");
+        let opened = fs::File::options().create(true).append(true).open(path);
+        writeln!(opened.expect("the ledger"), "{line}").expect("a line in the ledger");
+    }
+    let some: Vec<&String> = entry.violations.iter().take(20).collect();
+    assert!(
+        entry.violations.is_empty(),
+        "{} violations, seed {}: {some:#?}",
+        entry.violations.len(),
+        entry.seed
+    );
+}
+
+/// What was tried: the commit, with a mark where the tree had more.
+fn commit() -> String {
+    let git = |args: &[&str]| {
+        let output = Command::new("git").args(args).output().expect("git runs");
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    };
+    let changed = !git(&[
+        "status",
+        "--porcelain",
+        "--",
+        "src",
+        "connectors",
+        "Cargo.lock",
+    ])
+    .is_empty();
+    git(&["rev-parse", "--short=12", "HEAD"]) + if changed { "+" } else { "" }
+}

@@ -1,0 +1,80 @@
+//! Three processes that run every part, under `kill -9`, stops of some seconds and orderly restarts, which all move
+//! partitions between them.
+
+use std::time::Duration;
+
+use super::ledger::{Entry, close};
+use super::size;
+use super::traffic::{Sent, Traffic, random, violations, watch_positions};
+use crate::daemon::cluster::{ALL, Cluster};
+use crate::daemon::process::chat_config;
+use crate::daemon::shop::Shop;
+use crate::peers;
+
+/// Longer than a broker waits for a member, and than a lease holds: somebody else has all of it meanwhile.
+const ASLEEP_LONG: Duration = Duration::from_secs(9);
+const ASLEEP_SHORT: Duration = Duration::from_millis(500);
+/// Between two faults.
+const CALM: Duration = Duration::from_secs(2);
+
+#[test]
+fn routers_that_are_killed_and_stopped_file_each_message_once_in_order() {
+    if !peers::enabled() {
+        return;
+    }
+    let (rounds, messages) = size((3, 600), (50, 50_000));
+    let seed = 4_001;
+    let shop = Shop::open();
+    let cluster = Cluster::new(chat_config(&shop.url));
+    let processes: Vec<_> = (0..3).map(|_| cluster.start(ALL)).collect();
+    watch_positions(&cluster.postgres, cluster.database_name());
+    let token = processes[0].token("ada");
+    let traffic = Traffic {
+        customers: 200,
+        messages,
+        rate: if super::full() { 120 } else { 60 },
+        seed,
+    };
+    let sent = Sent::default();
+    std::thread::scope(|scope| {
+        scope.spawn(|| traffic.send(&processes, &sent));
+        let mut chance = seed;
+        for _ in 0..rounds {
+            let process = &processes[random(&mut chance) as usize % processes.len()];
+            match random(&mut chance) % 4 {
+                0 => {
+                    process.kill_9();
+                    process.run();
+                }
+                1 => {
+                    process.signal("STOP");
+                    std::thread::sleep(ASLEEP_LONG);
+                    process.signal("CONT");
+                }
+                2 => {
+                    process.signal("STOP");
+                    std::thread::sleep(ASLEEP_SHORT);
+                    process.signal("CONT");
+                }
+                _ => {
+                    process.terminate();
+                    process.run();
+                }
+            }
+            std::thread::sleep(CALM);
+        }
+    });
+    let violations = violations(
+        &processes[0],
+        &token,
+        &cluster.postgres,
+        cluster.database_name(),
+        &sent,
+    );
+    close(&Entry {
+        campaign: "routers",
+        seed,
+        trials: rounds,
+        violations,
+    });
+}
