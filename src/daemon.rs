@@ -40,6 +40,7 @@ mod leased;
 mod listener;
 mod outbox;
 mod parts;
+mod processes;
 pub mod reload;
 pub mod route;
 mod settings;
@@ -58,6 +59,7 @@ pub use data_dir::DataDir;
 pub use installation::Installation;
 use leased::{Holder, Leases};
 pub use listener::{certificates, tls_files};
+use processes::ProcessRows;
 use reload::{Parts, Reload, Source};
 pub use settings::{Keys, policy, warn_of};
 pub use shutdown::SHUTDOWN_MAX;
@@ -169,7 +171,19 @@ impl Daemon {
             accepting: stop.accepting.clone(),
             sending: stop.sending.clone(),
         }));
+        let processes = Arc::new(ProcessRows {
+            store: store.clone(),
+            intake: intake.clone(),
+            clock: clock.clone(),
+            health: health.clone(),
+            instance: instance.clone(),
+            parts: (config.run.parts.iter())
+                .map(|part| part.as_str().to_owned())
+                .collect(),
+            is_shared: installation.is_shared(),
+        });
         let core = Core {
+            processes,
             data_dir,
             is_shared: installation.is_shared(),
             store: store.clone(),

@@ -29,6 +29,7 @@ mod outbox;
 pub mod partitions;
 #[cfg(feature = "postgres")]
 pub mod postgres;
+pub mod processes;
 pub mod retention;
 pub mod rows;
 pub mod search;
@@ -293,6 +294,7 @@ pub trait Store:
     + Watched
     + Imports
     + leases::Leases
+    + processes::Processes
     + partitions::Partitions
     + surgery::SurgeryStore
     + events::EventLog

@@ -14,12 +14,12 @@ use futures::stream::FuturesUnordered;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use super::processes::ProcessRows;
 use crate::alerts::{Notice, Pace, Told, headline, lower, news, remember, settle, troubles};
 use crate::channels::LiveChannels;
 use crate::clock::micros;
 use crate::config::Config;
 use crate::health::{Health, State};
-use crate::intake::Intake;
 use crate::live::Live;
 use crate::store::{self, Store};
 
@@ -45,7 +45,7 @@ const FINISH_MAX: Duration = Duration::from_secs(2);
 
 pub struct Alerting {
     pub store: Arc<dyn Store>,
-    pub intake: Arc<Intake>,
+    pub processes: Arc<ProcessRows>,
     pub clock: Arc<dyn Clock>,
     pub health: Arc<Health>,
     pub config: Live<Config>,

@@ -16,6 +16,7 @@ use crate::wake::Wakes;
 
 use super::DataDir;
 use super::leased::{Held, Leases};
+use super::processes::ProcessRows;
 use super::reload::Parts;
 use super::settings::Keys;
 use super::shutdown::{Stop, Tasks};
@@ -41,6 +42,7 @@ pub struct Core {
     pub outbox: Arc<Wakes>,
     /// Rung under a channel's id when its source should try again at once.
     pub sources: Arc<Wakes>,
+    pub processes: Arc<ProcessRows>,
     /// What a reload replaces.
     pub parts: Parts,
     /// As `/version` shows it.
@@ -59,14 +61,20 @@ impl Core {
     }
 
     /// Work that goes on in every process that runs its part.
-    pub fn everywhere<P, F, R>(&self, tasks: &mut Tasks, when: When, name: &str, part: P, run: F)
-    where
+    pub fn everywhere<P, F, R>(
+        &self,
+        tasks: &mut Tasks,
+        when: When,
+        name: &str,
+        part: impl Into<Arc<P>>,
+        run: F,
+    ) where
         P: Send + Sync + 'static,
         F: Fn(Arc<P>, CancellationToken) -> R + Send + Sync + 'static,
         R: Future<Output = ()> + Send + 'static,
     {
         let (stop, list) = when.of(&self.stop, tasks);
-        list.push(supervise(name, &self.health, stop, Arc::new(part), run));
+        list.push(supervise(name, &self.health, stop, part.into(), run));
     }
 
     /// Work that one process at a time does.

@@ -26,6 +26,7 @@ use super::housekeeping::{FILES, Housekeeping, KEEPING};
 use super::import::{Importer, UnderWay};
 use super::indexing::{INDEXING, Indexing};
 use super::listener;
+use super::processes::{self, ProcessRows};
 use super::reload::{self, Reload};
 use super::route::RouterLoop;
 use super::shutdown::Tasks;
@@ -160,7 +161,7 @@ pub fn dispatch(core: &Core, tasks: &mut Tasks) {
     );
     let alerting = Alerting {
         store: core.store.clone(),
-        intake: core.intake.clone(),
+        processes: core.processes.clone(),
         clock: core.clock.clone(),
         health: core.health.clone(),
         config: core.parts.config.clone(),
@@ -212,6 +213,16 @@ pub fn beside(core: &Core, tasks: &mut Tasks) {
         state,
         |state, stop| async move {
             state.run(stop).await;
+        },
+    );
+    let all = core.processes.clone();
+    core.everywhere(
+        tasks,
+        When::Sending,
+        processes::NAME,
+        all,
+        |all: Arc<ProcessRows>, stop| async move {
+            all.run(stop).await;
         },
     );
     let bells = Bells {

@@ -32,6 +32,7 @@ pub mod operating;
 pub mod outbox;
 mod partitions;
 pub mod permission;
+mod processes;
 pub mod reading;
 pub mod retention;
 pub mod search;

@@ -22,6 +22,7 @@ mod operating;
 mod outbox;
 mod permissions;
 mod position;
+mod processes;
 mod replies;
 mod retention;
 mod search;
@@ -108,6 +109,10 @@ macro_rules! store_suite {
                 a_lease_has_one_holder_until_it_is_over_or_given_up
                 an_epoch_rises_with_every_change_of_holder_and_fences_off_the_last_one
                 of_many_who_want_a_lease_at_once_one_gets_it
+            }
+            processes {
+                a_process_is_there_until_it_ends_or_says_nothing_more
+                what_several_processes_agree_on_is_what_the_first_one_said
             }
             limits {
                 a_text_that_is_too_long_is_refused_where_it_is_written

@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::health::State;
 use crate::store::{Counts, Result};
 
+use super::super::processes::Seen;
 use super::parts::{Configured, is_unwell, unproven};
 use super::{Alerting, in_micros};
 
@@ -44,8 +45,8 @@ impl Alerting {
         noticed: &mut Noticed,
     ) -> (Facts, Option<String>) {
         let now = micros(self.clock.now());
-        self.listen(config, noticed, now);
-        let mut missing = None;
+        let (seen, mut missing) = self.processes.seen().await;
+        listen(&seen, config, noticed, now);
         let stored = Stored {
             counts: noted(self.store.counts().await, &mut missing),
             undecided_since: noted(self.store.undecided_since().await, &mut missing),
@@ -57,9 +58,9 @@ impl Alerting {
         if disk.is_none() {
             unknown.push("disk".to_owned());
         }
-        let states = self.health.snapshot();
+        let states = seen.states;
         let configured = self.configured(stored.due_since.as_ref());
-        let unproven = unproven(&states, &self.health.last_worked(), &configured);
+        let unproven = unproven(&states, &seen.worked, &configured);
         unknown.extend(unproven.into_iter().map(|name| format!("part:{name}")));
         let counts = stored.counts.unwrap_or_default();
         let channels = self.channels.now();
@@ -99,15 +100,6 @@ impl Alerting {
         (facts, missing)
     }
 
-    /// Notes what was heard; a channel is as good as heard when it is first seen.
-    fn listen(&self, config: &Config, noticed: &mut Noticed, now: i64) {
-        let latest = self.intake.last_heard();
-        for id in config.channels.keys() {
-            let heard = noticed.heard.entry(id.clone()).or_insert(now);
-            *heard = latest.get(id).copied().unwrap_or(0).max(*heard);
-        }
-    }
-
     fn configured(&self, due: Option<&BTreeMap<ChannelId, i64>>) -> Vec<Configured> {
         let channels = self.channels.now();
         let channel = |channel: &std::sync::Arc<Channel>| Configured {
@@ -116,6 +108,14 @@ impl Alerting {
             due: due.is_none_or(|due| due.contains_key(&channel.id)),
         };
         channels.values().map(channel).collect()
+    }
+}
+
+/// Notes what was heard; a channel is as good as heard when it is first seen.
+fn listen(seen: &Seen, config: &Config, noticed: &mut Noticed, now: i64) {
+    for id in config.channels.keys() {
+        let heard = noticed.heard.entry(id.clone()).or_insert(now);
+        *heard = seen.heard.get(id).copied().unwrap_or(0).max(*heard);
     }
 }
 

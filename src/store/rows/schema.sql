@@ -36,6 +36,8 @@ CREATE TABLE dead_letter (
 CREATE TABLE lease (
     name TEXT PRIMARY KEY, holder TEXT NOT NULL, epoch INTEGER NOT NULL, until INTEGER NOT NULL
 ) WITHOUT ROWID;
+-- Which processes there are, and what each says of itself.
+CREATE TABLE process (instance TEXT PRIMARY KEY, seen_at INTEGER NOT NULL, said TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE cursor (channel INTEGER PRIMARY KEY, value TEXT NOT NULL);
 
 -- Dedupe keys of sources that can show an item again for ever. Pushed events have generations of
