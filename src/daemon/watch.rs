@@ -42,6 +42,10 @@ struct Seen {
     trouble: bool,
 }
 
+fn is_unwell(state: &State) -> bool {
+    *state == State::Starting || state.reason().is_some()
+}
+
 /// Whether the router decides, has nothing to decide, or says why it does not.
 fn moves(before: &Seen, now: &Seen) -> bool {
     let idle = before.waiting == 0 || now.waiting == 0;
@@ -102,10 +106,7 @@ impl Watch {
 
     fn see(&self) -> Seen {
         let states = self.health.snapshot();
-        let unwell = |name: &str| {
-            let state = states.get(name);
-            state.is_some_and(|state| *state != State::Ready)
-        };
+        let unwell = |name: &str| states.get(name).is_some_and(is_unwell);
         Seen {
             waiting: self.bus.lag(),
             worked: self.health.last_worked().get(ROUTER).copied(),
@@ -116,7 +117,7 @@ impl Watch {
     /// What an operator looks for first: what everything needs, before channels and work beside.
     fn status(&self) -> String {
         let states = self.health.snapshot();
-        let unwell = states.iter().filter(|(_, state)| **state != State::Ready);
+        let unwell = states.iter().filter(|(_, state)| is_unwell(state));
         let mut unwell: Vec<(&String, &State)> = unwell.collect();
         unwell.sort_by_key(|(name, _)| !is_core(name));
         let Some((name, state)) = unwell.first() else {

@@ -70,6 +70,8 @@ fn a_service_manager_hears_of_start_life_reloads_and_end() {
     manager.until("READY=1");
     let said = manager.until("STATUS=config is degraded: ");
     assert!(said.last().unwrap().contains("prioritty"), "{said:?}");
+    let unwell = |part: &str| daemon.metric(&format!("switchboard_part_unwell{{part=\"{part}\"}}"));
+    assert_eq!([unwell("config"), unwell("router")], [1.0, 0.0]);
 
     assert!(daemon.terminate());
     manager.until("STOPPING=1\n");
