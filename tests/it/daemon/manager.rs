@@ -6,6 +6,9 @@ use super::process::{Installation, PATIENCE, chat_config};
 
 const NOWHERE: &str = "http://127.0.0.1:9/none";
 
+/// Signs of life come twice a second: those of half a minute.
+const DATAGRAMS_MAX: usize = 60;
+
 /// The manager's end of the socket.
 struct Manager(UnixDatagram);
 
@@ -26,7 +29,7 @@ impl Manager {
     /// What is said until something that begins so: with it, and without signs of life.
     fn until(&self, begin: &str) -> Vec<String> {
         let mut said = Vec::new();
-        loop {
+        for _ in 0..DATAGRAMS_MAX {
             let next = self.next();
             let found = next.starts_with(begin);
             if found || next != "WATCHDOG=1" {
@@ -36,6 +39,7 @@ impl Manager {
                 return said;
             }
         }
+        panic!("it never said {begin:?}, but {said:?}");
     }
 }
 

@@ -23,6 +23,16 @@ fn stands_still(offset: i64, envelope: Arc<Envelope>) -> Prepared {
     Prepared::new(offset, envelope)
 }
 
+/// Lets triage go on, at the latest when the test has failed: the runtime waits for it.
+struct GoesOn;
+
+impl Drop for GoesOn {
+    fn drop(&mut self) {
+        *GOES_ON.0.lock().unwrap() = true;
+        GOES_ON.1.notify_all();
+    }
+}
+
 /// What one look tells.
 fn heard(watch: &mut Watch, manager: &UnixDatagram) -> Vec<String> {
     watch.look();
@@ -45,6 +55,7 @@ async fn a_router_that_stands_still_while_records_wait_gives_no_sign_of_life_unl
         ..Introduction::default()
     });
 
+    let goes_on = GoesOn;
     let mut routed = Routed::new().await;
     let (running, stop, health) = routed.start_with(stands_still);
     until("the router runs", || !health.snapshot().is_empty()).await;
@@ -66,8 +77,7 @@ async fn a_router_that_stands_still_while_records_wait_gives_no_sign_of_life_unl
     health.set("bus", State::Ready);
     assert_eq!(hear(), [still]);
 
-    *GOES_ON.0.lock().unwrap() = true;
-    GOES_ON.1.notify_all();
+    drop(goes_on);
     until("everything is decided", || routed.bus().lag() == 0).await;
     assert_eq!(hear(), ["STATUS=all is well", "WATCHDOG=1"]);
     stop.cancel();
