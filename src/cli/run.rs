@@ -41,7 +41,8 @@ pub fn run(
         // From the beginning: the default of this signal is to end the process.
         let hangup = signal(SignalKind::hangup())
             .map_err(|error| Failure::new(format!("listening for signals: {error}")))?;
-        let mut daemon = Daemon::start(config, registrations, restored)
+        let manager = Arc::new(Manager::new(&Introduction::of_process()));
+        let daemon = Daemon::start(config, registrations, restored, manager.clone())
             .await
             .map_err(start_failure)?;
         let (common, known) = (common.clone(), registrations.to_vec());
@@ -49,8 +50,6 @@ pub fn run(
             file: common.file(),
             load: Box::new(move || common.read(flags.clone(), &known)),
         });
-        let manager = Arc::new(Manager::new(&Introduction::of_process()));
-        daemon.reports_to(manager.clone());
         let reload = daemon.reload.clone();
         let name = tokio::select! {
             name = wait_for_signal() => name?,

@@ -11,6 +11,8 @@ use tracing::warn;
 
 /// A manager whose queue is full gets the next datagram; waiting for it would hold up the daemon.
 const SENT_WITHIN: Duration = Duration::from_secs(1);
+/// How long opening a store may take once it is there: as long as the unit gives a start (`TimeoutStartSec`).
+const START_MAX: Duration = Duration::from_secs(15 * 60);
 /// As much of a status as is of use in one line.
 const STATUS_CHARS_MAX: usize = 500;
 
@@ -74,9 +76,25 @@ impl Manager {
         self.watchdog
     }
 
-    /// The daemon has started.
-    pub fn ready(&self) {
-        self.tell("READY=1");
+    /// Everything has started.
+    pub fn started(&self) {
+        match self.watchdog {
+            Some(watchdog) => {
+                self.tell(&format!("READY=1\nWATCHDOG_USEC={}", watchdog.as_micros()))
+            }
+            None => self.tell("READY=1"),
+        }
+    }
+
+    /// A start waits for something elsewhere, and says for what. Said at every try: it has started, and is alive. Once that is
+    /// there it may have much to do before the next sign of life.
+    pub fn waiting(&self, what: &str) {
+        let patience = match self.watchdog {
+            Some(_) => format!("\nWATCHDOG_USEC={}", START_MAX.as_micros()),
+            None => String::new(),
+        };
+        let what = one_line(what);
+        self.tell(&format!("READY=1{patience}\nWATCHDOG=1\nSTATUS={what}"));
     }
 
     /// The configuration is being read again, until what is returned is dropped. That it was wrong is no failure of the
@@ -96,9 +114,7 @@ impl Manager {
 
     /// One line for people (`systemctl status`).
     pub fn status(&self, text: &str) {
-        let line = text.chars().take(STATUS_CHARS_MAX);
-        let line: String = line.map(|c| if c.is_control() { ' ' } else { c }).collect();
-        self.tell(&format!("STATUS={line}"));
+        self.tell(&format!("STATUS={}", one_line(text)));
     }
 
     pub fn alive(&self) {
@@ -119,8 +135,14 @@ pub struct Reloading<'a>(&'a Manager);
 
 impl Drop for Reloading<'_> {
     fn drop(&mut self) {
-        self.0.ready();
+        self.0.tell("READY=1");
     }
+}
+
+/// What a person may read has no lines that a manager would take for its own.
+fn one_line(text: &str) -> String {
+    let line = text.chars().take(STATUS_CHARS_MAX);
+    line.map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 fn connect(name: &OsStr) -> io::Result<(UnixDatagram, SocketAddr)> {
@@ -175,11 +197,16 @@ mod tests {
 
     #[test]
     fn every_message_is_one_datagram() {
-        assert_eq!(at_a_path(Manager::ready), ["READY=1"]);
+        assert_eq!(at_a_path(Manager::started), ["READY=1"]);
         assert_eq!(at_a_path(Manager::alive), ["WATCHDOG=1"]);
         assert_eq!(
             at_a_path(Manager::stopping),
             ["STOPPING=1\nSTATUS=stopping: finishes what is under way"]
+        );
+        let waiting = |manager: &Manager| manager.waiting("waits for the database");
+        assert_eq!(
+            at_a_path(waiting),
+            ["READY=1\nWATCHDOG=1\nSTATUS=waits for the database"]
         );
         let status = |manager: &Manager| manager.status("bus is unreachable:\nREADY=1");
         assert_eq!(
@@ -197,7 +224,7 @@ mod tests {
         let address = SocketAddr::from_abstract_name(&name).unwrap();
         let manager = UnixDatagram::bind_addr(&address).unwrap();
         let introduced: OsString = format!("@{name}").into();
-        assert_eq!(heard(&manager, &introduced, Manager::ready), ["READY=1"]);
+        assert_eq!(heard(&manager, &introduced, Manager::started), ["READY=1"]);
     }
 
     /// A reload answers the request that was made before it, by the clock that the manager reads, too.
@@ -225,7 +252,7 @@ mod tests {
                 ..Introduction::default()
             });
             assert!(!manager.is_there(), "{name:?}");
-            manager.ready();
+            manager.started();
         }
     }
 

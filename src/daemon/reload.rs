@@ -68,7 +68,7 @@ pub struct Reload {
     pub secrets: Mutex<BTreeMap<ChannelId, SecretsMark>>,
     pub source: OnceLock<Source>,
     /// Told of every reload, whoever asked for it.
-    pub manager: OnceLock<Arc<Manager>>,
+    pub manager: Arc<Manager>,
     /// One at a time.
     pub busy: tokio::sync::Mutex<()>,
 }
@@ -113,7 +113,7 @@ impl Reload {
     /// everything stays as it was.
     pub async fn run(&self) -> Result<Changes, String> {
         let _one_at_a_time = self.busy.lock().await;
-        let _told = self.manager.get().map(|manager| manager.reloading());
+        let _told = self.manager.reloading();
         match self.read() {
             Ok((config, built)) => {
                 let changes = self.take_over(config, built).await;

@@ -12,8 +12,8 @@ use crate::bus::Bus;
 use crate::health::{Health, State, is_core};
 use crate::words::counted;
 
-use super::bus_state;
 use super::notify::Manager;
+use super::{bus_state, store_state};
 
 /// How old a status may be.
 const LOOKS_EVERY: Duration = Duration::from_secs(5);
@@ -38,7 +38,7 @@ struct Seen {
     waiting: i64,
     /// When it last decided any, in UTC microseconds.
     worked: Option<i64>,
-    /// It or the bus says what is wrong.
+    /// It, the bus or the store says what is wrong.
     trouble: bool,
 }
 
@@ -110,7 +110,9 @@ impl Watch {
         Seen {
             waiting: self.bus.lag(),
             worked: self.health.last_worked().get(ROUTER).copied(),
-            trouble: unwell(ROUTER) || unwell(bus_state::NAME),
+            trouble: [ROUTER, bus_state::NAME, store_state::NAME]
+                .into_iter()
+                .any(unwell),
         }
     }
 

@@ -1,7 +1,11 @@
 //! The daemon under a service manager: what it tells it, over a real socket, from start to end.
 
 use std::os::unix::net::UnixDatagram;
+#[cfg(all(feature = "kafka", feature = "postgres"))]
+use std::path::Path;
 
+#[cfg(all(feature = "kafka", feature = "postgres"))]
+use super::process::binary;
 use super::process::{Installation, PATIENCE, chat_config};
 
 const NOWHERE: &str = "http://127.0.0.1:9/none";
@@ -51,7 +55,8 @@ fn a_service_manager_hears_of_start_life_reloads_and_end() {
         ("NOTIFY_SOCKET", socket.as_str()),
         ("WATCHDOG_USEC", "2000000"),
     ]);
-    assert_eq!(manager.until("READY=1"), ["READY=1"], "first of all");
+    let first = "READY=1\nWATCHDOG_USEC=2000000";
+    assert_eq!(manager.until("READY=1"), [first]);
     manager.until("WATCHDOG=1");
     manager.until("STATUS=all is well");
 
@@ -109,4 +114,28 @@ fn a_daemon_whose_manager_is_gone_starts_and_ends_as_ever() {
         log.contains("the service manager could not be told"),
         "{log}"
     );
+}
+
+/// Its manager would end it, or wait for ever, at a boot at which the database comes later.
+#[cfg(all(feature = "kafka", feature = "postgres"))]
+#[test]
+fn a_daemon_that_waits_for_its_database_has_started_and_says_what_it_waits_for() {
+    let daemon = Installation::new(
+        "[bus]\nkind = \"kafka\"\nbrokers = [\"127.0.0.1:9\"]\n\
+         [store]\nkind = \"postgres\"\nurl = \"postgres://switchboard@127.0.0.1:9/none\"\n\
+         blobs_dir = \"{dir}/blobs\"\n[queues.frontline]\n",
+    );
+    let (manager, socket) = Manager::listen(&daemon);
+    let mut child = daemon
+        .command_line(Path::new(binary()), &["run", "--listen", &daemon.address])
+        .env("NOTIFY_SOCKET", socket)
+        .env("WATCHDOG_USEC", "2000000")
+        .spawn()
+        .unwrap();
+    // More than once, and with time enough for what it has to do once the database is there.
+    let begin = "READY=1\nWATCHDOG_USEC=900000000\nWATCHDOG=1\nSTATUS=waits for the database: ";
+    manager.until(begin);
+    manager.until(begin);
+    child.kill().unwrap();
+    child.wait().unwrap();
 }
