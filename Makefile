@@ -16,10 +16,10 @@ check: lint packages
 lint:
 	cargo fmt --all --check && cargo clippy --workspace --all-targets --features kafka,postgres -- -D warnings && perl .ci/licences
 
-# The binary as packages have it, but for TLS towards Kafka, whose OpenSSL takes longer than all the rest. With its load driver,
+# The binary as packages have it, but for TLS towards Kafka, whose OpenSSL takes longer than all the rest; with the load driver,
 # so that `make bench` builds nothing again.
 release:
-	cargo build --release --features kafka,postgres --bins --benches
+	cargo build --release --features kafka,postgres --bins --bench load
 
 # The files of deploy/, linted and held against their schemas; and a .deb, installed, started by its unit's command line, removed.
 packages: release
