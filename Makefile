@@ -1,4 +1,6 @@
-.PHONY: run test check bench bench-mail bench-search
+.PHONY: run test check lint release packages dist bench bench-mail bench-search
+
+TARGET = $(or $(CARGO_TARGET_DIR),target)
 
 # Starts the daemon: make run ARGS='--config config/example.toml --data-dir data'
 run:
@@ -8,17 +10,33 @@ run:
 test:
 	sh tests/peers/install.sh && SWITCHBOARD_PEERS=1 cargo test --workspace --features kafka,postgres $(ARGS)
 
-check:
+check: lint packages
+
+# Format, lints, licences.
+lint:
 	cargo fmt --all --check && cargo clippy --workspace --all-targets --features kafka,postgres -- -D warnings && perl .ci/licences
+
+# The binary as packages have it, but for TLS towards Kafka, whose OpenSSL takes longer than all the rest; with the load driver,
+# so that `make bench` builds nothing again.
+release:
+	cargo build --release --features kafka,postgres --bins --bench load
+
+# The files of deploy/, linted and held against their schemas; and a .deb, installed, started by its unit's command line, removed.
+packages: release
+	.ci/tools && .ci/deploy $(TARGET)/release/switchboard && rm -rf $(TARGET)/packages && sh deploy/package.sh $(TARGET)/release/switchboard kafka,postgres $(TARGET)/packages && .ci/package $(TARGET)/packages/*.deb
+
+# A tarball and a .deb with everything, in dist/.
+dist:
+	cargo build --release --locked --features kafka-tls,postgres && sh deploy/package.sh $(TARGET)/release/switchboard kafka-tls,postgres dist
 
 # The figures of docs/performance.md: make bench ARGS='--rate 1000 --seconds 120'
 bench:
-	cargo bench --bench load -- $(ARGS)
+	cargo bench --features kafka,postgres --bench load -- $(ARGS)
 
 # The same for mail, from a real Dovecot.
 bench-mail:
-	sh tests/peers/install.sh && cargo bench --bench mail -- $(ARGS)
+	sh tests/peers/install.sh && cargo bench --features kafka,postgres --bench mail -- $(ARGS)
 
 # What a search costs whose words are in messages that the asker may not see.
 bench-search:
-	cargo bench --bench search -- $(ARGS)
+	cargo bench --features kafka,postgres --bench search -- $(ARGS)

@@ -16,6 +16,7 @@ mod channel;
 mod control;
 mod demo;
 mod doctor;
+mod health;
 mod here;
 mod import;
 mod outbox;
@@ -86,6 +87,8 @@ enum Command {
     Send(send::Send),
     /// Look for what may be wrong with this installation, and say what to do
     Doctor(doctor::Doctor),
+    /// Ask the daemon here whether it is ready
+    Health(health::Health),
     /// Try a channel, or grant it access to its account
     #[command(subcommand)]
     Channel(channel::Channel),
@@ -120,6 +123,7 @@ pub fn run_with(extra: &[Registration]) -> ExitCode {
         Command::Parse(parse) => parse.run(&cli.common, &registrations),
         Command::Send(send) => send.run(&cli.common, &registrations),
         Command::Doctor(doctor) => doctor.run(&cli.common, &registrations),
+        Command::Health(health) => health.run(&cli.common, &registrations),
         Command::Channel(channel) => channel.run(&cli.common, &registrations),
         Command::Import(import) => import.run(&cli.common, &registrations),
         Command::Token(token) => token.run(&cli.common, &registrations),

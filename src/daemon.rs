@@ -38,6 +38,7 @@ mod indexing;
 mod installation;
 mod leased;
 mod listener;
+pub mod notify;
 mod outbox;
 mod parts;
 mod processes;
@@ -51,6 +52,7 @@ mod store_state;
 mod supervise;
 mod timers;
 mod waiting;
+pub mod watch;
 
 pub use alerting::targets;
 use channels::{Around, ChannelSet};
@@ -59,12 +61,14 @@ pub use data_dir::DataDir;
 pub use installation::Installation;
 use leased::{Holder, Leases};
 pub use listener::{certificates, tls_files};
+use notify::Manager;
 use processes::ProcessRows;
 use reload::{Parts, Reload, Source};
 pub use settings::{Keys, policy, warn_of};
 pub use shutdown::SHUTDOWN_MAX;
 use shutdown::{Stop, Tasks};
 pub use start_error::StartError;
+use watch::Watch;
 
 /// A running daemon.
 pub struct Daemon {
@@ -83,10 +87,12 @@ impl Daemon {
     /// Starts every part that the configuration names. Returns once the API listens and the store is open;
     /// channels, and a bus elsewhere, connect by themselves.
     /// `restored`: the store was set back, so nothing unsent in it leaves by itself.
+    /// `manager` is told of the start, and from then on how the daemon is.
     pub async fn start(
         config: Config,
         registrations: &[Registration],
         restored: bool,
+        manager: Arc<Manager>,
     ) -> Result<Self, StartError> {
         // A second call in one process finds it installed.
         drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
@@ -119,6 +125,7 @@ impl Daemon {
             certificates.as_ref(),
             clock.as_ref(),
             &health,
+            &manager,
         )
         .await?;
         let store = installation.store();
@@ -237,6 +244,7 @@ impl Daemon {
             set,
             secrets: secrets.into(),
             source: std::sync::OnceLock::new(),
+            manager: manager.clone(),
             busy: tokio::sync::Mutex::default(),
         });
         let hooks = Arc::new(Webhooks {
@@ -249,6 +257,12 @@ impl Daemon {
         parts::control(&core, &mut tasks, address, hooks, reload.clone())?;
         let dir = core.data_dir.path.display();
         info!(%address, data_dir = %dir, "switchboard listens on {address}");
+        manager.started();
+        if manager.is_there() {
+            let watch = Watch::new(manager, bus.clone(), health.clone());
+            let watching = watch.run(core.stop.routing.clone());
+            tasks.routing.push(tokio::spawn(watching));
+        }
         Ok(Self {
             address,
             store,

@@ -92,6 +92,7 @@ impl Health {
                 tracing::error!(part = name, reason, "{name} is {word}: {reason}");
             }
         }
+        tell(name, state.reason().is_some());
         states.insert(name.to_owned(), state);
     }
 
@@ -117,6 +118,7 @@ impl Health {
             .remove(name);
         let mut states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
         if states.remove(name).is_some() {
+            tell(name, false);
             tracing::info!(part = name, "{name} is gone");
         }
     }
@@ -142,4 +144,9 @@ impl Health {
                 )
             })
     }
+}
+
+fn tell(name: &str, unwell: bool) {
+    let value = if unwell { 1.0 } else { 0.0 };
+    metrics::gauge!("switchboard_part_unwell", "part" => name.to_owned()).set(value);
 }

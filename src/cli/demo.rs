@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
@@ -92,7 +93,7 @@ impl Demo {
             .find(|(id, _)| id.as_str() == "shop-chat")
             .map(|(_, chat)| chat.clone());
         let chat = chat.ok_or_else(|| Failure::new("the demo has no chat"))?;
-        let daemon = Daemon::start(config, &registrations, false)
+        let daemon = Daemon::start(config, &registrations, false, Arc::default())
             .await
             .map_err(start_failure)?;
         let address = daemon.address;

@@ -11,6 +11,7 @@ use tracing::info;
 use crate::channels::{self, Moment};
 use crate::clock::SystemClock;
 use crate::config::{Config, ConfigErrors, Flag, Origin, effective};
+use crate::daemon::notify::{Introduction, Manager};
 use crate::daemon::reload::{Reload, Source, log_refusal};
 use crate::daemon::{Daemon, SHUTDOWN_MAX, StartError, certificates, targets};
 use crate::http::Reqwest;
@@ -40,7 +41,8 @@ pub fn run(
         // From the beginning: the default of this signal is to end the process.
         let hangup = signal(SignalKind::hangup())
             .map_err(|error| Failure::new(format!("listening for signals: {error}")))?;
-        let daemon = Daemon::start(config, registrations, restored)
+        let manager = Arc::new(Manager::new(&Introduction::of_process()));
+        let daemon = Daemon::start(config, registrations, restored, manager.clone())
             .await
             .map_err(start_failure)?;
         let (common, known) = (common.clone(), registrations.to_vec());
@@ -54,6 +56,7 @@ pub fn run(
             failed = reload_at_signals(&reload, hangup) => return Err(failed),
         };
         info!("{name} received, stopping");
+        manager.stopping();
         if tokio::time::timeout(SHUTDOWN_MAX, daemon.stop())
             .await
             .is_err()

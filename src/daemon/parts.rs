@@ -32,6 +32,7 @@ use super::route::RouterLoop;
 use super::shutdown::Tasks;
 use super::store_state::{self, StoreState};
 use super::timers::{self, Timers};
+use super::watch::ROUTER;
 
 /// Bytes of webhook requests in memory at once, of all together.
 const HOOKS_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -78,8 +79,7 @@ pub fn inbound(core: &Core, tasks: &mut Tasks) {
 
 /// Decides what was accepted.
 pub fn router(core: &Core, tasks: &mut Tasks) {
-    const NAME: &str = "router";
-    core.health.set(NAME, State::Starting);
+    core.health.set(ROUTER, State::Starting);
     let router = RouterLoop {
         bus: core.bus.clone(),
         store: core.store.clone(),
@@ -94,7 +94,7 @@ pub fn router(core: &Core, tasks: &mut Tasks) {
     core.everywhere(
         tasks,
         When::Routing,
-        NAME,
+        ROUTER,
         router,
         |router, stop| async move {
             router.run(stop).await;

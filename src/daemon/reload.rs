@@ -25,6 +25,7 @@ use crate::wake::Wakes;
 
 use super::alerting::{Targets, targets};
 use super::channels::ChannelSet;
+use super::notify::Manager;
 use super::settings::{self, Kept, Keys};
 
 /// Under which name its state is kept.
@@ -66,6 +67,8 @@ pub struct Reload {
     pub set: Arc<ChannelSet>,
     pub secrets: Mutex<BTreeMap<ChannelId, SecretsMark>>,
     pub source: OnceLock<Source>,
+    /// Told of every reload, whoever asked for it.
+    pub manager: Arc<Manager>,
     /// One at a time.
     pub busy: tokio::sync::Mutex<()>,
 }
@@ -110,6 +113,7 @@ impl Reload {
     /// everything stays as it was.
     pub async fn run(&self) -> Result<Changes, String> {
         let _one_at_a_time = self.busy.lock().await;
+        let _told = self.manager.reloading();
         match self.read() {
             Ok((config, built)) => {
                 let changes = self.take_over(config, built).await;

@@ -21,6 +21,7 @@ use crate::wake::Wakes;
 mod ahead;
 mod troubles;
 
+use super::watch::ROUTER;
 use ahead::{Ahead, Next};
 pub use troubles::Troubles;
 
@@ -262,6 +263,7 @@ impl RouterLoop {
         {
             Ok(()) => {
                 metrics::counter!("switchboard_routed_total", "verdict" => "dead").increment(1);
+                self.health.worked(ROUTER, now);
                 self.bus.decided(ownership.partition, record, 1);
                 ownership.position = record;
                 Step::Moved
@@ -272,6 +274,7 @@ impl RouterLoop {
 
     fn after(&self, ownership: &Ownership, routed: &Routed, part: &[Prepared]) {
         let now = micros(self.clock.now());
+        self.health.worked(ROUTER, now);
         for (record, verdict) in part.iter().zip(&routed.verdicts) {
             metrics::counter!("switchboard_routed_total", "verdict" => verdict.as_str())
                 .increment(1);
@@ -320,7 +323,7 @@ impl RouterLoop {
     }
 
     fn tell(&self) {
-        self.health.set("router", self.troubles.state());
+        self.health.set(ROUTER, self.troubles.state());
     }
 }
 

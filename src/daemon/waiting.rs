@@ -15,6 +15,7 @@ use crate::health::{Health, State};
 use crate::store::StoreError;
 
 use super::installation::Installation;
+use super::notify::Manager;
 use super::{DataDir, StartError, store_state};
 
 /// Between two tries to reach it.
@@ -28,6 +29,7 @@ pub async fn opened(
     certificates: Option<&Arc<Certificates>>,
     clock: &dyn Clock,
     health: &Arc<Health>,
+    manager: &Manager,
 ) -> Result<Installation, StartError> {
     let mut answering: Option<Answering> = None;
     loop {
@@ -35,6 +37,7 @@ pub async fn opened(
             Err(StartError::Store(StoreError::Unavailable(reason)))
                 if config.store.kind == crate::config::StoreKind::Postgres =>
             {
+                manager.waiting(&format!("waits for the database: {reason}"));
                 health.set(store_state::NAME, State::Unreachable { reason });
                 if answering.is_none() {
                     answering = Some(Answering::start(listener, certificates, health)?);

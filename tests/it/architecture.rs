@@ -146,7 +146,7 @@ fn words(cell: &str) -> BTreeSet<String> {
         .collect()
 }
 
-fn rust_files(dir: &Path) -> Vec<PathBuf> {
+pub fn rust_files(dir: &Path) -> Vec<PathBuf> {
     let mut files = files(dir);
     files.retain(|file| is_rust(file));
     files

@@ -16,6 +16,7 @@ mod import;
 mod kill;
 mod mail;
 mod mailboxes;
+mod manager;
 mod memory;
 mod post_office;
 mod preload;

@@ -14,6 +14,7 @@ mod campaigns;
 mod complaints;
 mod config;
 mod daemon;
+mod deploy;
 mod inbound;
 mod joining;
 #[cfg(feature = "kafka")]

@@ -17,6 +17,8 @@ use tokio::sync::watch;
 
 use crate::support::{Desk, Local, Said, chat, within_patience};
 
+mod still;
+
 /// A desk on a local backend, and the loop that decides what it takes.
 struct Routed {
     desk: Desk,
