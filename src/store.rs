@@ -29,6 +29,7 @@ mod outbox;
 pub mod partitions;
 #[cfg(feature = "postgres")]
 pub mod postgres;
+pub mod relays;
 pub mod retention;
 pub mod rows;
 pub mod search;
@@ -294,6 +295,7 @@ pub trait Store:
     + Imports
     + leases::Leases
     + partitions::Partitions
+    + relays::Relays
     + surgery::SurgeryStore
     + events::EventLog
     + search::Search

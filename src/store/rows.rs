@@ -33,6 +33,7 @@ pub mod outbox;
 mod partitions;
 pub mod permission;
 pub mod reading;
+mod relays;
 pub mod retention;
 pub mod search;
 pub mod seen;

@@ -24,6 +24,7 @@ mod mail_out;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod properties;
+mod relays;
 mod routing;
 mod sqlite;
 mod store_suite;
