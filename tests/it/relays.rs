@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use connector_api::{CancellationToken, async_trait};
 use serde_json::Value;
@@ -12,8 +13,8 @@ use switchboard::dispatch::verbs::{Target, Verb};
 use switchboard::health::{Health, State};
 use switchboard::live::Live;
 use switchboard::relay::{Events, Letters, Relay, Source};
-use switchboard::store::Doing;
 use switchboard::store::events::EventFilter;
+use switchboard::store::{Doing, Retention};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
@@ -143,7 +144,7 @@ impl Process {
     async fn until_state(&self, name: &str, fits: impl Fn(&State) -> bool) {
         let waiting = async {
             while !self.state(name).is_some_and(|state| fits(&state)) {
-                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+                tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
         within_patience("a state", waiting).await;
@@ -181,7 +182,7 @@ async fn caught_up(desk: &Desk, topics: &Topics) -> Vec<Notice> {
             if newest == Some(last) {
                 return told;
             }
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
     within_patience("the relay to catch up", telling).await
@@ -410,7 +411,7 @@ async fn each_dead_letter_is_told_with_its_bytes_until_that_is_acknowledged() {
     topics.sent().await;
     let waiting = async {
         while desk.store().uncopied_letters(9).await.unwrap().1 > 0 {
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
     within_patience("the letter to be told", waiting).await;
@@ -432,4 +433,49 @@ async fn each_dead_letter_is_told_with_its_bytes_until_that_is_acknowledged() {
         "a bug of ours"
     );
     assert_eq!(header(notice, "__switchboard.errors.attempts"), "5");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_that_went_before_they_were_told_are_a_gap_that_every_partition_is_told_of() {
+    let mut desk = Desk::new().await;
+    desk.deliver([chat("cust-7", "Where is my order?")]).await;
+    let topics = Topics::new(Semaphore::MAX_PERMITS);
+    let first = Process::start(&desk, events(&desk, true), &topics, "first");
+    let known = caught_up(&desk, &topics).await;
+    first.stop().await;
+    desk.deliver([chat("cust-8", "Hello?"), chat("cust-9", "Hello?")])
+        .await;
+    desk.hours_later(48);
+    let day = Duration::from_secs(24 * 3600);
+    let keep = Retention {
+        raw: day,
+        bus: day,
+        idempotency: day,
+        events: day,
+        audit: day,
+    };
+    desk.store().sweep(keep, desk.now()).await.unwrap();
+    desk.deliver([chat("cust-9", "Still there?")]).await;
+
+    let topics = Topics::new(Semaphore::MAX_PERMITS);
+    let second = Process::start(&desk, events(&desk, true), &topics, "second");
+    let told = caught_up(&desk, &topics).await;
+    second.stop().await;
+    let gaps: Vec<&Notice> = told
+        .iter()
+        .take_while(|notice| notice.key.is_none())
+        .collect();
+    let of: Vec<&Topic> = gaps.iter().map(|notice| &notice.topic).collect();
+    let queue = |name| Topic::Queue(queue_id(name));
+    assert_eq!(
+        of,
+        [&Topic::Events, &queue("frontline"), &queue("backoffice")]
+    );
+    for gap in gaps {
+        assert_eq!(header(gap, "ce_type"), "switchboard.resync.v1");
+    }
+    let asked = known.iter().filter(|notice| notice.topic == Topic::Events);
+    let resync = data(&told[0]);
+    assert_eq!(resync["data"]["asked"].as_i64(), asked.map(seq).max());
+    assert_eq!(resync["data"]["reason"], "expired");
 }
