@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use switchboard::bus::kafka::{KafkaBus, Settings};
 use switchboard::bus::notices::{Notice, Topic};
 use switchboard::bus::{Bus, BusError, Content};
+use switchboard::clock::SystemClock;
 use switchboard::health::Health;
 use switchboard::live::Live;
 use switchboard::relay::{Events, Letters, Relay, Source};
@@ -84,22 +85,22 @@ fn read(settings: &Settings, topic: &str) -> Vec<Vec<Read>> {
     partitions
 }
 
-/// Relays of a desk onto Kafka.
+/// Relays of a process onto Kafka. Their leases go by the time that passes, whatever the desk's clock says.
 struct Telling {
     stop: CancellationToken,
     running: Vec<tokio::task::JoinHandle<()>>,
 }
 
 impl Telling {
-    fn start(desk: &Desk, bus: &KafkaBus) -> Self {
+    fn start(desk: &Desk, bus: &KafkaBus, process: &str) -> Self {
         let stop = CancellationToken::new();
         let queues = Live::new(["frontline", "backoffice"].map(queue_id).to_vec());
         let ids = desk.keys.ids.clone();
         let events = Events::new(desk.store().clone(), ids, queues, true);
         let letters = Letters::new(desk.store().clone());
         let running = vec![
-            run(desk, bus, events, &stop),
-            run(desk, bus, letters, &stop),
+            run(desk, bus, events, process, &stop),
+            run(desk, bus, letters, process, &stop),
         ];
         Self { stop, running }
     }
@@ -110,21 +111,27 @@ impl Telling {
             within_patience("a relay to stop", running).await.unwrap();
         }
     }
+
+    /// As a process that dies: nobody gives anything up.
+    fn kill(self) {
+        self.running.iter().for_each(tokio::task::JoinHandle::abort);
+    }
 }
 
 fn run<S: Source + 'static>(
     desk: &Desk,
     bus: &KafkaBus,
     source: S,
+    process: &str,
     stop: &CancellationToken,
 ) -> tokio::task::JoinHandle<()> {
     let relay = Relay {
         source,
         store: desk.store().clone(),
         notices: bus.notices().unwrap(),
-        clock: desk.clock.clone(),
+        clock: Arc::new(SystemClock),
         health: Arc::new(Health::default()),
-        holder: "one".to_owned(),
+        holder: process.to_owned(),
     };
     let stop = stop.clone();
     tokio::spawn(async move { relay.run(stop).await })
@@ -235,7 +242,7 @@ async fn others_read_every_topic_and_agree_with_the_schemas() {
     bus.append((0..6).map(|customer| record(customer, 1)).collect())
         .await
         .unwrap();
-    let telling = Telling::start(&desk, &bus);
+    let telling = Telling::start(&desk, &bus, "one");
     for number in 0..10 {
         desk.deliver([
             chat("cust-7", &format!("Where is order {number}?")),
@@ -438,4 +445,72 @@ async fn what_brokers_refuse_is_told_to_whoever_publishes_and_what_they_take_lat
         .collect();
     let expected: Vec<String> = (0..=50).map(|number| number.to_string()).collect();
     assert_eq!(said, expected);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_a_process_dies_that_tells_another_goes_on_within_ten_seconds_and_nothing_is_missing()
+{
+    if !peers::enabled() {
+        return;
+    }
+    let broker = broker();
+    let settings = settings(broker.brokers(), 3);
+    let mut desk = Desk::new().await;
+    let open = || {
+        let store = partitions_of(desk.store());
+        KafkaBus::open(settings.clone(), store, desk.blobs.clone(), false).unwrap()
+    };
+    let buses = [open(), open()];
+    let topic = Topic::Events.name(&settings.prefix);
+    let mut telling = Telling::start(&desk, &buses[0], "0");
+    for process in 1..4 {
+        let said = (0..30).map(|number| chat(&format!("cust-{number}"), &format!("{process}")));
+        desk.deliver(said).await;
+        let log = desk.store().told_after(0, 10_000, false).await.unwrap();
+        // Some of it is told, and some on its way.
+        filled(&settings, &topic, log.page.events.len() / 2).await;
+        telling.kill();
+        let killed = tokio::time::Instant::now();
+        desk.deliver([chat("cust-7", "Is anybody there?")]).await;
+        telling = Telling::start(&desk, &buses[process % 2], &process.to_string());
+        let log = desk.store().told_after(0, 10_000, false).await.unwrap();
+        let log: Vec<i64> = log.page.events.iter().map(|event| event.seq).collect();
+        filled(&settings, &topic, log.len()).await;
+        let told = async {
+            loop {
+                let partitions = tokio::task::block_in_place(|| read(&settings, &topic));
+                let mut all = Vec::new();
+                for partition in &partitions {
+                    all.extend(in_order(partition));
+                }
+                all.sort_unstable();
+                if all == log {
+                    return;
+                }
+                assert!(all.len() < log.len(), "each once, but for repetitions");
+            }
+        };
+        within_patience("everything to be told", told).await;
+        assert!(
+            killed.elapsed() < Duration::from_secs(10),
+            "{:?}",
+            killed.elapsed()
+        );
+    }
+    telling.stop().await;
+}
+
+/// The events of a partition without repetitions: for each key they rise.
+fn in_order(partition: &[Read]) -> Vec<i64> {
+    let mut newest: BTreeMap<&str, i64> = BTreeMap::new();
+    let mut known = std::collections::BTreeSet::new();
+    for read in partition {
+        let seq = read.data()["seq"].as_i64().unwrap();
+        if known.insert(seq) {
+            let key = read.key.as_deref().unwrap();
+            let before = newest.insert(key, seq);
+            assert!(before < Some(seq), "{key}: {before:?} before {seq}");
+        }
+    }
+    known.into_iter().collect()
 }
