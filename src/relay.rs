@@ -1,20 +1,18 @@
-//! Tells others what happens, on topics of the bus: at least once, by one process at a time. A relay holds a
-//! lease; how far it is, is a row that it moves once everything before is acknowledged, under the epoch of its
-//! lease. It reads what is committed and holds up nobody: where it cannot tell, that is a state and a lag.
+//! Tells others what happens, on topics of the bus: at least once, by one process at a time. How far a relay is,
+//! is a row that it moves once everything before is acknowledged, under the epoch of its lease. It reads what is
+//! committed and holds up nobody: where it cannot tell, that is a state and a lag.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use connector_api::{CancellationToken, Clock};
-use tokio::time::Instant;
 
 use crate::bus::BusError;
 use crate::bus::notices::{Notice, Notices, Topic};
 use crate::clock::micros;
 use crate::health::{Health, State};
-use crate::store::leases::Lease;
-use crate::store::{self, Store, StoreError};
+use crate::store::{self, StoreError};
 
 mod events;
 mod letters;
@@ -22,10 +20,6 @@ mod letters;
 pub use events::Events;
 pub use letters::Letters;
 
-/// How long a relay's lease holds without being renewed, and how often it is renewed or asked for: the work of
-/// a process that died is elsewhere within ten seconds.
-const LEASE: Duration = Duration::from_secs(6);
-const RENEW_EVERY: Duration = Duration::from_secs(2);
 /// How long brokers may take before that is said.
 const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(5);
 /// After a first failure, and after many in a row.
@@ -62,12 +56,9 @@ pub struct Next {
 
 pub struct Relay<S> {
     pub source: S,
-    pub store: Arc<dyn Store>,
     pub notices: Arc<dyn Notices>,
     pub clock: Arc<dyn Clock>,
     pub health: Arc<Health>,
-    /// This process, and no other one that ever was.
-    pub holder: String,
 }
 
 /// Why a relay stops for a while.
@@ -89,70 +80,23 @@ impl From<StoreError> for Trouble {
 }
 
 impl<S: Source> Relay<S> {
-    /// The name of its state.
-    pub fn state_name(source: &S) -> String {
-        format!("work:relay-{}", source.name())
+    /// The name of its state and of its lease.
+    pub fn name(&self) -> String {
+        format!("work:relay-{}", self.source.name())
     }
 
-    /// Tells until `stop`, whenever the lease is this process's.
-    pub async fn run(&self, stop: CancellationToken) {
-        loop {
-            let asked = Instant::now();
-            let rest = match self.take().await {
-                Ok(Some(lease)) => {
-                    tokio::select! {
-                        () = self.keep(&lease, asked) => {}
-                        () = self.work(lease.epoch) => {}
-                        () = stop.cancelled() => {
-                            // Otherwise it is over by itself, a little later.
-                            self.store.give_up_lease(&lease).await.ok();
-                            return;
-                        }
-                    }
-                    PAUSE
-                }
-                Ok(None) => {
-                    // Another process tells, and says how far it is.
-                    self.set(State::Ready);
-                    self.lag(0, None);
-                    RENEW_EVERY
-                }
-                Err(StoreError::Closed) => RENEW_EVERY,
-                Err(error) => {
-                    let reason = format!("asking for its lease failed, trying again: {error}");
-                    self.set(State::Degraded { reason });
-                    RENEW_EVERY
-                }
-            };
-            tokio::select! {
-                () = tokio::time::sleep(rest) => {}
-                () = stop.cancelled() => return,
-            }
+    /// Tells until `stop`, under an epoch of the lease.
+    pub async fn run(&self, epoch: i64, stop: CancellationToken) {
+        let working = async {
+            self.work(epoch).await;
+            // Another process has it: the lease will say so.
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = working => {}
+            () = stop.cancelled() => {}
         }
-    }
-
-    async fn take(&self) -> store::Result<Option<Lease>> {
-        let name = format!("relay-{}", self.source.name());
-        let (lease_us, now) = (LEASE.as_micros() as i64, micros(self.clock.now()));
-        self.store
-            .take_lease(&name, &self.holder, lease_us, now)
-            .await
-    }
-
-    /// Renews the lease; returns once it is, or may be, another's.
-    async fn keep(&self, lease: &Lease, asked: Instant) {
-        let mut over = asked + LEASE;
-        loop {
-            tokio::time::sleep(RENEW_EVERY).await;
-            let asked = Instant::now();
-            let (lease_us, now) = (LEASE.as_micros() as i64, micros(self.clock.now()));
-            let renewing = self.store.renew_lease(lease, lease_us, now);
-            match tokio::time::timeout_at(over, renewing).await {
-                Ok(Ok(Some(_))) => over = asked + LEASE,
-                Ok(Err(_)) if Instant::now() < over => {}
-                _ => return,
-            }
-        }
+        self.lag(0, None);
     }
 
     /// Tells what there is; returns once the relay is another's.
@@ -228,7 +172,7 @@ impl<S: Source> Relay<S> {
     }
 
     fn set(&self, state: State) {
-        self.health.set(&Self::state_name(&self.source), state);
+        self.health.set(&self.name(), state);
     }
 
     fn lag(&self, behind: i64, oldest: Option<i64>) {

@@ -1,66 +1,57 @@
-//! What is told to others on topics of the bus, where it has any.
+//! What is told to others on topics of the bus, where others read it: by one process at a time.
 
 use std::sync::Arc;
 
-use connector_api::{CancellationToken, Clock, QueueId};
-use tokio::task::JoinHandle;
+use connector_api::CancellationToken;
 
-use crate::bus::Bus;
-use crate::health::Health;
-use crate::ids::IdCodec;
-use crate::live::Live;
 use crate::relay::{Events, Letters, Relay, Source};
-use crate::store::Store;
 
-use super::supervise::supervise;
+use super::core::Core;
+use super::leased::{Held, Leases};
+use super::shutdown::Tasks;
+use super::supervise::supervised;
+use crate::health::State;
 
-/// What relays need.
-pub struct Relays {
-    pub store: Arc<dyn Store>,
-    pub clock: Arc<dyn Clock>,
-    pub health: Arc<Health>,
-    pub ids: IdCodec,
-    pub queues: Live<Vec<QueueId>>,
-    pub queue_topics: bool,
-    /// This process, and no other one that ever was.
-    pub instance: String,
+/// Starts the relays.
+pub fn start(core: &Core, tasks: &mut Tasks) {
+    let events = Events::new(
+        core.store.clone(),
+        core.keys.ids.clone(),
+        core.parts.queues.clone(),
+        core.config().fan_out.queue_topics,
+    );
+    one(core, tasks, events);
+    one(core, tasks, Letters::new(core.store.clone()));
 }
 
-impl Relays {
-    /// Starts them; none, where nobody else reads the bus.
-    pub fn start(self, bus: &dyn Bus, stop: &CancellationToken) -> Vec<JoinHandle<()>> {
-        let events = || {
-            Events::new(
-                self.store.clone(),
-                self.ids.clone(),
-                self.queues.clone(),
-                self.queue_topics,
-            )
-        };
-        let letters = || Letters::new(self.store.clone());
-        let all = [self.one(bus, events, stop), self.one(bus, letters, stop)];
-        all.into_iter().flatten().collect()
-    }
+/// Each has a client of its own.
+fn one<S: Source + 'static>(core: &Core, tasks: &mut Tasks, source: S) {
+    let Some(notices) = core.bus.notices() else {
+        return;
+    };
+    let relay = Relay {
+        source,
+        notices,
+        clock: core.clock.clone(),
+        health: core.health.clone(),
+    };
+    let telling = tell(relay, core.leases.clone(), core.stop.sending.clone());
+    tasks.sending.push(tokio::spawn(telling));
+}
 
-    /// Each has a client of its own.
-    fn one<S: Source + 'static>(
-        &self,
-        bus: &dyn Bus,
-        source: impl FnOnce() -> S,
-        stop: &CancellationToken,
-    ) -> Option<JoinHandle<()>> {
-        let notices = bus.notices()?;
-        let source = source();
-        let name = Relay::state_name(&source);
-        let relay = Relay {
-            source,
-            store: self.store.clone(),
-            notices,
-            clock: self.clock.clone(),
-            health: self.health.clone(),
-            holder: self.instance.clone(),
+/// Tells until `stop`, whenever the lease is this process's.
+pub async fn tell<S: Source + 'static>(relay: Relay<S>, leases: Leases, stop: CancellationToken) {
+    let (name, health) = (relay.name(), relay.health.clone());
+    let relay = Arc::new(relay);
+    let standby = || health.set(&name, State::Standby);
+    let work = |held: Held, stop| {
+        let relay = relay.clone();
+        // The epoch fences off a process that slept through the end of its lease.
+        let run = move |stop| {
+            let (relay, epoch) = (relay.clone(), held.epoch());
+            async move { relay.run(epoch, stop).await }
         };
-        let run = |relay: Arc<Relay<S>>, stop| async move { relay.run(stop).await };
-        Some(supervise(&name, &self.health, stop, Arc::new(relay), run))
-    }
+        supervised(name.clone(), health.clone(), stop, run)
+    };
+    leases.while_held(&name, stop, standby, work).await;
 }

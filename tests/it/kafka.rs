@@ -25,7 +25,7 @@ use crate::peers;
 use crate::support::kafka::{assigned, broker, settings};
 use crate::support::{chat, within_patience};
 
-mod topics;
+pub mod topics;
 
 /// What several processes share: a store and files.
 struct Site {
@@ -367,7 +367,7 @@ async fn a_position_that_the_log_does_not_have_is_trouble_and_no_reason_to_begin
     assert_eq!(again.unwrap()[0].offset, numbers[4]);
 }
 
-fn client(settings: &Settings) -> ClientConfig {
+pub fn client(settings: &Settings) -> ClientConfig {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", &settings.brokers);
     config

@@ -9,6 +9,8 @@ use connector_api::{CancellationToken, async_trait};
 use serde_json::Value;
 use switchboard::bus::BusError;
 use switchboard::bus::notices::{Notice, Notices, Topic};
+use switchboard::daemon::leased::{Holder, Leases};
+use switchboard::daemon::relays::tell;
 use switchboard::dispatch::verbs::{Target, Verb};
 use switchboard::health::{Health, State};
 use switchboard::live::Live;
@@ -116,17 +118,20 @@ impl Process {
         let (health, stop) = (Arc::new(Health::default()), CancellationToken::new());
         let relay = Relay {
             source,
-            store: desk.store().clone(),
             notices: topics.clone(),
             clock: desk.clock.clone(),
             health: health.clone(),
-            holder: holder.to_owned(),
         };
-        let stopping = stop.clone();
+        let leases = Leases::Of(Arc::new(Holder {
+            store: desk.store().clone(),
+            clock: desk.clock.clone(),
+            instance: holder.to_owned(),
+        }));
+        let telling = tell(relay, leases, stop.clone());
         Self {
             health,
             stop,
-            running: tokio::spawn(async move { relay.run(stopping).await }),
+            running: tokio::spawn(telling),
         }
     }
 
@@ -270,14 +275,16 @@ async fn one_process_tells_and_one_that_slept_moves_nothing() {
     asleep.sent().await;
     let second = Process::start(&desk, events(&desk, false), &awake, "second");
     second
-        .until_state("work:relay-events", |state| *state == State::Ready)
+        .until_state("work:relay-events", |state| *state == State::Standby)
         .await;
     assert!(awake.told().is_empty(), "the first has the lease");
     // Its lease is over by the store's clock, and another's before it could renew it.
     loop {
         desk.hours_later(1);
         let now = desk.now();
-        let taken = desk.store().take_lease("relay-events", "second", 1, now);
+        let taken = desk
+            .store()
+            .take_lease("work:relay-events", "second", 1, now);
         if taken.await.unwrap().is_some() {
             break;
         }

@@ -19,6 +19,8 @@ use switchboard::bus::kafka::{KafkaBus, Settings};
 use switchboard::bus::notices::{Notice, Topic};
 use switchboard::bus::{Bus, BusError, Content};
 use switchboard::clock::SystemClock;
+use switchboard::daemon::leased::{Holder, Leases};
+use switchboard::daemon::relays::tell;
 use switchboard::health::Health;
 use switchboard::live::Live;
 use switchboard::relay::{Events, Letters, Relay, Source};
@@ -31,14 +33,14 @@ use crate::support::kafka::{assigned, broker, settings};
 use crate::support::{Desk, agent, chat, mail, queue_id, within_patience};
 
 /// A record as it was read.
-struct Read {
+pub struct Read {
     key: Option<String>,
     headers: BTreeMap<String, Vec<u8>>,
-    value: Vec<u8>,
+    pub value: Vec<u8>,
 }
 
 impl Read {
-    fn data(&self) -> Value {
+    pub fn data(&self) -> Value {
         serde_json::from_slice(&self.value).unwrap()
     }
 
@@ -49,7 +51,7 @@ impl Read {
 }
 
 /// Everything on a topic, partition by partition.
-fn read(settings: &Settings, topic: &str) -> Vec<Vec<Read>> {
+pub fn read(settings: &Settings, topic: &str) -> Vec<Vec<Read>> {
     let reader: BaseConsumer = client(settings)
         .set("group.id", "another")
         .create()
@@ -127,14 +129,16 @@ fn run<S: Source + 'static>(
 ) -> tokio::task::JoinHandle<()> {
     let relay = Relay {
         source,
-        store: desk.store().clone(),
         notices: bus.notices().unwrap(),
         clock: Arc::new(SystemClock),
         health: Arc::new(Health::default()),
-        holder: process.to_owned(),
     };
-    let stop = stop.clone();
-    tokio::spawn(async move { relay.run(stop).await })
+    let leases = Leases::Of(Arc::new(Holder {
+        store: desk.store().clone(),
+        clock: Arc::new(SystemClock),
+        instance: process.to_owned(),
+    }));
+    tokio::spawn(tell(relay, leases, stop.clone()))
 }
 
 /// Waits until a topic has so many records.
@@ -157,7 +161,7 @@ async fn filled(settings: &Settings, topic: &str, count: usize) {
 }
 
 /// What a document says of a message: its headers and its payload.
-fn check(document: &Value, message: &str, read: &Read) {
+pub fn check(document: &Value, message: &str, read: &Read) {
     let said = &document["components"]["messages"][message];
     let headers: serde_json::Map<String, Value> = read
         .headers
@@ -197,23 +201,19 @@ async fn bury_foreign(desk: &Desk, bus: &KafkaBus, settings: &Settings, partitio
         .payload(damaged);
     writer.send(damaged, Duration::ZERO).await.unwrap();
     let mut ownership = desk.store().own(partition).await.unwrap();
-    let mut left = 2;
+    let (mut at, mut left) = (ownership.position, 2);
     while left > 0 {
-        let records = within_patience("reading", bus.read(partition, ownership.position, 9)).await;
+        let records = within_patience("reading", bus.read(partition, at, 9)).await;
         for record in records.unwrap() {
+            at = record.offset;
+            // Before them are good ones.
             let Content::Unreadable { reason } = record.content else {
-                panic!("{record:?}")
+                continue;
             };
-            let buried = desk.store().bury(
-                ownership,
-                record.offset,
-                reason,
-                1,
-                record.carried,
-                desk.now(),
-            );
+            let (store, now) = (desk.store(), desk.now());
+            let buried = store.bury(ownership, at, reason, 1, record.carried, now);
             buried.await.unwrap();
-            ownership.position = record.offset;
+            ownership.position = at;
             left -= 1;
         }
     }
