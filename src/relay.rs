@@ -140,13 +140,13 @@ impl<S: Source> Relay<S> {
         }
         let topics = self.source.topics();
         if *prepared != topics {
-            self.notices.prepare(&topics).await.map_err(bus)?;
+            self.waited(self.notices.prepare(&topics)).await?;
             *prepared = topics;
         }
         let next = self.source.next(self.notices.as_ref()).await?;
         self.lag(next.behind, next.oldest);
         if !next.notices.is_empty() {
-            self.publish(next.notices).await?;
+            self.waited(self.notices.publish(next.notices)).await?;
         }
         if next.moves {
             self.source.told().await?;
@@ -158,11 +158,16 @@ impl<S: Source> Relay<S> {
     }
 
     /// Waits for the brokers, and says so.
-    async fn publish(&self, notices: Vec<Notice>) -> Result<(), Trouble> {
-        let mut publishing = std::pin::pin!(self.notices.publish(notices));
+    async fn waited(
+        &self,
+        asked: impl Future<Output = Result<(), BusError>>,
+    ) -> Result<(), Trouble> {
+        let mut asked = std::pin::pin!(asked);
         loop {
             tokio::select! {
-                published = &mut publishing => return published.map_err(bus),
+                answered = &mut asked => {
+                    return answered.map_err(|error| Trouble::Bus(error.to_string()));
+                }
                 () = tokio::time::sleep(ACKNOWLEDGED_WITHIN) => {
                     let reason = "the brokers do not acknowledge what is told to others: look at them".to_owned();
                     self.set(State::Unreachable { reason });
@@ -181,10 +186,6 @@ impl<S: Source> Relay<S> {
         metrics::gauge!("switchboard_relay_lag_records", "relay" => name()).set(behind as f64);
         metrics::gauge!("switchboard_relay_lag_seconds", "relay" => name()).set(waits as f64 / 1e6);
     }
-}
-
-fn bus(error: BusError) -> Trouble {
-    Trouble::Bus(error.to_string())
 }
 
 /// Headers of a CloudEvent in binary mode.
