@@ -25,6 +25,7 @@ use crate::live::Live;
 use crate::store::Store;
 use crate::wake::Wakes;
 
+mod asyncapi;
 mod attachments;
 mod auth;
 mod body;
@@ -53,9 +54,10 @@ mod start;
 mod surgery;
 pub mod tls;
 pub mod token;
+pub(crate) mod topics;
 mod uploads;
 mod verbs;
-mod views;
+pub(crate) mod views;
 mod waiting;
 mod written;
 
@@ -240,6 +242,11 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
     documentation::with_agent(routes().into_openapi())
 }
 
+/// The AsyncAPI document of what others read on the topics of a bus.
+pub fn asyncapi() -> serde_json::Value {
+    asyncapi::document()
+}
+
 fn routes() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::with_openapi(documentation::Document::openapi())
         // Helpdesk UIs.
@@ -302,6 +309,7 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(operations::get_metrics))
         .routes(routes!(operations::get_version))
         .routes(routes!(docs::get_openapi))
+        .routes(routes!(docs::get_asyncapi))
         .routes(routes!(docs::get_docs))
         .routes(routes!(docs::get_docs_asset))
 }

@@ -8,26 +8,32 @@ use std::time::Duration;
 use async_trait::async_trait;
 use aws_lc_rs::hmac;
 use connector_api::{BrandId, ChannelId, Event, InboundEvent};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 #[cfg(feature = "kafka")]
 pub mod kafka;
 pub mod local;
+pub mod notices;
 
 /// The major version of [`Envelope`] this build writes. Additions keep it; a reader that meets a
 /// higher one pauses instead of guessing.
 pub const ENVELOPE_MAJOR: u32 = 1;
 
+/// What every event on the bus is, as CloudEvents say it; the major version is in the name.
+pub const INBOUND_TYPE: &str = "switchboard.inbound.v1";
+
 /// An event as it stands on the bus: normalised, with where and when it arrived.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Envelope {
+    /// The major version of this form; 1.
     pub major: u32,
     pub brand: BrandId,
     pub channel: ChannelId,
     /// UTC microseconds.
     pub arrived_at: i64,
-    /// [`crate::router::keys::digest`] of the event as the connector gave it.
+    /// Of the event as the connector gave it, over fields that do not change between deliveries.
     pub digest: u64,
     /// Read from a file: the file can show it again for ever.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -68,6 +74,9 @@ pub struct NewBlob {
 /// pure function of the event, so equal events have one owner and one order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RecordKey(pub u64);
+
+/// Low bits of a record's number that say of which partition it is, on a bus that has several.
+pub const PARTITION_BITS: u32 = 12;
 
 /// Computes the record key of an event under the installation's key.
 pub fn record_key(
@@ -141,6 +150,8 @@ pub struct Carried {
     pub blobs: Vec<NewBlob>,
     /// UTC microseconds; for bytes that are no envelope, when the bus took them.
     pub arrived_at: i64,
+    /// What else stood beside them, as it was: a dead letter keeps it.
+    pub headers: Vec<(String, Vec<u8>)>,
 }
 
 #[derive(Debug, Clone)]
@@ -273,4 +284,9 @@ pub trait Bus: Send + Sync {
 
     /// Whether it takes and gives records, as far as is known without asking it for any.
     fn state(&self) -> watch::Receiver<BusState>;
+
+    /// Where others can be told what happens, with a client of its own; `None` where nobody else reads.
+    fn notices(&self) -> Option<Arc<dyn notices::Notices>> {
+        None
+    }
 }

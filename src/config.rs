@@ -30,9 +30,9 @@ pub use text::{
     HttpUrl, LABELS, Label, Language, Network, WebOrigin, duration_text, parse_duration, parse_size,
 };
 pub use types::{
-    Across, AlertMail, AlertWebhook, Alerts, Brand, Bus, BusKind, Channel, Joining, Log, LogFormat,
-    LogLevel, Part, Passed, QUEUE_DEFAULT, Queue, QueueMode, Retention, Rule, Run, Server, Store,
-    StoreKind, StoreTls, UnsafeDatabase, UnsafeTopic, Vouch, When,
+    Across, AlertMail, AlertWebhook, Alerts, Brand, Bus, BusKind, Channel, FanOut, Joining, Log,
+    LogFormat, LogLevel, Part, Passed, QUEUE_DEFAULT, Queue, QueueMode, Retention, Rule, Run,
+    Server, Store, StoreKind, StoreTls, UnsafeDatabase, UnsafeTopic, Vouch, When,
 };
 
 use tree::{KeyPath, Tree};
@@ -45,6 +45,7 @@ pub struct Config {
     pub server: Server,
     pub run: Run,
     pub bus: Bus,
+    pub fan_out: FanOut,
     pub store: Store,
     pub joining: Joining,
     pub retention: Retention,
@@ -92,6 +93,7 @@ impl Config {
         self.server = other.server.clone();
         self.run = other.run.clone();
         self.bus = other.bus.clone();
+        self.fan_out = other.fan_out.clone();
         self.store = other.store.clone();
         self
     }

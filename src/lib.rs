@@ -3,7 +3,8 @@
 //! # Layout, in the order a message goes through
 //! [`inbound`] runs the channels' sources, [`normalise`] cleans up, [`intake`] is the durability
 //! line, [`bus`] holds what was accepted, [`router`] decides, [`store`] keeps, [`dispatch`] gives
-//! conversations to agents, [`api`] serves them, [`outbound`] sends the answers.
+//! conversations to agents, [`api`] serves them, [`outbound`] sends the answers,
+//! [`relay`] tells others on topics of the bus.
 //! Across: [`config`], [`daemon`], [`clock`], [`ids`], [`http`], [`telemetry`], [`health`].
 
 // In the order a message goes through.
@@ -14,6 +15,7 @@ pub mod inbound;
 pub mod intake;
 pub mod normalise;
 pub mod outbound;
+pub mod relay;
 pub mod router;
 pub mod store;
 // Across.

@@ -30,6 +30,7 @@ pub mod partitions;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 pub mod processes;
+pub mod relays;
 pub mod retention;
 pub mod rows;
 pub mod search;
@@ -296,6 +297,7 @@ pub trait Store:
     + leases::Leases
     + processes::Processes
     + partitions::Partitions
+    + relays::Relays
     + surgery::SurgeryStore
     + events::EventLog
     + search::Search

@@ -1,7 +1,7 @@
 //! The documentation page: our own small script renders the OpenAPI document in the browser.
 //! Everything comes from here; nothing is loaded from anywhere else, and no script stands inline.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use axum::extract::State;
 use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
@@ -28,6 +28,19 @@ const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'sel
 )]
 pub async fn get_openapi(State(app): State<Arc<App>>) -> Response {
     ([(CONTENT_TYPE, "application/json")], app.document.clone()).into_response()
+}
+
+/// Gives the document of the topics that others read where the bus is Kafka.
+#[utoipa::path(
+    get,
+    path = "/asyncapi.json",
+    tag = "Operations",
+    responses((status = 200, description = "AsyncAPI 3.0", body = serde_json::Value))
+)]
+pub async fn get_asyncapi() -> Response {
+    static DOCUMENT: LazyLock<String> = LazyLock::new(|| super::asyncapi::document().to_string());
+    let headers = [(CONTENT_TYPE, "application/json")];
+    (headers, DOCUMENT.as_str()).into_response()
 }
 
 /// Shows this document as a page.

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::blobs::Blobs;
+use crate::bus::notices::Notices;
 use crate::bus::{Bus, BusError, BusState, Mark, NewBlob, NewRecord, Record};
 use crate::store::partitions::Partitions;
 
@@ -22,6 +23,7 @@ mod context;
 mod keeper;
 mod numbers;
 mod producer;
+mod publisher;
 mod record;
 mod settings;
 mod shared;
@@ -33,7 +35,7 @@ use consumer::Consumer;
 use context::Context;
 use keeper::Keeper;
 use producer::Producer;
-pub use record::TYPE;
+use publisher::Publisher;
 pub use settings::Settings;
 use shared::Shared;
 pub use topic::Unsafe;
@@ -308,6 +310,10 @@ impl Bus for KafkaBus {
 
     fn state(&self) -> watch::Receiver<BusState> {
         self.shared.state.subscribe()
+    }
+
+    fn notices(&self) -> Option<Arc<dyn Notices>> {
+        Some(Arc::new(Publisher::new(self.shared.settings.clone())))
     }
 }
 

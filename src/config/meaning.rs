@@ -100,6 +100,11 @@ impl Meaning<'_> {
             let message = "the list is empty, and bus.kind is kafka: name at least one broker, as \"host:9092\"";
             self.push(&bus.key("brokers"), message);
         }
+        let topics = KeyPath::of(["fan_out", "queue_topics"]);
+        if !is_kafka && self.tree.get(&topics) == Some(&Value::Bool(true)) {
+            let message = "nobody else reads the local bus: set it to false, or bus.kind to kafka";
+            self.push(&topics, message);
+        }
         for table in ["librdkafka", "librdkafka_secrets"] {
             let path = bus.key(table);
             let keys: Vec<String> = self.tree.table(&path).map(|(key, _)| key.clone()).collect();

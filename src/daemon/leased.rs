@@ -60,6 +60,11 @@ impl Held {
         self.left() > MARGIN
     }
 
+    /// The epoch of the lease; 0 where nobody else could have it.
+    pub fn epoch(&self) -> i64 {
+        self.deadline().map_or(0, |deadline| deadline.lease.epoch)
+    }
+
     fn left(&self) -> Duration {
         match self.deadline() {
             Some(deadline) => deadline.until.saturating_duration_since(Instant::now()),

@@ -27,6 +27,7 @@ use super::import::{Importer, UnderWay};
 use super::indexing::{INDEXING, Indexing};
 use super::listener;
 use super::processes::{self, ProcessRows};
+use super::relays;
 use super::reload::{self, Reload};
 use super::route::RouterLoop;
 use super::shutdown::Tasks;
@@ -117,7 +118,7 @@ pub fn router(core: &Core, tasks: &mut Tasks) {
     );
 }
 
-/// Runs the clocks, keeps what is kept no longer than it may be, and tells operators.
+/// Runs the clocks, keeps what is kept no longer than it may be, and tells operators and whoever reads the bus.
 pub fn dispatch(core: &Core, tasks: &mut Tasks) {
     let timers = Timers {
         store: core.store.clone(),
@@ -178,6 +179,7 @@ pub fn dispatch(core: &Core, tasks: &mut Tasks) {
             alerting.run(stop).await;
         },
     );
+    relays::start(core, tasks);
 }
 
 /// What every process does, whatever it runs.

@@ -106,7 +106,7 @@ const TAKEN_OVER: [&str; 6] = [
     "alerts",
 ];
 /// Sections that are read only at a start.
-const FIXED: [&str; 4] = ["server", "run", "bus", "store"];
+const FIXED: [&str; 5] = ["server", "run", "bus", "fan_out", "store"];
 
 impl Reload {
     /// Reads the configuration and takes it over; or says everything that is wrong with it, and

@@ -34,6 +34,7 @@ mod partitions;
 pub mod permission;
 mod processes;
 pub mod reading;
+mod relays;
 pub mod retention;
 pub mod search;
 pub mod seen;

@@ -14,9 +14,9 @@ use rdkafka::producer::{DefaultProducerContext, FutureProducer, FutureRecord};
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use switchboard::blobs::Blobs;
-use switchboard::bus::kafka::{KafkaBus, Settings, TYPE, Unsafe};
+use switchboard::bus::kafka::{KafkaBus, Settings, Unsafe};
 use switchboard::bus::{
-    Bus, BusError, BusState, Content, ENVELOPE_MAJOR, Envelope, NewRecord, RecordKey,
+    Bus, BusError, BusState, Content, ENVELOPE_MAJOR, Envelope, INBOUND_TYPE, NewRecord, RecordKey,
 };
 use switchboard::store::partitions::Partitions;
 use switchboard::store::sqlite::SqliteStore;
@@ -24,6 +24,8 @@ use switchboard::store::sqlite::SqliteStore;
 use crate::peers;
 use crate::support::kafka::{assigned, broker, settings};
 use crate::support::{chat, within_patience};
+
+pub mod topics;
 
 /// What several processes share: a store and files.
 struct Site {
@@ -281,10 +283,11 @@ async fn others_read_cloudevents_and_what_others_write_is_unreadable_with_its_by
     for (name, value) in [
         ("content-type", "application/json"),
         ("ce_specversion", "1.0"),
-        ("ce_type", TYPE),
+        ("ce_type", INBOUND_TYPE),
         ("ce_id", "7-0001"),
         ("ce_source", "/brands/main/channels/shop-chat"),
         ("ce_time", "2026-09-21T14:13:20Z"),
+        ("ce_partitionkey", "0000000000000007"),
         ("ce_raw", &format!("{digest}:9")),
     ] {
         assert_eq!(text(name).as_deref(), Some(value), "{name}");
@@ -364,7 +367,7 @@ async fn a_position_that_the_log_does_not_have_is_trouble_and_no_reason_to_begin
     assert_eq!(again.unwrap()[0].offset, numbers[4]);
 }
 
-fn client(settings: &Settings) -> ClientConfig {
+pub fn client(settings: &Settings) -> ClientConfig {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", &settings.brokers);
     config

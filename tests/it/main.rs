@@ -25,6 +25,7 @@ mod mail_out;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod properties;
+mod relays;
 mod routing;
 mod sqlite;
 mod store_suite;

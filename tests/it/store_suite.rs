@@ -23,6 +23,7 @@ mod outbox;
 mod permissions;
 mod position;
 mod processes;
+mod relays;
 mod replies;
 mod retention;
 mod search;
@@ -156,6 +157,11 @@ macro_rules! store_suite {
                 a_stale_owner_writes_nothing
                 a_batch_decided_twice_is_written_once
                 what_is_not_decided_is_decided_after_a_crash
+            }
+            relays {
+                a_relay_moves_from_where_it_is_under_its_own_epoch
+                what_is_told_comes_with_its_conversations_and_messages
+                a_letter_is_to_be_copied_until_it_is_and_again_once_it_is_buried_again
             }
             replies {
                 a_reply_goes_to_whoever_wrote_last_on_the_channel_they_wrote_on

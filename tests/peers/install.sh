@@ -1,5 +1,6 @@
 #!/bin/sh
-# Installs the servers that the tests start for themselves: Kafka from Maven Central, mail servers and PostgreSQL (Debian and its relatives).
+# Installs the servers that the tests start for themselves: Kafka from Maven Central, mail servers and PostgreSQL (Debian and its relatives);
+# and clients that are not ours, from PyPI, npm and Debian.
 #
 # The packages would start system-wide servers and add them to the boot; both are prevented, since the tests run their
 # own on loopback. What is already installed is left as it is.
@@ -39,6 +40,34 @@ POM
     echo "$kafka_version" >"$kafka/complete"
 fi
 
+# What strangers read topics with: Confluent's client and the CloudEvents SDK, and the schema of AsyncAPI itself.
+python_packages='cloudevents==2.2.0 confluent-kafka==2.16.1 jsonschema==4.25.1'
+asyncapi_specs=6.11.1
+topics="$HOME/.cache/switchboard-peers/topics"
+if [ "$(cat "$topics/complete" 2>/dev/null)" != "$python_packages $asyncapi_specs" ]; then
+    for tool in python3 npm; do
+        if ! command -v "$tool" >/dev/null; then
+            echo "peers: reading topics as others do needs $tool (Debian: python3-venv npm)" >&2
+            exit 1
+        fi
+    done
+    echo "peers: installing $python_packages and @asyncapi/specs $asyncapi_specs into $topics"
+    rm -rf "$topics"
+    mkdir -p "$topics"
+    # shellcheck disable=SC2086 # one word per package
+    if ! { python3 -m venv "$topics/venv" &&
+        "$topics/venv/bin/pip" install --quiet --disable-pip-version-check $python_packages &&
+        (cd "$topics" && npm pack --silent "@asyncapi/specs@$asyncapi_specs") &&
+        tar -xzf "$topics/asyncapi-specs-$asyncapi_specs.tgz" -C "$topics" 'package/schemas/3.0.0-without-$id.json'; } >"$topics/log" 2>&1; then
+        tail -n 20 "$topics/log" >&2
+        echo "peers: the clients that read topics could not be installed; are PyPI and npm reachable, and is there python3-venv?" >&2
+        exit 1
+    fi
+    mv "$topics/package/schemas/3.0.0-without-\$id.json" "$topics/asyncapi-3.0.0.json"
+    rm -r "$topics/package" "$topics/asyncapi-specs-$asyncapi_specs.tgz"
+    echo "$python_packages $asyncapi_specs" >"$topics/complete"
+fi
+
 as_root=''
 if [ "$(id -u)" -ne 0 ]; then
     if ! command -v sudo >/dev/null; then
@@ -56,17 +85,18 @@ missing=''
 [ -x /usr/lib/postfix/sbin/master ] || missing="$missing postfix"
 # A version of its own in each folder; its package makes and starts no cluster while `policy-rc.d` forbids it.
 ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || missing="$missing postgresql"
+command -v kcat >/dev/null || missing="$missing kcat"
 # The second IMAP server. Debian lets only one be installed, so of this one the part that differs is unpacked.
 cyrus=/usr/local/lib/switchboard-peers/cyrus-imapd
 lacks_cyrus=''
 [ -x /usr/lib/cyrus/bin/imapd ] || [ -x "$cyrus/usr/lib/cyrus/bin/imapd" ] || lacks_cyrus=yes
 [ -x /usr/lib/cyrus/bin/master ] || missing="$missing cyrus-common"
 if [ -z "$missing$lacks_cyrus" ]; then
-    echo 'peers: Dovecot, Cyrus, Postfix and PostgreSQL are installed'
+    echo 'peers: Dovecot, Cyrus, Postfix, PostgreSQL and kcat are installed'
     exit 0
 fi
 if ! command -v apt-get >/dev/null; then
-    echo "peers: these tests need Dovecot 2.3 (imap, lmtp), Cyrus 3.6, Postfix 3 and PostgreSQL 15; install them and run this again" >&2
+    echo "peers: these tests need Dovecot 2.3 (imap, lmtp), Cyrus 3.6, Postfix 3, PostgreSQL 15 and kcat 1.7; install them and run this again" >&2
     exit 1
 fi
 

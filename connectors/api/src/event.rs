@@ -3,15 +3,17 @@
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{DedupeKey, Namespace};
 
 /// One thing a provider told us, with the key that tells its redeliveries.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct InboundEvent {
     pub dedupe_key: DedupeKey,
     /// When the provider says it happened; arrival time is the daemon's.
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub sent_at: Option<Timestamp>,
     /// Why this is no human's message, where it is not: nothing automatic answers it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -65,7 +67,7 @@ impl InboundEvent {
 /// `target` is one of the provider ids of its [`crate::SendReceipt`], or our own message id; or, in a
 /// receipt that names its recipient, the reply token of the conversation (it is then of the newest
 /// message there to that recipient).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Event {
@@ -122,7 +124,7 @@ impl Event {
 }
 
 /// The event words; [`EventKind::as_str`] gives them in lower case, as in logs and in `parse`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum EventKind {
@@ -150,7 +152,7 @@ impl EventKind {
 }
 
 /// One thing said.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct InboundMessage {
     pub from: Sender,
     /// Others on the message (To and Cc of a mail), without our own addresses.
@@ -169,7 +171,7 @@ pub struct InboundMessage {
 }
 
 /// Who wrote, with every identity the event names and how far each is proven.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Sender {
     /// The first is the identity that wrote and that a reply goes to.
     pub identities: Vec<IdentityClaim>,
@@ -179,7 +181,7 @@ pub struct Sender {
 
 /// An address in a namespace. Connectors normalise: mail addresses with a lower-case domain and
 /// local part, phone numbers as E.164.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct IdentityClaim {
     pub namespace: Namespace,
     pub address: String,
@@ -187,7 +189,7 @@ pub struct IdentityClaim {
 }
 
 /// How far a sender is proven.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Evidence {
     Claimed,
@@ -201,7 +203,7 @@ impl Evidence {
 }
 
 /// By what a sender is verified.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Method {
@@ -224,7 +226,7 @@ impl Method {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Participant {
     pub namespace: Namespace,
     pub address: String,
@@ -233,7 +235,7 @@ pub struct Participant {
     pub role: ParticipantRole,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum ParticipantRole {
@@ -242,7 +244,7 @@ pub enum ParticipantRole {
 }
 
 /// What the provider offers to find the conversation by. Hints, never rights.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ThreadHints {
     /// The provider's own thread or chat id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -274,7 +276,7 @@ impl ThreadHints {
 }
 
 /// A file with a message. Names and types are the sender's words: data only, never paths.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Attachment {
     pub name: Option<String>,
     pub content_type: String,
@@ -288,7 +290,7 @@ pub struct Attachment {
 }
 
 /// Where an attachment's bytes are.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum AttachmentBody {
@@ -304,7 +306,7 @@ pub enum AttachmentBody {
 }
 
 /// Why an event is no human's message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Automatic {
@@ -325,7 +327,7 @@ pub enum Automatic {
 }
 
 /// Something wrong with an item that was kept all the same: `{"code": "...", "detail": "..."}`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Defect {
     /// Stable, snake_case: `no_message_id`, `charset_repaired`, `too_many_parts`.
     pub code: String,
@@ -343,7 +345,9 @@ impl Defect {
 }
 
 /// How far a sent message got, as providers report it. Order is meaning: later is further.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum DeliveryStage {
     Accepted,

@@ -83,7 +83,9 @@ impl Default for BrandId {
 
 /// The connector's event key: equal for every delivery of one event, different for every other
 /// event of the channel. It includes the edit version, the receipt stage, the reaction instance.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(transparent)]
 pub struct DedupeKey(String);
 
@@ -105,7 +107,9 @@ impl fmt::Display for DedupeKey {
 
 /// Where an address means something: `email` and `phone` are global within a brand; every other
 /// namespace is scoped to the provider account, as `whatsapp:<portfolio>` or `webhook:<channel>`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(transparent)]
 pub struct Namespace(String);
 

@@ -71,73 +71,84 @@ pub struct EventView {
     pub data: Map<String, Value>,
 }
 
-/// An event as it goes over the wire.
-pub fn event(event: &StoredEvent, place: Option<&Place>, ids: &IdCodec) -> Bytes {
-    let conversation = event.conversation.as_ref();
-    let view = EventView {
-        id: Some(ids.encode(IdKind::Event, event.seq)),
-        kind: event.kind.as_str().to_owned(),
-        time: Some(timestamp(event.at)),
-        seq: event.seq,
-        queue: place.map(|place| place.queue.as_str().to_owned()),
-        conversation: conversation.map(|(id, _)| ids.conversation(*id)),
-        message: event.message.map(|id| ids.message(id)),
-        data: data_of(event, ids),
-    };
-    frame(Some(event.seq), &view)
+impl EventView {
+    pub fn of(event: &StoredEvent, place: Option<&Place>, ids: &IdCodec) -> Self {
+        let conversation = event.conversation.as_ref();
+        Self {
+            id: Some(ids.encode(IdKind::Event, event.seq)),
+            kind: event.kind.as_str().to_owned(),
+            time: Some(timestamp(event.at)),
+            seq: event.seq,
+            queue: place.map(|place| place.queue.as_str().to_owned()),
+            conversation: conversation.map(|(id, _)| ids.conversation(*id)),
+            message: event.message.map(|id| ids.message(id)),
+            data: data_of(event, ids),
+        }
+    }
+
+    /// What is left to say of a conversation that is not where it was any more. It has the number of
+    /// the event by which it left.
+    pub fn left(departure: &Departure, ids: &IdCodec) -> Self {
+        Self {
+            id: Some(ids.encode(IdKind::Event, departure.seq | LEFT_BIT)),
+            kind: LEFT.to_owned(),
+            time: departure.at.map(timestamp),
+            seq: departure.seq,
+            queue: Some(departure.before.queue.as_str().to_owned()),
+            conversation: Some(ids.conversation(departure.conversation)),
+            message: None,
+            data: Map::new(),
+        }
+    }
+
+    /// Events after `asked` cannot be given; it goes on after `seq`.
+    pub fn resync(asked: i64, reason: &str, seq: i64) -> Self {
+        Self::about_stream(RESYNC, json!({ "asked": asked, "reason": reason }), seq)
+    }
+
+    fn about_stream(kind: &str, data: Value, seq: i64) -> Self {
+        Self {
+            id: None,
+            kind: kind.to_owned(),
+            time: None,
+            seq,
+            queue: None,
+            conversation: None,
+            message: None,
+            data: match data {
+                Value::Object(data) => data,
+                _ => Map::new(),
+            },
+        }
+    }
 }
 
-/// What is left to say of a conversation that the token may not see any more. It has the number of
-/// the event by which it left; `numbered` where that one is not shown itself.
+/// An event as it goes over the wire.
+pub fn event(event: &StoredEvent, place: Option<&Place>, ids: &IdCodec) -> Bytes {
+    frame(Some(event.seq), &EventView::of(event, place, ids))
+}
+
+/// The same of what the token may not see any more; `numbered` where the event by which it left is
+/// not shown itself.
 pub fn left(departure: &Departure, numbered: bool, ids: &IdCodec) -> Bytes {
-    let view = EventView {
-        id: Some(ids.encode(IdKind::Event, departure.seq | LEFT_BIT)),
-        kind: LEFT.to_owned(),
-        time: departure.at.map(timestamp),
-        seq: departure.seq,
-        queue: Some(departure.before.queue.as_str().to_owned()),
-        conversation: Some(ids.conversation(departure.conversation)),
-        message: None,
-        data: Map::new(),
-    };
+    let view = EventView::left(departure, ids);
     frame(numbered.then_some(departure.seq), &view)
 }
 
 /// Events after `asked` cannot be given; it goes on after `seq`.
 pub fn resync(asked: i64, reason: &str, seq: i64) -> Bytes {
-    about_stream(
-        RESYNC,
-        json!({ "asked": asked, "reason": reason }),
-        seq,
-        true,
-    )
+    frame(Some(seq), &EventView::resync(asked, reason, seq))
 }
 
 /// The stream ends; another one goes on after `seq`.
 pub fn closed(reason: &str, seq: i64) -> Bytes {
-    about_stream(CLOSED, json!({ "reason": reason }), seq, false)
+    let view = EventView::about_stream(CLOSED, json!({ "reason": reason }), seq);
+    frame(None, &view)
 }
 
 /// Nothing happened; a client that reconnects goes on from here.
 pub fn keep_alive(seq: i64) -> Bytes {
     format!(": keep-alive\nid: {seq}\n\n").into()
-}
-
-fn about_stream(kind: &str, data: Value, seq: i64, numbered: bool) -> Bytes {
-    let Value::Object(data) = data else {
-        return Bytes::new();
-    };
-    let view = EventView {
-        id: None,
-        kind: kind.to_owned(),
-        time: None,
-        seq,
-        queue: None,
-        conversation: None,
-        message: None,
-        data,
-    };
-    frame(numbered.then_some(seq), &view)
 }
 
 /// One event of a stream (WHATWG HTML, section 9.2.6). JSON of serde has no line breaks.

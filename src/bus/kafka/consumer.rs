@@ -20,7 +20,7 @@ use tracing::{debug, warn};
 use super::Shared;
 use super::context::Context;
 use super::numbers::next_offset;
-use super::record::{Beside, Taken};
+use super::record::{self, Beside, Taken};
 use super::topic;
 use super::window::Command;
 
@@ -211,14 +211,20 @@ impl Poller {
             return;
         };
         // The crate panics at a header whose name is no UTF-8, and anybody may write one.
-        let beside = catch_unwind(AssertUnwindSafe(|| match message.headers() {
-            None => Ok(Beside::default()),
-            Some(headers) => Beside::read(headers.iter().map(|header| (header.key, header.value))),
+        let read = catch_unwind(AssertUnwindSafe(|| match message.headers() {
+            None => (Ok(Beside::default()), Vec::new()),
+            Some(headers) => {
+                let all = || headers.iter().map(|header| (header.key, header.value));
+                (Beside::read(all()), record::fitting(all()))
+            }
         }));
+        let unread = |_| (Err("its headers cannot be read".to_owned()), Vec::new());
+        let (beside, headers) = read.unwrap_or_else(unread);
         let taken = Taken {
             offset: message.offset(),
             value: message.payload().map(Bytes::copy_from_slice),
-            beside: beside.unwrap_or_else(|_| Err("its headers cannot be read".to_owned())),
+            beside,
+            headers,
             taken_at: message
                 .timestamp()
                 .to_millis()

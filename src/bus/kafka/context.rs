@@ -16,16 +16,7 @@ pub struct Context(pub Arc<Shared>);
 
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
-        use RDKafkaLogLevel as Level;
-        match level {
-            // Settings of producers told to consumers, and the other way: they are told both, on purpose.
-            _ if facility == "CONFWARN" => debug!(facility, "librdkafka: {line}"),
-            Level::Emerg | Level::Alert | Level::Critical | Level::Error | Level::Warning => {
-                // What it means for the bus is told as a state.
-                info!(facility, "librdkafka: {line}");
-            }
-            Level::Notice | Level::Info | Level::Debug => debug!(facility, "librdkafka: {line}"),
-        }
+        log(level, facility, line);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
@@ -52,5 +43,18 @@ impl ClientContext for Context {
 
     fn stats(&self, statistics: Statistics) {
         super::statistics::tell(&self.0, &statistics);
+    }
+}
+
+/// Logs what a client says. What it means is told as a state.
+pub fn log(level: RDKafkaLogLevel, facility: &str, line: &str) {
+    use RDKafkaLogLevel as Level;
+    match level {
+        // Settings of producers told to consumers, and the other way: they are told both, on purpose.
+        _ if facility == "CONFWARN" => debug!(facility, "librdkafka: {line}"),
+        Level::Emerg | Level::Alert | Level::Critical | Level::Error | Level::Warning => {
+            info!(facility, "librdkafka: {line}");
+        }
+        Level::Notice | Level::Info | Level::Debug => debug!(facility, "librdkafka: {line}"),
     }
 }

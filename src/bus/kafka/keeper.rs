@@ -70,12 +70,13 @@ impl Keeper {
             let context = Context(self.shared.clone());
             let admin = AdminClient::from_config_and_context(&settings.admin(), context)
                 .map_err(|error| topic::explain(&error, settings))?;
-            let mut ensured = topic::ensure(&admin, settings, found).await;
+            let name = &self.shared.topic;
+            let mut ensured = topic::ensure(&admin, settings, name, found).await;
             if found.is_none() && ensured.is_ok() {
                 found = self.partitions(&producer).await?;
                 ensured = match found {
-                    None => Err(format!("the topic {} is being made", self.shared.topic)),
-                    made => topic::ensure(&admin, settings, made).await,
+                    None => Err(format!("the topic {name} is being made")),
+                    made => topic::ensure(&admin, settings, name, made).await,
                 };
             }
             tokio::task::spawn_blocking(move || drop(admin)).await.ok();
@@ -109,21 +110,8 @@ impl Keeper {
     async fn partitions(&self, producer: &Arc<Producer>) -> Result<Option<(u32, u32)>, String> {
         let (producer, shared) = (producer.clone(), self.shared.clone());
         let asked = tokio::task::spawn_blocking(move || {
-            // Asked for by name, some brokers would make it.
-            let client = producer.client.client();
-            let metadata = client.fetch_metadata(None, topic::ANSWER_MAX)?;
-            let found = metadata
-                .topics()
-                .iter()
-                .find(|topic| topic.name() == shared.topic);
-            let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-            Ok(found.map(|topic| {
-                let partitions = topic.partitions();
-                let replicas = partitions
-                    .iter()
-                    .map(|partition| partition.replicas().len());
-                (count(partitions.len()), count(replicas.min().unwrap_or(0)))
-            }))
+            let all = topic::all(producer.client.client())?;
+            Ok(all.get(&shared.topic).copied())
         });
         let asked = asked
             .await

@@ -2,7 +2,8 @@
 //! the number of the partition is in the low bits: it needs no lookup, is the same when decided again, and
 //! rises within a partition.
 
-const PARTITION_BITS: u32 = 12;
+use crate::bus::PARTITION_BITS;
+
 /// Highest number of a partition; the one above it is in the numbers that the store gives out itself.
 pub const PARTITION_MAX: u32 = (1 << PARTITION_BITS) - 2;
 

@@ -5,16 +5,16 @@ use bytes::Bytes;
 use rdkafka::message::{Header, OwnedHeaders};
 
 use crate::blobs::{Blobs, hex, unhex};
-use crate::bus::{Carried, Content, NewBlob, NewRecord, RecordKey, decode};
-
-/// What every event on the topic is; the major version of its envelope is in the name.
-pub const TYPE: &str = "switchboard.inbound.v1";
+use crate::bus::{Carried, Content, INBOUND_TYPE, NewBlob, NewRecord, RecordKey, decode};
 
 const RAW: &str = "ce_raw";
 const BLOBS: &str = "ce_blobs";
-/// Headers of a record that are read, and bytes of them: a foreign one may have any number.
+/// Headers of a record that are read, and bytes of them together: a foreign one may have any number.
 const HEADERS_MAX: usize = 64;
 const HEADER_BYTES_MAX: usize = 256 * 1024;
+
+/// Headers as they are: what has no value has an empty one here.
+pub type Headers = Vec<(String, Vec<u8>)>;
 
 /// The key as it stands in Kafka.
 pub fn key(key: RecordKey) -> String {
@@ -29,10 +29,11 @@ pub fn headers(record: &NewRecord) -> OwnedHeaders {
     let attributes = [
         ("content-type", "application/json"),
         ("ce_specversion", "1.0"),
-        ("ce_type", TYPE),
+        ("ce_type", INBOUND_TYPE),
         ("ce_id", envelope.event.dedupe_key.as_str()),
         ("ce_source", &source),
         ("ce_time", &time.to_string()),
+        ("ce_partitionkey", &key(record.key)),
     ];
     let mut headers = OwnedHeaders::new_with_capacity(attributes.len() + 2);
     for (key, value) in attributes {
@@ -59,6 +60,8 @@ pub struct Taken {
     pub value: Option<Bytes>,
     /// What its headers name, or what is wrong with them.
     pub beside: Result<Beside, String>,
+    /// All that fit.
+    pub headers: Headers,
     /// UTC microseconds, when Kafka took it.
     pub taken_at: i64,
 }
@@ -94,9 +97,22 @@ impl Beside {
     }
 }
 
+/// As many headers as fit.
+pub fn fitting<'a>(headers: impl Iterator<Item = (&'a str, Option<&'a [u8]>)>) -> Headers {
+    let mut bytes = 0;
+    let headers = headers.map(|(key, value)| (key.to_owned(), value.unwrap_or_default().to_vec()));
+    let fits = |(key, value): &(String, Vec<u8>)| {
+        bytes += key.len() + value.len();
+        bytes <= HEADER_BYTES_MAX
+    };
+    headers.take(HEADERS_MAX).take_while(fits).collect()
+}
+
 impl Taken {
     pub fn bytes_len(&self) -> usize {
-        self.value.as_ref().map_or(0, Bytes::len)
+        let headers = self.headers.iter();
+        let beside: usize = headers.map(|(key, value)| key.len() + value.len()).sum();
+        self.value.as_ref().map_or(0, Bytes::len) + beside
     }
 
     /// What it says, and what it brings. Files that it names are held from here on.
@@ -126,6 +142,7 @@ impl Taken {
                 Content::Envelope(envelope) => envelope.arrived_at,
                 _ => self.taken_at,
             },
+            headers: self.headers.clone(),
             body,
         };
         (content, carried)
@@ -155,6 +172,7 @@ mod tests {
             offset: 7,
             value: value.map(|value| Bytes::copy_from_slice(value.as_bytes())),
             beside: Beside::read(headers.iter().copied()),
+            headers: fitting(headers.iter().copied()),
             taken_at: 42,
         };
         let (content, carried) = taken.read(&Blobs::open(dir.path()).unwrap());

@@ -55,6 +55,19 @@ impl Settings {
         config
     }
 
+    /// Of relays: what is told to others waits for the brokers as long as it has to, since giving up on a
+    /// record lets those behind it overtake it.
+    pub fn relay(&self) -> ClientConfig {
+        let mut config = self.producer();
+        config.set("message.timeout.ms", "0");
+        // As Kafka's own clients do it, by the key.
+        config.set("partitioner", "murmur2_random");
+        config.set("linger.ms", "5");
+        // Metrics of the clients are those of the bus.
+        config.set("statistics.interval.ms", "0");
+        config
+    }
+
     pub fn consumer(&self) -> ClientConfig {
         let mut config = self.common();
         config.set("group.id", format!("{}.router", self.prefix));

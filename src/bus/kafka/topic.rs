@@ -1,13 +1,15 @@
-//! The topic: made where it is missing, and otherwise looked at before anything is accepted onto it. A topic
+//! A topic: made where it is missing, and otherwise looked at before anything is accepted onto it. One
 //! that can lose what was acknowledged is refused by the name of what is wrong with it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rdkafka::admin::{
     AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication,
 };
-use rdkafka::client::ClientContext;
+use rdkafka::client::{Client, ClientContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::metadata::MetadataTopic;
 
 use super::settings::{RECORD_BYTES_MAX, Settings};
 
@@ -61,22 +63,42 @@ pub struct Described {
     pub config: Vec<(String, String)>,
 }
 
+/// Partitions and replication of every topic there is, by name; blocks. Asked for by name, some brokers would
+/// make it.
+pub fn all<C: ClientContext>(
+    client: &Client<C>,
+) -> Result<BTreeMap<String, (u32, u32)>, KafkaError> {
+    let metadata = client.fetch_metadata(None, ANSWER_MAX)?;
+    let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    let of = |topic: &MetadataTopic| {
+        let partitions = topic.partitions();
+        let replicas = partitions
+            .iter()
+            .map(|partition| partition.replicas().len());
+        (count(partitions.len()), count(replicas.min().unwrap_or(0)))
+    };
+    let topics = metadata.topics().iter();
+    Ok(topics
+        .map(|topic| (topic.name().to_owned(), of(topic)))
+        .collect())
+}
+
 /// Makes the topic or checks it; an error is one line with what to do.
 pub async fn ensure<C: ClientContext + 'static>(
     admin: &AdminClient<C>,
     settings: &Settings,
+    topic: &str,
     partitions: Option<(u32, u32)>,
 ) -> Result<(), String> {
-    let topic = settings.topic();
     let Some((partitions, replication)) = partitions else {
-        return create(admin, settings, &topic).await;
+        return create(admin, settings, topic).await;
     };
-    let asked = [ResourceSpecifier::Topic(&topic)];
+    let asked = [ResourceSpecifier::Topic(topic)];
     let answer = admin.describe_configs(&asked, &options()).await;
-    let answer = answer.map_err(|error| explain(&error, settings))?;
+    let answer = answer.map_err(|error| explain_of(&error, settings, topic))?;
     let described = answer.into_iter().next().map(|one| match one {
         Ok(resource) => Ok(config(&resource)),
-        Err(code) => Err(explain_code(code, settings)),
+        Err(code) => Err(explain_code_of(code, settings, topic)),
     });
     let config =
         described.unwrap_or_else(|| Err(format!("Kafka says nothing of the topic {topic}")))?;
@@ -85,15 +107,14 @@ pub async fn ensure<C: ClientContext + 'static>(
         replication,
         config,
     };
-    check(settings, &described)
+    check(settings, topic, &described)
 }
 
 /// What is wrong with a topic, all of it in one line.
-pub fn check(settings: &Settings, topic: &Described) -> Result<(), String> {
-    let name = settings.topic();
+pub fn check(settings: &Settings, name: &str, topic: &Described) -> Result<(), String> {
     if topic.partitions != settings.partitions {
         return Err(format!(
-            "the topic {name} has {} partitions and bus.partitions is {}: a customer's order rests on their number; set bus.partitions to {}, or another bus.prefix for a new topic",
+            "the topic {name} has {} partitions and bus.partitions is {}: order rests on their number; set bus.partitions to {}, or another bus.prefix for a new topic",
             topic.partitions, settings.partitions, topic.partitions
         ));
     }
@@ -183,7 +204,7 @@ async fn create<C: ClientContext + 'static>(
         .set("retention.bytes", "-1")
         .set("max.message.bytes", &bytes);
     let made = admin.create_topics(&[new], &options()).await;
-    let made = made.map_err(|error| explain(&error, settings))?;
+    let made = made.map_err(|error| explain_of(&error, settings, topic))?;
     match made.into_iter().next() {
         // Another process may have been faster; it is looked at as any other.
         None | Some(Ok(_)) | Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => Ok(()),
@@ -193,7 +214,7 @@ async fn create<C: ClientContext + 'static>(
         )),
         Some(Err((_, code))) => Err(format!(
             "the topic {topic} is missing and cannot be made: {}; create it with {} partitions, or let this user create it",
-            explain_code(code, settings),
+            explain_code_of(code, settings, topic),
             settings.partitions
         )),
     }
@@ -212,15 +233,24 @@ fn config(resource: &ConfigResource) -> Vec<(String, String)> {
         .collect()
 }
 
-/// What a failed request means, in one line with what to do.
+/// What a failed request about the topic that is read means, in one line with what to do.
 pub fn explain(error: &KafkaError, settings: &Settings) -> String {
+    explain_of(error, settings, &settings.topic())
+}
+
+pub fn explain_code(code: RDKafkaErrorCode, settings: &Settings) -> String {
+    explain_code_of(code, settings, &settings.topic())
+}
+
+/// The same about any topic.
+pub fn explain_of(error: &KafkaError, settings: &Settings, topic: &str) -> String {
     match error.rdkafka_error_code() {
-        Some(code) => explain_code(code, settings),
+        Some(code) => explain_code_of(code, settings, topic),
         None => format!("Kafka at {}: {error}", settings.brokers),
     }
 }
 
-pub fn explain_code(code: RDKafkaErrorCode, settings: &Settings) -> String {
+pub fn explain_code_of(code: RDKafkaErrorCode, settings: &Settings, topic: &str) -> String {
     use RDKafkaErrorCode as Code;
     let brokers = &settings.brokers;
     match code {
@@ -238,8 +268,7 @@ pub fn explain_code(code: RDKafkaErrorCode, settings: &Settings) -> String {
             "TLS with Kafka at {brokers} fails: look at security.protocol and ssl.ca.location in bus.librdkafka"
         ),
         Code::TopicAuthorizationFailed => format!(
-            "Kafka refuses this user the topic {}: allow it to read, write and describe it",
-            settings.topic()
+            "Kafka refuses this user the topic {topic}: allow it to read, write and describe it"
         ),
         Code::GroupAuthorizationFailed => format!(
             "Kafka refuses this user the consumer group {}.router: allow it to read it",
@@ -248,10 +277,9 @@ pub fn explain_code(code: RDKafkaErrorCode, settings: &Settings) -> String {
         Code::ClusterAuthorizationFailed => {
             "Kafka does not allow this user to create topics or to write idempotently".to_owned()
         }
-        Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition => format!(
-            "the topic {} is missing: it is made again when it is looked for next",
-            settings.topic()
-        ),
+        Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition => {
+            format!("the topic {topic} is missing: it is made again when it is looked for next")
+        }
         Code::NotEnoughReplicas | Code::NotEnoughReplicasAfterAppend => {
             "too few replicas of the topic are in sync: start the brokers that are down".to_owned()
         }
@@ -269,6 +297,8 @@ pub fn explain_code(code: RDKafkaErrorCode, settings: &Settings) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const NAME: &str = "shop.inbound";
 
     fn settings(accepted: &[Unsafe]) -> Settings {
         Settings {
@@ -308,7 +338,7 @@ mod tests {
 
     #[test]
     fn a_topic_that_can_lose_what_is_acknowledged_is_refused_by_name_and_taken_by_name() {
-        assert_eq!(check(&settings(&[]), &described(&[])), Ok(()));
+        assert_eq!(check(&settings(&[]), NAME, &described(&[])), Ok(()));
         for (key, value, what) in [
             ("min.insync.replicas", "1", Unsafe::OneInSyncReplica),
             (
@@ -323,17 +353,17 @@ mod tests {
             ("cleanup.policy", "compact,delete", Unsafe::Compaction),
         ] {
             let topic = described(&[(key, value)]);
-            let refused = check(&settings(&[]), &topic).expect_err(key);
+            let refused = check(&settings(&[]), NAME, &topic).expect_err(key);
             assert!(
                 refused.contains(&format!(": {} (", what.as_str())),
                 "{refused}"
             );
             let others: Vec<Unsafe> = Unsafe::ALL.into_iter().filter(|one| *one != what).collect();
             assert!(
-                check(&settings(&others), &topic).is_err(),
+                check(&settings(&others), NAME, &topic).is_err(),
                 "{key} is accepted by another's name"
             );
-            assert_eq!(check(&settings(&[what]), &topic), Ok(()));
+            assert_eq!(check(&settings(&[what]), NAME, &topic), Ok(()));
         }
     }
 
@@ -366,7 +396,7 @@ mod tests {
                 "set its max.message.bytes to 33554432",
             ),
         ] {
-            let refused = check(&settings(&Unsafe::ALL), &change).expect_err(expected);
+            let refused = check(&settings(&Unsafe::ALL), NAME, &change).expect_err(expected);
             assert!(refused.contains(expected), "{refused}");
         }
     }

@@ -179,6 +179,7 @@ mod tests {
             offset,
             value: Some(Bytes::from(vec![b' '; bytes])),
             beside: Ok(Beside::default()),
+            headers: Vec::new(),
             taken_at: 0,
         }
     }

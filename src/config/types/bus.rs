@@ -83,3 +83,11 @@ pub enum BusKind {
     Local,
     Kafka,
 }
+
+/// What is told to others on the bus, beside the topic of all events.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FanOut {
+    /// Kafka: a topic of each agent queue, so that a backend can read a queue without asking the API.
+    pub queue_topics: bool,
+}

@@ -7,6 +7,8 @@ use crate::router::{Effects, Prepared};
 use crate::store::Result;
 use crate::store::sql::{Conn, params};
 
+use super::effects::json;
+
 pub fn insert_body(conn: Conn<'_>, id: i64, body: &[u8]) -> Result<()> {
     conn.prepare("INSERT INTO body (id, content) VALUES (?1, ?2)")?
         .execute(params![id, body])?;
@@ -67,6 +69,26 @@ pub fn keep_needed(conn: Conn<'_>, batch: &[Prepared], effects: &Effects) -> Res
         {
             keep(conn, record.offset, carried)?;
         }
+    }
+    Ok(())
+}
+
+/// Keeps what stood beside those records of a batch that are dead letters now.
+pub fn keep_headers(conn: Conn<'_>, batch: &[Prepared], effects: &Effects) -> Result<()> {
+    for letter in &effects.dead {
+        let record = batch.iter().find(|record| record.offset == letter.record);
+        if let Some(carried) = record.and_then(|record| record.carried.as_ref()) {
+            note_headers(conn, letter.record, carried)?;
+        }
+    }
+    Ok(())
+}
+
+/// Notes with a dead letter what stood beside it.
+pub fn note_headers(conn: Conn<'_>, record: i64, carried: &Carried) -> Result<()> {
+    if !carried.headers.is_empty() {
+        conn.prepare("UPDATE dead_letter SET headers = ?1 WHERE record = ?2")?
+            .execute(params![json(&carried.headers)?, record])?;
     }
     Ok(())
 }

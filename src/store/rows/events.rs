@@ -38,7 +38,11 @@ impl<E: Engine> EventLog for RowStore<E> {
 
     async fn events(&self, after: i64, filter: EventFilter) -> Result<EventPage> {
         self.engine
-            .read(move |conn, names| page(conn, names, after, &filter))
+            .read(move |conn, names| {
+                // One snapshot: what an event shows of its conversation is as old as the end of the log.
+                let snapshot = conn.snapshot()?;
+                page(snapshot.conn(), names, after, &filter)
+            })
             .await
     }
 }
@@ -101,10 +105,8 @@ fn set_number(conn: Conn<'_>, key: &str, value: i64) -> sql::Result<()> {
     Ok(())
 }
 
-fn page(conn: Conn<'_>, names: &Names, after: i64, filter: &EventFilter) -> Result<EventPage> {
-    // One snapshot: what an event shows of its conversation is as old as the end of the log.
-    let snapshot = conn.snapshot()?;
-    let conn = snapshot.conn();
+/// A page of the log, of a snapshot.
+pub fn page(conn: Conn<'_>, names: &Names, after: i64, filter: &EventFilter) -> Result<EventPage> {
     let (swept, resumed) = (swept(conn)?, resumed(conn)?);
     let last = last(conn)?;
     let until = last.min(after.saturating_add(SCANNED_MAX));

@@ -91,7 +91,10 @@ where
                 if let Some(carried) = &carried {
                     arrived::keep(tx.conn, record, carried)?;
                 }
-                operating::bury(tx, record, &reason, attempts, now)
+                operating::bury(tx, record, &reason, attempts, now)?;
+                carried.map_or(Ok(()), |carried| {
+                    arrived::note_headers(tx.conn, record, &carried)
+                })
             })
             .await
     }

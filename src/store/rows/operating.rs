@@ -135,7 +135,7 @@ pub fn bury(tx: &mut Tx<'_>, record: i64, reason: &str, attempts: u32, now: i64)
     tx.conn
         .prepare(
             "INSERT INTO dead_letter (record, state, reason, attempts, at) VALUES (?1, ?2, ?3, ?4, ?5)
-             ON CONFLICT (record) DO UPDATE SET state = excluded.state, reason = excluded.reason, attempts = excluded.attempts, at = excluded.at",
+             ON CONFLICT (record) DO UPDATE SET state = excluded.state, reason = excluded.reason, attempts = excluded.attempts, at = excluded.at, copied = 0",
         )?
         .execute(params![record, PARKED, reason, attempts, now])?;
     tx.conn
@@ -231,6 +231,7 @@ pub fn decide(
     let effects = router::route(batch, &mut known, policy, tx.memory);
     arrived::keep_needed(tx.conn, batch, &effects)?;
     effects::write(tx, &known, &effects, now)?;
+    arrived::keep_headers(tx.conn, batch, &effects)?;
     Ok(effects)
 }
 

@@ -30,14 +30,21 @@ CREATE TABLE topic_partition (
 CREATE TABLE attempt (record INTEGER PRIMARY KEY, attempts INTEGER NOT NULL);
 CREATE TABLE dead_letter (
     record INTEGER PRIMARY KEY, state INTEGER NOT NULL, reason TEXT NOT NULL,
-    attempts INTEGER NOT NULL, at INTEGER NOT NULL
+    attempts INTEGER NOT NULL, at INTEGER NOT NULL,
+    -- What stood beside it on a bus elsewhere, and whether it was copied there for others since it was buried.
+    headers TEXT, copied INTEGER NOT NULL DEFAULT 0
 );
+CREATE INDEX dead_letter_uncopied ON dead_letter (at, record) WHERE copied = 0;
 -- Who does what only one process may do at a time; the row stays, because its epoch counts on.
 CREATE TABLE lease (
     name TEXT PRIMARY KEY, holder TEXT NOT NULL, epoch INTEGER NOT NULL, until INTEGER NOT NULL
 ) WITHOUT ROWID;
 -- Which processes there are, and what each says of itself.
 CREATE TABLE process (instance TEXT PRIMARY KEY, seen_at INTEGER NOT NULL, said TEXT NOT NULL) WITHOUT ROWID;
+-- Up to which event each relay has copied, and under which epoch of its lease.
+CREATE TABLE relay (
+    name TEXT PRIMARY KEY, position INTEGER NOT NULL, epoch INTEGER NOT NULL
+) WITHOUT ROWID;
 CREATE TABLE cursor (channel INTEGER PRIMARY KEY, value TEXT NOT NULL);
 
 -- Dedupe keys of sources that can show an item again for ever. Pushed events have generations of

@@ -143,6 +143,9 @@ when = { labels = ["urgency:high"] }
         host = "loft.example"  # 
         secrets = [{ env = "A" }]  # 
 
+        [fan_out]
+        queue_topics = false  # built-in
+
         [joining]
         across = "brand"  # built-in
         apart = []  # built-in

@@ -35,8 +35,8 @@ fn a_key_in_the_wrong_place_is_told_its_section() {
     check(
         "listen = \"127.0.0.1:1\"\n[sever]\nport = 1\n[log]\nunify_window = \"1d\"",
         expect![[r#"
-            :1: listen: unknown key; did you mean "server.listen"? (keys here: alerts, brands, bus, channels, joining, log, queues, retention, rules, run, server, store)
-            :2: sever: unknown key; did you mean "server"? (keys here: alerts, brands, bus, channels, joining, log, queues, retention, rules, run, server, store)
+            :1: listen: unknown key; did you mean "server.listen"? (keys here: alerts, brands, bus, channels, fan_out, joining, log, queues, retention, rules, run, server, store)
+            :2: sever: unknown key; did you mean "server"? (keys here: alerts, brands, bus, channels, fan_out, joining, log, queues, retention, rules, run, server, store)
             :5: log.unify_window: unknown key; did you mean "joining.unify_window"? (keys here: format, level)"#]],
     );
 }

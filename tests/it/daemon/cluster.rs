@@ -2,14 +2,17 @@
 
 use std::sync::Arc;
 
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use serde_json::Value;
+use switchboard::bus::kafka::Settings;
 
 use super::process::{Installation, PATIENCE, chat, chat_config};
 use super::shop::Shop;
+use crate::kafka::{client, topics};
 use crate::peers::kafka::Kafka;
 use crate::peers::postgres::Postgres;
 use crate::peers::{self, Chaos, wait_until};
-use crate::support::kafka::broker;
+use crate::support::kafka::{broker, settings};
 
 /// What the processes share.
 pub struct Cluster {
@@ -307,4 +310,54 @@ fn a_process_that_stood_still_sends_nothing_that_another_one_sent_meanwhile() {
         });
     }
     assert_eq!((shop.bodies().len(), shop.deliveries()), (15, 15));
+}
+
+#[test]
+fn others_read_from_kafka_what_a_cluster_does_and_what_it_could_not_decide() {
+    if !peers::enabled() {
+        return;
+    }
+    let shop = Shop::open();
+    let queue_topics = "[fan_out]\nqueue_topics = true\n";
+    let cluster = Cluster::new(format!("{queue_topics}{}", chat_config(&shop.url)));
+    let [process, other] = [cluster.start(ALL), cluster.start(ALL)];
+    let said = chat("m1", "cust-7", "Where is my order?");
+    assert_eq!(process.hook("shop-chat", &said).unwrap().status(), 200);
+    let of = Settings {
+        prefix: cluster.prefix.clone(),
+        ..settings(cluster.brokers.clone(), 4)
+    };
+    let writer: BaseProducer = client(&of).create().unwrap();
+    let foreign = b"\x00not ours\xff";
+    let topic = of.topic();
+    let record = BaseRecord::<str, [u8]>::to(&topic).payload(foreign);
+    writer.send(record).map_err(|(error, _)| error).unwrap();
+    writer.flush(PATIENCE).unwrap();
+    let token = process.token("ada");
+    let claimed = process.claim(&token, "frontline").expect("a conversation");
+    let document = switchboard::api::asyncapi();
+    for (topic, relay, message) in [
+        ("events", "events", "event"),
+        ("queue.frontline", "events", "queueRecord"),
+        ("dead-letter", "dead-letter", "deadLetter"),
+    ] {
+        let name = format!("work:relay-{relay}");
+        wait_until("a process to tell", PATIENCE, || {
+            [&process, &other]
+                .iter()
+                .any(|one| state(one, &name) == "ready")
+        });
+        let topic_name = format!("{}.{topic}", cluster.prefix);
+        let read = || topics::read(&of, &topic_name).into_iter().flatten();
+        let told = |read: &topics::Read| match topic {
+            "events" => read.data()["type"] == "conversation.assigned",
+            "dead-letter" => read.value == foreign,
+            _ => {
+                let conversation = &read.data()["conversation"];
+                conversation["id"] == claimed["id"] && conversation["assignee"] == "ada"
+            }
+        };
+        wait_until(topic, PATIENCE, || read().any(|one| told(&one)));
+        read().for_each(|one| topics::check(&document, message, &one));
+    }
 }

@@ -75,6 +75,7 @@ impl Bus for BesideBus {
                 raw: record.raw,
                 blobs: record.blobs,
                 arrived_at: record.envelope.arrived_at,
+                headers: Vec::new(),
             };
             self.push(Content::Envelope(record.envelope), carried)
         });
@@ -88,6 +89,7 @@ impl Bus for BesideBus {
             raw: None,
             blobs: Vec::new(),
             arrived_at,
+            headers: Vec::new(),
         };
         self.push(content, carried);
         Ok(())
