@@ -1,4 +1,4 @@
-.PHONY: run test check bench bench-mail bench-search
+.PHONY: run test check bench bench-mail bench-postgres bench-search
 
 # Starts the daemon: make run ARGS='--config config/example.toml --data-dir data'
 run:
@@ -18,6 +18,10 @@ bench:
 # The same for mail, from a real Dovecot.
 bench-mail:
 	sh tests/peers/install.sh && cargo bench --bench mail -- $(ARGS)
+
+# What the store costs on PostgreSQL beside a bare insert, and claims: make bench-postgres ARGS='--messages 5000'
+bench-postgres:
+	sh tests/peers/install.sh && cargo bench --features postgres --bench postgres -- $(ARGS)
 
 # What a search costs whose words are in messages that the asker may not see.
 bench-search:

@@ -1,6 +1,12 @@
 //! What is special to PostgreSQL: connections that are lost, and what was committed on them.
 
+mod claims;
+mod cluster;
+mod events;
+mod routers;
+
 use connector_api::Cursor;
+use switchboard::store::postgres::PostgresStore;
 use switchboard::store::{Store, StoreError};
 
 use crate::peers::{self, Chaos};
@@ -77,4 +83,27 @@ async fn a_transaction_that_cannot_begin_its_work_holds_up_none_after_it() {
     assert_eq!(saves().await, 0);
     made.run("ALTER TABLE elsewhere RENAME TO event");
     assert_eq!(saves().await, 32);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sessions_that_are_gone_for_an_hour_are_forgotten() {
+    if !peers::enabled() {
+        return;
+    }
+    let made = Postgres::new();
+    let store = made.through(made.port()).await;
+    drop(store);
+    made.deadlocks();
+    let gone = "SELECT count(*) FROM committed WHERE gone_at IS NOT NULL";
+    let store = made.through(made.port()).await;
+    let number = async |store: &PostgresStore| {
+        let asked = store.read_raw(move |conn| {
+            Ok(conn.prepare(gone)?.query_row((), |row| row.get::<i64>(0))?)
+        });
+        asked.await.expect("counting sessions")
+    };
+    assert!(number(&store).await > 0, "they may still be asked for");
+    made.run("UPDATE committed SET gone_at = gone_at - interval '2 hours'");
+    let store = made.through(made.port()).await;
+    assert_eq!(number(&store).await, 0);
 }

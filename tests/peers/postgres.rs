@@ -34,22 +34,28 @@ impl Postgres {
         static RUNNING: Mutex<Weak<Postgres>> = Mutex::new(Weak::new());
         let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
         running.upgrade().unwrap_or_else(|| {
-            let (server, port) = Server::start(plan);
-            // It listens before it answers.
-            wait_until("PostgreSQL to answer", PATIENCE, || {
-                let asked = Command::new(programs().join("pg_isready"))
-                    .args(["-q", "-h", "127.0.0.1", "-p", &port.to_string()])
-                    .status();
-                asked.is_ok_and(|answer| answer.success())
-            });
-            let started = Arc::new(Postgres {
-                port,
-                databases: AtomicU32::new(0),
-                _server: server,
-            });
+            // What a crash of the server loses is another test's.
+            let started = Arc::new(Self::start(&["fsync=off", "shared_buffers=64MB"]));
             *running = Arc::downgrade(&started);
             started
         })
+    }
+
+    /// A server of one's own, with settings as in its configuration file.
+    pub fn start(settings: &[&str]) -> Self {
+        let (server, port) = Server::start(|| plan(settings));
+        // It listens before it answers.
+        wait_until("PostgreSQL to answer", PATIENCE, || {
+            let asked = Command::new(programs().join("pg_isready"))
+                .args(["-q", "-h", "127.0.0.1", "-p", &port.to_string()])
+                .status();
+            asked.is_ok_and(|answer| answer.success())
+        });
+        Self {
+            port,
+            databases: AtomicU32::new(0),
+            _server: server,
+        }
     }
 
     /// Runs a statement on a database, as its administrator would.
@@ -59,6 +65,19 @@ impl Postgres {
             .args(["-U", "switchboard", "-d", database, "-c", sql])
             .status();
         assert!(done.is_ok_and(|done| done.success()), "{sql} runs");
+    }
+
+    /// A number, asked on the administrator's database.
+    pub fn number(&self, sql: &str) -> i64 {
+        let asked = Command::new(programs().join("psql"))
+            .args(["-qAth", "127.0.0.1", "-p", &self.port.to_string()])
+            .args(["-U", "switchboard", "-d", "postgres", "-c", sql])
+            .output();
+        let told = asked.expect("psql runs").stdout;
+        let told = String::from_utf8_lossy(&told);
+        told.trim()
+            .parse()
+            .unwrap_or_else(|_| panic!("{sql}: {told}"))
     }
 
     /// Makes an empty database that no other test has; its name.
@@ -73,7 +92,7 @@ impl Postgres {
     }
 }
 
-fn plan() -> (Plan, u16) {
+fn plan(settings: &[&str]) -> (Plan, u16) {
     let programs = programs();
     let directory = server::open_directory("postgres");
     let path = directory.path().to_owned();
@@ -103,12 +122,12 @@ fn plan() -> (Plan, u16) {
         "listen_addresses=127.0.0.1".to_owned(),
         format!("unix_socket_directories={}", path.display()),
         "max_connections=200".to_owned(),
-        "shared_buffers=64MB".to_owned(),
-        // What a crash of the server loses is another test's.
-        "fsync=off".to_owned(),
         "deadlock_timeout=100ms".to_owned(),
     ] {
         command.extend(["-c".to_owned(), setting]);
+    }
+    for setting in settings {
+        command.extend(["-c", setting].map(str::to_owned));
     }
     let plan = Plan {
         name: "PostgreSQL",
