@@ -139,6 +139,9 @@ fn open(
     let mut connected = Connected::of(session, &writing, &known)?;
     connected.write(Standing::Alone, &mut |tx| adopt(tx, queues, now).map(drop))?;
     let told = Arc::new(Told::default());
+    Conn::Postgres(&connected.session)
+        .prepare("DELETE FROM committed WHERE session = ?1")?
+        .execute([connected.key.session])?;
     let mut session = Some(connected.session);
     told.numbered(sequencer::number(&mut session, config)?);
     let started = |error| StoreError::Unavailable(format!("starting a thread: {error}"));

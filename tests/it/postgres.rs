@@ -65,7 +65,7 @@ async fn what_was_cut_before_its_commit_is_undone_and_says_so_and_the_next_one_i
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_transaction_that_cannot_begin_its_work_holds_up_none_after_it() {
+async fn a_transaction_that_cannot_do_its_work_holds_up_none_after_it() {
     if !peers::enabled() {
         return;
     }
@@ -79,9 +79,9 @@ async fn a_transaction_that_cannot_begin_its_work_holds_up_none_after_it() {
         saved.iter().filter(|saved| saved.is_ok()).count()
     };
     assert_eq!(saves().await, 32);
-    made.run("ALTER TABLE event RENAME TO elsewhere");
+    made.run("ALTER TABLE cursor RENAME TO elsewhere");
     assert_eq!(saves().await, 0);
-    made.run("ALTER TABLE elsewhere RENAME TO event");
+    made.run("ALTER TABLE elsewhere RENAME TO cursor");
     assert_eq!(saves().await, 32);
 }
 
