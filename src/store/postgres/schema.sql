@@ -64,7 +64,8 @@ END $$;
 
 -- An entry of a B-tree has 2,704 bytes at most, and an address has no bound.
 DROP INDEX identity_address;
-CREATE UNIQUE INDEX identity_address ON identity (brand, scope, namespace, md5(address), left(address, 200));
+-- Whoever looks an address up goes by that: an index that began with the brand would be taken instead, and read whole.
+CREATE UNIQUE INDEX identity_address ON identity (md5(address), left(address, 200), brand, scope, namespace);
 CREATE INDEX identity_by_address ON identity USING hash (address);
 ALTER TABLE suggestion DROP CONSTRAINT suggestion_pkey;
 CREATE UNIQUE INDEX suggestion_address ON suggestion (contact, namespace, md5(address), left(address, 200));
