@@ -1,4 +1,4 @@
-.PHONY: run test check lint release packages dist bench bench-mail bench-search
+.PHONY: run test check lint release packages dist bench bench-mail bench-postgres bench-search
 
 TARGET = $(or $(CARGO_TARGET_DIR),target)
 
@@ -36,6 +36,10 @@ bench:
 # The same for mail, from a real Dovecot.
 bench-mail:
 	sh tests/peers/install.sh && cargo bench --features kafka,postgres --bench mail -- $(ARGS)
+
+# What the store costs on PostgreSQL beside a bare insert, and claims: make bench-postgres ARGS='--messages 5000'
+bench-postgres:
+	sh tests/peers/install.sh && cargo bench --features kafka,postgres --bench postgres -- $(ARGS)
 
 # What a search costs whose words are in messages that the asker may not see.
 bench-search:

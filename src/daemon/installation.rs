@@ -41,7 +41,8 @@ impl Installation {
             #[cfg(feature = "postgres")]
             StoreKind::Postgres => {
                 let database = shared::database(config)?;
-                let opened = PostgresStore::open(database, names, queues, now).await;
+                let accepted = shared::accepted(config);
+                let opened = PostgresStore::open(database, names, queues, accepted, now).await;
                 let opened = opened.map_err(|error| shared::explained(error, config))?;
                 Ok(Self::Shared(Arc::new(opened)))
             }

@@ -47,6 +47,20 @@ pub fn database(
     Ok(database)
 }
 
+/// Settings of the server that are taken though they are off.
+#[cfg(feature = "postgres")]
+pub fn accepted(config: &crate::config::Config) -> Vec<crate::store::postgres::Risk> {
+    use crate::config::UnsafeDatabase;
+    use crate::store::postgres::Risk;
+
+    let accepted = |one: &UnsafeDatabase| match one {
+        UnsafeDatabase::Fsync => Risk::Fsync,
+        UnsafeDatabase::FullPageWrites => Risk::FullPageWrites,
+        UnsafeDatabase::SynchronousCommit => Risk::SynchronousCommit,
+    };
+    config.store.accept_unsafe.iter().map(accepted).collect()
+}
+
 /// What to do about a database that will not have us.
 #[cfg(feature = "postgres")]
 pub fn explained(error: crate::store::StoreError, config: &crate::config::Config) -> StartError {

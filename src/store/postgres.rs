@@ -11,31 +11,43 @@ use tokio_postgres::error::SqlState;
 
 use crate::store::events::Moved;
 use crate::store::rows::adopt::adopt;
-use crate::store::rows::memory::Memory;
+use crate::store::rows::memory::{Memory, Standing};
 use crate::store::rows::names::Names;
 use crate::store::rows::{Engine, RowStore, Tx, seen};
 use crate::store::sql::{Conn, Optional as _};
 use crate::store::{Result, StoreError};
 
 mod follower;
+mod given;
+mod locks;
 mod pool;
 mod retention;
+mod safety;
 mod schema;
 mod search;
+mod sequencer;
 mod session;
 mod transaction;
 mod values;
 
-use follower::Follower;
-use pool::{CommitKey, Connected, Pool};
+use follower::{Follower, Told};
+pub use given::Given;
+use pool::{CommitKey, Connected, Pool, Setting};
+pub use safety::Risk;
+use sequencer::Sequencer;
 pub use session::Session;
-pub use values::Column;
+pub use values::column;
 
 /// The schema this build writes; a newer one is refused.
 const SCHEMA_VERSION: i64 = 1;
-/// Connections that write, and those that read.
+/// Connections that write batches, those that write all else, which no batch then keeps waiting, and those that read.
+const BATCH_WRITERS: usize = 3;
 const WRITERS: usize = 4;
 const READERS: usize = 3;
+/// Every statement of a writer has an index to go by: a plan made while a table was small must not outlive that.
+/// Compiling a plan takes longer than any of them.
+const OF_WRITERS: &str = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off";
+const OF_READERS: &str = "SET jit = off";
 /// Low bits of a number that say of which partition a record is. Numbers that the store gives out have them
 /// all set, which no partition has.
 const PARTITION_BITS: u32 = 12;
@@ -47,23 +59,29 @@ pub type PostgresStore = RowStore<Postgres>;
 
 /// A database that several processes share.
 pub struct Postgres {
+    batches: Pool,
     writers: Pool,
     readers: Pool,
     names: Arc<Names>,
-    follower: Follower,
+    told: Arc<Told>,
+    sequencer: Sequencer,
+    _follower: Follower,
     key: Vec<u8>,
 }
 
 impl PostgresStore {
     /// Opens the database (and makes its tables where there are none). `names` are the configured brands and
-    /// channels, `queues` the configured queues, `now` the time in UTC microseconds.
+    /// channels, `queues` the configured queues, `now` the time in UTC microseconds. `taken` are the risks that somebody
+    /// took by name; a server that runs others is refused.
     pub async fn open(
         config: Config,
         names: Vec<String>,
         queues: Vec<QueueId>,
+        taken: Vec<Risk>,
         now: i64,
     ) -> Result<Self> {
-        let opening = move || open(&config, &names, &queues, now).map(|engine| (engine, queues));
+        let opening =
+            move || open(&config, &names, &queues, &taken, now).map(|engine| (engine, queues));
         let opened = tokio::task::spawn_blocking(opening).await;
         let (engine, queues) = opened
             .map_err(|error| StoreError::Unavailable(format!("opening the database: {error}")))??;
@@ -73,7 +91,7 @@ impl PostgresStore {
     /// Runs a short query.
     pub async fn read_raw<T: Send + 'static>(
         &self,
-        query: impl FnOnce(Conn<'_>) -> Result<T> + Send + 'static,
+        mut query: impl FnMut(Conn<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         self.engine.read(move |conn, _| query(conn)).await
     }
@@ -81,15 +99,30 @@ impl PostgresStore {
     /// Runs work on a writing connection, in a transaction.
     pub async fn write_raw<T: Send + 'static>(
         &self,
-        work: impl FnOnce(Conn<'_>) -> Result<T> + Send + 'static,
+        mut work: impl FnMut(Conn<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         self.engine.write(0, move |tx| work(tx.conn)).await
     }
 }
 
-fn open(config: &Config, names: &[String], queues: &[QueueId], now: i64) -> Result<Postgres> {
+fn open(
+    config: &Config,
+    names: &[String],
+    queues: &[QueueId],
+    taken: &[Risk],
+    now: i64,
+) -> Result<Postgres> {
     let known = Arc::new(Names::default());
-    let session = Session::connect(config)?;
+    let writing = Setting {
+        config: config.clone(),
+        begin: OF_WRITERS,
+    };
+    let reading = Setting {
+        begin: OF_READERS,
+        ..writing.clone()
+    };
+    let session = writing.connect()?;
+    safety::refuse_risks(&session, taken)?;
     transaction::alone(&session, || migrate(&session))?;
     let conn = Conn::Postgres(&session);
     let all: Vec<String> = (names.iter().cloned())
@@ -97,17 +130,36 @@ fn open(config: &Config, names: &[String], queues: &[QueueId], now: i64) -> Resu
         .collect();
     transaction::alone(&session, || Ok(known.register(conn, &all)?))?;
     let key = transaction::alone(&session, || installation_key(conn))?;
-    let mut connected = Connected::of(session, config, &known)?;
-    connected.write(|tx| adopt(tx, queues, now).map(drop))?;
+    session.batch(FORGET_SESSIONS)?;
+    let mut connected = Connected::of(session, &writing, &known)?;
+    connected.write(Standing::Alone, &mut |tx| adopt(tx, queues, now).map(drop))?;
+    let told = Arc::new(Told::default());
+    Conn::Postgres(&connected.session)
+        .prepare("DELETE FROM committed WHERE session = ?1")?
+        .execute([connected.key.session])?;
+    let mut session = Some(connected.session);
+    told.numbered(sequencer::number(&mut session, config)?);
     let started = |error| StoreError::Unavailable(format!("starting a thread: {error}"));
+    let pool =
+        |threads, name, setting| Pool::start(threads, name, setting, &known).map_err(started);
     Ok(Postgres {
-        writers: Pool::start(WRITERS, "store-writer", config, &known).map_err(started)?,
-        readers: Pool::start(READERS, "store-reader", config, &known).map_err(started)?,
+        batches: pool(BATCH_WRITERS, "store-batches", &writing)?,
+        writers: pool(WRITERS, "store-writer", &writing)?,
+        readers: pool(READERS, "store-reader", &reading)?,
+        sequencer: Sequencer::start(config.clone(), told.clone()).map_err(started)?,
+        _follower: Follower::start(config.clone(), told.clone(), known.clone()).map_err(started)?,
         names: known,
-        follower: Follower::start(config.clone()).map_err(started)?,
+        told,
         key,
     })
 }
+
+/// Forgets sessions that were found gone an hour ago, and looks which are gone now. Until then their processes may
+/// still ask what became of a transaction.
+const FORGET_SESSIONS: &str = "DELETE FROM committed WHERE gone_at < now() - interval '1 hour';
+    UPDATE committed SET gone_at = now() WHERE gone_at IS NULL AND NOT EXISTS (
+      SELECT FROM pg_stat_activity WHERE pg_stat_activity.pid = committed.pid
+      AND backend_start IS NOT DISTINCT FROM committed.begun_at)";
 
 /// Makes the tables of a new database; refuses one that a newer build made.
 fn migrate(session: &Session) -> Result<()> {
@@ -148,22 +200,25 @@ fn installation_key(conn: Conn<'_>) -> Result<Vec<u8>> {
 }
 
 impl Connected {
-    pub(super) fn new(config: &Config, names: &Arc<Names>) -> Result<Self> {
-        Self::of(Session::connect(config)?, config, names)
+    pub(super) fn new(setting: &Setting, names: &Arc<Names>) -> Result<Self> {
+        Self::of(setting.connect()?, setting, names)
     }
 
-    fn of(session: Session, config: &Config, names: &Arc<Names>) -> Result<Self> {
+    fn of(session: Session, setting: &Setting, names: &Arc<Names>) -> Result<Self> {
         let conn = Conn::Postgres(&session);
         let key = CommitKey {
             session: conn
-                .prepare("INSERT INTO committed (number) VALUES (0) RETURNING session")?
+                .prepare(
+                    "INSERT INTO committed (number, pid, begun_at)
+                     SELECT 0, pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid() RETURNING session",
+                )?
                 .query_row((), |row| row.get(0))?,
             number: 0,
         };
         let generations = seen::generations(conn)?;
         let memory = Memory::drawing(names.clone(), generations, PARTITION_BITS, OWN_NUMBERS);
         Ok(Self {
-            config: config.clone(),
+            setting: setting.clone(),
             session,
             memory,
             key,
@@ -171,40 +226,64 @@ impl Connected {
     }
 }
 
+impl Postgres {
+    async fn run<T: Send + 'static>(
+        &self,
+        standing: Standing,
+        messages: usize,
+        mut work: impl FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let pool = match messages {
+            0 | 1 => &self.writers,
+            _ => &self.batches,
+        };
+        let written = pool.run(move |connected| connected.write(standing, &mut work));
+        let done = written.await?;
+        self.sequencer.wake();
+        Ok(done)
+    }
+}
+
 impl Engine for Postgres {
     async fn write<T: Send + 'static>(
         &self,
-        _messages: usize,
-        work: impl FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static,
+        messages: usize,
+        work: impl FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let written = self.writers.run(move |connected| {
-            let done = connected.write(work)?;
-            Ok((done, connected.memory.next_seq))
-        });
-        let (done, last_event) = written.await?;
-        self.follower.wrote(last_event);
-        Ok(done)
+        self.run(Standing::Alone, messages, work).await
+    }
+
+    async fn write_beside<T: Send + 'static>(
+        &self,
+        messages: usize,
+        work: impl FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.run(Standing::Beside, messages, work).await
     }
 
     async fn write_leaving<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static,
+        work: impl FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static,
         _leaves: impl Fn(&T) -> bool + Send + 'static,
     ) -> Result<T> {
-        self.write(1, work).await
+        self.write_beside(1, work).await
     }
 
     async fn read<T: Send + 'static>(
         &self,
-        query: impl FnOnce(Conn<'_>, &Names) -> Result<T> + Send + 'static,
+        mut query: impl FnMut(Conn<'_>, &Names) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         self.readers
-            .run(move |connected| connected.read(query))
+            .run(move |connected| connected.read(&mut query))
             .await
     }
 
+    async fn number_events(&self) -> Result<()> {
+        self.sequencer.number().await
+    }
+
     fn moved(&self) -> watch::Receiver<Moved> {
-        self.follower.moved()
+        self.told.moved()
     }
 
     fn names(&self) -> &Arc<Names> {

@@ -22,9 +22,11 @@ mod drafts;
 pub mod effects;
 pub mod events;
 pub mod facts;
+mod gate;
 mod implementation;
 mod imports;
 mod leases;
+mod locks;
 mod macros;
 pub mod memory;
 pub mod names;
@@ -53,41 +55,40 @@ pub struct Tx<'a> {
     pub memory: &'a mut Memory,
 }
 
-impl Tx<'_> {
-    /// The number that the next event written here will have.
-    pub fn next_event(&self) -> i64 {
-        self.memory.next_seq + 1
-    }
-
-    /// The number of the last event written here.
-    pub fn last_event(&self) -> i64 {
-        self.memory.next_seq
-    }
-}
-
-/// A database as the store has it. Jobs are run as if each were alone.
+/// A database as the store has it. Work may be run more than once: what it did before was undone.
 pub trait Engine: Send + Sync + 'static {
-    /// Runs `work` in a transaction, which is on disk on return; an error or a panic undoes it.
-    /// `messages` says how much of a commit it is.
+    /// Runs `work` in a transaction, which is on disk on return; an error or a panic undoes it. Nobody else
+    /// writes meanwhile: for what is rare, or touches much. `messages` says how much of a commit it is.
     fn write<T: Send + 'static>(
         &self,
         messages: usize,
-        work: impl FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static,
+        work: impl FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static,
+    ) -> impl Future<Output = Result<T>> + Send;
+
+    /// The same, while others may write. `work` locks what it is about to decide on before it reads it
+    /// (rows/locks.rs), in the one order.
+    fn write_beside<T: Send + 'static>(
+        &self,
+        messages: usize,
+        work: impl FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static,
     ) -> impl Future<Output = Result<T>> + Send;
 
     /// The same, for what makes something leave, which `leaves` tells of its outcome: a backup of
     /// before does not know of it.
     fn write_leaving<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static,
+        work: impl FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static,
         leaves: impl Fn(&T) -> bool + Send + 'static,
     ) -> impl Future<Output = Result<T>> + Send;
 
     /// Runs a short query.
     fn read<T: Send + 'static>(
         &self,
-        query: impl FnOnce(Conn<'_>, &Names) -> Result<T> + Send + 'static,
+        query: impl FnMut(Conn<'_>, &Names) -> Result<T> + Send + 'static,
     ) -> impl Future<Output = Result<T>> + Send;
+
+    /// Returns once every event that was committed by now has its number.
+    fn number_events(&self) -> impl Future<Output = Result<()>> + Send;
 
     /// How far the event log and the tokens are.
     fn moved(&self) -> watch::Receiver<Moved>;

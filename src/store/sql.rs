@@ -120,6 +120,122 @@ impl<'a> Conn<'a> {
             Self::Postgres(session) => Ok(Statement::Postgres(session, session.prepare(sql)?)),
         }
     }
+
+    /// Runs a statement of which nobody needs to know how many rows it changed. PostgreSQL is sent it with the next
+    /// that has an answer; its failure is that one's.
+    pub fn write(self, sql: &str, params: impl Params) -> Result<()> {
+        match self {
+            Self::Sqlite(_) => self.prepare(sql)?.execute(params).map(drop),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(session) => session.write(sql, &params),
+        }
+    }
+
+    /// Runs a query once for each set of values it is given, and has `read` make something of every row,
+    /// with the place of the values it belongs to. SQLite asks one after the other; PostgreSQL once, for all.
+    /// Rows of one set come in the query's order.
+    pub fn read_each<F>(self, sql: &str, read: F) -> Result<ReadEach<'a, F>>
+    where
+        F: FnMut(usize, &Row<'_>) -> Result<()>,
+    {
+        Ok(ReadEach {
+            each: Each::new(self, sql)?,
+            read,
+            given: 0,
+        })
+    }
+
+    /// Runs a statement once for each set of values it is given: SQLite at once, PostgreSQL as one statement
+    /// with `unnest`, which goes out with the next that has an answer. There no two sets may
+    /// name one row of an `UPDATE`, or of an `INSERT` that updates.
+    pub fn write_each(self, sql: &str) -> Result<WriteEach<'a>> {
+        Ok(WriteEach {
+            each: Each::new(self, sql)?,
+        })
+    }
+}
+
+/// A statement, and the sets of values it is to be run with.
+enum Each<'a> {
+    Sqlite(rusqlite::CachedStatement<'a>),
+    #[cfg(feature = "postgres")]
+    Postgres(postgres::Given<'a>),
+}
+
+impl<'a> Each<'a> {
+    fn new(conn: Conn<'a>, sql: &str) -> Result<Self> {
+        match conn {
+            Conn::Sqlite(conn) => Ok(Self::Sqlite(conn.prepare_cached(sql)?)),
+            #[cfg(feature = "postgres")]
+            Conn::Postgres(session) => Ok(Self::Postgres(session.given(sql)?)),
+        }
+    }
+}
+
+/// See [`Conn::read_each`].
+#[must_use = "what is not done is not asked"]
+pub struct ReadEach<'a, F> {
+    each: Each<'a>,
+    read: F,
+    given: usize,
+}
+
+impl<F: FnMut(usize, &Row<'_>) -> Result<()>> ReadEach<'_, F> {
+    pub fn add(&mut self, params: impl Params) -> Result<()> {
+        let place = self.given;
+        self.given += 1;
+        match &mut self.each {
+            Each::Sqlite(statement) => {
+                bind(statement, &params)?;
+                let mut rows = statement.raw_query();
+                while let Some(row) = rows.next()? {
+                    (self.read)(place, &Row::Sqlite(row))?;
+                }
+                Ok(())
+            }
+            #[cfg(feature = "postgres")]
+            Each::Postgres(given) => given.add(&params),
+        }
+    }
+
+    pub fn done(self) -> Result<()> {
+        match self.each {
+            Each::Sqlite(_) => Ok(()),
+            #[cfg(feature = "postgres")]
+            Each::Postgres(given) => {
+                let mut read = self.read;
+                given.read(|place, row| read(place, &Row::PostgresOf(row)))
+            }
+        }
+    }
+}
+
+/// See [`Conn::write_each`].
+#[must_use = "what is not done is not written"]
+pub struct WriteEach<'a> {
+    each: Each<'a>,
+}
+
+impl WriteEach<'_> {
+    pub fn add(&mut self, params: impl Params) -> Result<()> {
+        match &mut self.each {
+            Each::Sqlite(statement) => {
+                bind(statement, &params)?;
+                statement.raw_execute()?;
+                Ok(())
+            }
+            #[cfg(feature = "postgres")]
+            Each::Postgres(given) => given.add(&params),
+        }
+    }
+
+    pub fn done(self) -> Result<()> {
+        match self.each {
+            Each::Sqlite(_) => Ok(()),
+            #[cfg(feature = "postgres")]
+            Each::Postgres(given) => given.write(),
+        }
+    }
 }
 
 /// What holds still while several questions are asked; nothing was written when it is dropped.
@@ -254,6 +370,9 @@ pub enum Row<'r> {
     Sqlite(&'r rusqlite::Row<'r>),
     #[cfg(feature = "postgres")]
     Postgres(tokio_postgres::Row),
+    /// Behind the place that its first column has.
+    #[cfg(feature = "postgres")]
+    PostgresOf(&'r tokio_postgres::Row),
 }
 
 impl Row<'_> {
@@ -261,10 +380,9 @@ impl Row<'_> {
         match self {
             Self::Sqlite(row) => Ok(row.get(column)?),
             #[cfg(feature = "postgres")]
-            Self::Postgres(row) => {
-                let value: postgres::Column<'_> = row.try_get(column)?;
-                value.get().map_err(|error| Error::Column { column, error })
-            }
+            Self::Postgres(row) => postgres::column(row, column),
+            #[cfg(feature = "postgres")]
+            Self::PostgresOf(row) => postgres::column(row, column + 1),
         }
     }
 }

@@ -58,14 +58,23 @@ impl Engine for Sqlite {
     async fn write<T: Send + 'static>(
         &self,
         messages: usize,
-        work: impl FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static,
+        work: impl FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.writer.run(messages, work).await
+    }
+
+    /// There is one writer.
+    async fn write_beside<T: Send + 'static>(
+        &self,
+        messages: usize,
+        work: impl FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         self.writer.run(messages, work).await
     }
 
     async fn write_leaving<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static,
+        mut work: impl FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static,
         leaves: impl Fn(&T) -> bool + Send + 'static,
     ) -> Result<T> {
         let lineage = self.lineage.get().cloned();
@@ -85,12 +94,17 @@ impl Engine for Sqlite {
 
     async fn read<T: Send + 'static>(
         &self,
-        query: impl FnOnce(Conn<'_>, &Names) -> Result<T> + Send + 'static,
+        mut query: impl FnMut(Conn<'_>, &Names) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let names = self.names.clone();
         self.readers
             .read(move |conn| query(conn.into(), &names))
             .await
+    }
+
+    /// The writer numbers them.
+    async fn number_events(&self) -> Result<()> {
+        Ok(())
     }
 
     fn moved(&self) -> watch::Receiver<Moved> {

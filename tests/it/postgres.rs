@@ -1,6 +1,12 @@
 //! What is special to PostgreSQL: connections that are lost, and what was committed on them.
 
+mod claims;
+mod cluster;
+mod events;
+mod routers;
+
 use connector_api::Cursor;
+use switchboard::store::postgres::PostgresStore;
 use switchboard::store::{Store, StoreError};
 
 use crate::peers::{self, Chaos};
@@ -59,7 +65,7 @@ async fn what_was_cut_before_its_commit_is_undone_and_says_so_and_the_next_one_i
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_transaction_that_cannot_begin_its_work_holds_up_none_after_it() {
+async fn a_transaction_that_cannot_do_its_work_holds_up_none_after_it() {
     if !peers::enabled() {
         return;
     }
@@ -73,8 +79,34 @@ async fn a_transaction_that_cannot_begin_its_work_holds_up_none_after_it() {
         saved.iter().filter(|saved| saved.is_ok()).count()
     };
     assert_eq!(saves().await, 32);
-    made.run("ALTER TABLE event RENAME TO elsewhere");
+    made.run("ALTER TABLE cursor RENAME TO elsewhere");
     assert_eq!(saves().await, 0);
-    made.run("ALTER TABLE elsewhere RENAME TO event");
+    made.run("ALTER TABLE elsewhere RENAME TO cursor");
     assert_eq!(saves().await, 32);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sessions_that_are_gone_for_an_hour_are_forgotten() {
+    if !peers::enabled() {
+        return;
+    }
+    let made = Postgres::new();
+    let store = made.through(made.port()).await;
+    let channel = channel_id("support-mail");
+    assert_eq!(store.save_cursor(&channel, cursor("on")).await, Ok(()));
+    drop(store);
+    // Once nobody is connected any more.
+    made.deadlocks();
+    let gone = "SELECT count(*) FROM committed WHERE gone_at IS NOT NULL";
+    let store = made.through(made.port()).await;
+    let number = async |store: &PostgresStore| {
+        let asked = store.read_raw(move |conn| {
+            Ok(conn.prepare(gone)?.query_row((), |row| row.get::<i64>(0))?)
+        });
+        asked.await.expect("counting sessions")
+    };
+    assert!(number(&store).await > 0, "they may still be asked for");
+    made.run("UPDATE committed SET gone_at = gone_at - interval '2 hours'");
+    let store = made.through(made.port()).await;
+    assert_eq!(number(&store).await, 0);
 }

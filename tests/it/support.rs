@@ -32,7 +32,7 @@ pub use local::Local;
 #[cfg(feature = "postgres")]
 pub use postgres::Postgres;
 pub use said::{Said, chat, delete, echo, edit, mail, reaction, receipt, system};
-pub use setup::{channel_id, channels, policy, queue_id, senders};
+pub use setup::{channel_id, channels, names, policy, queue_id, queues, senders};
 pub use show::show_sorted;
 
 /// A store and the bus it is used with, and how to open the two. What a PostgreSQL store and a

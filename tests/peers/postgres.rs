@@ -35,7 +35,7 @@ impl Postgres {
         let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
         running.upgrade().unwrap_or_else(|| {
             // What a crash of the server loses is another test's.
-            let started = Arc::new(Self::start("fsync=off"));
+            let started = Arc::new(Self::start(&["fsync=off", "shared_buffers=64MB"]));
             *running = Arc::downgrade(&started);
             started
         })
@@ -43,11 +43,12 @@ impl Postgres {
 
     /// A server that keeps what it committed, for a test that crashes it.
     pub fn durable() -> Postgres {
-        Self::start("fsync=on")
+        Self::start(&["fsync=on", "shared_buffers=64MB"])
     }
 
-    fn start(setting: &str) -> Postgres {
-        let (server, port) = Server::start(|| plan(setting));
+    /// A server of one's own, with settings as in its configuration file.
+    pub fn start(settings: &[&str]) -> Postgres {
+        let (server, port) = Server::start(|| plan(settings));
         let started = Postgres {
             port,
             databases: AtomicU32::new(0),
@@ -108,6 +109,19 @@ impl Postgres {
         assert!(done.is_ok_and(|done| done.success()), "{sql} runs");
     }
 
+    /// A number, asked on the administrator's database.
+    pub fn number(&self, sql: &str) -> i64 {
+        let asked = Command::new(programs().join("psql"))
+            .args(["-qAth", "127.0.0.1", "-p", &self.port.to_string()])
+            .args(["-U", "switchboard", "-d", "postgres", "-c", sql])
+            .output();
+        let told = asked.expect("psql runs").stdout;
+        let told = String::from_utf8_lossy(&told);
+        told.trim()
+            .parse()
+            .unwrap_or_else(|_| panic!("{sql}: {told}"))
+    }
+
     /// Makes an empty database that no other test has; its name.
     pub fn make_database(&self) -> String {
         let name = format!("test_{}", self.databases.fetch_add(1, Ordering::Relaxed));
@@ -120,7 +134,7 @@ impl Postgres {
     }
 }
 
-fn plan(setting: &str) -> (Plan, u16) {
+fn plan(settings: &[&str]) -> (Plan, u16) {
     let programs = programs();
     let directory = server::open_directory("postgres");
     let path = directory.path().to_owned();
@@ -150,11 +164,12 @@ fn plan(setting: &str) -> (Plan, u16) {
         "listen_addresses=127.0.0.1".to_owned(),
         format!("unix_socket_directories={}", path.display()),
         "max_connections=200".to_owned(),
-        "shared_buffers=64MB".to_owned(),
-        setting.to_owned(),
         "deadlock_timeout=100ms".to_owned(),
     ] {
         command.extend(["-c".to_owned(), setting]);
+    }
+    for setting in settings {
+        command.extend(["-c", setting].map(str::to_owned));
     }
     let plan = Plan {
         name: "PostgreSQL",

@@ -29,8 +29,8 @@ pub struct Store {
     #[serde(default)]
     #[schemars(length(min = 1))]
     pub ca_file: Option<PathBuf>,
-    /// PostgreSQL: settings of the server that are taken as they are, though they can lose what was
-    /// committed.
+    /// PostgreSQL: settings of the server that are taken though they are off, and a crash of it then
+    /// loses what was committed.
     pub accept_unsafe: Vec<UnsafeDatabase>,
     /// Directory of attachments and large mails. Default: `blobs` in the data directory. Processes
     /// that share a database share this, too.
@@ -55,9 +55,9 @@ pub enum StoreTls {
 
 /// What a database server can have wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "snake_case")]
 pub enum UnsafeDatabase {
-    FsyncOff,
-    AsynchronousCommit,
-    PartialPages,
+    Fsync,
+    FullPageWrites,
+    SynchronousCommit,
 }

@@ -1,6 +1,7 @@
-//! Follows what other processes write: how far the event log is, and whether tokens changed.
+//! Follows what other processes write: how far the event log is, whether tokens changed, and which names there
+//! are. They are heard at once (`LISTEN`), and looked for now and then in case one was not.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -9,115 +10,116 @@ use tracing::warn;
 
 use crate::store::Result;
 use crate::store::events::Moved;
-use crate::store::rows::events;
-use crate::store::sql::{Conn, Optional as _};
+use crate::store::rows::names::Names;
+use crate::store::sql::Conn;
 
-use super::session::Session;
+use super::session::{Heard, Session};
 
-/// How often is looked.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How often is looked, whatever is heard.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Between two tries to reach the database.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// The thread that looks.
-pub struct Follower {
-    shared: Arc<Shared>,
-}
-
-struct Shared {
-    ended: Mutex<bool>,
-    changed: Condvar,
+/// What this process knows of how far the store is.
+#[derive(Default)]
+pub struct Told {
     moved: watch::Sender<Moved>,
 }
 
-impl Follower {
-    pub fn start(config: Config) -> std::io::Result<Self> {
-        let shared = Arc::new(Shared {
-            ended: Mutex::new(false),
-            changed: Condvar::new(),
-            moved: watch::Sender::new(Moved::default()),
+impl Told {
+    /// Events have numbers up to this one.
+    pub fn numbered(&self, last_event: i64) {
+        self.tell(|moved| moved.last_event = moved.last_event.max(last_event));
+    }
+
+    fn tokens_changed(&self, changes: u64) {
+        self.tell(|moved| moved.token_changes = changes);
+    }
+
+    fn tell(&self, change: impl FnOnce(&mut Moved)) {
+        self.moved.send_if_modified(|moved| {
+            let before = *moved;
+            change(moved);
+            before != *moved
         });
-        let own = shared.clone();
-        std::thread::Builder::new()
-            .name("store-follower".to_owned())
-            .spawn(move || own.run(&config))?;
-        Ok(Self { shared })
     }
 
     pub fn moved(&self) -> watch::Receiver<Moved> {
-        self.shared.moved.subscribe()
-    }
-
-    /// This process wrote up to this event.
-    pub fn wrote(&self, last_event: i64) {
-        self.shared.tell(|moved| Moved {
-            last_event: moved.last_event.max(last_event),
-            ..*moved
-        });
+        self.moved.subscribe()
     }
 }
 
-impl Drop for Follower {
-    fn drop(&mut self) {
-        *self.shared.hold() = true;
-        self.shared.changed.notify_all();
-    }
+/// The thread that listens; it ends with this.
+pub struct Follower {
+    _ended: watch::Sender<()>,
 }
 
-impl Shared {
-    fn hold(&self) -> MutexGuard<'_, bool> {
-        self.ended.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Whether to go on, after a pause.
-    fn wait(&self, pause: Duration) -> bool {
-        let waited = (self.changed).wait_timeout_while(self.hold(), pause, |ended| !*ended);
-        let (ended, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        !*ended
-    }
-
-    fn run(&self, config: &Config) {
-        let mut session = None;
-        let mut pause = Duration::ZERO;
-        while self.wait(pause) {
-            pause = match self.look(&mut session, config) {
-                Ok(()) => LOOK_EVERY,
-                Err(error) => {
-                    warn!(%error, "following the event log failed, trying again");
-                    session = None;
-                    RETRY
-                }
-            };
-        }
-    }
-
-    fn look(&self, session: &mut Option<Session>, config: &Config) -> Result<()> {
-        if session.as_ref().is_none_or(Session::is_closed) {
-            *session = Some(Session::connect(config)?);
-        }
-        let Some(session) = session else {
-            return Ok(());
+impl Follower {
+    pub fn start(config: Config, told: Arc<Told>, names: Arc<Names>) -> std::io::Result<Self> {
+        let (ended, ends) = watch::channel(());
+        let following = Following {
+            config,
+            told,
+            names,
+            ends,
         };
-        let conn = Conn::Postgres(session);
-        let last_event = events::last(conn)?;
-        let changes: Option<i64> = conn
-            .prepare("SELECT value FROM meta WHERE key = 'token_changes'")?
-            .query_row((), |row| row.get(0))
-            .optional()?;
-        self.tell(|moved| Moved {
-            // A look that began before a commit of this process knows less.
-            last_event: moved.last_event.max(last_event),
-            token_changes: changes.unwrap_or(0).unsigned_abs(),
-        });
-        Ok(())
+        std::thread::Builder::new()
+            .name("store-follower".to_owned())
+            .spawn(move || following.run())?;
+        Ok(Self { _ended: ended })
+    }
+}
+
+struct Following {
+    config: Config,
+    told: Arc<Told>,
+    names: Arc<Names>,
+    ends: watch::Receiver<()>,
+}
+
+impl Following {
+    fn run(self) {
+        while self.ends.has_changed().is_ok() {
+            if let Err(error) = self.follow() {
+                warn!(%error, "following what other processes write failed, trying again");
+                std::thread::sleep(RETRY);
+            }
+        }
     }
 
-    fn tell(&self, now: impl FnOnce(&Moved) -> Moved) {
-        self.moved.send_if_modified(|moved| {
-            let now = now(moved);
-            let differs = *moved != now;
-            *moved = now;
-            differs
-        });
+    /// Until the connection is lost, or nobody wants to know any more.
+    fn follow(&self) -> Result<()> {
+        let (session, mut heard) = Session::listen(&self.config)?;
+        let mut ends = self.ends.clone();
+        let mut others = 0;
+        self.look(&session)?;
+        loop {
+            match session.hear(&mut heard, &mut ends, LOOK_EVERY) {
+                // Numbers come with what is heard; of everything else it is looked how it stands.
+                Heard::Notes(notes) if notes.others == others => self.told.numbered(notes.event),
+                Heard::Notes(notes) => {
+                    others = notes.others;
+                    self.look(&session)?;
+                }
+                Heard::Nothing => self.look(&session)?,
+                Heard::End => return Ok(()),
+            }
+        }
+    }
+
+    fn look(&self, session: &Session) -> Result<()> {
+        let conn = Conn::Postgres(session);
+        let (last, tokens, names): (i64, i64, i64) = conn
+            .prepare(
+                "SELECT last, coalesce((SELECT value FROM meta WHERE key = 'token_changes'), 0),
+                 (SELECT count(*) FROM name) FROM sequencer",
+            )?
+            .query_row((), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+        self.told.numbered(last);
+        if usize::try_from(names).is_ok_and(|names| names != self.names.count()) {
+            self.names.load(conn)?;
+        }
+        self.told.tokens_changed(tokens.unsigned_abs());
+        Ok(())
     }
 }

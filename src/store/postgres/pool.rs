@@ -10,6 +10,7 @@ use tokio_postgres::Config;
 
 use crate::store::rows::memory::Memory;
 use crate::store::rows::names::Names;
+use crate::store::sql::{self, Conn};
 use crate::store::{Result, StoreError};
 
 use super::session::Session;
@@ -38,15 +39,30 @@ struct Waiting {
 
 /// What a thread has.
 pub struct Worker {
-    config: Config,
+    setting: Setting,
     names: Arc<Names>,
     connected: Option<Connected>,
 }
 
+/// Where a connection goes, and what is said on it first.
+#[derive(Clone)]
+pub struct Setting {
+    pub config: Config,
+    pub begin: &'static str,
+}
+
+impl Setting {
+    pub fn connect(&self) -> sql::Result<Session> {
+        let session = Session::connect(&self.config)?;
+        session.batch(self.begin)?;
+        Ok(session)
+    }
+}
+
 /// A connection with what is kept of its rows.
 pub struct Connected {
-    /// Where it is connected to, and would be again.
-    pub config: Config,
+    /// How it is connected, and would be again.
+    pub setting: Setting,
     pub session: Session,
     pub memory: Memory,
     /// The row by which it is known whether its last transaction was committed.
@@ -64,14 +80,14 @@ impl Pool {
     pub fn start(
         threads: usize,
         name: &str,
-        config: &Config,
+        setting: &Setting,
         names: &Arc<Names>,
     ) -> std::io::Result<Self> {
         let jobs = Arc::new(Jobs::default());
         for _ in 0..threads {
             let jobs = jobs.clone();
             let mut worker = Worker {
-                config: config.clone(),
+                setting: setting.clone(),
                 names: names.clone(),
                 connected: None,
             };
@@ -157,16 +173,19 @@ impl Worker {
     }
 
     fn connected(&mut self) -> Result<&mut Connected> {
-        if self
+        if let Some(lost) = self
             .connected
-            .as_ref()
-            .is_some_and(|connected| connected.session.is_closed())
+            .take_if(|connected| connected.session.is_closed())
         {
-            self.connected = None;
+            let connected = Connected::new(&self.setting, &self.names)?;
+            // Nobody asks any more what became of its last transaction.
+            let sql = "DELETE FROM committed WHERE session = ?1";
+            Conn::Postgres(&connected.session).write(sql, [lost.key.session])?;
+            return Ok(self.connected.insert(connected));
         }
         match &mut self.connected {
             Some(connected) => Ok(connected),
-            empty => Ok(empty.insert(Connected::new(&self.config, &self.names)?)),
+            empty => Ok(empty.insert(Connected::new(&self.setting, &self.names)?)),
         }
     }
 }

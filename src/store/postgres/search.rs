@@ -5,10 +5,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio_postgres::error::SqlState;
 
+use crate::store::Result;
 use crate::store::rows::Engine;
 use crate::store::rows::search::{find, index};
 use crate::store::search::{Indexed, Search, SearchRequest, Searched};
-use crate::store::{Result, StoreError};
+use crate::store::sql::Conn;
 
 use super::PostgresStore;
 
@@ -23,16 +24,17 @@ impl Search for PostgresStore {
                 "SET LOCAL statement_timeout = {}",
                 TIME_MAX.as_millis()
             ))?;
-            find::find(conn, names, &request)
-        });
-        match found.await {
-            Err(StoreError::Unavailable(reason))
-                if reason.contains(SqlState::QUERY_CANCELED.code()) =>
-            {
-                Ok(Searched::TooBroad)
+            let found = find::find(conn, names, &request);
+            let failure = match conn {
+                Conn::Postgres(session) => session.take_failure(),
+                Conn::Sqlite(_) => None,
+            };
+            match failure {
+                Some(SqlState::QUERY_CANCELED) => Ok(Searched::TooBroad),
+                _ => found,
             }
-            found => found,
-        }
+        });
+        found.await
     }
 
     async fn index(&self, limit: u32) -> Result<Indexed> {

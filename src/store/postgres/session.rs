@@ -1,13 +1,21 @@
 //! One connection, used by one thread: statements wait for their answers, as those of SQLite do, so that
 //! the same code asks both. The connection's own work is done on this thread, too, while it waits.
+//!
+//! What has no answer that anybody needs goes out with the next statement that has one: a batch's writes
+//! and its commit are one round trip.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
+use tokio::sync::watch;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, Config, NoTls, Row, Statement};
+use tokio_postgres::{AsyncMessage, Client, Config, NoTls, Row, Statement};
 
 use crate::store::sql::{Error, Params, Result};
 
@@ -22,10 +30,91 @@ pub struct Session {
     client: Client,
     /// Prepared statements, by what they were asked for as.
     prepared: RefCell<HashMap<String, Statement>>,
+    /// What goes out with the next statement, in order.
+    later: RefCell<Vec<Later>>,
+    /// Why the first statement failed that did, since it was last asked.
+    failed: RefCell<Option<SqlState>>,
+}
+
+enum Later {
+    Batch(String),
+    Execute(Statement, Vec<Value>),
+}
+
+/// A parameter.
+pub enum Value {
+    One(Bound),
+    /// Of many sets of values.
+    Many(Vec<Bound>),
+    Ids(Vec<i64>),
+}
+
+impl Value {
+    fn as_sql(&self) -> &(dyn ToSql + Sync) {
+        match self {
+            Self::One(value) => value,
+            Self::Many(values) => values,
+            Self::Ids(ids) => ids,
+        }
+    }
+}
+
+type Answer<'a> =
+    Pin<Box<dyn Future<Output = std::result::Result<(), tokio_postgres::Error>> + 'a>>;
+
+/// What was heard last.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Notes {
+    /// The number of the newest event.
+    pub event: i64,
+    /// Counts everything else.
+    pub others: u64,
+}
+
+pub enum Heard {
+    Notes(Notes),
+    Nothing,
+    /// Nobody wants to know any more.
+    End,
 }
 
 impl Session {
     pub fn connect(config: &Config) -> Result<Self> {
+        Self::connect_and(config, None)
+    }
+
+    /// A connection that hears what the others say.
+    pub fn listen(config: &Config) -> Result<(Self, watch::Receiver<Notes>)> {
+        let (notes, heard) = watch::channel(Notes::default());
+        let session = Self::connect_and(config, Some(notes))?;
+        session.batch("LISTEN switchboard")?;
+        Ok((session, heard))
+    }
+
+    /// Waits until something is heard.
+    pub fn hear(
+        &self,
+        notes: &mut watch::Receiver<Notes>,
+        ends: &mut watch::Receiver<()>,
+        within: Duration,
+    ) -> Heard {
+        let hearing = async {
+            tokio::select! {
+                changed = tokio::time::timeout(within, notes.changed()) => changed.is_ok_and(|heard| heard.is_ok()),
+                _ = ends.changed() => false,
+            }
+        };
+        let heard = self.runtime.block_on(hearing);
+        if ends.has_changed().is_err() {
+            return Heard::End;
+        }
+        match heard {
+            true => Heard::Notes(*notes.borrow_and_update()),
+            false => Heard::Nothing,
+        }
+    }
+
+    fn connect_and(config: &Config, notes: Option<watch::Sender<Notes>>) -> Result<Self> {
         let runtime = Builder::new_current_thread()
             .enable_all()
             .build()
@@ -36,13 +125,21 @@ impl Session {
                 .map_err(|_| Error::Connecting(CONNECT_MAX))?
                 .map_err(Error::Postgres)
         };
-        let (client, connection) = runtime.block_on(connecting)?;
+        let (client, mut connection) = runtime.block_on(connecting)?;
         // It ends when the client is dropped, or when the server ends it: then the next statement says so.
-        runtime.spawn(async move { drop(connection.await) });
+        runtime.spawn(async move {
+            while let Some(Ok(said)) = poll_fn(|context| connection.poll_message(context)).await {
+                if let (AsyncMessage::Notification(note), Some(notes)) = (said, &notes) {
+                    notes.send_modify(|notes| notes.add(note.payload()));
+                }
+            }
+        });
         Ok(Self {
             runtime,
             client,
             prepared: RefCell::default(),
+            later: RefCell::default(),
+            failed: RefCell::default(),
         })
     }
 
@@ -50,57 +147,156 @@ impl Session {
         self.client.is_closed()
     }
 
+    /// The code of the first failure since it was asked last.
+    pub fn take_failure(&self) -> Option<SqlState> {
+        self.failed.borrow_mut().take()
+    }
+
     /// Runs statements without parameters.
     pub fn batch(&self, sql: &str) -> Result<()> {
-        Ok(self.runtime.block_on(self.client.batch_execute(sql))?)
+        self.exchange(self.client.batch_execute(sql))
+    }
+
+    /// The same, with whatever is asked next.
+    pub fn batch_later(&self, sql: &str) {
+        self.later.borrow_mut().push(Later::Batch(sql.to_owned()));
+    }
+
+    /// Forgets what was still to go out.
+    pub fn drop_later(&self) {
+        self.later.borrow_mut().clear();
     }
 
     pub fn prepare(&self, sql: &str) -> Result<Statement> {
-        if let Some(known) = self.prepared.borrow().get(sql) {
+        self.prepare_as(sql, || Ok(translated(sql)))
+    }
+
+    /// The statement known by a name, or made of what `sql` gives.
+    pub fn prepare_as(
+        &self,
+        name: &str,
+        sql: impl FnOnce() -> Result<String>,
+    ) -> Result<Statement> {
+        if let Some(known) = self.prepared.borrow().get(name) {
             return Ok(known.clone());
         }
-        let statement = self
-            .runtime
-            .block_on(self.client.prepare(&translated(sql)))?;
-        self.prepared
-            .borrow_mut()
-            .insert(sql.to_owned(), statement.clone());
+        let sql = sql()?;
+        let statement = self.exchange(self.client.prepare(&sql))?;
+        let mut prepared = self.prepared.borrow_mut();
+        prepared.insert(name.to_owned(), statement.clone());
         Ok(statement)
     }
 
     /// How many rows it changed.
     pub fn execute(&self, statement: &Statement, params: &impl Params) -> Result<usize> {
         let bound = bound(params)?;
-        let changed = self
-            .runtime
-            .block_on(self.client.execute(statement, &borrowed(&bound)))?;
+        let changed = self.exchange(self.client.execute(statement, &borrowed(&bound)))?;
         Ok(usize::try_from(changed).unwrap_or(usize::MAX))
     }
 
+    /// The same, with whatever is asked next.
+    pub fn write(&self, sql: &str, params: &impl Params) -> Result<()> {
+        let statement = self.prepare(sql)?;
+        self.execute_later(statement, bound(params)?);
+        Ok(())
+    }
+
+    pub fn execute_later(&self, statement: Statement, values: Vec<Value>) {
+        let mut later = self.later.borrow_mut();
+        later.push(Later::Execute(statement, values));
+    }
+
     pub fn query(&self, statement: &Statement, params: &impl Params) -> Result<Vec<Row>> {
-        let bound = bound(params)?;
-        Ok(self
-            .runtime
-            .block_on(self.client.query(statement, &borrowed(&bound)))?)
+        self.query_values(statement, &bound(params)?)
+    }
+
+    pub fn query_values(&self, statement: &Statement, values: &[Value]) -> Result<Vec<Row>> {
+        self.exchange(self.client.query(statement, &borrowed(values)))
+    }
+
+    /// Sends what waits and then this, and waits for all answers. The first failure is the one that counts:
+    /// those after it only say that the transaction is over.
+    fn exchange<T>(
+        &self,
+        last: impl Future<Output = std::result::Result<T, tokio_postgres::Error>>,
+    ) -> Result<T> {
+        let later = self.later.take();
+        let values: Vec<Vec<&(dyn ToSql + Sync)>> = later.iter().map(Later::values).collect();
+        let answers =
+            later
+                .iter()
+                .zip(&values)
+                .map(|(later, values)| -> Answer<'_> {
+                    match later {
+                        Later::Batch(sql) => Box::pin(self.client.batch_execute(sql)),
+                        Later::Execute(statement, _) => Box::pin(async move {
+                            self.client.execute(statement, values).await.map(drop)
+                        }),
+                    }
+                });
+        let before = all(answers.collect());
+        let (before, last) = (self.runtime).block_on(futures::future::join(before, last));
+        let answer = before.and(last);
+        if let Err(error) = &answer {
+            let mut failed = self.failed.borrow_mut();
+            *failed = failed.take().or(error.code().cloned());
+        }
+        Ok(answer?)
     }
 }
 
-fn bound(params: &impl Params) -> Result<Vec<Bound>> {
+impl Notes {
+    fn add(&mut self, said: &str) {
+        let event = said.strip_prefix("events ");
+        match event.and_then(|event| event.parse().ok()) {
+            Some(event) => self.event = event,
+            None => self.others += 1,
+        }
+    }
+}
+
+impl Later {
+    fn values(&self) -> Vec<&(dyn ToSql + Sync)> {
+        match self {
+            Self::Batch(_) => Vec::new(),
+            Self::Execute(_, values) => borrowed(values),
+        }
+    }
+}
+
+/// Waits for all of them, begun in order; the first failure.
+async fn all(mut answers: Vec<Answer<'_>>) -> std::result::Result<(), tokio_postgres::Error> {
+    let mut done: Vec<Option<std::result::Result<(), tokio_postgres::Error>>> =
+        answers.iter().map(|_| None).collect();
+    poll_fn(|context| {
+        for (answer, done) in answers.iter_mut().zip(&mut done) {
+            if done.is_none()
+                && let Poll::Ready(ready) = answer.as_mut().poll(context)
+            {
+                *done = Some(ready);
+            }
+        }
+        match done.iter().all(Option::is_some) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
+    })
+    .await;
+    done.into_iter().flatten().collect()
+}
+
+fn bound(params: &impl Params) -> Result<Vec<Value>> {
     let mut bound = Vec::new();
     params.each(&mut |value| {
-        bound.push(Bound::of(value)?);
+        bound.push(Value::One(Bound::of(value)?));
         Ok(())
     })?;
     Ok(bound)
 }
 
-fn borrowed(bound: &[Bound]) -> Vec<&(dyn ToSql + Sync)> {
-    bound
-        .iter()
-        .map(|value| value as &(dyn ToSql + Sync))
-        .collect()
+fn borrowed(values: &[Value]) -> Vec<&(dyn ToSql + Sync)> {
+    values.iter().map(Value::as_sql).collect()
 }
-
 /// The statement in PostgreSQL's words: `$1` for `?1` and for the first `?`, and no advice to a planner
 /// that does not take any.
 fn translated(sql: &str) -> String {

@@ -7,6 +7,8 @@ use bytes::{BufMut, BytesMut};
 use rusqlite::types::{FromSql as FromValue, FromSqlError, ToSqlOutput, Value, ValueRef};
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 
+use crate::store::sql;
+
 type Failed = Box<dyn Error + Sync + Send>;
 
 /// A parameter, as rusqlite's `ToSql` gave it.
@@ -68,7 +70,7 @@ fn is_text(kind: &Type) -> bool {
 }
 
 /// A column's bytes with their type.
-pub struct Column<'a>(ValueRef<'a>);
+struct Column<'a>(ValueRef<'a>);
 
 impl<'a> FromSql<'a> for Column<'a> {
     fn from_sql(kind: &Type, raw: &'a [u8]) -> Result<Self, Failed> {
@@ -94,8 +96,16 @@ impl<'a> FromSql<'a> for Column<'a> {
     }
 }
 
+/// What a column of a row has.
+pub fn column<T: FromValue>(row: &tokio_postgres::Row, column: usize) -> sql::Result<T> {
+    let value: Column<'_> = row.try_get(column)?;
+    value
+        .get()
+        .map_err(|error| sql::Error::Column { column, error })
+}
+
 impl Column<'_> {
-    pub fn get<T: FromValue>(&self) -> Result<T, FromSqlError> {
+    fn get<T: FromValue>(&self) -> Result<T, FromSqlError> {
         T::column_result(self.0)
     }
 }

@@ -10,7 +10,7 @@ use crate::store::Result;
 use crate::store::sql::{self, params};
 
 use super::Tx;
-use super::effects::write_events;
+use super::events::{NewDeparture, write_departures, write_events};
 
 /// Conversations that wait in a queue which is not declared wait in the first one: nobody could claim
 /// them otherwise. The queue that has more waiting now.
@@ -32,9 +32,12 @@ pub fn adopt(tx: &mut Tx<'_>, queues: &[QueueId], now: i64) -> Result<Option<Que
     for (id, name) in used.iter().filter(|(id, _)| !declared.contains(id)) {
         let conversations = waiting_in(tx, *id)?;
         for conversation in &conversations {
-            let next = tx.next_event();
-            let sql = "INSERT INTO departure (seq, conversation, queue) VALUES (?1, ?2, ?3)";
-            tx.conn.prepare(sql)?.execute([next, conversation.0, *id])?;
+            let left = NewDeparture {
+                conversation: *conversation,
+                queue: *id,
+                assignee: None,
+            };
+            write_departures(tx, std::iter::once(left))?;
             let queued = EventType::ConversationQueued;
             write_events(tx, &[NewEvent::new(queued, *conversation, None, now)])?;
         }

@@ -40,13 +40,12 @@ impl<E: Engine> Watched for RowStore<E> {
 
     async fn probe(&self, now: i64) -> Result<()> {
         self.engine
-            .write(0, move |tx| {
-                tx.conn
-                    .prepare(
-                        "INSERT INTO tried (id, at) VALUES (1, ?1)
+            .write_beside(0, move |tx| {
+                tx.conn.write(
+                    "INSERT INTO tried (id, at) VALUES (1, ?1)
              ON CONFLICT (id) DO UPDATE SET at = excluded.at",
-                    )?
-                    .execute([now])?;
+                    [now],
+                )?;
                 Ok(())
             })
             .await
@@ -77,16 +76,11 @@ impl<E: Engine> Watched for RowStore<E> {
 
     async fn save_told(&self, target: &str, told: Vec<Told>) -> Result<()> {
         let target = target.to_owned();
-        self.engine.write(0, move |tx| {
-                tx.conn
-                    .prepare("DELETE FROM alert WHERE target = ?1")?
-                    .execute([&target])?;
+        self.engine.write_beside(0, move |tx| {
+                tx.lock_name("alert", target.as_bytes())?;
+                tx.conn.write("DELETE FROM alert WHERE target = ?1", [&target])?;
                 for told in &told {
-                    tx.conn
-                        .prepare(
-                            "INSERT INTO alert (target, key, since, at, count, what) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-                        )?
-                        .execute(params![target, told.key, told.since, told.at, told.count, told.what])?;
+                    tx.conn.write("INSERT INTO alert (target, key, since, at, count, what) VALUES (?1, ?2, ?3, ?4, ?5, ?6)", params![target, told.key, told.since, told.at, told.count, told.what])?;
                 }
                 Ok(())
             })
@@ -104,14 +98,13 @@ impl<E: Engine> Watched for RowStore<E> {
 
     async fn save_heard(&self, heard: Vec<(ChannelId, i64)>) -> Result<()> {
         self.engine
-            .write(0, move |tx| {
+            .write_beside(0, move |tx| {
                 for (channel, at) in &heard {
-                    tx.conn
-                        .prepare(
-                            "INSERT INTO heard (channel, at) VALUES (?1, ?2)
+                    tx.conn.write(
+                        "INSERT INTO heard (channel, at) VALUES (?1, ?2)
              ON CONFLICT (channel) DO UPDATE SET at = excluded.at",
-                        )?
-                        .execute([tx.memory.names.id(channel.as_str()), *at])?;
+                        [tx.memory.names.id(channel.as_str()), *at],
+                    )?;
                 }
                 Ok(())
             })

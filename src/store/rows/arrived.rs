@@ -9,9 +9,10 @@ use crate::store::sql::{Conn, params};
 
 use super::effects::json;
 
+const BODY: &str = "INSERT INTO body (id, content) VALUES (?1, ?2)";
+
 pub fn insert_body(conn: Conn<'_>, id: i64, body: &[u8]) -> Result<()> {
-    conn.prepare("INSERT INTO body (id, content) VALUES (?1, ?2)")?
-        .execute(params![id, body])?;
+    conn.write(BODY, params![id, body])?;
     Ok(())
 }
 
@@ -24,10 +25,7 @@ pub fn insert_beside(
     arrived_at: i64,
 ) -> Result<()> {
     if let Some(raw) = raw {
-        conn.prepare(
-            "INSERT INTO raw (id, content, sha256, bytes_len, arrived_at) VALUES (?1, ?2, ?3, ?4, ?5)",
-        )?
-        .execute(params![
+        conn.write("INSERT INTO raw (id, content, sha256, bytes_len, arrived_at) VALUES (?1, ?2, ?3, ?4, ?5)", params![
             id,
             raw.inline.as_deref(),
             raw.inline.is_none().then_some(raw.sha256.as_slice()),
@@ -36,10 +34,7 @@ pub fn insert_beside(
         ])?;
     }
     for blob in blobs {
-        conn.prepare(
-            "INSERT INTO blob (body, sha256, bytes_len, content) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
-        )?
-        .execute(params![
+        conn.write("INSERT INTO blob (body, sha256, bytes_len, content) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING", params![
             id,
             blob.sha256.as_slice(),
             blob.bytes_len as i64,
@@ -58,19 +53,21 @@ pub fn keep(conn: Conn<'_>, id: i64, carried: &Carried) -> Result<()> {
 
 /// The same for those records of a batch that something refers to now: not for redeliveries.
 pub fn keep_needed(conn: Conn<'_>, batch: &[Prepared], effects: &Effects) -> Result<()> {
-    let mut needed: Option<HashSet<i64>> = None;
-    for record in batch {
-        let Some(carried) = &record.carried else {
-            continue;
-        };
-        if needed
-            .get_or_insert_with(|| named(effects))
-            .contains(&record.offset)
-        {
-            keep(conn, record.offset, carried)?;
-        }
+    let carried = batch
+        .iter()
+        .filter_map(|record| Some((record.offset, record.carried.as_ref()?)));
+    let mut carried = carried.peekable();
+    if carried.peek().is_none() {
+        return Ok(());
     }
-    Ok(())
+    let needed = named(effects);
+    let mut bodies = conn.write_each(BODY)?;
+    for (id, carried) in carried.filter(|(id, _)| needed.contains(id)) {
+        bodies.add(params![id, carried.body.as_ref()])?;
+        let Carried { raw, blobs, .. } = &**carried;
+        insert_beside(conn, id, raw.as_ref(), blobs, carried.arrived_at)?;
+    }
+    Ok(bodies.done()?)
 }
 
 /// Keeps what stood beside those records of a batch that are dead letters now.

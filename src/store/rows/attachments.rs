@@ -15,9 +15,10 @@ use crate::store::attachments::{
 use crate::store::sql::{self, Conn, Optional as _, Row, params};
 use crate::store::{StoreError, StoredAttachment, StoredContent, StoredMessage};
 
-use super::effects::write_events;
+use super::events::write_events;
 use super::facts::named;
 use super::names::Names;
+use super::outbox::conversation_of;
 use super::reading;
 use crate::store::rows::Tx;
 
@@ -36,17 +37,24 @@ const PAUSES: [Duration; FETCH_ATTEMPTS_MAX as usize] = [
 
 /// Notes what is to be fetched, with the message that names it.
 pub fn ask_for(conn: Conn<'_>, fetches: &[NewFetch]) -> Result<()> {
+    let mut insert = conn.write_each(
+        "INSERT INTO file_fetch (message, place, state, attempts, next_at) VALUES (?1, ?2, ?3, 0, ?4) ON CONFLICT DO NOTHING",
+    )?;
     for fetch in fetches {
-        conn.prepare(
-            "INSERT INTO file_fetch (message, place, state, attempts, next_at) VALUES (?1, ?2, ?3, 0, ?4) ON CONFLICT DO NOTHING",
-        )?
-        .execute(params![fetch.message.0, fetch.place as i64, code(AttachmentState::Pending), fetch.at])?;
+        let pending = code(AttachmentState::Pending);
+        insert.add(params![
+            fetch.message.0,
+            fetch.place as i64,
+            pending,
+            fetch.at
+        ])?;
     }
-    Ok(())
+    Ok(insert.done()?)
 }
 
 pub fn lease(tx: &mut Tx<'_>, limit: u32, now: i64) -> Result<Vec<DueFetch>> {
     let conn = tx.conn;
+    tx.lock_name("fetches", &[])?;
     let mut statement = conn.prepare(
         "SELECT file_fetch.message, file_fetch.place, file_fetch.attempts, message.channel, body.content, message.deleted
          FROM file_fetch LEFT JOIN message ON message.id = file_fetch.message LEFT JOIN body ON body.id = file_fetch.message
@@ -72,10 +80,7 @@ pub fn lease(tx: &mut Tx<'_>, limit: u32, now: i64) -> Result<Vec<DueFetch>> {
         };
         let pause = PAUSES.get(attempts as usize).or(PAUSES.last());
         let pause = pause.map_or(i64::MAX / 2, |pause| pause.as_micros() as i64);
-        conn.prepare(
-            "UPDATE file_fetch SET attempts = attempts + 1, next_at = ?1 WHERE message = ?2 AND place = ?3",
-        )?
-        .execute(params![now + pause, message.0, place as i64])?;
+        conn.write("UPDATE file_fetch SET attempts = attempts + 1, next_at = ?1 WHERE message = ?2 AND place = ?3", params![now + pause, message.0, place as i64])?;
         due.push(DueFetch {
             message,
             place,
@@ -111,6 +116,9 @@ pub fn settle(
         FetchOutcome::Failed { reason } => (AttachmentState::Failed, Some(reason), None, None),
         FetchOutcome::Retry { reason } => (AttachmentState::Pending, Some(reason), None, None),
     };
+    if let Some(conversation) = conversation_of(tx, message)? {
+        tx.lock_conversation(conversation)?;
+    }
     let changed = conn
         .prepare(
             "UPDATE file_fetch SET state = ?1, reason = ?2, sha256 = ?3, bytes_len = ?4, content_type = ?5
@@ -129,10 +137,7 @@ pub fn settle(
         return Ok(());
     }
     if let Some(blob) = blob {
-        conn.prepare(
-            "INSERT INTO blob (body, sha256, bytes_len, content) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
-        )?
-        .execute(params![
+        conn.write("INSERT INTO blob (body, sha256, bytes_len, content) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING", params![
             message.0,
             blob.sha256.as_slice(),
             blob.bytes_len as i64,

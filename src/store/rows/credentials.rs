@@ -33,13 +33,12 @@ impl<E: Engine> CredentialStore for RowStore<E> {
         let channel = self.id(channel.as_str());
         let name = name.to_owned();
         self.engine
-            .write(0, move |tx| {
-                tx.conn
-                    .prepare(
-                        "INSERT INTO credential (channel, name, sealed) VALUES (?1, ?2, ?3)
+            .write_beside(0, move |tx| {
+                tx.conn.write(
+                    "INSERT INTO credential (channel, name, sealed) VALUES (?1, ?2, ?3)
              ON CONFLICT (channel, name) DO UPDATE SET sealed = excluded.sealed",
-                    )?
-                    .execute(params![channel, name, sealed])?;
+                    params![channel, name, sealed],
+                )?;
                 Ok(())
             })
             .await

@@ -8,10 +8,11 @@ use crate::dispatch::{self, Action, Actor, Refusal};
 use crate::ids::ConversationId;
 use crate::router::effects::{EventType, NewEvent};
 use crate::router::facts::Conversation;
-use crate::store::sql;
+use crate::store::sql::{self, Conn, Optional as _};
 use crate::store::{Doing, Idempotency, Rings, Senders, StoreError, Token, Woken};
 
-use super::effects::{write_conversation, write_events};
+use super::effects::write_conversation;
+use super::events::write_events;
 use super::facts::conversation;
 use super::operating;
 use crate::store::rows::Tx;
@@ -54,29 +55,28 @@ pub fn claim(
         .iter()
         .map(|brand| tx.memory.names.id(brand.as_str()).to_string())
         .collect();
-    let sql = match brands.is_empty() {
-        true => "SELECT id FROM waiting WHERE queue = ?1 ORDER BY fit_class, rank, id LIMIT ?2"
-            .to_owned(),
+    let waiting = match brands.is_empty() {
+        true => "SELECT id FROM waiting WHERE queue = ?1 ORDER BY fit_class, rank, id".to_owned(),
         false => format!(
             "SELECT waiting.id FROM waiting JOIN conversation ON conversation.id = waiting.id
              WHERE waiting.queue = ?1 AND conversation.brand IN ({})
-             ORDER BY waiting.fit_class, waiting.rank, waiting.id LIMIT ?2",
+             ORDER BY waiting.fit_class, waiting.rank, waiting.id",
             brands.join(",")
         ),
     };
-    let mut statement = tx.conn.prepare(&sql)?;
-    let mut waiting = statement.query([number, CLAIM_LOOKAHEAD])?;
-    while let Some(row) = waiting.next_row()? {
-        let id = ConversationId(row.get(0)?);
+    for passed in 0..CLAIM_LOOKAHEAD {
+        let Some(id) = first_waiting(tx, &waiting, number, passed)? else {
+            break;
+        };
+        tx.lock_conversation(id)?;
         let Some(mut found) = conversation(tx.conn, &tx.memory.names, id)? else {
             continue;
         };
-        if found.status != Status::Queued {
+        // Whoever had it before may have been waited for.
+        if found.status != Status::Queued || found.queue != *queue {
             continue;
         }
         let event = dispatch::claim(&mut found, actor)?;
-        drop(waiting);
-        drop(statement);
         write_conversation(tx, &found, false)?;
         let detail = actor.signature();
         write_events(tx, &[event_of(event, id, now, Some(detail))])?;
@@ -88,6 +88,27 @@ pub fn claim(
         return Err(Refusal::Role { role: actor.role }.into());
     }
     Ok(None)
+}
+
+/// The first of the queue that nobody else is claiming. A claim waits for a router that writes to the
+/// conversation, and so overtakes nothing; only claims pass each other by. `passed` were in vain.
+fn first_waiting(
+    tx: &Tx<'_>,
+    waiting: &str,
+    queue: i64,
+    passed: i64,
+) -> Result<Option<ConversationId>, StoreError> {
+    let mut statement = match tx.conn {
+        Conn::Sqlite(_) => tx.conn.prepare(&format!("{waiting} LIMIT 1 OFFSET ?2"))?,
+        // What was in vain waits no more. The lock is one that only claims know.
+        #[cfg(feature = "postgres")]
+        Conn::Postgres(_) => tx.conn.prepare(&format!(
+            "WITH first AS MATERIALIZED ({waiting} LIMIT {CLAIM_LOOKAHEAD})
+             SELECT id FROM first WHERE pg_try_advisory_xact_lock(id) AND ?2 >= 0 LIMIT 1"
+        ))?,
+    };
+    let found = statement.query_row([queue, passed], |row| row.get(0));
+    Ok(found.optional()?.map(ConversationId))
 }
 
 pub fn act(
@@ -128,11 +149,10 @@ pub fn perform(
         }
         write_conversation(tx, &found, false)?;
         if let Verb::Snooze { until } = doing.verb {
-            tx.conn
-                .prepare(
-                    "INSERT INTO timer (due_at, conversation) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
-                )?
-                .execute([until, found.id.0])?;
+            tx.conn.write(
+                "INSERT INTO timer (due_at, conversation) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
+                [until, found.id.0],
+            )?;
         }
         write_done(tx, &found, done, doing.at)?;
     }
@@ -151,11 +171,13 @@ pub fn wake_due(tx: &mut Tx<'_>, limit: u32, now: i64) -> Result<Woken, StoreErr
         })?;
         rows.collect::<sql::Result<_>>()?
     };
+    tx.lock_matters(due.iter().map(|(_, id)| ConversationId(*id)))?;
     let mut woken = Woken::default();
     for (due_at, id) in due {
-        tx.conn
-            .prepare("DELETE FROM timer WHERE due_at = ?1 AND conversation = ?2")?
-            .execute([due_at, id])?;
+        tx.conn.write(
+            "DELETE FROM timer WHERE due_at = ?1 AND conversation = ?2",
+            [due_at, id],
+        )?;
         let Some(mut found) = conversation(tx.conn, &tx.memory.names, ConversationId(id))? else {
             continue;
         };
@@ -199,11 +221,12 @@ pub fn has_other_open(tx: &Tx<'_>, conversation: &Conversation) -> Result<bool, 
 
 /// The conversation, where the actor may see it and it is at the version the caller knows.
 pub fn visible(
-    tx: &Tx<'_>,
+    tx: &mut Tx<'_>,
     id: ConversationId,
     actor: &Actor,
     version: Option<i64>,
 ) -> Result<Conversation, StoreError> {
+    tx.lock_matters([id])?;
     let found = conversation(tx.conn, &tx.memory.names, id)?;
     let found = found
         .filter(|found| actor.may_see(found))

@@ -65,12 +65,8 @@ pub fn save(
         version,
         at: now,
     };
-    tx.conn
-        .prepare(
-            "INSERT INTO draft (conversation, agent, content, version, at) VALUES (?1, ?2, ?3, ?4, ?5)
-             ON CONFLICT (conversation, agent) DO UPDATE SET content = excluded.content, version = excluded.version, at = excluded.at",
-        )?
-        .execute(params![
+    tx.conn.write("INSERT INTO draft (conversation, agent, content, version, at) VALUES (?1, ?2, ?3, ?4, ?5)
+             ON CONFLICT (conversation, agent) DO UPDATE SET content = excluded.content, version = excluded.version, at = excluded.at", params![
             id.0,
             agent,
             super::effects::json(&stored.content)?,
@@ -93,8 +89,10 @@ pub fn delete(
 
 /// What was sent, or given up, is no draft any more.
 pub fn sent(conn: Conn<'_>, agent: &str, id: ConversationId) -> Result<()> {
-    conn.prepare("DELETE FROM draft WHERE conversation = ?1 AND agent = ?2")?
-        .execute(params![id.0, agent])?;
+    conn.write(
+        "DELETE FROM draft WHERE conversation = ?1 AND agent = ?2",
+        params![id.0, agent],
+    )?;
     Ok(())
 }
 

@@ -2,30 +2,36 @@
 
 mod conversation;
 
+use std::collections::BTreeMap;
+
 use connector_api::{DeliveryStage, Recipient};
 
 use crate::conversation::Delivery;
 use crate::router::effects::{
-    Acknowledgement, Author, Effects, EventType, NewChange, NewEvent, NewMessage, NewReference,
+    Acknowledgement, Author, Effects, EventType, NewChange, NewEvent, NewIdentity, NewMessage,
+    NewReference,
 };
-use crate::router::facts::{Change, Facts};
+use crate::router::facts::{Change, Conversation, Facts};
 use crate::store::sql::{Conn, params};
 use crate::store::{Destination, Draft, StoreError};
 use crate::subject;
 
+use super::events::write_events;
 use super::facts::scope;
 use super::names::Names;
 use super::{attachments, operating, outbox, seen, surgery};
 use crate::store::rows::Tx;
 
 pub use conversation::write_conversation;
+use conversation::write_conversations;
 
 /// Bits of `message.flags`.
 pub const FLAG_AUTOMATIC: i64 = 1;
 pub const FLAG_CONFLICTING: i64 = 2;
 pub const FLAG_HISTORY: i64 = 4;
 
-/// Writes everything; the caller moves the position in the same transaction.
+/// Writes everything; the caller moves the position in the same transaction. Tables, and what is unique in each,
+/// always in the same order: who waits for a row of another transaction waits in a circle never.
 pub fn write(
     tx: &mut Tx<'_>,
     facts: &Facts,
@@ -33,7 +39,7 @@ pub fn write(
     now: i64,
 ) -> Result<(), StoreError> {
     let conn = tx.conn;
-    seen::insert(conn, tx.memory, &effects.seen, now)?;
+    seen::insert(tx, &effects.seen, now)?;
     let names = tx.memory.names.clone();
     let suggested = write_contacts(conn, &names, facts, effects)?;
     write_events(tx, &suggested)?;
@@ -42,23 +48,14 @@ pub fn write(
     for merge in &effects.merges {
         surgery::contacts::write_merge(tx, merge)?;
     }
-    let touched = effects
-        .touched_conversations
-        .iter()
-        .filter_map(|id| facts.conversations.get(id));
-    // Whoever gets a matter of its own first: another takes the empty one it leaves.
-    let (own, empty): (Vec<_>, Vec<_>) =
-        touched.partition(|conversation| conversation.matter.is_some());
-    for conversation in own.into_iter().chain(empty) {
-        let new = effects.new_conversations.contains(&conversation.id);
-        write_conversation(tx, conversation, new)?;
-    }
-    for message in &effects.messages {
-        write_message(conn, &names, message)?;
-    }
-    for reference in &effects.references {
-        write_reference(conn, reference)?;
-    }
+    let touched = effects.touched_conversations.iter();
+    let touched = touched.filter_map(|id| facts.conversations.get(id));
+    let touched: Vec<(&Conversation, bool)> = touched
+        .map(|known| (known, effects.new_conversations.contains(&known.id)))
+        .collect();
+    write_conversations(tx, &touched)?;
+    write_messages(conn, &names, &effects.messages)?;
+    write_references(conn, &effects.references)?;
     for delivery in &effects.deliveries {
         outbox::deliver(conn, delivery.message, delivery.delivery, None)?;
     }
@@ -68,24 +65,11 @@ pub fn write(
     for change in &effects.changes {
         write_change(conn, change)?;
     }
-    for pending in &effects.pending {
-        conn.prepare(
-            "INSERT INTO pending (target, record, change, at) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
-        )?
-        .execute(params![
-            pending.target.as_slice(),
-            pending.record,
-            json(&pending.change)?,
-            pending.at
-        ])?;
-    }
-    for key in &effects.settled_pending {
-        conn.prepare("DELETE FROM pending WHERE target = ?1")?
-            .execute([key.as_slice()])?;
-    }
+    write_pending(conn, effects)?;
     for acknowledgement in &effects.acknowledgements {
         write_acknowledgement(conn, &names, facts, acknowledgement)?;
     }
+    write_acknowledged(conn, &effects.acknowledgements)?;
     attachments::ask_for(conn, &effects.fetches)?;
     for letter in &effects.dead {
         operating::bury(
@@ -105,32 +89,58 @@ fn write_contacts(
     facts: &Facts,
     effects: &Effects,
 ) -> Result<Vec<NewEvent>, StoreError> {
-    for id in &effects.contacts {
-        let Some(contact) = facts.contacts.get(id) else {
-            continue;
-        };
-        conn.prepare(
-            "INSERT INTO contact (id, brand, verified, name, version, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-        )?
-        .execute(params![
-            id.0,
+    let mut insert = conn.write_each(
+        "INSERT INTO contact (id, brand, verified, name, version, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+    )?;
+    for contact in effects
+        .contacts
+        .iter()
+        .filter_map(|id| facts.contacts.get(id))
+    {
+        let made = effects
+            .identities
+            .iter()
+            .find(|new| new.contact == contact.id);
+        insert.add(params![
+            contact.id.0,
             names.id(contact.brand.as_str()),
             contact.verified,
             contact.name,
             contact.version,
-            effects.identities.iter().find(|new| new.contact == *id).map_or(0, |new| new.at)
+            made.map_or(0, |new| new.at)
         ])?;
     }
+    insert.done()?;
+    let mut update = conn.write_each("UPDATE contact SET version = ?1 WHERE id = ?2")?;
     for contact in (effects.touched_contacts.iter()).filter_map(|id| facts.contacts.get(id)) {
-        conn.prepare("UPDATE contact SET version = ?1 WHERE id = ?2")?
-            .execute([contact.version, contact.id.0])?;
+        update.add([contact.version, contact.id.0])?;
     }
-    for identity in &effects.identities {
-        conn.prepare(
-            "INSERT INTO identity (id, brand, scope, namespace, address, contact, method, name, at, beside)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
-        )?
-        .execute(params![
+    update.done()?;
+    write_identities(conn, names, &effects.identities)?;
+    write_suggestions(conn, effects)
+}
+
+fn write_identities(
+    conn: Conn<'_>,
+    names: &Names,
+    identities: &[NewIdentity],
+) -> Result<(), StoreError> {
+    let mut sorted: Vec<&NewIdentity> = identities.iter().collect();
+    sorted.sort_by(|one, other| {
+        let by = |new: &&NewIdentity| {
+            (
+                new.key.brand.as_str().to_owned(),
+                new.key.namespace.as_str().to_owned(),
+            )
+        };
+        (by(one), &one.key.address).cmp(&(by(other), &other.key.address))
+    });
+    let mut insert = conn.write_each(
+        "INSERT INTO identity (id, brand, scope, namespace, address, contact, method, name, at, beside)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+    )?;
+    for identity in sorted {
+        insert.add(params![
             identity.id.0,
             names.id(identity.key.brand.as_str()),
             scope(names, &identity.key),
@@ -143,6 +153,10 @@ fn write_contacts(
             identity.beside.map(|beside| beside.0)
         ])?;
     }
+    Ok(insert.done()?)
+}
+
+fn write_suggestions(conn: Conn<'_>, effects: &Effects) -> Result<Vec<NewEvent>, StoreError> {
     let mut suggested = Vec::new();
     for suggestion in &effects.suggestions {
         let new = conn.prepare(
@@ -167,81 +181,106 @@ fn write_contacts(
 }
 
 fn write_guests(conn: Conn<'_>, messages: &[NewMessage]) -> Result<(), StoreError> {
-    let mut insert = conn.prepare(
+    let mut insert = conn.write_each(
         "INSERT INTO guest (contact, conversation) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
     )?;
     for message in messages {
         if let Some(guest) = message.guest {
-            insert.execute([guest.0, message.conversation.0])?;
+            insert.add([guest.0, message.conversation.0])?;
         }
+    }
+    Ok(insert.done()?)
+}
+
+fn write_messages(
+    conn: Conn<'_>,
+    names: &Names,
+    messages: &[NewMessage],
+) -> Result<(), StoreError> {
+    let mut insert = conn.write_each(
+        "INSERT INTO message (id, conversation, seq, prev, author, channel, identity, arrived_at, sent_at, body,
+         deleted, duplicate_of, flags, labels, explanation)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?1, ?10, ?11, ?12, ?13, ?14)",
+    )?;
+    for message in messages {
+        let flags = [
+            (message.automatic, FLAG_AUTOMATIC),
+            (message.conflicting, FLAG_CONFLICTING),
+            (message.history, FLAG_HISTORY),
+        ];
+        let flags: i64 = (flags.into_iter())
+            .filter_map(|(is, flag)| is.then_some(flag))
+            .sum();
+        insert.add(params![
+            message.id.0,
+            message.conversation.0,
+            message.seq,
+            message.prev.map(|prev| prev.0),
+            message.author.code(),
+            names.id(message.channel.as_str()),
+            message.identity.map(|identity| identity.0),
+            message.arrived_at,
+            message.sent_at,
+            message.deleted,
+            message.duplicate_of.map(|duplicate| duplicate.0),
+            flags,
+            json(&message.labels)?,
+            json(&message.explanation)?
+        ])?;
+    }
+    Ok(insert.done()?)
+}
+
+/// Native threads go on to another conversation, and to the last one of a batch; a Message-ID stays with whoever
+/// had it first.
+fn write_references(conn: Conn<'_>, references: &[NewReference]) -> Result<(), StoreError> {
+    let keeps = "INSERT INTO reference (key, conversation, message) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
+    let replaces = "INSERT INTO reference (key, conversation, message) VALUES (?1, ?2, ?3)
+         ON CONFLICT (key) DO UPDATE SET conversation = excluded.conversation, message = excluded.message";
+    let kept = references.iter().rev().filter(|new| !new.replace);
+    let moved = references.iter().filter(|new| new.replace);
+    for (sql, new) in [
+        (keeps, BTreeMap::from_iter(kept.map(|new| (new.key, new)))),
+        (
+            replaces,
+            BTreeMap::from_iter(moved.map(|new| (new.key, new))),
+        ),
+    ] {
+        let mut insert = conn.write_each(sql)?;
+        for reference in new.values() {
+            insert.add(params![
+                reference.key.as_slice(),
+                reference.conversation.0,
+                reference.message.0
+            ])?;
+        }
+        insert.done()?;
     }
     Ok(())
 }
 
-fn write_message(conn: Conn<'_>, names: &Names, message: &NewMessage) -> Result<(), StoreError> {
-    let flags = [
-        (message.automatic, FLAG_AUTOMATIC),
-        (message.conflicting, FLAG_CONFLICTING),
-        (message.history, FLAG_HISTORY),
-    ];
-    let flags: i64 = (flags.into_iter())
-        .filter_map(|(is, flag)| is.then_some(flag))
-        .sum();
-    conn.prepare(
-        "INSERT INTO message (id, conversation, seq, prev, author, channel, identity, arrived_at, sent_at, body,
-         deleted, duplicate_of, flags, labels, explanation)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?1, ?10, ?11, ?12, ?13, ?14)",
-    )?
-    .execute(params![
-        message.id.0,
-        message.conversation.0,
-        message.seq,
-        message.prev.map(|prev| prev.0),
-        message.author.code(),
-        names.id(message.channel.as_str()),
-        message.identity.map(|identity| identity.0),
-        message.arrived_at,
-        message.sent_at,
-        message.deleted,
-        message.duplicate_of.map(|duplicate| duplicate.0),
-        flags,
-        json(&message.labels)?,
-        json(&message.explanation)?
-    ])?;
-    Ok(())
-}
-
-fn write_reference(conn: Conn<'_>, reference: &NewReference) -> Result<(), StoreError> {
-    let sql = if reference.replace {
-        "INSERT INTO reference (key, conversation, message) VALUES (?1, ?2, ?3)
-             ON CONFLICT (key) DO UPDATE SET conversation = excluded.conversation, message = excluded.message"
-    } else {
-        "INSERT INTO reference (key, conversation, message) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING"
-    };
-    conn.prepare(sql)?.execute(params![
-        reference.key.as_slice(),
-        reference.conversation.0,
-        reference.message.0
-    ])?;
-    Ok(())
-}
-
 fn write_change(conn: Conn<'_>, change: &NewChange) -> Result<(), StoreError> {
-    conn.prepare("INSERT INTO change (record, message, change, at) VALUES (?1, ?2, ?3, ?4)")?
-        .execute(params![
+    conn.write(
+        "INSERT INTO change (record, message, change, at) VALUES (?1, ?2, ?3, ?4)",
+        params![
             change.record,
             change.message.0,
             json(&change.change)?,
             change.at
-        ])?;
+        ],
+    )?;
     match &change.change {
         Change::Edited => {
-            conn.prepare("UPDATE message SET body = ?1 WHERE id = ?2")?
-                .execute([change.record, change.message.0])?;
+            conn.write(
+                "UPDATE message SET body = ?1 WHERE id = ?2",
+                [change.record, change.message.0],
+            )?;
         }
         Change::Deleted => {
-            conn.prepare("UPDATE message SET deleted = 1 WHERE id = ?1")?
-                .execute([change.message.0])?;
+            conn.write(
+                "UPDATE message SET deleted = 1 WHERE id = ?1",
+                [change.message.0],
+            )?;
         }
         Change::Receipt {
             stage: DeliveryStage::Accepted,
@@ -266,6 +305,26 @@ fn write_change(conn: Conn<'_>, change: &NewChange) -> Result<(), StoreError> {
         Change::Receipt { .. } | Change::Reaction { .. } => {}
     }
     Ok(())
+}
+
+fn write_pending(conn: Conn<'_>, effects: &Effects) -> Result<(), StoreError> {
+    let mut insert = conn.write_each(
+        "INSERT INTO pending (target, record, change, at) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
+    )?;
+    for pending in &effects.pending {
+        insert.add(params![
+            pending.target.as_slice(),
+            pending.record,
+            json(&pending.change)?,
+            pending.at
+        ])?;
+    }
+    insert.done()?;
+    let mut delete = conn.write_each("DELETE FROM pending WHERE target = ?1")?;
+    for key in &effects.settled_pending {
+        delete.add([key.as_slice()])?;
+    }
+    Ok(delete.done()?)
 }
 
 fn write_acknowledgement(
@@ -306,32 +365,22 @@ fn write_acknowledgement(
         draft: &draft,
         at: new.at,
     };
-    outbox::insert(conn, &outbound)?;
-    for key in &new.keys {
-        conn.prepare(
-            "INSERT INTO acknowledged (key, at) VALUES (?1, ?2)
-             ON CONFLICT (key) DO UPDATE SET at = excluded.at",
-        )?
-        .execute(params![key.as_slice(), new.at])?;
-    }
-    Ok(())
+    outbox::insert(conn, &outbound)
 }
 
-pub fn write_events(tx: &mut Tx<'_>, events: &[NewEvent]) -> Result<(), StoreError> {
-    for event in events {
-        tx.memory.next_seq += 1;
-        tx.conn.prepare(
-            "INSERT INTO event (seq, kind, conversation, message, at, detail) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-        )?.execute(params![
-            tx.memory.next_seq,
-            event.kind.code(),
-            event.conversation.map(|conversation| conversation.0),
-            event.message.map(|message| message.0),
-            event.at,
-            event.detail.as_ref().map(ToString::to_string)
-        ])?;
+/// Who got one gets no second one for a while.
+fn write_acknowledged(conn: Conn<'_>, new: &[Acknowledgement]) -> Result<(), StoreError> {
+    let keys = new
+        .iter()
+        .flat_map(|new| new.keys.iter().map(|key| (*key, new.at)));
+    let mut insert = conn.write_each(
+        "INSERT INTO acknowledged (key, at) VALUES (?1, ?2)
+         ON CONFLICT (key) DO UPDATE SET at = excluded.at",
+    )?;
+    for (key, at) in BTreeMap::from_iter(keys) {
+        insert.add(params![key.as_slice(), at])?;
     }
-    Ok(())
+    Ok(insert.done()?)
 }
 
 pub fn json<T: serde::Serialize>(value: &T) -> Result<String, StoreError> {

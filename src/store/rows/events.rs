@@ -4,12 +4,12 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 use crate::ids::{ConversationId, MessageId};
-use crate::router::effects::{Author, EventType};
+use crate::router::effects::{Author, EventType, NewEvent};
 use crate::store::StoreError;
 use crate::store::events::{
     Departure, EventFilter, EventLog, EventPage, Moved, Place, StoredEvent,
 };
-use crate::store::sql::{self, Conn, Optional as _, Row, Value, params};
+use crate::store::sql::{self, Conn, Optional as _, Row, ToSql, Value, params};
 
 use super::facts::{from_json, named};
 use super::names::Names;
@@ -37,6 +37,7 @@ impl<E: Engine> EventLog for RowStore<E> {
     }
 
     async fn events(&self, after: i64, filter: EventFilter) -> Result<EventPage> {
+        self.engine.number_events().await?;
         self.engine
             .read(move |conn, names| {
                 // One snapshot: what an event shows of its conversation is as old as the end of the log.
@@ -47,15 +48,109 @@ impl<E: Engine> EventLog for RowStore<E> {
     }
 }
 
+/// A conversation leaves a place.
+pub struct NewDeparture<'a> {
+    pub conversation: ConversationId,
+    pub queue: i64,
+    pub assignee: Option<&'a str>,
+}
+
+/// Writes events, in order. SQLite's one writer gives them their numbers at once. On PostgreSQL they wait in
+/// `event_new` and are numbered once they are committed (store/postgres/sequencer.rs).
+pub fn write_events(tx: &mut Tx<'_>, events: &[NewEvent]) -> Result<()> {
+    if events.is_empty() {
+        return Ok(());
+    }
+    let mut insert = tx.conn.write_each(match tx.conn {
+        Conn::Sqlite(_) => {
+            "INSERT INTO event (kind, conversation, message, at, detail, seq) VALUES (?1, ?2, ?3, ?4, ?5, ?6)"
+        }
+        #[cfg(feature = "postgres")]
+        Conn::Postgres(_) => {
+            "INSERT INTO event_new (kind, conversation, message, at, detail) VALUES (?1, ?2, ?3, ?4, ?5)"
+        }
+    })?;
+    for event in events {
+        tx.memory.next_seq += 1;
+        let detail = event.detail.as_ref().map(ToString::to_string);
+        let row: [&dyn ToSql; 6] = [
+            &event.kind.code(),
+            &event.conversation.map(|conversation| conversation.0),
+            &event.message.map(|message| message.0),
+            &event.at,
+            &detail,
+            &tx.memory.next_seq,
+        ];
+        insert.add(match tx.conn {
+            Conn::Sqlite(_) => &row[..],
+            #[cfg(feature = "postgres")]
+            Conn::Postgres(_) => row.split_at(5).0,
+        })?;
+    }
+    Ok(insert.done()?)
+}
+
+/// Notes departures, told of with the event that is written next.
+pub fn write_departures<'a>(
+    tx: &Tx<'_>,
+    left: impl Iterator<Item = NewDeparture<'a>>,
+) -> Result<()> {
+    let mut left = left.peekable();
+    if left.peek().is_none() {
+        return Ok(());
+    }
+    let mut insert = tx.conn.write_each(match tx.conn {
+        Conn::Sqlite(_) => {
+            "INSERT INTO departure (conversation, queue, assignee, seq) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING"
+        }
+        #[cfg(feature = "postgres")]
+        Conn::Postgres(_) => {
+            "INSERT INTO departure_new (conversation, queue, assignee) VALUES (?1, ?2, ?3)"
+        }
+    })?;
+    let next = tx.memory.next_seq + 1;
+    for one in left {
+        let row: [&dyn ToSql; 4] = [&one.conversation.0, &one.queue, &one.assignee, &next];
+        insert.add(match tx.conn {
+            Conn::Sqlite(_) => &row[..],
+            #[cfg(feature = "postgres")]
+            Conn::Postgres(_) => row.split_at(3).0,
+        })?;
+    }
+    Ok(insert.done()?)
+}
+
+/// A number for an operation of surgery, above those of all that were done before it to the same. On SQLite it is
+/// the operation's event's, which has to be the next one written. Where events are numbered later it is
+/// one of its own, above every event's; the event names it (`operation`).
+pub fn new_operation(tx: &Tx<'_>) -> Result<i64> {
+    match tx.conn {
+        Conn::Sqlite(_) => Ok(tx.memory.next_seq + 1),
+        #[cfg(feature = "postgres")]
+        Conn::Postgres(_) => Ok(tx
+            .conn
+            .prepare("SELECT nextval('operation')")?
+            .query_row((), |row| row.get(0))?),
+    }
+}
+
 /// Has the numbers of a restored log go on where no number was given out since the backup was made:
 /// a client that has one of those would not notice that it is another event's now. At the time in
 /// microseconds, which a log reaches by counting no sooner than time does; so they are higher than
 /// those of every other log that was made of the same backup, too, and JavaScript holds them until
 /// the year 2255.
 pub fn resume(tx: &mut Tx<'_>, now: i64) -> Result<()> {
-    let resumed = now.max(tx.memory.next_seq + RESUMED_EVENTS_MIN);
+    let resumed = now.max(last(tx.conn)? + RESUMED_EVENTS_MIN);
     set_number(tx.conn, RESUMED, resumed)?;
     tx.memory.next_seq = resumed;
+    match tx.conn {
+        Conn::Sqlite(_) => {}
+        #[cfg(feature = "postgres")]
+        Conn::Postgres(_) => {
+            let sql = "UPDATE sequencer SET last = ?1";
+            tx.conn.prepare(sql)?.execute([resumed])?;
+        }
+    }
     Ok(())
 }
 

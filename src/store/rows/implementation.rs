@@ -35,7 +35,7 @@ where
     Self: Search + Forgets,
 {
     async fn own(&self, partition: u32) -> Result<Ownership> {
-        self.engine.write(0, move |tx| {
+        self.engine.write_beside(0, move |tx| {
                 tx.conn
                     .prepare(
                         "INSERT INTO position (partition, position, epoch) VALUES (?1, 0, 1)
@@ -52,7 +52,7 @@ where
     async fn route(&self, commit: RouteCommit) -> Result<Routed> {
         let messages = commit.batch.len();
         self.engine
-            .write(messages, move |tx| {
+            .write_beside(messages, move |tx| {
                 let position = commit
                     .batch
                     .last()
@@ -72,7 +72,7 @@ where
 
     async fn count_attempt(&self, record: i64) -> Result<u32> {
         self.engine
-            .write(0, move |tx| operating::count_attempt(tx, record))
+            .write_beside(0, move |tx| operating::count_attempt(tx, record))
             .await
     }
 
@@ -86,15 +86,16 @@ where
         now: i64,
     ) -> Result<()> {
         self.engine
-            .write(1, move |tx| {
+            .write_beside(1, move |tx| {
                 move_position(tx, &ownership, record)?;
                 if let Some(carried) = &carried {
                     arrived::keep(tx.conn, record, carried)?;
                 }
                 operating::bury(tx, record, &reason, attempts, now)?;
-                carried.map_or(Ok(()), |carried| {
-                    arrived::note_headers(tx.conn, record, &carried)
-                })
+                match &carried {
+                    Some(carried) => arrived::note_headers(tx.conn, record, carried),
+                    None => Ok(()),
+                }
             })
             .await
     }
@@ -109,7 +110,7 @@ where
     async fn save_cursor(&self, channel: &ChannelId, cursor: Cursor) -> Result<()> {
         let channel = channel.clone();
         self.engine
-            .write(0, move |tx| operating::save_cursor(tx, &channel, &cursor))
+            .write_beside(0, move |tx| operating::save_cursor(tx, &channel, &cursor))
             .await
     }
 
@@ -189,9 +190,9 @@ where
         let channel = channel.clone();
         self.engine
             .write(0, move |tx| {
-                let own = [channel];
-                let sent_once: &[ChannelId] = if idempotent { &own } else { &[] };
-                Ok(outbox::held::recover(tx, own.first(), sent_once, now)?.1)
+                let own = std::slice::from_ref(&channel);
+                let sent_once = if idempotent { own } else { &[] };
+                Ok(outbox::held::recover(tx, Some(&channel), sent_once, now)?.1)
             })
             .await
     }
@@ -217,14 +218,14 @@ where
 
     async fn settle(&self, id: MessageId, settlement: Settlement, now: i64) -> Result<Rings> {
         self.engine
-            .write(1, move |tx| outbox::settle(tx, id, &settlement, now))
+            .write_beside(1, move |tx| outbox::settle(tx, id, &settlement, now))
             .await
     }
 
     async fn settle_held(&self, settling: Settling) -> Result<(StoredMessage, Rings)> {
         let senders = self.known_senders();
         self.engine
-            .write(1, move |tx| {
+            .write_beside(1, move |tx| {
                 let can_send = |name: &str| can_send(senders.as_deref(), name);
                 let rings = outbox::held::settle_held(tx, &settling, can_send)?;
                 Ok((written(tx, settling.message)?.0, rings))
@@ -269,7 +270,7 @@ where
 
     async fn lease_fetches(&self, limit: u32, now: i64) -> Result<Vec<DueFetch>> {
         self.engine
-            .write(1, move |tx| attachments::lease(tx, limit, now))
+            .write_beside(1, move |tx| attachments::lease(tx, limit, now))
             .await
     }
 
@@ -284,11 +285,15 @@ where
         outcome: FetchOutcome,
         now: i64,
     ) -> Result<()> {
-        // The outcome goes back with the answer: it holds its file until after the commit.
-        let settled = self.engine.write(1, move |tx| {
-            attachments::settle(tx, message, place, &outcome, now).map(|()| outcome)
+        // It holds its file until after the commit.
+        let outcome = Arc::new(outcome);
+        let own = outcome.clone();
+        let settled = self.engine.write_beside(1, move |tx| {
+            attachments::settle(tx, message, place, &own, now)
         });
-        settled.await.map(drop)
+        let settled = settled.await;
+        drop(outcome);
+        settled
     }
 
     async fn written_file(
@@ -320,7 +325,9 @@ where
 
     async fn create_token(&self, hash: Vec<u8>, token: Token) -> Result<Token> {
         self.engine
-            .write(0, move |tx| operating::create_token(tx, &hash, token))
+            .write_beside(0, move |tx| {
+                operating::create_token(tx, &hash, token.clone())
+            })
             .await
     }
 
@@ -336,7 +343,7 @@ where
 
     async fn revoke_token(&self, id: i64, now: i64) -> Result<bool> {
         self.engine
-            .write(0, move |tx| operating::revoke_token(tx, id, now))
+            .write_beside(0, move |tx| operating::revoke_token(tx, id, now))
             .await
     }
 
@@ -354,7 +361,7 @@ where
 
     async fn redrive(&self, record: i64, policy: Arc<Policy>, now: i64) -> Result<Option<Rings>> {
         self.engine
-            .write(1, move |tx| operating::redrive(tx, record, &policy, now))
+            .write_beside(1, move |tx| operating::redrive(tx, record, &policy, now))
             .await
     }
 

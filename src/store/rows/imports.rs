@@ -35,7 +35,7 @@ impl<E: Engine> Imports for RowStore<E> {
         self.engine
             .read(move |conn, _| {
                 conn.prepare("SELECT place FROM import WHERE source = ?1")?
-                    .query_row([source], |row| row.get(0))
+                    .query_row([&source], |row| row.get(0))
                     .optional()
                     .map_err(StoreError::from)
             })
@@ -46,16 +46,16 @@ impl<E: Engine> Imports for RowStore<E> {
         let source = source.to_owned();
         let kept = i64::try_from(IMPORT_PLACE_KEPT.as_micros()).unwrap_or(i64::MAX);
         self.engine
-            .write(0, move |tx| {
-                tx.conn
-                    .prepare(
-                        "INSERT INTO import (source, place, at) VALUES (?1, ?2, ?3)
+            .write_beside(0, move |tx| {
+                tx.conn.write(
+                    "INSERT INTO import (source, place, at) VALUES (?1, ?2, ?3)
              ON CONFLICT (source) DO UPDATE SET place = excluded.place, at = excluded.at",
-                    )?
-                    .execute(params![source, place, now])?;
-                tx.conn
-                    .prepare("DELETE FROM import WHERE at < ?1")?
-                    .execute([now.saturating_sub(kept)])?;
+                    params![source, place, now],
+                )?;
+                tx.conn.write(
+                    "DELETE FROM import WHERE at < ?1",
+                    [now.saturating_sub(kept)],
+                )?;
                 Ok(())
             })
             .await
@@ -64,10 +64,9 @@ impl<E: Engine> Imports for RowStore<E> {
     async fn end_import(&self, source: &str) -> Result<()> {
         let source = source.to_owned();
         self.engine
-            .write(0, move |tx| {
+            .write_beside(0, move |tx| {
                 tx.conn
-                    .prepare("DELETE FROM import WHERE source = ?1")?
-                    .execute([source])?;
+                    .write("DELETE FROM import WHERE source = ?1", [&source])?;
                 Ok(())
             })
             .await

@@ -18,7 +18,7 @@ impl<E: Engine> Leases for RowStore<E> {
     ) -> Result<Option<Lease>> {
         let (name, holder) = (name.to_owned(), holder.to_owned());
         self.engine
-            .write(0, move |tx| {
+            .write_beside(0, move |tx| {
                 // Of before the row is waited for: too early only leaves it to whoever has it.
                 let now = tx.conn.clock(now)?;
                 let taken = tx
@@ -40,7 +40,7 @@ impl<E: Engine> Leases for RowStore<E> {
     async fn renew_lease(&self, lease: &Lease, for_us: i64, now: i64) -> Result<Option<Lease>> {
         let lease = lease.clone();
         self.engine
-            .write(0, move |tx| {
+            .write_beside(0, move |tx| {
                 let until = tx.conn.clock(now)? + for_us;
                 let renewed = tx
                     .conn
@@ -61,7 +61,7 @@ impl<E: Engine> Leases for RowStore<E> {
     async fn give_up_lease(&self, lease: &Lease) -> Result<()> {
         let lease = lease.clone();
         self.engine
-            .write(0, move |tx| {
+            .write_beside(0, move |tx| {
                 tx.conn
                     .prepare(
                         "UPDATE lease SET holder = '', until = 0

@@ -24,6 +24,17 @@ pub struct Memory {
     pub token_changes: u64,
     /// Dedupe generations that are kept, oldest first.
     pub generations: Vec<i64>,
+    /// Of the transaction that is open.
+    pub standing: Standing,
+    /// How its work has to be run again, where what it locked was not all that it needs.
+    pub again: Option<Standing>,
+}
+
+/// Whether other transactions write at the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    Alone,
+    Beside,
 }
 
 impl IdSource for Memory {
@@ -48,6 +59,8 @@ impl Memory {
             next_seq,
             token_changes: 0,
             generations: seen::generations(conn)?,
+            standing: Standing::Alone,
+            again: None,
         })
     }
 
@@ -61,7 +74,14 @@ impl Memory {
             next_seq: 0,
             token_changes: 0,
             generations,
+            standing: Standing::Alone,
+            again: None,
         }
+    }
+
+    /// The partition that a record is of, by its number.
+    pub fn partition_of(&self, record: i64) -> i64 {
+        record % self.id_step
     }
 
     /// Ids that may still be given out.

@@ -3,11 +3,14 @@
 
 use std::collections::HashMap;
 use std::sync::RwLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Names and their numbers, both ways.
 #[derive(Default)]
 pub struct Names {
     known: RwLock<Known>,
+    /// Counts the numbers that were looked up in vain: another process may have given them.
+    missed: AtomicU64,
 }
 
 #[derive(Default)]
@@ -28,6 +31,10 @@ impl Names {
         for name in names {
             conn.prepare("INSERT INTO name (name) VALUES (?1) ON CONFLICT DO NOTHING")?
                 .execute([name])?;
+        }
+        #[cfg(feature = "postgres")]
+        if let Conn::Postgres(_) = conn {
+            conn.batch("NOTIFY switchboard, 'names'")?;
         }
         Ok(())
     }
@@ -63,7 +70,25 @@ impl Names {
             .known
             .read()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
-        known.by_id.get(&id).cloned().unwrap_or_default()
+        let found = known.by_id.get(&id).cloned();
+        // Nothing is number 0.
+        if found.is_none() && id != 0 {
+            self.missed.fetch_add(1, Ordering::Relaxed);
+        }
+        found.unwrap_or_default()
+    }
+
+    /// How often a number was looked up that is not known.
+    pub fn missed(&self) -> u64 {
+        self.missed.load(Ordering::Relaxed)
+    }
+
+    pub fn count(&self) -> usize {
+        let known = self.known.read();
+        known
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .by_id
+            .len()
     }
 }
 use crate::store::sql::{self, Conn};

@@ -12,7 +12,7 @@ use crate::store::{Retention, Rings, StoreError, StoredDeadLetter, Token};
 
 use super::effects::json;
 use super::facts::from_json;
-use super::{arrived, effects, events, facts, outbox, seen, uploads};
+use super::{arrived, effects, events, facts, gate, locks, outbox, seen, uploads};
 use crate::store::rows::Tx;
 
 type Result<T> = std::result::Result<T, StoreError>;
@@ -32,24 +32,21 @@ pub fn cursor(conn: Conn<'_>, channel: i64) -> Result<Option<Cursor>> {
 
 pub fn save_cursor(tx: &mut Tx<'_>, channel: &ChannelId, cursor: &Cursor) -> Result<()> {
     let number = tx.memory.names.id(channel.as_str());
-    tx.conn
-        .prepare(
-            "INSERT INTO cursor (channel, value) VALUES (?1, ?2)
+    tx.conn.write(
+        "INSERT INTO cursor (channel, value) VALUES (?1, ?2)
              ON CONFLICT (channel) DO UPDATE SET value = excluded.value",
-        )?
-        .execute(params![number, json(cursor)?])?;
+        params![number, json(cursor)?],
+    )?;
     Ok(())
 }
 
 pub fn create_token(tx: &mut Tx<'_>, hash: &[u8], mut token: Token) -> Result<Token> {
     token.id = tx.memory.next();
     tx.memory.token_changes += 1;
-    tx.conn
-        .prepare(
-            "INSERT INTO token (id, hash, label, role, agent, queues, brands, scopes, created_at)
+    tx.conn.write(
+        "INSERT INTO token (id, hash, label, role, agent, queues, brands, scopes, created_at)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
-        )?
-        .execute(params![
+        params![
             token.id,
             hash,
             token.label,
@@ -59,7 +56,8 @@ pub fn create_token(tx: &mut Tx<'_>, hash: &[u8], mut token: Token) -> Result<To
             json(&token.brands)?,
             json(&token.scopes)?,
             token.created_at
-        ])?;
+        ],
+    )?;
     Ok(token)
 }
 
@@ -132,15 +130,10 @@ pub fn count_attempt(tx: &mut Tx<'_>, record: i64) -> Result<u32> {
 }
 
 pub fn bury(tx: &mut Tx<'_>, record: i64, reason: &str, attempts: u32, now: i64) -> Result<()> {
+    tx.conn.write("INSERT INTO dead_letter (record, state, reason, attempts, at) VALUES (?1, ?2, ?3, ?4, ?5)
+             ON CONFLICT (record) DO UPDATE SET state = excluded.state, reason = excluded.reason, attempts = excluded.attempts, at = excluded.at, copied = 0", params![record, PARKED, reason, attempts, now])?;
     tx.conn
-        .prepare(
-            "INSERT INTO dead_letter (record, state, reason, attempts, at) VALUES (?1, ?2, ?3, ?4, ?5)
-             ON CONFLICT (record) DO UPDATE SET state = excluded.state, reason = excluded.reason, attempts = excluded.attempts, at = excluded.at, copied = 0",
-        )?
-        .execute(params![record, PARKED, reason, attempts, now])?;
-    tx.conn
-        .prepare("DELETE FROM attempt WHERE record = ?1")?
-        .execute([record])?;
+        .write("DELETE FROM attempt WHERE record = ?1", [record])?;
     Ok(())
 }
 
@@ -182,6 +175,7 @@ pub fn redrive(
     policy: &Arc<Policy>,
     now: i64,
 ) -> Result<Option<Rings>> {
+    tx.lock_position_of(record)?;
     let changed = tx
         .conn
         .prepare("UPDATE dead_letter SET state = ?1 WHERE record = ?2 AND state = ?3")?
@@ -216,7 +210,7 @@ pub fn redrive(
     }
 }
 
-/// Loads facts, decides, writes effects: the router's step, inside a transaction.
+/// Loads facts, locks what they are of, decides, writes effects: the router's step, inside a transaction.
 pub fn decide(
     tx: &mut Tx<'_>,
     batch: &[Prepared],
@@ -224,10 +218,14 @@ pub fn decide(
     now: i64,
 ) -> Result<router::Effects> {
     // What another connection made is looked through as well.
-    seen::generation(tx.conn, tx.memory, now)?;
+    seen::generation(tx, now)?;
     let needs = router::needs(batch, policy);
+    let receipts = gate::pass(tx, batch, policy)?;
     let window = i64::try_from(crate::store::ACKNOWLEDGE_WINDOW.as_micros()).unwrap_or(i64::MAX);
-    let mut known = facts::load(tx, batch, &needs, now - window)?;
+    let load = |tx: &Tx<'_>| facts::load(tx, batch, &needs, now - window);
+    let known = load(tx)?;
+    // How far an answer got has no version.
+    let mut known = locks::hold(tx, known, receipts, load)?;
     let effects = router::route(batch, &mut known, policy, tx.memory);
     arrived::keep_needed(tx.conn, batch, &effects)?;
     effects::write(tx, &known, &effects, now)?;
@@ -266,20 +264,20 @@ pub fn sweep(tx: &mut Tx<'_>, keep: &Retention, now: i64) -> Result<bool> {
     let due = due_log(conn, before(keep.bus), position)?;
     for record in &due {
         drop_unused(conn, *record)?;
-        conn.prepare("DELETE FROM log WHERE record = ?1")?
-            .execute([record])?;
+        conn.write("DELETE FROM log WHERE record = ?1", [record])?;
     }
     let raw = due_raw(conn, before(keep.raw))?;
     for record in &raw {
-        conn.prepare("DELETE FROM raw WHERE id = ?1")?
-            .execute([record])?;
+        conn.write("DELETE FROM raw WHERE id = ?1", [record])?;
     }
-    conn.prepare(
+    conn.write(
         "DELETE FROM idempotency WHERE key IN (SELECT key FROM idempotency WHERE at < ?1 LIMIT ?2)",
-    )?
-    .execute([before(keep.idempotency), SWEEP_ROWS_MAX])?;
-    conn.prepare("DELETE FROM acknowledged WHERE at < ?1")?
-        .execute([before(crate::store::ACKNOWLEDGE_WINDOW)])?;
+        [before(keep.idempotency), SWEEP_ROWS_MAX],
+    )?;
+    conn.write(
+        "DELETE FROM acknowledged WHERE at < ?1",
+        [before(crate::store::ACKNOWLEDGE_WINDOW)],
+    )?;
     uploads::sweep(conn, now, SWEEP_ROWS_MAX)?;
     events::sweep(conn, before(keep.events), before(keep.audit))?;
     // Tries of what was decided at last.
@@ -316,8 +314,10 @@ fn expire_pending(conn: Conn<'_>, before: i64) -> Result<usize> {
         due.push((row.get(0)?, row.get(1)?));
     }
     for (record, target) in &due {
-        conn.prepare("DELETE FROM pending WHERE target = ?1 AND record = ?2")?
-            .execute(params![target, record])?;
+        conn.write(
+            "DELETE FROM pending WHERE target = ?1 AND record = ?2",
+            params![target, record],
+        )?;
         drop_unused(conn, *record)?;
     }
     if !due.is_empty() {

@@ -1,5 +1,7 @@
 //! The outbox: replies accepted and waiting to be sent, and what became of each attempt.
 
+use std::collections::HashSet;
+
 use connector_api::{Capabilities, ChannelId, Event};
 
 use crate::bus::{Content, decode};
@@ -13,7 +15,8 @@ use crate::store::{
 };
 
 use super::desk;
-use super::effects::{json, write_events};
+use super::effects::json;
+use super::events::write_events;
 use super::facts::{conversation, from_json};
 use crate::store::rows::Tx;
 
@@ -44,13 +47,12 @@ pub struct NewOutbound<'a> {
 /// Writes the message, and its outbox row unless it is a note.
 pub fn insert(conn: Conn<'_>, new: &NewOutbound<'_>) -> Result<(), StoreError> {
     let leaves = new.draft.to.is_some();
-    conn.prepare("INSERT INTO body (id, content) VALUES (?1, ?2)")?
-        .execute(params![new.id.0, json(new.draft)?.into_bytes()])?;
-    conn.prepare(
-        "INSERT INTO message (id, conversation, seq, prev, author, channel, agent, arrived_at, delivery, body,
-         deleted, flags) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?1, 0, ?10)",
-    )?
-    .execute(params![
+    conn.write(
+        "INSERT INTO body (id, content) VALUES (?1, ?2)",
+        params![new.id.0, json(new.draft)?.into_bytes()],
+    )?;
+    conn.write("INSERT INTO message (id, conversation, seq, prev, author, channel, agent, arrived_at, delivery, body,
+         deleted, flags) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?1, 0, ?10)", params![
         new.id.0,
         new.conversation.0,
         new.seq,
@@ -64,11 +66,8 @@ pub fn insert(conn: Conn<'_>, new: &NewOutbound<'_>) -> Result<(), StoreError> {
     ])?;
     if let Some(to) = &new.draft.to {
         recipients::note(conn, new.id, to, new.at)?;
-        conn.prepare(
-            "INSERT INTO outbox (id, channel, conversation, seq, state, attempts, next_at, send_at, due_since)
-             VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6, ?7, ?6)",
-        )?
-        .execute(params![
+        conn.write("INSERT INTO outbox (id, channel, conversation, seq, state, attempts, next_at, send_at, due_since)
+             VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6, ?7, ?6)", params![
             new.id.0,
             new.channel,
             new.conversation.0,
@@ -146,17 +145,25 @@ pub fn deliver(
     } else {
         "UPDATE message SET delivery = ?1, reason = ?2 WHERE id = ?3"
     };
-    conn.prepare(sql)?
-        .execute(params![delivery.code(), reason, id.0])?;
+    conn.write(sql, params![delivery.code(), reason, id.0])?;
     // A receipt settles what an attempt left open.
     if !matches!(
         delivery,
         Delivery::Queued | Delivery::Sending | Delivery::Unknown
     ) {
-        conn.prepare("DELETE FROM outbox WHERE id = ?1")?
-            .execute([id.0])?;
+        conn.write("DELETE FROM outbox WHERE id = ?1", [id.0])?;
     }
     Ok(())
+}
+
+/// The conversation that a message is in.
+pub fn conversation_of(tx: &Tx<'_>, id: MessageId) -> Result<Option<ConversationId>, StoreError> {
+    let found = tx
+        .conn
+        .prepare("SELECT conversation FROM message WHERE id = ?1")?
+        .query_row([id.0], |row| row.get(0))
+        .optional()?;
+    Ok(found.map(ConversationId))
 }
 
 /// Takes due rows and writes the attempt down, before the first byte leaves. What cannot be sent
@@ -170,12 +177,13 @@ pub fn lease(
     now: i64,
 ) -> Result<Taken, StoreError> {
     let mut taken = Taken::default();
-    for row in due(tx, channel, limit, now)? {
+    for row in due_and_locked(tx, channel, limit, now)? {
         match sendable(tx, &row, channel, can, now)? {
             Ok(draft) => {
-                tx.conn
-                    .prepare("UPDATE outbox SET state = ?1, attempts = attempts + 1 WHERE id = ?2")?
-                    .execute([OutboxState::Sending.code(), row.id.0])?;
+                tx.conn.write(
+                    "UPDATE outbox SET state = ?1, attempts = attempts + 1 WHERE id = ?2",
+                    [OutboxState::Sending.code(), row.id.0],
+                )?;
                 deliver(tx.conn, row.id, Delivery::Sending, None)?;
                 let event = NewEvent::delivery(row.conversation, row.id, Delivery::Sending, now);
                 write_events(tx, &[event])?;
@@ -250,6 +258,23 @@ fn due(tx: &Tx<'_>, channel: &ChannelId, limit: u32, now: i64) -> Result<Vec<Due
         },
     )?;
     Ok(rows.collect::<sql::Result<_>>()?)
+}
+
+/// What is due, looked at again under its locks: another lane may have taken it, or its writer.
+fn due_and_locked(
+    tx: &mut Tx<'_>,
+    channel: &ChannelId,
+    limit: u32,
+    now: i64,
+) -> Result<Vec<Due>, StoreError> {
+    let mut rows = due(tx, channel, limit, now)?;
+    if !tx.is_alone() && !rows.is_empty() {
+        let locked: HashSet<ConversationId> = rows.iter().map(|row| row.conversation).collect();
+        tx.lock_matters(locked.iter().copied())?;
+        rows = due(tx, channel, limit, now)?;
+        rows.retain(|row| locked.contains(&row.conversation));
+    }
+    Ok(rows)
 }
 
 /// What to send, or why that is not possible.

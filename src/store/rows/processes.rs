@@ -18,7 +18,7 @@ impl<E: Engine> Processes for RowStore<E> {
     ) -> Result<()> {
         let instance = instance.to_owned();
         self.engine
-            .write(0, move |tx| {
+            .write_beside(0, move |tx| {
                 let now = tx.conn.clock(now)?;
                 tx.conn
                     .prepare(
@@ -37,7 +37,7 @@ impl<E: Engine> Processes for RowStore<E> {
     async fn forget_process(&self, instance: &str) -> Result<()> {
         let instance = instance.to_owned();
         self.engine
-            .write(0, move |tx| {
+            .write_beside(0, move |tx| {
                 tx.conn
                     .prepare("DELETE FROM process WHERE instance = ?1")?
                     .execute([&instance])?;

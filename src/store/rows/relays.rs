@@ -23,7 +23,7 @@ impl<E: Engine> Relays for RowStore<E> {
     async fn own_relay(&self, name: &str, epoch: i64) -> Result<i64> {
         let name = name.to_owned();
         self.engine
-            .write(0, move |tx| {
+            .write_beside(0, move |tx| {
                 let position = tx
                     .conn
                     .prepare(
@@ -41,7 +41,7 @@ impl<E: Engine> Relays for RowStore<E> {
     async fn move_relay(&self, name: &str, epoch: i64, from: i64, to: i64) -> Result<()> {
         let name = name.to_owned();
         self.engine
-            .write(0, move |tx| {
+            .write_beside(0, move |tx| {
                 let moved = tx
                     .conn
                     .prepare(
@@ -70,7 +70,7 @@ impl<E: Engine> Relays for RowStore<E> {
 
     async fn letters_copied(&self, letters: Vec<Letter>) -> Result<()> {
         self.engine
-            .write(0, move |tx| {
+            .write_beside(0, move |tx| {
                 for letter in &letters {
                     tx.conn
                         .prepare("UPDATE dead_letter SET copied = 1 WHERE record = ?1 AND at = ?2")?

@@ -2,11 +2,15 @@
 //! looked up in it any more; a key costs one search in each that is live. Sources that can show an
 //! item again for ever: one table that is never dropped.
 
+use std::collections::{HashMap, HashSet};
+
 use crate::ids::MessageId;
 use crate::router::effects::NewSeen;
 use crate::router::facts::{Key16, Seen};
 
-use crate::store::rows::memory::Memory;
+use crate::store::StoreError;
+use crate::store::rows::Tx;
+use crate::store::rows::memory::{Memory, Standing};
 use crate::store::sql::{self, Conn, params};
 
 /// What one generation covers: three days.
@@ -42,94 +46,110 @@ pub fn generations(conn: Conn<'_>) -> sql::Result<Vec<i64>> {
     Ok(generations)
 }
 
-/// Everything filed under `key` within the horizon of redeliveries.
-pub fn find(conn: Conn<'_>, memory: &Memory, key: &Key16) -> sql::Result<Vec<Seen>> {
-    find_within(conn, memory, key, LIVE)
+/// Everything filed under these keys within the horizon of redeliveries; each key has an entry.
+pub fn find(conn: Conn<'_>, memory: &Memory, keys: &HashSet<Key16>) -> sql::Result<Found> {
+    find_within(conn, memory, keys, LIVE)
 }
 
-/// Everything filed under `key` that can still be named.
-pub fn find_named(conn: Conn<'_>, memory: &Memory, key: &Key16) -> sql::Result<Vec<Seen>> {
-    find_within(conn, memory, key, NAMED)
+/// Everything filed under these keys that can still be named.
+pub fn find_named(conn: Conn<'_>, memory: &Memory, keys: &HashSet<Key16>) -> sql::Result<Found> {
+    find_within(conn, memory, keys, NAMED)
 }
 
-fn find_within(conn: Conn<'_>, memory: &Memory, key: &Key16, back: i64) -> sql::Result<Vec<Seen>> {
-    let mut found = Vec::new();
+/// What was filed under keys, what was said first coming first.
+pub type Found = HashMap<Key16, Vec<Seen>>;
+
+fn find_within(
+    conn: Conn<'_>,
+    memory: &Memory,
+    wanted: &HashSet<Key16>,
+    back: i64,
+) -> sql::Result<Found> {
+    let mut found: Found = wanted.iter().map(|key| (*key, Vec::new())).collect();
+    if wanted.is_empty() {
+        return Ok(found);
+    }
+    let keys: Vec<Key16> = wanted.iter().copied().collect();
     let newest = memory.generations.last().copied().unwrap_or(0);
     let kept = memory.generations.iter().rev();
-    for generation in kept.take_while(|generation| **generation > newest - back) {
-        probe(
-            conn,
-            &format!("SELECT digest, message FROM seen_{generation} WHERE key = ?1"),
-            key,
-            &mut found,
-        )?;
+    let live = kept.take_while(|generation| **generation > newest - back);
+    let tables = live.map(|generation| format!("seen_{generation}"));
+    for table in tables.chain(["seen_lasting".to_owned()]) {
+        let sql = format!("SELECT digest, message FROM {table} WHERE key = ?1");
+        let mut asked = conn.read_each(&sql, |place, row| {
+            let seen = Seen {
+                digest: row.get::<i64>(0)? as u64,
+                message: MessageId(row.get(1)?),
+            };
+            let of = keys.get(place).and_then(|key| found.get_mut(key));
+            of.into_iter().for_each(|of| of.push(seen));
+            Ok(())
+        })?;
+        for key in &keys {
+            asked.add([key.as_slice()])?;
+        }
+        asked.done()?;
     }
-    probe(
-        conn,
-        "SELECT digest, message FROM seen_lasting WHERE key = ?1",
-        key,
-        &mut found,
-    )?;
     // The rows are in the order of digests, which is chance; the first one is what was said first.
-    found.sort_by_key(|seen| seen.message);
+    for seen in found.values_mut() {
+        seen.sort_by_key(|seen| seen.message);
+    }
     Ok(found)
 }
 
-fn probe(conn: Conn<'_>, sql: &str, key: &Key16, found: &mut Vec<Seen>) -> sql::Result<()> {
-    let mut statement = conn.prepare(sql)?;
-    let rows = statement.query_map([key.as_slice()], |row| {
-        Ok(Seen {
-            digest: row.get::<i64>(0)? as u64,
-            message: MessageId(row.get(1)?),
-        })
-    })?;
-    for row in rows {
-        found.push(row?);
-    }
-    Ok(())
-}
-
 /// Remembers what a batch filed at `now`.
-pub fn insert(conn: Conn<'_>, memory: &mut Memory, seen: &[NewSeen], now: i64) -> sql::Result<()> {
+pub fn insert(tx: &mut Tx<'_>, seen: &[NewSeen], now: i64) -> Result<(), StoreError> {
     if seen.is_empty() {
         return Ok(());
     }
-    let generation = generation(conn, memory, now)?;
-    let pushed = format!(
-        "INSERT INTO seen_{generation} (key, digest, message) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING"
-    );
-    for new in seen {
-        let sql = if new.lasting {
-            "INSERT INTO seen_lasting (key, digest, message) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING"
-        } else {
-            pushed.as_str()
-        };
-        conn.prepare(sql)?.execute(params![
-            new.key.as_slice(),
-            new.digest as i64,
-            new.message.0
-        ])?;
+    let generation = generation(tx, now)?;
+    let pushed = format!("seen_{generation}");
+    for (table, lasting) in [(pushed.as_str(), false), ("seen_lasting", true)] {
+        let mut new = seen.iter().filter(|new| new.lasting == lasting).peekable();
+        if new.peek().is_none() {
+            continue;
+        }
+        let mut insert = tx.conn.write_each(&format!(
+            "INSERT INTO {table} (key, digest, message) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING"
+        ))?;
+        for new in new {
+            insert.add(params![
+                new.key.as_slice(),
+                new.digest as i64,
+                new.message.0
+            ])?;
+        }
+        insert.done()?;
     }
     Ok(())
 }
 
 /// The generation of `now`: made when it begins, when also those that nothing is looked up in any
-/// more go. Time that steps back writes into the newest one.
-pub fn generation(conn: Conn<'_>, memory: &mut Memory, now: i64) -> sql::Result<i64> {
+/// more go. Time that steps back writes into the newest one. Tables come and go while nobody else writes.
+pub fn generation(tx: &mut Tx<'_>, now: i64) -> Result<i64, StoreError> {
     let current = now.div_euclid(GENERATION_MICROS);
-    if let Some(newest) = memory.generations.last().copied()
+    if let Some(newest) = tx.memory.generations.last().copied()
         && newest >= current
     {
         return Ok(newest);
     }
-    make_generation(conn, memory, current)?;
-    let expired = memory
+    if !tx.is_alone() {
+        // Another connection may have made it.
+        tx.memory.generations = generations(tx.conn)?;
+        return match tx.memory.generations.last() {
+            Some(newest) if *newest >= current => Ok(*newest),
+            _ => Err(tx.begin_again(Standing::Alone, "a generation of dedupe keys begins")),
+        };
+    }
+    make_generation(tx.conn, tx.memory, current)?;
+    let expired = tx
+        .memory
         .generations
         .iter()
         .position(|kept| *kept > current - NAMED)
         .unwrap_or(0);
-    for old in memory.generations.drain(..expired) {
-        conn.batch(&format!("DROP TABLE IF EXISTS seen_{old}"))?;
+    for old in tx.memory.generations.drain(..expired) {
+        tx.conn.batch(&format!("DROP TABLE IF EXISTS seen_{old}"))?;
     }
     Ok(current)
 }

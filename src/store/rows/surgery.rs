@@ -18,7 +18,8 @@ use crate::store::sql::{self, Conn, Optional as _, Row as SqlRow, params};
 use crate::store::surgery::{Operated, OperationKind, Order, StoredOperation};
 
 use super::desk::has_other_open;
-use super::effects::{json, write_conversation, write_events};
+use super::effects::{json, write_conversation};
+use super::events::{new_operation, write_events};
 use super::facts::conversation;
 use crate::store::rows::Tx;
 
@@ -81,7 +82,7 @@ pub fn merge(
         first.is_none_or(|first| arrival(row) < first)
     })?;
     let (all, _) = arrange(&kept.entries(), &given.entries(), into.last_seq);
-    let event = tx.next_event();
+    let event = new_operation(tx)?;
     place(tx, event, &mut into, &kept, &all, &before(&[&given, &kept]))?;
     from.last_message = None;
     write(tx, &mut from)?;
@@ -91,7 +92,7 @@ pub fn merge(
         EventType::ConversationMerged,
         [&from, &into],
         None,
-        &serde_json::json!({ "messages": given.rows.len() }),
+        (event, &serde_json::json!({ "messages": given.rows.len() })),
         order,
     )?;
     keep_sides(&mut sides, &from, &into);
@@ -127,7 +128,7 @@ pub fn split(
     let id = ConversationId(tx.memory.next());
     let (mut new, mut sides) =
         surgery::split(&mut source, id, again, part, &order.actor, order.at)?;
-    let event = tx.next_event();
+    let event = new_operation(tx)?;
     let was = before(&[&chain]);
     let (kept, given) = (entries(&staying), entries(&leaving));
     place(tx, event, &mut source, &chain, &kept, &was)?;
@@ -143,7 +144,7 @@ pub fn split(
         EventType::ConversationSplit,
         [&source, &new],
         None,
-        &serde_json::json!({ "messages": leaving.len() }),
+        (event, &serde_json::json!({ "messages": leaving.len() })),
         order,
     )?;
     keep_sides(&mut sides, &source, &new);
@@ -185,7 +186,7 @@ pub fn move_message(
         is_last: kept.rows.iter().all(|row| row.author == Author::Note),
     };
     let mut sides = surgery::move_message(&mut from, &mut to, moving, &order.actor)?;
-    let event = tx.next_event();
+    let event = new_operation(tx)?;
     let was = before(&[&chain, &kept]);
     place(tx, event, &mut from, &chain, &entries(&staying), &was)?;
     let (all, _) = arrange(&kept.entries(), &entries(&leaving), to.last_seq);
@@ -197,7 +198,7 @@ pub fn move_message(
         EventType::MessageMoved,
         [&from, &to],
         Some(message),
-        &serde_json::Value::Null,
+        (event, &serde_json::Value::Null),
         order,
     )?;
     keep_sides(&mut sides, &from, &to);
@@ -348,11 +349,11 @@ fn tell(
     kind: EventType,
     [one, other]: [&Conversation; 2],
     message: Option<MessageId>,
-    about: &serde_json::Value,
+    (event, about): (i64, &serde_json::Value),
     order: &Order,
 ) -> Result<()> {
     let mut detail = serde_json::json!({
-        "operation": tx.next_event(), "from": one.id.0, "into": other.id.0,
+        "operation": event, "from": one.id.0, "into": other.id.0,
         "role": order.actor.role.as_str(),
     });
     order.actor.sign(&mut detail);

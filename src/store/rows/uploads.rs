@@ -1,5 +1,7 @@
 //! Uploaded files that wait for their answer.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 
@@ -21,12 +23,12 @@ const HELD: &str = "CASE WHEN ?2 IS NULL THEN agent IS NULL AND token = ?1 ELSE 
 #[async_trait]
 impl<E: Engine> Uploads for RowStore<E> {
     async fn add_upload(&self, upload: NewUpload) -> Result<Option<i64>> {
-        // The upload goes back with the answer: it holds its file until after the commit.
-        let added = self
-            .engine
-            .write(1, move |tx| Ok((add(tx, &upload)?, upload)))
-            .await?;
-        Ok(added.0)
+        // It holds its file until after the commit.
+        let upload = Arc::new(upload);
+        let own = upload.clone();
+        let added = self.engine.write_beside(1, move |tx| add(tx, &own)).await;
+        drop(upload);
+        added
     }
 
     async fn token(&self, id: i64) -> Result<Option<Token>> {
@@ -38,6 +40,8 @@ impl<E: Engine> Uploads for RowStore<E> {
 
 fn add(tx: &mut Tx<'_>, upload: &NewUpload) -> Result<Option<i64>> {
     let Holder { token, agent } = &upload.holder;
+    let whose = format!("{token} {}", agent.as_deref().unwrap_or_default());
+    tx.lock_name("upload", whose.as_bytes())?;
     let waiting: u32 = tx
         .conn
         .prepare(&format!(
@@ -49,12 +53,8 @@ fn add(tx: &mut Tx<'_>, upload: &NewUpload) -> Result<Option<i64>> {
     }
     let id = tx.memory.next();
     let kept = i64::try_from(UPLOAD_KEPT.as_micros()).unwrap_or(i64::MAX);
-    tx.conn
-        .prepare(
-            "INSERT INTO upload (id, token, agent, sha256, bytes_len, content, name, content_type, expires_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
-        )?
-        .execute(params![
+    tx.conn.write("INSERT INTO upload (id, token, agent, sha256, bytes_len, content, name, content_type, expires_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)", params![
             id,
             token,
             agent,
@@ -97,9 +97,9 @@ pub fn take_upload(
 
 /// Drops uploads that no answer took in time; their files go with the next sweep of files.
 pub fn sweep(conn: Conn<'_>, now: i64, rows_max: i64) -> Result<()> {
-    conn.prepare(
+    conn.write(
         "DELETE FROM upload WHERE id IN (SELECT id FROM upload WHERE expires_at <= ?1 LIMIT ?2)",
-    )?
-    .execute([now, rows_max])?;
+        [now, rows_max],
+    )?;
     Ok(())
 }

@@ -84,7 +84,7 @@ impl Cluster {
             "[run]\nparts = [{}]\n[bus]\nkind = \"kafka\"\nprefix = \"{}\"\nbrokers = [{}]\n\
              partitions = 6\nreplication = {}\n\
              [store]\nkind = \"postgres\"\nurl = \"{database}\"\nblobs_dir = \"{}\"\n\
-             accept_unsafe = [\"fsync-off\"]\n{}",
+             accept_unsafe = [\"fsync\"]\n{}",
             list(parts.split(", ")),
             self.prefix,
             list(self.brokers.split(",")),

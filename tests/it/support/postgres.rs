@@ -5,13 +5,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use connector_api::{QueueId, async_trait};
 use switchboard::router::effects::EventType;
 use switchboard::store::Store as _;
-use switchboard::store::postgres::{Config, PostgresStore};
+use switchboard::store::events::{EventFilter, EventLog};
+use switchboard::store::postgres::{Config, PostgresStore, Risk};
 use switchboard::store::sql::Conn;
 
 use super::beside::BesideBus;
 use super::local::TABLES;
 use super::{Backend, ManualClock, Opened};
 use crate::peers;
+
+/// The server of the tests may lose what a crash of it loses.
+fn risks() -> Vec<Risk> {
+    vec![Risk::Fsync]
+}
 
 /// A database of its own on the server of the tests.
 pub struct Postgres {
@@ -51,8 +57,41 @@ impl Postgres {
         let config = self.config(port);
         let now = ManualClock::new().micros();
         let names = ["main", "support-mail"].map(str::to_owned).to_vec();
-        let opened = PostgresStore::open(config, names, Vec::new(), now).await;
+        let opened = PostgresStore::open(config, names, Vec::new(), risks(), now).await;
         Arc::new(opened.expect("opening the store"))
+    }
+
+    /// A store with the names and queues of the desk.
+    pub async fn open_named(&self, names: &[String], queues: &[QueueId]) -> Arc<PostgresStore> {
+        self.open_at(self.server.port, names, queues).await
+    }
+
+    /// The same, through another port.
+    pub async fn through_named(&self, port: u16) -> Arc<PostgresStore> {
+        self.open_at(port, &super::names(), &super::queues()).await
+    }
+
+    async fn open_at(&self, port: u16, names: &[String], queues: &[QueueId]) -> Arc<PostgresStore> {
+        let now = ManualClock::new().micros();
+        let (names, queues) = (names.to_vec(), queues.to_vec());
+        let opened = PostgresStore::open(self.config(port), names, queues, risks(), now);
+        Arc::new(opened.await.expect("opening the store"))
+    }
+
+    /// How to connect to the database.
+    pub fn own_config(&self) -> Config {
+        self.config(self.server.port)
+    }
+
+    /// Circles of waiting that the server broke, counted once nobody is connected any more.
+    pub fn deadlocks(&self) -> i64 {
+        let of = format!("datname = '{}'", self.database);
+        peers::wait_until("connections to end", super::PATIENCE, || {
+            let left = format!("SELECT count(*) FROM pg_stat_activity WHERE {of}");
+            self.server.number(&left) == 0
+        });
+        let sql = format!("SELECT deadlocks FROM pg_stat_database WHERE {of}");
+        self.server.number(&sql)
     }
 
     fn config(&self, port: u16) -> Config {
@@ -71,7 +110,7 @@ impl Backend for Postgres {
     async fn open(&self, names: &[String], queues: &[QueueId]) -> Opened {
         let now = ManualClock::new().micros();
         let (names, queues) = (names.to_vec(), queues.to_vec());
-        let store = PostgresStore::open(self.config(self.server.port), names, queues, now);
+        let store = PostgresStore::open(self.config(self.server.port), names, queues, risks(), now);
         let store = Arc::new(store.await.expect("opening the store"));
         *self.store.lock().unwrap_or_else(PoisonError::into_inner) = Some(store.clone());
         let installation_key = store.installation_key().to_vec();
@@ -91,6 +130,12 @@ impl Backend for Postgres {
             let store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
             store.clone().expect("the backend was opened")
         };
+        // What was just written has its number then.
+        let filter = EventFilter {
+            limit: 1,
+            ..EventFilter::default()
+        };
+        store.events(0, filter).await.expect("reading events");
         let count = store.read_raw(|conn| {
             let mut rows = Vec::new();
             for table in TABLES {

@@ -7,7 +7,8 @@ use crate::router::effects::{EventType, NewEvent};
 use crate::store::sql::params;
 use crate::store::{ContactEdit, StoreError, StoredContact};
 
-use super::super::effects::{json, write_events};
+use super::super::effects::json;
+use super::super::events::write_events;
 use super::super::reading;
 use crate::store::rows::Tx;
 
@@ -18,6 +19,7 @@ pub fn edit_contact(tx: &mut Tx<'_>, edit: &ContactEdit) -> Result<StoredContact
     if !role.works() {
         return Err(Refusal::Role { role }.into());
     }
+    tx.lock_contact(edit.contact)?;
     let found = reading::contact(tx.conn, &names, &edit.actor, edit.contact)?;
     let mut found = found.ok_or(Refusal::NotFound { what: "contact" })?;
     if let Some(into) = found.merged_into {
@@ -39,14 +41,15 @@ pub fn edit_contact(tx: &mut Tx<'_>, edit: &ContactEdit) -> Result<StoredContact
     }
     (found.name, found.attributes) = (name, attributes);
     found.version += 1;
-    tx.conn
-        .prepare("UPDATE contact SET name = ?1, attributes = ?2, version = ?3 WHERE id = ?4")?
-        .execute(params![
+    tx.conn.write(
+        "UPDATE contact SET name = ?1, attributes = ?2, version = ?3 WHERE id = ?4",
+        params![
             found.name,
             json(&found.attributes)?,
             found.version,
             found.id.0
-        ])?;
+        ],
+    )?;
     let mut detail = edit.actor.signature();
     detail["contact"] = found.id.0.into();
     let event = NewEvent::of_contact(EventType::ContactUpdated, found.id, edit.at).with(detail);

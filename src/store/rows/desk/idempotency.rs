@@ -45,12 +45,8 @@ pub fn keep(
 ) -> Result<(), StoreError> {
     if let Some((key, fingerprint)) = idempotency {
         let (kind, number) = came_to.parts();
-        tx.conn
-            .prepare(
-                "INSERT INTO idempotency (key, fingerprint, kind, number, at) VALUES (?1, ?2, ?3, ?4, ?5)
-             ON CONFLICT (key) DO UPDATE SET fingerprint = excluded.fingerprint, kind = excluded.kind, number = excluded.number, at = excluded.at",
-            )?
-            .execute(params![key, fingerprint, kind, number, at])?;
+        tx.conn.write("INSERT INTO idempotency (key, fingerprint, kind, number, at) VALUES (?1, ?2, ?3, ?4, ?5)
+             ON CONFLICT (key) DO UPDATE SET fingerprint = excluded.fingerprint, kind = excluded.kind, number = excluded.number, at = excluded.at", params![key, fingerprint, kind, number, at])?;
     }
     Ok(())
 }
@@ -64,6 +60,7 @@ pub fn kept(
     let Some((key, fingerprint)) = idempotency else {
         return Ok(None);
     };
+    tx.lock_name("idempotency", key)?;
     let kept = i64::try_from(crate::store::IDEMPOTENCY_KEPT.as_micros()).unwrap_or(i64::MAX);
     let row = tx
         .conn

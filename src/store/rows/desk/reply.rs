@@ -20,7 +20,8 @@ use crate::store::{
     Settlement, StoreError, Written,
 };
 
-use super::super::effects::{FLAG_AUTOMATIC, write_conversation, write_events};
+use super::super::effects::{FLAG_AUTOMATIC, write_conversation};
+use super::super::events::write_events;
 use super::super::uploads::take_upload;
 use super::super::{drafts, outbox};
 use super::answered::{answered, reachable};
@@ -110,24 +111,20 @@ pub fn cancel(
     actor: &Actor,
     now: i64,
 ) -> Result<Rings, StoreError> {
-    let row = tx
+    let missing = Refusal::NotFound { what: "message" };
+    let conversation = outbox::conversation_of(tx, id)?.ok_or_else(|| missing.clone())?;
+    let found = visible(tx, conversation, actor, None).map_err(|error| match error {
+        StoreError::Refused(_) => missing.into(),
+        other => other,
+    })?;
+    dispatch::cancel(&found, actor)?;
+    let (delivery, state): (Option<i64>, Option<i64>) = tx
         .conn
         .prepare(
-            "SELECT message.conversation, message.delivery, outbox.state FROM message
+            "SELECT message.delivery, outbox.state FROM message
              LEFT JOIN outbox ON outbox.id = message.id WHERE message.id = ?1",
         )?
-        .query_row([id.0], |row| {
-            Ok((
-                crate::ids::ConversationId(row.get(0)?),
-                row.get::<Option<i64>>(1)?,
-                row.get::<Option<i64>>(2)?,
-            ))
-        })
-        .optional()?;
-    let missing = Refusal::NotFound { what: "message" };
-    let (conversation, delivery, state) = row.ok_or_else(|| missing.clone())?;
-    let found = visible(tx, conversation, actor, None).map_err(|_| missing)?;
-    dispatch::cancel(&found, actor)?;
+        .query_row([id.0], |row| Ok((row.get(0)?, row.get(1)?)))?;
     if state != Some(OutboxState::Queued.code()) {
         return Err(Refusal::NotQueued {
             delivery: delivery.and_then(Delivery::from_code),
@@ -410,11 +407,7 @@ impl Append<'_> {
         };
         outbox::insert(tx.conn, &outbound)?;
         for file in &self.files.0 {
-            tx.conn
-                .prepare(
-                    "INSERT INTO blob (body, sha256, bytes_len, content) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
-                )?
-                .execute(params![
+            tx.conn.write("INSERT INTO blob (body, sha256, bytes_len, content) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING", params![
                     id.0,
                     file.sha256.as_slice(),
                     file.shown.size_bytes as i64,

@@ -14,7 +14,8 @@ use crate::router::facts::{Conversation, Detail};
 use crate::store::sql::{Optional as _, params};
 use crate::store::{NewConversation, Senders, Sending, StoreError};
 
-use super::super::effects::write_events;
+use super::super::events::write_events;
+use super::super::memory::Standing;
 use super::super::reading;
 use super::answered::known_on;
 use super::reply::{Append, Files, Leaving, check_fit, draft_of, named};
@@ -33,7 +34,10 @@ pub fn start(
     let sending = may_start(new, senders)?;
     let to = destination(tx, new, sending)?;
     let contact = match new.contact {
-        Some(id) => known_contact(tx, id, &new.actor, &sending.brand)?,
+        Some(id) => {
+            tx.lock_contact(id)?;
+            known_contact(tx, id, &new.actor, &sending.brand)?
+        }
         None => contact_of(tx, &sending.brand, &to, new.at)?,
     };
     let id = tx.memory.next();
@@ -96,9 +100,10 @@ pub fn start(
         idempotency: new.idempotency.as_ref(),
         at: new.at,
     };
-    tx.conn
-        .prepare("UPDATE contact SET version = version + 1 WHERE id = ?1")?
-        .execute([contact.0])?;
+    tx.conn.write(
+        "UPDATE contact SET version = version + 1 WHERE id = ?1",
+        [contact.0],
+    )?;
     write_events(tx, &[created])?;
     let message = append.write_as(tx, &mut found, MessageId(id), true)?;
     // Windows count what the contact wrote, so the conversation has to be there.
@@ -193,30 +198,19 @@ fn contact_of(
     at: i64,
 ) -> Result<ContactId, StoreError> {
     let brand = tx.memory.names.id(brand.as_str());
-    let known: Option<i64> = tx
-        .conn
-        .prepare(
-            "SELECT contact FROM identity WHERE brand = ?1 AND scope = 0 AND namespace = ?2 AND address = ?3",
-        )?
-        .query_row(params![brand, to.namespace.as_str(), to.address], |row| {
-            row.get(0)
-        })
-        .optional()?;
-    if let Some(known) = known {
-        return Ok(ContactId(known));
+    if let Some(known) = known_under(tx, brand, to)? {
+        tx.lock_contact(known)?;
+        if known_under(tx, brand, to)? != Some(known) {
+            return Err(tx.begin_again(Standing::Beside, "an address became another contact's"));
+        }
+        return Ok(known);
     }
     let (contact, identity) = (tx.memory.next(), tx.memory.next());
-    tx.conn
-        .prepare(
-            "INSERT INTO contact (id, brand, verified, name, version, created_at) VALUES (?1, ?2, 1, ?3, 0, ?4)",
-        )?
-        .execute(params![contact, brand, to.name, at])?;
-    tx.conn
-        .prepare(
-            "INSERT INTO identity (id, brand, scope, namespace, address, contact, method, name, at)
+    tx.conn.write("INSERT INTO contact (id, brand, verified, name, version, created_at) VALUES (?1, ?2, 1, ?3, 0, ?4)", params![contact, brand, to.name, at])?;
+    tx.conn.write(
+        "INSERT INTO identity (id, brand, scope, namespace, address, contact, method, name, at)
              VALUES (?1, ?2, 0, ?3, ?4, ?5, ?6, ?7, ?8)",
-        )?
-        .execute(params![
+        params![
             identity,
             brand,
             to.namespace.as_str(),
@@ -225,8 +219,22 @@ fn contact_of(
             Method::CustomerRecord.as_str(),
             to.name,
             at
-        ])?;
+        ],
+    )?;
     Ok(ContactId(contact))
+}
+
+fn known_under(tx: &Tx<'_>, brand: i64, to: &Destination) -> Result<Option<ContactId>, StoreError> {
+    let known = tx
+        .conn
+        .prepare(
+            "SELECT contact FROM identity WHERE brand = ?1 AND scope = 0 AND namespace = ?2 AND address = ?3",
+        )?
+        .query_row(params![brand, to.namespace.as_str(), to.address], |row| {
+            row.get(0)
+        })
+        .optional()?;
+    Ok(known.map(ContactId))
 }
 
 fn has_open(tx: &Tx<'_>, contact: ContactId) -> Result<bool, StoreError> {

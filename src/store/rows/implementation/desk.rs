@@ -23,7 +23,7 @@ impl<E: Engine> Desk for RowStore<E> {
     ) -> Result<Option<Conversation>> {
         let queue = queue.clone();
         self.engine
-            .write(1, move |tx| {
+            .write_beside(1, move |tx| {
                 desk::claim(tx, &queue, &actor, idempotency.as_ref(), now)
             })
             .await
@@ -38,7 +38,7 @@ impl<E: Engine> Desk for RowStore<E> {
         now: i64,
     ) -> Result<Conversation> {
         self.engine
-            .write(1, move |tx| {
+            .write_beside(1, move |tx| {
                 desk::act(tx, conversation, &actor, action, version, now)
             })
             .await
@@ -47,7 +47,7 @@ impl<E: Engine> Desk for RowStore<E> {
     async fn reply(&self, reply: NewReply) -> Result<(StoredMessage, Conversation)> {
         let senders = self.known_senders();
         self.engine
-            .write(1, move |tx| {
+            .write_beside(1, move |tx| {
                 let id = desk::reply(tx, &reply, senders.as_deref())?;
                 super::written(tx, id)
             })
@@ -56,7 +56,7 @@ impl<E: Engine> Desk for RowStore<E> {
 
     async fn note(&self, note: NewReply) -> Result<(StoredMessage, Conversation)> {
         self.engine
-            .write(1, move |tx| {
+            .write_beside(1, move |tx| {
                 let id = desk::note(tx, &note)?;
                 super::written(tx, id)
             })
@@ -66,7 +66,7 @@ impl<E: Engine> Desk for RowStore<E> {
     async fn start(&self, new: NewConversation) -> Result<(StoredMessage, Conversation)> {
         let senders = self.known_senders();
         self.engine
-            .write(1, move |tx| {
+            .write_beside(1, move |tx| {
                 let id = desk::start(tx, &new, senders.as_deref())?;
                 super::written(tx, id)
             })
@@ -76,14 +76,14 @@ impl<E: Engine> Desk for RowStore<E> {
     async fn perform(&self, doing: Doing) -> Result<Conversation> {
         let senders = self.known_senders();
         self.engine
-            .write(1, move |tx| desk::perform(tx, &doing, senders.as_deref()))
+            .write_beside(1, move |tx| desk::perform(tx, &doing, senders.as_deref()))
             .await
     }
 
     async fn once(&self, key: Idempotency, asked: Asked) -> Result<Option<Conversation>> {
         let senders = self.known_senders();
         self.engine
-            .write(1, move |tx| {
+            .write_beside(1, move |tx| {
                 desk::once(tx, &key, &asked, senders.as_deref())
             })
             .await
@@ -96,7 +96,7 @@ impl<E: Engine> Desk for RowStore<E> {
         now: i64,
     ) -> Result<(StoredMessage, Rings)> {
         self.engine
-            .write(1, move |tx| {
+            .write_beside(1, move |tx| {
                 let rings = desk::cancel(tx, message, &actor, now)?;
                 Ok((super::written(tx, message)?.0, rings))
             })
@@ -105,13 +105,13 @@ impl<E: Engine> Desk for RowStore<E> {
 
     async fn edit_contact(&self, edit: ContactEdit) -> Result<StoredContact> {
         self.engine
-            .write(0, move |tx| desk::edit_contact(tx, &edit))
+            .write_beside(0, move |tx| desk::edit_contact(tx, &edit))
             .await
     }
 
     async fn wake_due(&self, limit: u32, now: i64) -> Result<Woken> {
         self.engine
-            .write(1, move |tx| desk::wake_due(tx, limit, now))
+            .write_beside(1, move |tx| desk::wake_due(tx, limit, now))
             .await
     }
 }

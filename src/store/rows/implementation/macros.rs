@@ -35,7 +35,7 @@ impl<E: Engine> Macros for RowStore<E> {
     ) -> Result<StoredMacro> {
         self.engine
             .write(0, move |tx| {
-                macros::save(tx, &actor, id, content, version, now)
+                macros::save(tx, &actor, id, content.clone(), version, now)
             })
             .await
     }
@@ -58,7 +58,7 @@ impl<E: Engine> Macros for RowStore<E> {
     ) -> Result<(Option<StoredMessage>, Option<Conversation>)> {
         let senders = self.known_senders();
         self.engine
-            .write(1, move |tx| {
+            .write_beside(1, move |tx| {
                 let (message, found) = macros::apply(tx, &using, senders.as_deref())?;
                 let message = match message {
                     Some(id) => Some(super::written(tx, id)?.0),
@@ -88,8 +88,8 @@ impl<E: Engine> Macros for RowStore<E> {
         now: i64,
     ) -> Result<StoredDraft> {
         self.engine
-            .write(0, move |tx| {
-                drafts::save(tx, &actor, conversation, content, version, now)
+            .write_beside(0, move |tx| {
+                drafts::save(tx, &actor, conversation, content.clone(), version, now)
             })
             .await
     }
@@ -101,7 +101,7 @@ impl<E: Engine> Macros for RowStore<E> {
         version: Option<i64>,
     ) -> Result<()> {
         self.engine
-            .write(0, move |tx| {
+            .write_beside(0, move |tx| {
                 drafts::delete(tx, &actor, conversation, version)
             })
             .await

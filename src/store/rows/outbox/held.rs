@@ -14,12 +14,13 @@ use crate::store::{
 };
 
 use super::super::desk;
-use super::super::effects::{json, write_events};
+use super::super::effects::json;
+use super::super::events::write_events;
 use super::super::facts::{conversation, named};
 use super::super::names::Names;
 use super::super::reading::message_row;
 use super::settle::return_to_person;
-use super::{deliver, settle};
+use super::{conversation_of, deliver, settle};
 use crate::store::rows::Tx;
 
 /// Settlements kept with a message: more than anybody's patience.
@@ -83,9 +84,10 @@ pub fn hold(tx: &mut Tx<'_>, sending: bool, now: i64) -> Result<(u64, Rings), St
         let reason = "unsent in a backup that was restored: it may have been sent since";
         let reason = reason.to_owned();
         rings.add(settle(tx, *id, &Settlement::Unknown { reason }, now)?);
-        tx.conn
-            .prepare("UPDATE outbox SET state = ?1 WHERE id = ?2")?
-            .execute([OutboxState::Restored.code(), id.0])?;
+        tx.conn.write(
+            "UPDATE outbox SET state = ?1 WHERE id = ?2",
+            [OutboxState::Restored.code(), id.0],
+        )?;
     }
     Ok((unsent.len() as u64, rings))
 }
@@ -102,6 +104,7 @@ pub fn settle_held(
         return Ok(Rings::default());
     }
     let missing = Refusal::NotFound { what: "message" };
+    tx.lock_matters(conversation_of(tx, settling.message)?)?;
     let found = message_row(tx.conn, &tx.memory.names, settling.message)?.ok_or(missing.clone())?;
     let mut of = conversation(tx.conn, &tx.memory.names, found.conversation)?
         .filter(|of| settling.by.as_ref().is_none_or(|actor| actor.may_see(of)))
@@ -193,11 +196,7 @@ fn write_settled(
         }
         SettleAs::Retry => {
             deliver(tx.conn, id, Delivery::Queued, None)?;
-            tx.conn
-                .prepare(
-                    "UPDATE outbox SET state = ?1, attempts = 0, next_at = ?2, due_since = ?2 WHERE id = ?3",
-                )?
-                .execute([OutboxState::Queued.code(), at, id.0])?;
+            tx.conn.write("UPDATE outbox SET state = ?1, attempts = 0, next_at = ?2, due_since = ?2 WHERE id = ?3", [OutboxState::Queued.code(), at, id.0])?;
             rings.channels.push(channel.clone());
             Delivery::Queued
         }
@@ -231,8 +230,10 @@ fn explain(conn: Conn<'_>, id: MessageId, settled: Settled) -> Result<(), StoreE
     why.settled.push(settled);
     let over = why.settled.len().saturating_sub(SETTLED_KEPT_MAX);
     why.settled.drain(..over);
-    conn.prepare("UPDATE message SET explanation = ?1 WHERE id = ?2")?
-        .execute(params![json(&why)?, id.0])?;
+    conn.write(
+        "UPDATE message SET explanation = ?1 WHERE id = ?2",
+        params![json(&why)?, id.0],
+    )?;
     Ok(())
 }
 

@@ -57,6 +57,29 @@ pub fn of(conn: Conn<'_>, message: MessageId) -> sql::Result<Vec<Reached>> {
     .collect()
 }
 
+/// The same of many messages, in order.
+pub fn of_each(
+    conn: Conn<'_>,
+    messages: &[MessageId],
+    mut take: impl FnMut(MessageId, Reached),
+) -> sql::Result<()> {
+    let sql =
+        "SELECT message, place, address, delivery FROM recipient WHERE message = ?1 ORDER BY place";
+    let mut asked = conn.read_each(sql, |_, row| {
+        let reached = Reached {
+            place: row.get(1)?,
+            address: row.get(2)?,
+            delivery: row.get::<Option<i64>>(3)?.and_then(Delivery::from_code),
+        };
+        take(MessageId(row.get(0)?), reached);
+        Ok(())
+    })?;
+    for message in messages {
+        asked.add([message.0])?;
+    }
+    asked.done()
+}
+
 /// The same with the reasons, for whoever reads the message.
 pub fn stored(conn: Conn<'_>, message: MessageId) -> sql::Result<Vec<StoredRecipient>> {
     conn.prepare(
@@ -74,17 +97,17 @@ pub fn stored(conn: Conn<'_>, message: MessageId) -> sql::Result<Vec<StoredRecip
 
 /// Writes what a receipt said of one of them.
 pub fn write(conn: Conn<'_>, change: &RecipientChange) -> Result<(), StoreError> {
-    conn.prepare(
+    conn.write(
         "UPDATE recipient SET delivery = coalesce(?3, delivery), reason = ?4, at = ?5
          WHERE message = ?1 AND place = ?2",
-    )?
-    .execute(params![
-        change.message.0,
-        change.place,
-        change.delivery.map(Delivery::code),
-        change.reason,
-        change.at
-    ])?;
+        params![
+            change.message.0,
+            change.place,
+            change.delivery.map(Delivery::code),
+            change.reason,
+            change.at
+        ],
+    )?;
     Ok(())
 }
 

@@ -1,19 +1,20 @@
 //! What became of an attempt, and what that does to its conversation.
 
-use connector_api::{ChannelId, QueueId, RefusedRecipient};
+use connector_api::{BrandId, ChannelId, QueueId, RefusedRecipient};
 
 use crate::conversation::{Delivery, Status, receipt};
 use crate::ids::{ConversationId, MessageId};
 use crate::router::effects::{Author, EventType, NewEvent, RecipientChange};
-use crate::router::facts::Change;
+use crate::router::facts::{Change, Key16};
 use crate::router::keys;
 use crate::store::sql::{self, Conn, Optional as _, params};
 use crate::store::{OutboxState, Rings, Settlement, StoreError};
 
 use super::super::desk;
-use super::super::effects::{json, write_conversation, write_events};
+use super::super::effects::{json, write_conversation};
+use super::super::events::write_events;
 use super::super::facts::{conversation, from_json, named};
-use super::{deliver, recipients};
+use super::{conversation_of, deliver, recipients};
 use crate::store::rows::Tx;
 
 /// Files the outcome of an attempt. What a receipt settled meanwhile is left as it is.
@@ -23,6 +24,8 @@ pub fn settle(
     settlement: &Settlement,
     now: i64,
 ) -> Result<Rings, StoreError> {
+    pass_gate(tx, id, settlement)?;
+    tx.lock_matters(conversation_of(tx, id)?)?;
     let conn = tx.conn;
     let row = conn
         .prepare("SELECT conversation, delivery, channel, author FROM message WHERE id = ?1")?
@@ -51,8 +54,10 @@ pub fn settle(
             namespace,
             refused,
         } => {
-            conn.prepare("UPDATE message SET provider_ids = ?1 WHERE id = ?2")?
-                .execute(params![json(provider_ids)?, id.0])?;
+            conn.write(
+                "UPDATE message SET provider_ids = ?1 WHERE id = ?2",
+                params![json(provider_ids)?, id.0],
+            )?;
             if open {
                 deliver(conn, id, Delivery::Sent, not_taken(refused).as_deref())?;
             }
@@ -76,14 +81,18 @@ pub fn settle(
         }
         Settlement::Unknown { reason } if open => {
             deliver(conn, id, Delivery::Unknown, Some(reason))?;
-            conn.prepare("UPDATE outbox SET state = ?1, error = ?2 WHERE id = ?3")?
-                .execute(params![OutboxState::Held.code(), reason, id.0])?;
+            conn.write(
+                "UPDATE outbox SET state = ?1, error = ?2 WHERE id = ?3",
+                params![OutboxState::Held.code(), reason, id.0],
+            )?;
             true
         }
         Settlement::Retry { at, reason } if open => {
             deliver(conn, id, Delivery::Queued, None)?;
-            conn.prepare("UPDATE outbox SET state = ?1, next_at = ?2, error = ?3 WHERE id = ?4")?
-                .execute(params![OutboxState::Queued.code(), at, reason, id.0])?;
+            conn.write(
+                "UPDATE outbox SET state = ?1, next_at = ?2, error = ?3 WHERE id = ?4",
+                params![OutboxState::Queued.code(), at, reason, id.0],
+            )?;
             let event = NewEvent::delivery(conversation_id, id, Delivery::Queued, now);
             write_events(tx, &[event])?;
             return Ok(Rings::default());
@@ -105,6 +114,35 @@ pub fn settle(
     let event = NewEvent::delivery(conversation_id, id, stands, now);
     write_events(tx, &[event])?;
     Ok(rings)
+}
+
+/// Receipts of the ids that the provider gave may come at this moment (rows/gate.rs).
+fn pass_gate(tx: &Tx<'_>, id: MessageId, settlement: &Settlement) -> Result<(), StoreError> {
+    let Settlement::Sent { provider_ids, .. } = settlement else {
+        return Ok(());
+    };
+    if tx.is_alone() || provider_ids.is_empty() {
+        return Ok(());
+    }
+    let of = tx
+        .conn
+        .prepare(
+            "SELECT conversation.brand, message.channel FROM message
+             JOIN conversation ON conversation.id = message.conversation WHERE message.id = ?1",
+        )?
+        .query_row([id.0], |row| {
+            let names = &tx.memory.names;
+            Ok((named(names, row.get(0)?)?, named(names, row.get(1)?)?))
+        })
+        .optional()?;
+    let Some((brand, channel)): Option<(BrandId, ChannelId)> = of else {
+        return Ok(());
+    };
+    let given = provider_ids.iter();
+    let keys: Vec<Key16> = given
+        .map(|given| keys::sent(&brand, &channel, given))
+        .collect();
+    tx.lock_stripes(&keys, &[])
 }
 
 /// Whom a message that was sent did not go to, and whom perhaps, in the words of the provider.
@@ -176,10 +214,7 @@ fn name_sent(
         let sent = keys::sent(brand, channel, provider_id);
         let named = namespace.map(|namespace| keys::message_id(brand, namespace, provider_id));
         for key in std::iter::once(sent).chain(named) {
-            conn.prepare(
-                "INSERT INTO reference (key, conversation, message) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
-            )?
-            .execute(params![key.as_slice(), conversation_id.0, id.0])?;
+            conn.write("INSERT INTO reference (key, conversation, message) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING", params![key.as_slice(), conversation_id.0, id.0])?;
         }
         let mut statement =
             conn.prepare("SELECT record, change FROM pending WHERE target = ?1 ORDER BY record")?;
@@ -192,11 +227,9 @@ fn name_sent(
         for row in early {
             let (record, change) = row?;
             refused |= receive(conn, id, &change, now)?;
-            conn.prepare("INSERT INTO change (record, message, change, at) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING")?
-                .execute(params![record, id.0, json(&change)?, conversation.last_inbound_at])?;
+            conn.write("INSERT INTO change (record, message, change, at) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING", params![record, id.0, json(&change)?, conversation.last_inbound_at])?;
         }
-        conn.prepare("DELETE FROM pending WHERE target = ?1")?
-            .execute([sent.as_slice()])?;
+        conn.write("DELETE FROM pending WHERE target = ?1", [sent.as_slice()])?;
     }
     Ok(refused)
 }

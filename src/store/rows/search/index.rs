@@ -53,12 +53,17 @@ struct Moved {
 
 /// Plans a step on a reader, and writes it.
 pub async fn step<E: Engine>(engine: &E, limit: u32) -> Result<Indexed> {
+    engine.number_events().await?;
     let step = engine
         .read(move |conn, names| plan(conn, names, limit))
         .await?;
     let indexed = step.indexed;
     if step.has_work() {
-        engine.write(0, move |tx| write(tx.conn, &step)).await?;
+        let written = engine.write_beside(0, move |tx| {
+            tx.lock_name("search", &[])?;
+            write(tx.conn, &step)
+        });
+        written.await?;
     }
     Ok(indexed)
 }
@@ -168,8 +173,7 @@ fn write(conn: Conn<'_>, step: &Step) -> Result<()> {
         return Ok(());
     }
     for (id, words) in &step.messages {
-        conn.prepare("DELETE FROM message_search WHERE rowid = ?1")?
-            .execute([id.0])?;
+        conn.write("DELETE FROM message_search WHERE rowid = ?1", [id.0])?;
         if let Some(words) = words {
             insert(
                 conn,
@@ -180,34 +184,32 @@ fn write(conn: Conn<'_>, step: &Step) -> Result<()> {
         }
     }
     for (id, words) in &step.contacts {
-        conn.prepare("DELETE FROM contact_search WHERE rowid = ?1")?
-            .execute([id.0])?;
+        conn.write("DELETE FROM contact_search WHERE rowid = ?1", [id.0])?;
         if let Some((name, address)) = words {
             insert(conn, OF_A_CONTACT, id.0, [name, address, ""])?;
         }
     }
     for scope in &step.scopes {
-        conn.prepare(
+        conn.write(
             "INSERT INTO search_scope (brand, queue) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
-        )?
-        .execute([scope.brand, scope.queue])?;
+            [scope.brand, scope.queue],
+        )?;
     }
     if let Some(moved) = step.from.moved {
-        conn.prepare("DELETE FROM search_moved WHERE conversation = ?1")?
-            .execute([moved.conversation.0])?;
+        conn.write(
+            "DELETE FROM search_moved WHERE conversation = ?1",
+            [moved.conversation.0],
+        )?;
     }
     for moved in step.left.iter().chain(&step.to.moved) {
-        conn.prepare(
-            "INSERT INTO search_moved (conversation, message) SELECT id, ?2 FROM conversation WHERE id = ?1
-             ON CONFLICT (conversation) DO UPDATE SET message = excluded.message",
-        )?
-        .execute([moved.conversation.0, moved.message.0])?;
+        conn.write("INSERT INTO search_moved (conversation, message) SELECT id, ?2 FROM conversation WHERE id = ?1
+             ON CONFLICT (conversation) DO UPDATE SET message = excluded.message", [moved.conversation.0, moved.message.0])?;
     }
-    conn.prepare(
+    conn.write(
         "INSERT INTO search_cursor (id, event, rebuilding) VALUES (1, ?1, ?2)
          ON CONFLICT (id) DO UPDATE SET event = excluded.event, rebuilding = excluded.rebuilding",
-    )?
-    .execute(params![step.to.event, step.to.rebuilding])?;
+        params![step.to.event, step.to.rebuilding],
+    )?;
     Ok(())
 }
 

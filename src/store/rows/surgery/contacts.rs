@@ -13,7 +13,8 @@ use crate::router::facts::Facts;
 use crate::router::identify::link;
 use crate::store::StoredContact;
 use crate::store::rows::Tx;
-use crate::store::rows::effects::{self, write_events};
+use crate::store::rows::effects;
+use crate::store::rows::events::{new_operation, write_events};
 use crate::store::rows::facts::load_contact;
 use crate::store::rows::reading;
 use crate::store::sql::{self, Optional as _};
@@ -81,9 +82,14 @@ pub fn merge(tx: &mut Tx<'_>, from: ContactId, into: ContactId, order: &Order) -
     let mut effects = Effects::default();
     let who = Some(by(&order.actor));
     link(from, into, order.at, who, &mut facts, &mut effects);
-    // Of the events of a link the merge's is the first.
-    let event = tx.next_event();
     effects::write(tx, &facts, &effects, order.at)?;
+    let event = tx
+        .conn
+        .prepare("SELECT max(event) FROM surgery WHERE one = ?1 AND other = ?2 AND kind = ?3")?
+        .query_row(
+            [from.0, into.0, OperationKind::MergeContacts.code()],
+            |row| row.get(0),
+        )?;
     operated(tx, event, OperationKind::MergeContacts, [from, into], order)
 }
 
@@ -92,13 +98,14 @@ pub fn merge(tx: &mut Tx<'_>, from: ContactId, into: ContactId, order: &Order) -
 pub fn write_merge(tx: &mut Tx<'_>, merge: &Merge) -> Result<()> {
     let (from, into) = (merge.from.0, merge.into.0);
     let mut moved = read(tx, from, into)?;
+    let operation = new_operation(tx)?;
     let event = NewEvent {
         kind: EventType::ContactMerged,
         conversation: None,
         message: None,
         at: merge.at,
         detail: Some(serde_json::json!({
-            "operation": tx.next_event(), "from": from, "into": into,
+            "operation": operation, "from": from, "into": into,
             "by": if merge.by.is_some() { "person" } else { "evidence" },
             "role": merge.by.as_ref().map(|by| &by.role),
             "agent": merge.by.as_ref().and_then(|by| by.agent.as_ref()),
@@ -137,7 +144,6 @@ pub fn write_merge(tx: &mut Tx<'_>, merge: &Merge) -> Result<()> {
         .prepare("DELETE FROM apart WHERE (one = ?1 AND other = ?2) OR (one = ?2 AND other = ?1)")?
         .execute(pair)?
         > 0;
-    let event = tx.last_event();
     // Each conversation is another contact's now.
     let updated = moved.conversations.iter().map(|(id, _)| {
         let kind = EventType::ConversationUpdated;
@@ -148,7 +154,7 @@ pub fn write_merge(tx: &mut Tx<'_>, merge: &Merge) -> Result<()> {
     let who = merge.by.clone();
     let what = What::Contacts(moved);
     let kind = OperationKind::MergeContacts;
-    insert(tx, event, kind, (from, into), merge.at, who, what)
+    insert(tx, operation, kind, (from, into), merge.at, who, what)
 }
 
 /// What a merge is about to move.

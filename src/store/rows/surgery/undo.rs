@@ -12,6 +12,7 @@ use crate::router::effects::EventType;
 use crate::router::facts::Conversation;
 use crate::store::StoreError;
 use crate::store::rows::Tx;
+use crate::store::rows::events::new_operation;
 use crate::store::rows::facts::conversation;
 use crate::store::surgery::{Operated, OperationKind, Order, StoredOperation};
 
@@ -168,7 +169,7 @@ fn part(
         .map(|row| was(row, &places))
         .collect();
 
-    let event = tx.next_event();
+    let event = new_operation(tx)?;
     let rows = before(&[&of_to, &of_from]);
     place(tx, event, &mut from, &of_from, &to_from, &rows)?;
     place(tx, event, &mut to, &of_to, &to_to, &rows)?;
@@ -177,7 +178,7 @@ fn part(
     surgery::part(sides, &mut from, &mut to, &followed, &stayed, woken);
     write(tx, &mut to)?;
     write(tx, &mut from)?;
-    tell_undone(tx, operation, &from, &to, order)?;
+    tell_undone(tx, operation, event, [&from, &to], order)?;
     undone(tx, operation, event, order)?;
     Ok(operated(event, OperationKind::Undo, [from, to]))
 }
@@ -220,7 +221,7 @@ fn rejoin(
     kept.sort_by_key(|entry| entry.seq);
     let (all, _) = arrange(&kept, &entries(&came), source.last_seq);
 
-    let event = tx.next_event();
+    let event = new_operation(tx)?;
     let rows = before(&[&of_new, &of_source]);
     place(tx, event, &mut source, &of_source, &all, &rows)?;
     let since: Vec<&Since> = all_since.iter().collect();
@@ -228,7 +229,7 @@ fn rejoin(
     new.last_message = None;
     write(tx, &mut new)?;
     write(tx, &mut source)?;
-    tell_undone(tx, operation, &source, &new, order)?;
+    tell_undone(tx, operation, event, [&source, &new], order)?;
     undone(tx, operation, event, order)?;
     Ok(operated(event, OperationKind::Undo, [source, new]))
 }
@@ -285,11 +286,11 @@ fn was(row: &Row, places: &HashMap<MessageId, (ConversationId, i64)>) -> Entry {
 fn tell_undone(
     tx: &mut Tx<'_>,
     operation: &StoredOperation,
-    one: &Conversation,
-    other: &Conversation,
+    event: i64,
+    pair: [&Conversation; 2],
     order: &Order,
 ) -> Result<()> {
     let about = serde_json::json!({ "undoes": operation.event });
-    let pair = [one, other];
-    tell(tx, EventType::OperationUndone, pair, None, &about, order)
+    let kind = EventType::OperationUndone;
+    tell(tx, kind, pair, None, (event, &about), order)
 }

@@ -9,7 +9,8 @@ use crate::router::effects::{EventType, NewEvent};
 use crate::router::facts::{Link, LinkReason};
 use crate::store::StoreError;
 use crate::store::rows::Tx;
-use crate::store::rows::effects::{write_conversation, write_events};
+use crate::store::rows::effects::write_conversation;
+use crate::store::rows::events::{new_operation, write_events};
 use crate::store::rows::facts::conversation;
 use crate::store::rows::surgery::{Result, fresh, undo};
 use crate::store::sql::{Optional as _, params};
@@ -62,8 +63,9 @@ pub fn unmerge(
         return Err(Refusal::from(Refused::UndoFirst { event }).into());
     }
 
+    let number = new_operation(tx)?;
     let mut about = serde_json::json!({
-        "operation": tx.next_event(), "undoes": operation.event, "from": from, "into": into,
+        "operation": number, "undoes": operation.event, "from": from, "into": into,
         "role": order.actor.role.as_str(),
     });
     order.actor.sign(&mut about);
@@ -75,7 +77,6 @@ pub fn unmerge(
         detail: Some(about),
     };
     write_events(tx, &[event])?;
-    let event = tx.last_event();
     part_contacts(tx, operation, moved, &identities)?;
     part_conversations(tx, from, moved, &since)?;
     settle_other(tx, into, moved)?;
@@ -94,9 +95,9 @@ pub fn unmerge(
              SELECT ?1, conversation FROM guest WHERE contact = ?2 ON CONFLICT DO NOTHING",
         )?
         .execute([from, into])?;
-    undo::undone(tx, operation, event, order)?;
+    undo::undone(tx, operation, number, order)?;
     let pair = [from, into].map(ContactId);
-    operated(tx, event, OperationKind::Undo, pair, order)
+    operated(tx, number, OperationKind::Undo, pair, order)
 }
 
 /// The identities that go back: those that moved, and those proven together with one of them since.

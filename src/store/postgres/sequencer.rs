@@ -1,0 +1,147 @@
+//! Gives committed events their numbers. Events are written to `event_new`, in an order that rises in each
+//! conversation, because it is drawn under its lock; over all it does not rise with commits. The function
+//! `number_events` moves what is committed to `event`, under the one row that has the last number: so numbers
+//! have no gap, and no reader ever sees one and then a smaller one.
+//!
+//! Every process has this thread and numbers what it wrote, and what others left. None of them is the only one,
+//! so there is none that could hang: a step is one statement, which the server does or does not do.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio_postgres::Config;
+use tracing::warn;
+
+use crate::store::sql::{self, Conn};
+use crate::store::{Result, StoreError};
+
+use super::follower::Told;
+use super::session::Session;
+
+/// Events that one step numbers: a few ten milliseconds.
+const STEP_EVENTS: i64 = 5_000;
+/// How often it is looked for what a process left that died after its commit.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// The thread; it ends with this.
+pub struct Sequencer {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    wanted: Mutex<Wanted>,
+    changed: Condvar,
+    done: watch::Sender<Done>,
+    told: Arc<Told>,
+}
+
+#[derive(Default)]
+struct Wanted {
+    /// Counts those who asked.
+    asked: u64,
+    ended: bool,
+}
+
+/// Up to which of those who asked it is done, or failed.
+#[derive(Default)]
+struct Done {
+    through: u64,
+    failed: Option<StoreError>,
+}
+
+impl Sequencer {
+    pub fn start(config: Config, told: Arc<Told>) -> std::io::Result<Self> {
+        let shared = Arc::new(Shared {
+            wanted: Mutex::default(),
+            changed: Condvar::new(),
+            done: watch::Sender::default(),
+            told,
+        });
+        let own = shared.clone();
+        std::thread::Builder::new()
+            .name("store-sequencer".to_owned())
+            .spawn(move || own.run(&config))?;
+        Ok(Self { shared })
+    }
+
+    /// Has what was committed numbered soon.
+    pub fn wake(&self) -> u64 {
+        let mut wanted = self.shared.hold();
+        wanted.asked += 1;
+        self.shared.changed.notify_one();
+        wanted.asked
+    }
+
+    /// Returns once everything that was committed by now has its number.
+    pub async fn number(&self) -> Result<()> {
+        let mut done = self.shared.done.subscribe();
+        let asked = self.wake();
+        let done = done.wait_for(|done| done.through >= asked).await;
+        match done {
+            Ok(done) => done.failed.clone().map_or(Ok(()), Err),
+            Err(_) => Err(StoreError::Closed),
+        }
+    }
+}
+
+impl Drop for Sequencer {
+    fn drop(&mut self) {
+        self.shared.hold().ended = true;
+        self.shared.changed.notify_all();
+    }
+}
+
+impl Shared {
+    fn hold(&self) -> MutexGuard<'_, Wanted> {
+        self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Who asked so far, once anybody did since `through` or some time went by; `None` once it is to end.
+    fn next(&self, through: u64) -> Option<u64> {
+        let waiting = |wanted: &mut Wanted| wanted.asked <= through && !wanted.ended;
+        let waited = (self.changed).wait_timeout_while(self.hold(), LOOK_EVERY, waiting);
+        let (wanted, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        (!wanted.ended).then_some(wanted.asked)
+    }
+
+    fn run(&self, config: &Config) {
+        let mut session = None;
+        let mut through = 0;
+        while let Some(asked) = self.next(through) {
+            through = asked;
+            let numbered = number(&mut session, config);
+            let failed = match numbered {
+                Ok(last) => {
+                    self.told.numbered(last);
+                    None
+                }
+                Err(error) => {
+                    session = None;
+                    let error = StoreError::from(error);
+                    warn!(%error, "numbering events failed, trying again");
+                    Some(error)
+                }
+            };
+            self.done.send_replace(Done { through, failed });
+        }
+    }
+}
+
+/// Numbers everything that is committed; the last number.
+pub fn number(session: &mut Option<Session>, config: &Config) -> sql::Result<i64> {
+    if session.as_ref().is_none_or(Session::is_closed) {
+        *session = Some(Session::connect(config)?);
+    }
+    let Some(session) = session else {
+        return Ok(0);
+    };
+    loop {
+        let (last, given): (i64, i64) = Conn::Postgres(session)
+            .prepare("SELECT last, given FROM number_events(?1)")?
+            .query_row([STEP_EVENTS], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        if given < STEP_EVENTS {
+            return Ok(last);
+        }
+    }
+}
