@@ -89,6 +89,7 @@ pub fn record(offset: i64, customer: usize) -> Result<Prepared> {
         raw: None,
         blobs: Vec::new(),
         arrived_at: envelope.arrived_at,
+        headers: Vec::new(),
     };
     Ok(Prepared {
         carried: Some(Arc::new(carried)),

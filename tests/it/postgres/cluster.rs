@@ -100,6 +100,7 @@ impl Cluster {
             raw: None,
             blobs: Vec::new(),
             arrived_at: envelope.arrived_at,
+            headers: Vec::new(),
         };
         let number = offset << PARTITION_BITS | i64::from(partition);
         Prepared {
