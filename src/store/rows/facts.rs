@@ -214,13 +214,11 @@ macro_rules! select_conversations {
 }
 pub(super) use select_conversations;
 
-/// One more than is looked at. In the order of an index that begins with the contact: by the number alone
-/// PostgreSQL would go through the numbers of all conversations for it.
+/// One more than is looked at.
 const CONTACT_CONVERSATIONS: &str =
-    select_conversations!("WHERE contact = ?1 ORDER BY contact DESC, id DESC LIMIT 201");
-const CONTACT_OPEN: &str = select_conversations!(
-    "WHERE contact = ?1 AND status < 8 ORDER BY contact DESC, id DESC LIMIT 50"
-);
+    select_conversations!("WHERE contact = ?1 ORDER BY id DESC LIMIT 201");
+const CONTACT_OPEN: &str =
+    select_conversations!("WHERE contact = ?1 AND status < 8 ORDER BY id DESC LIMIT 50");
 const CONTACT_MATTERLESS: &str =
     select_conversations!("WHERE contact = ?1 AND status < 8 AND matter = 0 LIMIT 1");
 
@@ -441,7 +439,7 @@ fn load_pending(conn: Conn<'_>, batch: &[Prepared], facts: &mut Facts) -> sql::R
         .collect::<HashSet<_>>()
         .into_iter()
         .collect();
-    let sql = "SELECT record, change FROM pending WHERE target = ?1 ORDER BY target, record";
+    let sql = "SELECT record, change FROM pending WHERE target = ?1 ORDER BY record";
     let mut asked = conn.read_each(sql, |place, row| {
         let change: String = row.get(1)?;
         let pending = PendingChange {
