@@ -17,7 +17,7 @@ const NUMBER_KEY: &str = "blobs_dir";
 #[cfg(feature = "postgres")]
 pub fn database(
     config: &crate::config::Config,
-) -> Result<crate::store::postgres::Config, StartError> {
+) -> Result<crate::store::postgres::Database, StartError> {
     use std::time::Duration;
 
     use secrecy::ExposeSecret;
@@ -27,10 +27,6 @@ pub fn database(
     const PROBED_EVERY: Duration = Duration::from_secs(3);
 
     let store = &config.store;
-    if store.tls == Some(crate::config::StoreTls::On) {
-        let reason = "store.tls: TLS to the database is not built into this binary yet";
-        return Err(StartError::Other(reason.to_owned()));
-    }
     let url = store.url.as_deref().unwrap_or_default();
     let wrong = |error| StartError::Other(format!("store.url: {error}"));
     let mut database: crate::store::postgres::Config = url.parse().map_err(wrong)?;
@@ -44,7 +40,41 @@ pub fn database(
         .tcp_user_timeout(SILENT_MAX)
         .keepalives_idle(PROBED_EVERY)
         .keepalives_interval(PROBED_EVERY);
-    Ok(database)
+    if store.tls == Some(crate::config::StoreTls::On) {
+        let client = client(store.ca_file.as_deref()).map_err(|(path, error)| {
+            let wrong = format!("{}: {error}", path.display());
+            StartError::Other(format!("store.ca_file: {wrong}"))
+        })?;
+        return Ok(crate::store::postgres::Database::over_tls(database, client));
+    }
+    Ok(database.into())
+}
+
+/// TLS that believes this authority, or those that browsers know.
+#[cfg(feature = "postgres")]
+fn client(
+    authority: Option<&Path>,
+) -> Result<std::sync::Arc<rustls::ClientConfig>, (std::path::PathBuf, String)> {
+    use rustls::pki_types::CertificateDer;
+    use rustls::pki_types::pem::PemObject;
+
+    let mut roots = rustls::RootCertStore::empty();
+    match authority {
+        None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
+        Some(path) => {
+            let wrong = |error: &dyn std::fmt::Display| (path.to_owned(), error.to_string());
+            let found = CertificateDer::pem_file_iter(path).map_err(|error| wrong(&error))?;
+            for certificate in found {
+                let certificate = certificate.map_err(|error| wrong(&error))?;
+                roots.add(certificate).map_err(|error| wrong(&error))?;
+            }
+            if roots.is_empty() {
+                return Err(wrong(&"there is no certificate in it"));
+            }
+        }
+    }
+    let config = rustls::ClientConfig::builder().with_root_certificates(roots);
+    Ok(std::sync::Arc::new(config.with_no_client_auth()))
 }
 
 /// Settings of the server that are taken though they are off.

@@ -17,6 +17,7 @@ use crate::store::rows::{Engine, RowStore, Tx, seen};
 use crate::store::sql::{Conn, Optional as _};
 use crate::store::{Result, StoreError};
 
+mod database;
 mod follower;
 mod given;
 mod locks;
@@ -30,6 +31,7 @@ mod session;
 mod transaction;
 mod values;
 
+pub use database::Database;
 use follower::{Follower, Told};
 pub use given::Given;
 use pool::{CommitKey, Connected, Pool, Setting};
@@ -76,14 +78,15 @@ impl PostgresStore {
     /// channels, `queues` the configured queues, `now` the time in UTC microseconds. `taken` are the risks that somebody
     /// took by name; a server that runs others is refused.
     pub async fn open(
-        config: Config,
+        database: impl Into<Database>,
         names: Vec<String>,
         queues: Vec<QueueId>,
         taken: Vec<Risk>,
         now: i64,
     ) -> Result<Self> {
+        let database = database.into();
         let opening =
-            move || open(&config, &names, &queues, &taken, now).map(|engine| (engine, queues));
+            move || open(&database, &names, &queues, &taken, now).map(|engine| (engine, queues));
         let opened = tokio::task::spawn_blocking(opening).await;
         let (engine, queues) = opened
             .map_err(|error| StoreError::Unavailable(format!("opening the database: {error}")))??;
@@ -108,7 +111,7 @@ impl PostgresStore {
 }
 
 fn open(
-    config: &Config,
+    database: &Database,
     names: &[String],
     queues: &[QueueId],
     taken: &[Risk],
@@ -116,7 +119,7 @@ fn open(
 ) -> Result<Postgres> {
     let known = Arc::new(Names::default());
     let writing = Setting {
-        config: config.clone(),
+        database: database.clone(),
         begin: OF_WRITERS,
     };
     let reading = Setting {
@@ -140,7 +143,7 @@ fn open(
         .prepare("DELETE FROM committed WHERE session = ?1")?
         .execute([connected.key.session])?;
     let mut session = Some(connected.session);
-    told.numbered(sequencer::number(&mut session, config)?);
+    told.numbered(sequencer::number(&mut session, database)?);
     let started = |error| StoreError::Unavailable(format!("starting a thread: {error}"));
     let pool =
         |threads, name, setting| Pool::start(threads, name, setting, &known).map_err(started);
@@ -148,8 +151,9 @@ fn open(
         batches: pool(BATCH_WRITERS, "store-batches", &writing)?,
         writers: pool(WRITERS, "store-writer", &writing)?,
         readers: pool(READERS, "store-reader", &reading)?,
-        sequencer: Sequencer::start(config.clone(), told.clone()).map_err(started)?,
-        _follower: Follower::start(config.clone(), told.clone(), known.clone()).map_err(started)?,
+        sequencer: Sequencer::start(database.clone(), told.clone()).map_err(started)?,
+        _follower: Follower::start(database.clone(), told.clone(), known.clone())
+            .map_err(started)?,
         names: known,
         told,
         key,
@@ -303,7 +307,10 @@ impl Engine for Postgres {
 pub fn told(error: &tokio_postgres::Error) -> String {
     match error.as_db_error() {
         Some(said) => format!("{} ({})", said.message(), said.code().code()),
-        None => error.to_string(),
+        None => match std::error::Error::source(error) {
+            Some(source) => format!("{error}: {source}"),
+            None => error.to_string(),
+        },
     }
 }
 

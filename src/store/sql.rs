@@ -22,7 +22,7 @@ pub enum Error {
     Postgres(#[from] tokio_postgres::Error),
     #[cfg(feature = "postgres")]
     #[error("PostgreSQL did not answer within {0:?}")]
-    Connecting(std::time::Duration),
+    Silent(std::time::Duration),
     #[cfg(feature = "postgres")]
     #[error("no runtime for a connection: {0}")]
     Thread(std::io::Error),
@@ -57,7 +57,7 @@ impl From<Error> for StoreError {
             #[cfg(feature = "postgres")]
             Error::Postgres(error) => postgres::trouble(&error),
             #[cfg(feature = "postgres")]
-            Error::Connecting(_) | Error::Thread(_) => Self::Unavailable(error.to_string()),
+            Error::Silent(_) | Error::Thread(_) => Self::Unavailable(error.to_string()),
             #[cfg(feature = "postgres")]
             Error::Column { .. } => Self::Poisoned(error.to_string()),
             Error::NoRow | Error::Meaningless { .. } | Error::Json { .. } => {

@@ -58,6 +58,29 @@ impl Postgres {
         started
     }
 
+    /// A server with a certificate. It keeps its own copy of the files, as it wants them: its own, and nobody
+    /// else's.
+    pub fn over_tls(cert: &str, key: &str) -> Postgres {
+        let files = server::open_directory("postgres-tls");
+        let mut settings = vec!["ssl=on".to_owned()];
+        for (setting, name, content) in [
+            ("ssl_cert_file", "cert.pem", cert),
+            ("ssl_key_file", "key.pem", key),
+        ] {
+            let path = files.path().join(name);
+            std::fs::write(&path, content).expect("a file in a fresh directory");
+            let own = format!("chown nobody:nogroup {0} && chmod 600 {0}", path.display());
+            let owned = server::as_root("sh").args(["-c", &own]).status();
+            assert!(owned.is_ok_and(|done| done.success()), "chown runs");
+            settings.push(format!("{setting}={}", path.display()));
+        }
+        let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
+        let started = Self::start(&settings);
+        // It has read them.
+        drop(files);
+        started
+    }
+
     /// It listens before it answers.
     fn answers(&self) {
         wait_until("PostgreSQL to answer", PATIENCE, || {

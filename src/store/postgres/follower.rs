@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio_postgres::Config;
 use tracing::warn;
 
 use crate::store::Result;
@@ -13,6 +12,7 @@ use crate::store::events::Moved;
 use crate::store::rows::names::Names;
 use crate::store::sql::Conn;
 
+use super::database::Database;
 use super::session::{Heard, Session};
 
 /// How often is looked, whatever is heard.
@@ -55,10 +55,10 @@ pub struct Follower {
 }
 
 impl Follower {
-    pub fn start(config: Config, told: Arc<Told>, names: Arc<Names>) -> std::io::Result<Self> {
+    pub fn start(database: Database, told: Arc<Told>, names: Arc<Names>) -> std::io::Result<Self> {
         let (ended, ends) = watch::channel(());
         let following = Following {
-            config,
+            database,
             told,
             names,
             ends,
@@ -71,7 +71,7 @@ impl Follower {
 }
 
 struct Following {
-    config: Config,
+    database: Database,
     told: Arc<Told>,
     names: Arc<Names>,
     ends: watch::Receiver<()>,
@@ -89,7 +89,7 @@ impl Following {
 
     /// Until the connection is lost, or nobody wants to know any more.
     fn follow(&self) -> Result<()> {
-        let (session, mut heard) = Session::listen(&self.config)?;
+        let (session, mut heard) = Session::listen(&self.database)?;
         let mut ends = self.ends.clone();
         let mut others = 0;
         self.look(&session)?;

@@ -6,13 +6,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
-use tokio_postgres::Config;
 
 use crate::store::rows::memory::Memory;
 use crate::store::rows::names::Names;
 use crate::store::sql::{self, Conn};
 use crate::store::{Result, StoreError};
 
+use super::database::Database;
 use super::session::Session;
 
 /// Jobs that may wait for a connection; beyond that they are refused.
@@ -47,13 +47,13 @@ pub struct Worker {
 /// Where a connection goes, and what is said on it first.
 #[derive(Clone)]
 pub struct Setting {
-    pub config: Config,
+    pub database: Database,
     pub begin: &'static str,
 }
 
 impl Setting {
     pub fn connect(&self) -> sql::Result<Session> {
-        let session = Session::connect(&self.config)?;
+        let session = Session::connect(&self.database)?;
         session.batch(self.begin)?;
         Ok(session)
     }

@@ -10,12 +10,12 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio_postgres::Config;
 use tracing::warn;
 
 use crate::store::sql::{self, Conn};
 use crate::store::{Result, StoreError};
 
+use super::database::Database;
 use super::follower::Told;
 use super::session::Session;
 
@@ -51,7 +51,7 @@ struct Done {
 }
 
 impl Sequencer {
-    pub fn start(config: Config, told: Arc<Told>) -> std::io::Result<Self> {
+    pub fn start(database: Database, told: Arc<Told>) -> std::io::Result<Self> {
         let shared = Arc::new(Shared {
             wanted: Mutex::default(),
             changed: Condvar::new(),
@@ -61,7 +61,7 @@ impl Sequencer {
         let own = shared.clone();
         std::thread::Builder::new()
             .name("store-sequencer".to_owned())
-            .spawn(move || own.run(&config))?;
+            .spawn(move || own.run(&database))?;
         Ok(Self { shared })
     }
 
@@ -105,12 +105,12 @@ impl Shared {
         (!wanted.ended).then_some(wanted.asked)
     }
 
-    fn run(&self, config: &Config) {
+    fn run(&self, database: &Database) {
         let mut session = None;
         let mut through = 0;
         while let Some(asked) = self.next(through) {
             through = asked;
-            let numbered = number(&mut session, config);
+            let numbered = number(&mut session, database);
             let failed = match numbered {
                 Ok(last) => {
                     self.told.numbered(last);
@@ -129,9 +129,9 @@ impl Shared {
 }
 
 /// Numbers everything that is committed; the last number.
-pub fn number(session: &mut Option<Session>, config: &Config) -> sql::Result<i64> {
+pub fn number(session: &mut Option<Session>, database: &Database) -> sql::Result<i64> {
     if session.as_ref().is_none_or(Session::is_closed) {
-        *session = Some(Session::connect(config)?);
+        *session = Some(Session::connect(database)?);
     }
     let Some(session) = session else {
         return Ok(0);

@@ -4,30 +4,37 @@
 //! What has no answer that anybody needs goes out with the next statement that has one: a batch's writes
 //! and its commit are one round trip.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
 
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{AsyncMessage, Client, Config, NoTls, Row, Statement};
+use tokio_postgres::{AsyncMessage, Client, Connection, NoTls, Row, Socket, Statement};
 
 use crate::store::sql::{Error, Params, Result};
 
+use super::database::Database;
 use super::values::Bound;
 
 /// How long a connection may take to come about.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
+/// How long an answer may take. A server that hangs, or whose host is gone without a word, would be waited for
+/// for ever; no statement takes as long, even while it waits for others.
+const ANSWER_MAX: Duration = Duration::from_secs(30);
 
 /// A connection that waits.
 pub struct Session {
     runtime: Runtime,
     client: Client,
+    /// It did not answer in time: whatever it still does, nobody waits for.
+    given_up: Cell<bool>,
     /// Prepared statements, by what they were asked for as.
     prepared: RefCell<HashMap<String, Statement>>,
     /// What goes out with the next statement, in order.
@@ -79,14 +86,14 @@ pub enum Heard {
 }
 
 impl Session {
-    pub fn connect(config: &Config) -> Result<Self> {
-        Self::connect_and(config, None)
+    pub fn connect(database: &Database) -> Result<Self> {
+        Self::connect_and(database, None)
     }
 
     /// A connection that hears what the others say.
-    pub fn listen(config: &Config) -> Result<(Self, watch::Receiver<Notes>)> {
+    pub fn listen(database: &Database) -> Result<(Self, watch::Receiver<Notes>)> {
         let (notes, heard) = watch::channel(Notes::default());
-        let session = Self::connect_and(config, Some(notes))?;
+        let session = Self::connect_and(database, Some(notes))?;
         session.batch("LISTEN switchboard")?;
         Ok((session, heard))
     }
@@ -114,29 +121,37 @@ impl Session {
         }
     }
 
-    fn connect_and(config: &Config, notes: Option<watch::Sender<Notes>>) -> Result<Self> {
+    fn connect_and(database: &Database, notes: Option<watch::Sender<Notes>>) -> Result<Self> {
         let runtime = Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(Error::Thread)?;
         let connecting = async {
-            tokio::time::timeout(CONNECT_MAX, config.connect(NoTls))
-                .await
-                .map_err(|_| Error::Connecting(CONNECT_MAX))?
-                .map_err(Error::Postgres)
-        };
-        let (client, mut connection) = runtime.block_on(connecting)?;
-        // It ends when the client is dropped, or when the server ends it: then the next statement says so.
-        runtime.spawn(async move {
-            while let Some(Ok(said)) = poll_fn(|context| connection.poll_message(context)).await {
-                if let (AsyncMessage::Notification(note), Some(notes)) = (said, &notes) {
-                    notes.send_modify(|notes| notes.add(note.payload()));
+            let config = &database.config;
+            match &database.tls {
+                None => {
+                    let (client, connection) = config.connect(NoTls).await?;
+                    tokio::spawn(carry(connection, notes));
+                    Ok(client)
+                }
+                Some(tls) => {
+                    let (client, connection) = config.connect(tls.clone()).await?;
+                    tokio::spawn(carry(connection, notes));
+                    Ok(client)
                 }
             }
-        });
+        };
+        let connecting = async {
+            tokio::time::timeout(CONNECT_MAX, connecting)
+                .await
+                .map_err(|_| Error::Silent(CONNECT_MAX))?
+                .map_err(Error::Postgres)
+        };
+        let client = runtime.block_on(connecting)?;
         Ok(Self {
             runtime,
             client,
+            given_up: Cell::new(false),
             prepared: RefCell::default(),
             later: RefCell::default(),
             failed: RefCell::default(),
@@ -144,7 +159,7 @@ impl Session {
     }
 
     pub fn is_closed(&self) -> bool {
-        self.client.is_closed()
+        self.given_up.get() || self.client.is_closed()
     }
 
     /// The code of the first failure since it was asked last.
@@ -234,14 +249,31 @@ impl Session {
                         }),
                     }
                 });
-        let before = all(answers.collect());
-        let (before, last) = (self.runtime).block_on(futures::future::join(before, last));
+        let answers = futures::future::join(all(answers.collect()), last);
+        let answered = async { tokio::time::timeout(ANSWER_MAX, answers).await };
+        let Ok((before, last)) = self.runtime.block_on(answered) else {
+            self.given_up.set(true);
+            return Err(Error::Silent(ANSWER_MAX));
+        };
         let answer = before.and(last);
         if let Err(error) = &answer {
             let mut failed = self.failed.borrow_mut();
             *failed = failed.take().or(error.code().cloned());
         }
         Ok(answer?)
+    }
+}
+
+/// Carries a connection's bytes. It ends when the client is dropped, or when the server ends it: then the
+/// next statement says so.
+async fn carry<T: AsyncRead + AsyncWrite + Unpin>(
+    mut connection: Connection<Socket, T>,
+    notes: Option<watch::Sender<Notes>>,
+) {
+    while let Some(Ok(said)) = poll_fn(|context| connection.poll_message(context)).await {
+        if let (AsyncMessage::Notification(note), Some(notes)) = (said, &notes) {
+            notes.send_modify(|notes| notes.add(note.payload()));
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use crate::kafka::{client, topics};
 use crate::peers::kafka::Kafka;
 use crate::peers::postgres::Postgres;
 use crate::peers::{self, Chaos, wait_until};
+use crate::support::Authority;
 use crate::support::kafka::{broker, settings};
 
 /// What the processes share.
@@ -27,6 +28,9 @@ pub struct Cluster {
     pub postgres: Arc<Postgres>,
     _kafka: Option<Arc<Kafka>>,
 }
+
+/// Of the topic.
+const PARTITIONS: u32 = 6;
 
 pub const ALL: &str = "inbound, router, dispatch, api, outbound";
 
@@ -82,7 +86,7 @@ impl Cluster {
         };
         format!(
             "[run]\nparts = [{}]\n[bus]\nkind = \"kafka\"\nprefix = \"{}\"\nbrokers = [{}]\n\
-             partitions = 6\nreplication = {}\n\
+             partitions = {PARTITIONS}\nreplication = {}\n\
              [store]\nkind = \"postgres\"\nurl = \"{database}\"\nblobs_dir = \"{}\"\n\
              accept_unsafe = [\"fsync\"]\n{}",
             list(parts.split(", ")),
@@ -105,6 +109,48 @@ impl Cluster {
         let url = format!("postgres://switchboard@127.0.0.1:{}/{database}", chaos.port);
         Installation::new(&self.config(ALL, &url))
     }
+}
+
+#[test]
+fn a_database_over_tls_is_one_whose_certificate_is_right() {
+    if !peers::enabled() {
+        return;
+    }
+    let shop = Shop::open();
+    let authority = Authority::new();
+    let made = authority.make(2090);
+    let postgres = Arc::new(Postgres::over_tls(&made.cert, &made.key));
+    let cluster = Cluster::with(broker(), postgres, chat_config(&shop.url));
+    let files = tempfile::tempdir().unwrap();
+    let over_tls = |authority: &Authority| {
+        let file = files.path().join("authority.pem");
+        std::fs::write(&file, &authority.pem).unwrap();
+        let config = cluster.config(ALL, &cluster.database());
+        let tls = format!("[store]\ntls = \"on\"\nca_file = \"{}\"\n", file.display());
+        Installation::new(&config.replace("[store]\n", &tls))
+    };
+    let process = over_tls(&authority);
+    process.run();
+    let encrypted = cluster.postgres.rows(
+        cluster.database_name(),
+        "SELECT bool_and(ssl) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid)
+         WHERE application_name = 'switchboard'",
+    );
+    assert_eq!(encrypted, ["t"]);
+    let stranger = over_tls(&Authority::new());
+    std::thread::scope(|scope| {
+        scope.spawn(|| stranger.run());
+        wait_until("it to answer", PATIENCE, || get(&stranger, "/livez") == 200);
+        wait_until("it to say why", PATIENCE, || {
+            state(&stranger, "store") == "unreachable"
+        });
+        let answer = stranger.http.get(stranger.url("/readyz")).send().unwrap();
+        let said = answer.text().unwrap();
+        assert!(said.contains("invalid peer certificate"), "{said}");
+        // The next try is with the right one.
+        std::fs::write(files.path().join("authority.pem"), &authority.pem).unwrap();
+    });
+    assert_eq!(get(&stranger, "/readyz"), 200);
 }
 
 /// From now on whoever connects is cut off, until it heals.
@@ -325,7 +371,7 @@ fn others_read_from_kafka_what_a_cluster_does_and_what_it_could_not_decide() {
     assert_eq!(process.hook("shop-chat", &said).unwrap().status(), 200);
     let of = Settings {
         prefix: cluster.prefix.clone(),
-        ..settings(cluster.brokers.clone(), 4)
+        ..settings(cluster.brokers.clone(), PARTITIONS)
     };
     let writer: BaseProducer = client(&of).create().unwrap();
     let foreign = b"\x00not ours\xff";
