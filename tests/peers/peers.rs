@@ -72,6 +72,6 @@ pub fn wait_until(what: &str, patience: Duration, mut condition: impl FnMut() ->
     clippy::disallowed_methods,
     reason = "deadlines of real servers are in real time"
 )]
-fn now() -> Instant {
+pub fn now() -> Instant {
     Instant::now()
 }

@@ -4,12 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::daemon::process::{Installation, chat};
-use crate::peers::{Postgres, wait_until};
+use crate::peers::{self, Postgres, wait_until};
 
 /// Threads that send.
 const SENDERS: usize = 4;
@@ -61,7 +61,7 @@ impl Traffic {
     /// Sends all of it to whoever of `doors` takes it. Each customer's next message follows only once the one
     /// before was acknowledged.
     pub fn send(&self, doors: &[Installation], sent: &Sent) {
-        let begun = Instant::now();
+        let begun = peers::now();
         let started = AtomicUsize::new(0);
         std::thread::scope(|scope| {
             for sender in 0..SENDERS {
