@@ -8,6 +8,12 @@ mod ledger;
 mod routers;
 mod traffic;
 
+use ledger::{Entry, close};
+use traffic::{Sent, Traffic, violations, watch_positions};
+
+use crate::daemon::cluster::Cluster;
+use crate::daemon::process::Installation;
+
 /// Whether campaigns run in the length that the ledger is for.
 fn full() -> bool {
     std::env::var("SWITCHBOARD_CAMPAIGN").is_ok_and(|value| value == "full")
@@ -16,4 +22,40 @@ fn full() -> bool {
 /// Rounds and messages: a taste of it, or the whole.
 fn size(taste: (usize, usize), whole: (usize, usize)) -> (usize, usize) {
     if full() { whole } else { taste }
+}
+
+/// A campaign's name and chance, and what customers write meanwhile.
+struct Campaign {
+    name: &'static str,
+    seed: u64,
+    messages: usize,
+    /// Messages a second.
+    rate: usize,
+}
+
+impl Campaign {
+    /// Has customers write to the processes while `faults` happen, of which it gives the number; then counts.
+    fn run(self, cluster: &Cluster, processes: &[Installation], faults: impl FnOnce() -> usize) {
+        let database = cluster.database_name();
+        watch_positions(&cluster.postgres, database);
+        let token = processes[0].token("ada");
+        let traffic = Traffic {
+            customers: 200,
+            messages: self.messages,
+            rate: self.rate,
+            seed: self.seed,
+        };
+        let sent = Sent::default();
+        let trials = std::thread::scope(|scope| {
+            scope.spawn(|| traffic.send(processes, &sent));
+            faults()
+        });
+        let violations = violations(&processes[0], &token, &cluster.postgres, database, &sent);
+        close(&Entry {
+            campaign: self.name,
+            seed: self.seed,
+            trials,
+            violations,
+        });
+    }
 }

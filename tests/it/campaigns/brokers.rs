@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use super::ledger::{Entry, close};
-use super::size;
-use super::traffic::{Sent, Traffic, violations, watch_positions};
+use super::{Campaign, full, size};
 use crate::daemon::cluster::{ALL, Cluster};
 use crate::daemon::process::chat_config;
 use crate::daemon::shop::Shop;
@@ -21,44 +19,25 @@ fn brokers_that_are_killed_in_turn_lose_nothing_acknowledged() {
         return;
     }
     let (rounds, messages) = size((1, 400), (10, 30_000));
-    let seed = 4_002;
     let shop = Shop::open();
     let mut brokers = KafkaCluster::start(3);
     let cluster = Cluster::on(brokers.brokers(), 3, chat_config(&shop.url));
     let processes: Vec<_> = (0..2).map(|_| cluster.start(ALL)).collect();
-    watch_positions(&cluster.postgres, cluster.database_name());
-    let token = processes[0].token("ada");
-    let traffic = Traffic {
-        customers: 200,
+    let campaign = Campaign {
+        name: "brokers",
+        seed: 4_002,
         messages,
-        rate: if super::full() { 80 } else { 30 },
-        seed,
+        rate: if full() { 80 } else { 30 },
     };
-    let sent = Sent::default();
-    let mut trials = 0;
-    std::thread::scope(|scope| {
-        scope.spawn(|| traffic.send(&processes, &sent));
+    campaign.run(&cluster, &processes, || {
         for _ in 0..rounds {
             for broker in 0..brokers.len() {
                 brokers.kill_9(broker);
                 std::thread::sleep(AWAY);
                 brokers.start_again(broker);
                 std::thread::sleep(CALM);
-                trials += 1;
             }
         }
-    });
-    let violations = violations(
-        &processes[0],
-        &token,
-        &cluster.postgres,
-        cluster.database_name(),
-        &sent,
-    );
-    close(&Entry {
-        campaign: "brokers",
-        seed,
-        trials,
-        violations,
+        rounds * brokers.len()
     });
 }

@@ -3,11 +3,10 @@
 
 use std::time::Duration;
 
-use super::ledger::{Entry, close};
-use super::size;
-use super::traffic::{Sent, Traffic, random, violations, watch_positions};
+use super::traffic::random;
+use super::{Campaign, full, size};
 use crate::daemon::cluster::{ALL, Cluster};
-use crate::daemon::process::chat_config;
+use crate::daemon::process::{Installation, chat_config};
 use crate::daemon::shop::Shop;
 use crate::peers;
 
@@ -27,17 +26,13 @@ fn routers_that_are_killed_and_stopped_file_each_message_once_in_order() {
     let shop = Shop::open();
     let cluster = Cluster::new(chat_config(&shop.url));
     let processes: Vec<_> = (0..3).map(|_| cluster.start(ALL)).collect();
-    watch_positions(&cluster.postgres, cluster.database_name());
-    let token = processes[0].token("ada");
-    let traffic = Traffic {
-        customers: 200,
-        messages,
-        rate: if super::full() { 120 } else { 60 },
+    let campaign = Campaign {
+        name: "routers",
         seed,
+        messages,
+        rate: if full() { 120 } else { 60 },
     };
-    let sent = Sent::default();
-    std::thread::scope(|scope| {
-        scope.spawn(|| traffic.send(&processes, &sent));
+    campaign.run(&cluster, &processes, || {
         let mut chance = seed;
         for _ in 0..rounds {
             let process = &processes[random(&mut chance) as usize % processes.len()];
@@ -46,16 +41,8 @@ fn routers_that_are_killed_and_stopped_file_each_message_once_in_order() {
                     process.kill_9();
                     process.run();
                 }
-                1 => {
-                    process.signal("STOP");
-                    std::thread::sleep(ASLEEP_LONG);
-                    process.signal("CONT");
-                }
-                2 => {
-                    process.signal("STOP");
-                    std::thread::sleep(ASLEEP_SHORT);
-                    process.signal("CONT");
-                }
+                1 => sleeps(process, ASLEEP_LONG),
+                2 => sleeps(process, ASLEEP_SHORT),
                 _ => {
                     process.terminate();
                     process.run();
@@ -63,18 +50,12 @@ fn routers_that_are_killed_and_stopped_file_each_message_once_in_order() {
             }
             std::thread::sleep(CALM);
         }
+        rounds
     });
-    let violations = violations(
-        &processes[0],
-        &token,
-        &cluster.postgres,
-        cluster.database_name(),
-        &sent,
-    );
-    close(&Entry {
-        campaign: "routers",
-        seed,
-        trials: rounds,
-        violations,
-    });
+}
+
+fn sleeps(process: &Installation, time: Duration) {
+    process.signal("STOP");
+    std::thread::sleep(time);
+    process.signal("CONT");
 }
