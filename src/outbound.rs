@@ -282,8 +282,7 @@ impl Lane {
         metrics::counter!("switchboard_sends_total", &labels).increment(1);
         let mut settlement = settlement;
         loop {
-            let now = micros(self.clock.now());
-            let failed = match self.store.settle(leased.id, settlement.clone(), now).await {
+            let failed = match self.file(leased, settlement.clone()).await {
                 Ok(rings) => return self.ring(&rings),
                 Err(error) => error,
             };
@@ -304,6 +303,14 @@ impl Lane {
                 _ => tokio::time::sleep(FILE_AGAIN_AFTER).await,
             }
         }
+    }
+
+    async fn file(&self, leased: &Leased, settlement: Settlement) -> Result<Rings, StoreError> {
+        let now = micros(self.clock.now());
+        let (id, attempt) = (leased.id, leased.attempts);
+        self.store
+            .settle_attempt(id, attempt, settlement, now)
+            .await
     }
 
     fn note(&self, outcome: Option<State>) {

@@ -372,6 +372,15 @@ pub trait Store:
         sha256: [u8; 32],
     ) -> Result<Option<Option<Bytes>>>;
     async fn settle(&self, id: MessageId, settlement: Settlement, now: i64) -> Result<Rings>;
+    /// Files the outcome of one attempt. Where another was begun since, that one's outcome counts: only
+    /// that it was sent is filed all the same.
+    async fn settle_attempt(
+        &self,
+        id: MessageId,
+        attempt: u32,
+        settlement: Settlement,
+        now: i64,
+    ) -> Result<Rings>;
     /// Settles a held reply as a person says.
     async fn settle_held(&self, settling: Settling) -> Result<(StoredMessage, Rings)>;
     /// Settles those that a restored backup left unsent, at most `limit`; how many there were.

@@ -135,6 +135,7 @@ macro_rules! store_suite {
             outbox {
                 a_reply_is_leased_once_and_a_sent_one_is_done
                 a_reply_that_was_not_sent_is_due_again_at_its_time
+                of_an_attempt_that_was_overtaken_only_that_it_was_sent_is_filed
                 what_was_being_sent_in_a_crash_is_unknown_and_held
                 what_was_being_sent_in_a_crash_is_sent_again_where_that_delivers_once
                 an_unknown_or_refused_answer_comes_back_to_its_agent

@@ -222,6 +222,20 @@ where
             .await
     }
 
+    async fn settle_attempt(
+        &self,
+        id: MessageId,
+        attempt: u32,
+        settlement: Settlement,
+        now: i64,
+    ) -> Result<Rings> {
+        self.engine
+            .write_beside(1, move |tx| {
+                outbox::settle_attempt(tx, id, attempt, &settlement, now)
+            })
+            .await
+    }
+
     async fn settle_held(&self, settling: Settling) -> Result<(StoredMessage, Rings)> {
         let senders = self.known_senders();
         self.engine

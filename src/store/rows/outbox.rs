@@ -26,7 +26,7 @@ pub mod recipients;
 pub mod sent;
 mod settle;
 
-pub use settle::{back_in_queue, settle};
+pub use settle::{back_in_queue, settle, settle_attempt};
 
 /// Messages back that References are gathered from (RFC 5322 sets no limit; receivers do).
 const REFERENCES_MAX: usize = 20;

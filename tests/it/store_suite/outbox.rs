@@ -77,6 +77,41 @@ pub async fn a_reply_is_leased_once_and_a_sent_one_is_done(backend: Arc<dyn Back
     );
 }
 
+pub async fn of_an_attempt_that_was_overtaken_only_that_it_was_sent_is_filed(
+    backend: Arc<dyn Backend>,
+) {
+    let (desk, first) = sending(backend, chat("cust-7", "Where is my order?")).await;
+    let channel: ChannelId = first.channel.clone();
+    // Its process stood still; another one has the lane now, over which a message arrives once.
+    desk.store()
+        .recover_lane(&channel, true, desk.now())
+        .await
+        .unwrap();
+    let second = desk.lease(channel.as_str()).await.pop().unwrap();
+    assert_eq!((first.attempts, second.attempts), (1, 2));
+    let why = || "the connection was cut".to_owned();
+    for late in [
+        Settlement::Retry {
+            at: desk.now(),
+            reason: why(),
+        },
+        Settlement::Refused { reason: why() },
+        Settlement::Unknown { reason: why() },
+    ] {
+        let filed = desk
+            .store()
+            .settle_attempt(first.id, first.attempts, late, desk.now());
+        assert_eq!(filed.await, Ok(Rings::default()));
+        assert_eq!(delivery(&desk).await, Delivery::Sending);
+        assert!(desk.lease(channel.as_str()).await.is_empty());
+    }
+    let arrived = desk
+        .store()
+        .settle_attempt(first.id, first.attempts, sent("a-1"), desk.now());
+    arrived.await.unwrap();
+    assert_eq!(delivery(&desk).await, Delivery::Sent);
+}
+
 pub async fn a_reply_that_was_not_sent_is_due_again_at_its_time(backend: Arc<dyn Backend>) {
     let (desk, leased) = sending(backend, mail("ada@example.com", "Where is my order?")).await;
     let at = desk.now() + 60_000_000;

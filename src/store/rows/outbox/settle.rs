@@ -17,6 +17,29 @@ use super::super::facts::{conversation, from_json, named};
 use super::{conversation_of, deliver, recipients};
 use crate::store::rows::Tx;
 
+/// Files the outcome of an attempt, unless another one was begun since: a process that stood still may bring
+/// it, and would have a message sent twice that is being sent now. That it was sent is true whenever it comes.
+pub fn settle_attempt(
+    tx: &mut Tx<'_>,
+    id: MessageId,
+    attempt: u32,
+    settlement: &Settlement,
+    now: i64,
+) -> Result<Rings, StoreError> {
+    if !matches!(settlement, Settlement::Sent { .. }) {
+        tx.lock_matters(conversation_of(tx, id)?)?;
+        let begun = tx
+            .conn
+            .prepare("SELECT attempts FROM outbox WHERE id = ?1")?
+            .query_row([id.0], |row| row.get::<u32>(0))
+            .optional()?;
+        if begun.is_some_and(|begun| begun != attempt) {
+            return Ok(Rings::default());
+        }
+    }
+    settle(tx, id, settlement, now)
+}
+
 /// Files the outcome of an attempt. What a receipt settled meanwhile is left as it is.
 pub fn settle(
     tx: &mut Tx<'_>,
