@@ -77,7 +77,8 @@ impl Lane {
             let mut rest = locked_out.map_or(LOOK_EVERY, |left| left.min(LOOK_EVERY));
             // One try shows whether we are let in again.
             let places = if lockout.holds() { 1 } else { places };
-            if sending.len() < places && locked_out.is_none() && !stop.is_cancelled() {
+            let goes_on = locked_out.is_none() && !stop.is_cancelled() && (self.ours)();
+            if sending.len() < places && goes_on {
                 match self.lease(places - sending.len()).await {
                     Ok(leased) => {
                         let full = leased.len() + sending.len() >= places;
@@ -166,8 +167,9 @@ impl Lane {
             }
         };
         if !(self.ours)() {
-            // Whoever has the lane settles it, as after a crash.
-            warn!(channel.id = %self.channel.id, "the lane of {} was lost before a send", self.channel.id);
+            let reason = "the lane became another process's before it left".to_owned();
+            let at = micros(self.clock.now());
+            self.settle(&leased, Settlement::Retry { at, reason }).await;
             return None;
         }
         // A connector that panics over one message sends the others all the same.

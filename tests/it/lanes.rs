@@ -1,6 +1,7 @@
 //! A lane over the embedded store: what it cannot send, or cannot write down, stops nobody behind
 //! it. The connector is made up; faults of the store are made with SQLite's own means.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -207,6 +208,30 @@ async fn what_a_lane_was_sending_when_it_broke_is_settled_when_it_starts_again()
     sent.runs_until(&["two"]).await;
     let reason = "the lane broke while this was being sent".to_owned();
     assert_eq!(sent.delivery(1).await, (Delivery::Unknown, reason));
+}
+
+#[tokio::test]
+async fn a_lane_that_was_lost_sends_nothing_and_gives_back_what_it_took() {
+    let sent = Sent::answered(&["one"]).await;
+    let mut lane = sent.lane(Sending(sent.provider.clone()), Arc::default());
+    let asked = Arc::new(AtomicUsize::new(0));
+    let own = asked.clone();
+    // It stood still between taking the answer and sending it.
+    lane.ours = Box::new(move || own.fetch_add(1, Ordering::SeqCst) == 0);
+    let stop = CancellationToken::new();
+    let stopped = stop.clone();
+    let running = tokio::spawn(async move { lane.run(stopped).await });
+    within_patience("giving it back", async {
+        while asked.load(Ordering::SeqCst) < 2 || sent.delivery(1).await.0 != Delivery::Queued {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    })
+    .await;
+    stop.cancel();
+    within_patience("ending the lane", running).await.unwrap();
+    assert_eq!(sent.provider.texts(), Vec::<String>::new());
+    sent.runs_until(&["one"]).await;
+    assert_eq!(sent.delivery(1).await.0, Delivery::Sent);
 }
 
 /// Several workers took the same answer, and each sent it.
