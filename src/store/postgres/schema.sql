@@ -10,6 +10,16 @@ CREATE TABLE committed (
     pid integer NOT NULL, begun_at timestamptz NOT NULL, gone_at timestamptz
 ) WITH (fillfactor = 10);
 
+-- Ends a transaction under its number, unless somebody who looked for it gave it up (transaction.rs): bytes of it may
+-- still be on their way then.
+CREATE FUNCTION commit_as(this bigint, next bigint) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE committed SET number = next WHERE session = this AND number = next - 1;
+    IF NOT FOUND THEN
+        RAISE 'transaction % of session % was given up', next, this;
+    END IF;
+END $$;
+
 -- Events as they are written, until they have a number. `id` is drawn under the conversation's lock: of one
 -- conversation it rises in the order of commits; over all it does not, and it has gaps. A departure is told of
 -- with the event that follows it.

@@ -162,6 +162,11 @@ impl Session {
         self.given_up.get() || self.client.is_closed()
     }
 
+    /// It is not to be used any more.
+    pub fn give_up(&self) {
+        self.given_up.set(true);
+    }
+
     /// The code of the first failure since it was asked last.
     pub fn take_failure(&self) -> Option<SqlState> {
         self.failed.borrow_mut().take()
@@ -252,7 +257,7 @@ impl Session {
         let answers = futures::future::join(all(answers.collect()), last);
         let answered = async { tokio::time::timeout(ANSWER_MAX, answers).await };
         let Ok((before, last)) = self.runtime.block_on(answered) else {
-            self.given_up.set(true);
+            self.give_up();
             return Err(Error::Silent(ANSWER_MAX));
         };
         let answer = before.and(last);

@@ -170,9 +170,9 @@ impl Connected {
     fn commit(&mut self) -> Result<()> {
         let CommitKey { session, number } = self.key;
         let number = number + 1;
-        let committed = self.session.batch(&format!(
-            "UPDATE committed SET number = {number} WHERE session = {session}; COMMIT"
-        ));
+        let committed = self
+            .session
+            .batch(&format!("SELECT commit_as({session}, {number}); COMMIT"));
         match committed {
             Ok(()) => {
                 self.key.number = number;
@@ -184,7 +184,8 @@ impl Connected {
     }
 
     /// Finds out, on another connection, whether a transaction was committed whose answer was lost. The row it
-    /// wrote is locked for as long as the server still works on it.
+    /// writes is locked for as long as the server still works on it; and where it is not written yet, its number
+    /// is used up here, so that it cannot be committed any more: its bytes may still be on their way.
     fn look_up(&mut self, number: i64, lost: &sql::Error) -> Result<()> {
         let unknown = |error: StoreError| {
             StoreError::Unavailable(format!(
@@ -195,17 +196,23 @@ impl Connected {
             .map_err(StoreError::from)
             .map_err(unknown)?;
         let conn = Conn::Postgres(&self.session);
-        let committed = conn
-            .prepare("SELECT number FROM committed WHERE session = ?1 FOR UPDATE")
-            .and_then(|mut asked| asked.query_row([self.key.session], |row| row.get::<i64>(0)))
-            .map_err(|error| unknown(error.into()))?;
         // The row is this connection's now.
-        conn.prepare(
-            "UPDATE committed SET pid = pg_backend_pid(), begun_at = (SELECT backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()), gone_at = NULL WHERE session = ?1",
-        )?
-        .execute([self.key.session])?;
-        if committed == number {
-            self.key.number = number;
+        let before = conn
+            .prepare(
+                "UPDATE committed SET number = number + 1, pid = pg_backend_pid(), begun_at = (SELECT backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()), gone_at = NULL
+                 WHERE session = ?1 RETURNING number - 1",
+            )
+            .and_then(|mut asked| asked.query_row([self.key.session], |row| row.get::<i64>(0)));
+        let before = match before {
+            Ok(before) => before,
+            Err(error) => {
+                // Which number is next is not known either: the next job has a connection of its own.
+                self.session.give_up();
+                return Err(unknown(error.into()));
+            }
+        };
+        self.key.number = before + 1;
+        if before == number {
             return Ok(());
         }
         // It may have made a generation that is not there.

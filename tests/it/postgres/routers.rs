@@ -272,7 +272,7 @@ async fn batches_whose_commit_was_not_answered_are_filed_once() {
         .stores
         .push(cluster.made.through_named(chaos.port).await);
     let mut ownership = cluster.own(1, 0).await;
-    let rounds = rounds(40) as i64;
+    let rounds = rounds(10) as i64;
     let mut seen = HashSet::new();
     for round in 1..=rounds {
         let batch = (0..3).map(|at| {
@@ -284,7 +284,10 @@ async fn batches_whose_commit_was_not_answered_are_filed_once() {
         let batch: Vec<Prepared> = batch.collect();
         // Cut a byte earlier it is undone, says so, and is decided again.
         let routed = match cluster.route(1, &mut ownership, batch.clone()).await {
-            Err(StoreError::Unavailable(_)) => cluster.route(1, &mut ownership, batch).await,
+            Err(StoreError::Unavailable(why)) => {
+                assert!(why.starts_with("it was undone"), "{why}");
+                cluster.route(1, &mut ownership, batch).await
+            }
             routed => routed,
         };
         let routed = routed.expect("it is known what became of it");
