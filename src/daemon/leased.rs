@@ -12,7 +12,7 @@ use crate::clock::micros;
 use crate::store::leases::Lease;
 use crate::store::{Store, StoreError};
 
-/// How long a lease holds. What a process did that was killed is done elsewhere within ten seconds.
+/// How long a lease holds: what a process did that was killed has to be done elsewhere within ten seconds.
 pub const HOLDS: Duration = Duration::from_secs(6);
 const HOLDS_MICROS: i64 = HOLDS.as_micros() as i64;
 const RENEWED_EVERY: Duration = Duration::from_secs(2);
