@@ -265,6 +265,36 @@ fn while_the_database_is_away_webhooks_are_taken_and_the_api_says_try_again() {
     }
 }
 
+#[test]
+fn a_process_with_other_files_or_without_rights_is_refused_with_what_to_do() {
+    if !peers::enabled() {
+        return;
+    }
+    let shop = Shop::open();
+    let cluster = Cluster::new(chat_config(&shop.url));
+    let _there = cluster.start(ALL);
+    let good = cluster.config(ALL, &cluster.database());
+    let files = cluster.files.path().display().to_string();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let elsewhere = elsewhere.path().display().to_string();
+    let stranger = cluster.database().replace("switchboard@", "nobody-knows@");
+    for (config, said) in [
+        (
+            good.replace(&files, &elsewhere),
+            "set store.blobs_dir to one directory",
+        ),
+        (
+            cluster.config(ALL, &stranger),
+            "store.url: the database refuses us",
+        ),
+    ] {
+        let process = Installation::new(&config);
+        let ended = process.command(&["run", "--listen", &process.address]);
+        let told = String::from_utf8_lossy(&ended.stderr);
+        assert!(!ended.status.success() && told.contains(said), "{told}");
+    }
+}
+
 /// The processes, those first that send over the channel now.
 fn lanes(processes: [Installation; 2]) -> [Installation; 2] {
     let sends = |process: &Installation| state(process, LANE) == "ready";
