@@ -39,6 +39,28 @@ async fn what_was_committed_is_known_although_the_answer_was_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_that_was_looked_for_and_not_found_does_not_come_afterwards() {
+    if !peers::enabled() {
+        return;
+    }
+    let made = Postgres::new();
+    let chaos = Chaos::start(made.port());
+    let store = made.through(chaos.port).await;
+    let channel = channel_id("support-mail");
+    assert_eq!(store.save_cursor(&channel, cursor("first")).await, Ok(()));
+    chaos.hold_back(COMMIT);
+    let late = store.save_cursor(&channel, cursor("late")).await;
+    let told = late.as_ref().map_err(ToString::to_string);
+    assert!(
+        told.is_err_and(|why| why.contains("it was undone")),
+        "{late:?}"
+    );
+    assert_eq!(store.save_cursor(&channel, cursor("second")).await, Ok(()));
+    chaos.release();
+    assert_eq!(store.cursor(&channel).await, Ok(Some(cursor("second"))));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_cut_before_its_commit_is_undone_and_says_so_and_the_next_one_is_done() {
     if !peers::enabled() {
         return;

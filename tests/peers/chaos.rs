@@ -44,6 +44,22 @@ impl Chaos {
         self.shared.plan().lose_answer_to = Some(needle.to_vec());
     }
 
+    /// Cuts the client off at the next request that contains `needle`, and keeps what it sent last from the server
+    /// until `release`: bytes that are still on their way.
+    pub fn hold_back(&self, needle: &[u8]) {
+        self.shared.plan().hold_back = Some(needle.to_vec());
+    }
+
+    /// Gives the server what was held back, and returns once it has done with it.
+    pub fn release(&self) {
+        let held = self.shared.held.lock().expect("no holder panics").take();
+        let (link, bytes) = held.expect("something was held back");
+        link.server.as_ref().write_all(&bytes).ok();
+        link.server.shutdown(Shutdown::Write).ok();
+        let ended = || link.has_ended.load(Ordering::SeqCst);
+        super::wait_until("the server to end the connection", super::PATIENCE, ended);
+    }
+
     /// Swallows everything in both directions, without closing anything, until `heal`.
     pub fn black_hole(&self) {
         self.shared.silent.store(true, Ordering::SeqCst);
@@ -80,6 +96,7 @@ impl Drop for Chaos {
 struct Shared {
     plan: Mutex<Plan>,
     links: Mutex<Vec<Link>>,
+    held: Mutex<Option<(Link, Vec<u8>)>>,
     silent: AtomicBool,
     stopped: AtomicBool,
     accepted: AtomicUsize,
@@ -90,6 +107,7 @@ struct Shared {
 struct Plan {
     answer_bytes_max: Option<usize>,
     lose_answer_to: Option<Vec<u8>>,
+    hold_back: Option<Vec<u8>>,
 }
 
 impl Shared {
@@ -109,6 +127,10 @@ struct Link {
     server: Arc<TcpStream>,
     /// Set once the request arrived whose answer is to be lost.
     answer_is_lost: Arc<AtomicBool>,
+    /// Set once its client is gone and the server is not to know yet.
+    is_held: Arc<AtomicBool>,
+    /// Set once the server said its last.
+    has_ended: Arc<AtomicBool>,
 }
 
 impl Link {
@@ -132,7 +154,9 @@ fn accept(listener: &TcpListener, upstream_port: u16, shared: &Arc<Shared>) {
         let link = Link {
             client: Arc::new(client),
             server: Arc::new(server),
-            answer_is_lost: Arc::new(AtomicBool::new(false)),
+            answer_is_lost: Arc::default(),
+            is_held: Arc::default(),
+            has_ended: Arc::default(),
         };
         shared.links().push(link.clone());
         shared.accepted.fetch_add(1, Ordering::SeqCst);
@@ -154,20 +178,28 @@ fn forward_requests(link: &Link, shared: &Shared) {
         }
         let bytes = buffer.get(..length).unwrap_or_default();
         recent.extend_from_slice(bytes);
+        let found = |needle: &Option<Vec<u8>>| {
+            let has = |needle: &Vec<u8>| recent.windows(needle.len()).any(|some| some == needle);
+            needle.as_ref().is_some_and(has)
+        };
         let mut plan = shared.plan();
-        if let Some(needle) = plan.lose_answer_to.as_ref() {
-            if recent
-                .windows(needle.len())
-                .any(|window| window == needle.as_slice())
-            {
-                link.answer_is_lost.store(true, Ordering::SeqCst);
-                plan.lose_answer_to = None;
-            } else {
-                recent.drain(..recent.len().saturating_sub(needle.len()));
-            }
-        } else {
-            recent.clear();
+        if found(&plan.hold_back) {
+            plan.hold_back = None;
+            link.is_held.store(true, Ordering::SeqCst);
+            link.client.shutdown(Shutdown::Both).ok();
+            let held = (link.clone(), bytes.to_vec());
+            *shared.held.lock().expect("no holder panics") = Some(held);
+            return;
         }
+        if found(&plan.lose_answer_to) {
+            link.answer_is_lost.store(true, Ordering::SeqCst);
+            plan.lose_answer_to = None;
+        }
+        let wanted = [&plan.hold_back, &plan.lose_answer_to]
+            .into_iter()
+            .flatten();
+        let kept = wanted.map(Vec::len).max().unwrap_or(0);
+        recent.drain(..recent.len().saturating_sub(kept));
         drop(plan);
         if link.server.as_ref().write_all(bytes).is_err() {
             break;
@@ -187,11 +219,15 @@ fn forward_answers(link: &Link, shared: &Shared, answer_bytes_max: Option<usize>
             shared.answers_lost.fetch_add(1, Ordering::SeqCst);
             break;
         }
+        if link.is_held.load(Ordering::SeqCst) {
+            continue;
+        }
         let bytes = buffer.get(..length.min(left)).unwrap_or_default();
         left -= bytes.len();
         if link.client.as_ref().write_all(bytes).is_err() || left == 0 {
             break;
         }
     }
+    link.has_ended.store(true, Ordering::SeqCst);
     link.cut();
 }
