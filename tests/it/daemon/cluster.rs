@@ -9,7 +9,7 @@ use switchboard::bus::kafka::Settings;
 use super::process::{Installation, PATIENCE, chat, chat_config};
 use super::shop::Shop;
 use crate::kafka::{client, topics};
-use crate::peers::kafka::Kafka;
+use crate::peers::kafka::{Kafka, KafkaCluster};
 use crate::peers::postgres::Postgres;
 use crate::peers::{self, Chaos, wait_until};
 use crate::support::Authority;
@@ -293,6 +293,45 @@ fn a_process_with_other_files_or_without_rights_is_refused_with_what_to_do() {
         let told = String::from_utf8_lossy(&ended.stderr);
         assert!(!ended.status.success() && told.contains(said), "{told}");
     }
+}
+
+#[test]
+fn while_kafka_is_away_nothing_is_accepted_agents_go_on_and_a_process_starts_all_the_same() {
+    if !peers::enabled() {
+        return;
+    }
+    let shop = Shop::open();
+    let mut brokers = KafkaCluster::start(1);
+    let cluster = Cluster::on(brokers.brokers(), 1, chat_config(&shop.url));
+    let process = cluster.start(ALL);
+    let token = process.token("ada");
+    let said = |id: &str| process.hook("shop-chat", &chat(id, "cust-7", "Hello?"));
+    assert_eq!(said("m1").unwrap().status(), 200);
+    let claimed = process.claim(&token, "frontline").expect("a conversation");
+    brokers.kill_9(0);
+    wait_until("its state to be told", PATIENCE, || {
+        state(&process, "bus") == "unreachable"
+    });
+    let refused = said("m2").unwrap();
+    assert_eq!(refused.status(), 503);
+    assert!(refused.headers().contains_key("retry-after"));
+    let reply = process.reply(&token, claimed["id"].as_str().unwrap(), "r1", "Here.");
+    process.wait_for_delivery(&token, reply["id"].as_str().unwrap(), "sent");
+    let other = Installation::new(&cluster.config(ALL, &cluster.database()));
+    std::thread::scope(|scope| {
+        scope.spawn(|| other.run());
+        wait_until("it to answer", PATIENCE, || get(&other, "/livez") == 200);
+        assert_eq!(get(&other, "/readyz"), 503);
+        brokers.start_again(0);
+    });
+    wait_until("the other one, too", PATIENCE, || {
+        get(&process, "/readyz") == 200
+    });
+    assert_eq!(said("m2").unwrap().status(), 200);
+    wait_until("it to be decided", PATIENCE, || {
+        let id = claimed["id"].as_str().unwrap();
+        process.messages(&token, id).len() == 3
+    });
 }
 
 /// The processes, those first that send over the channel now.
