@@ -29,12 +29,35 @@ async fn what_was_committed_is_known_although_the_answer_was_lost() {
     let store = made.through(chaos.port).await;
     let channel = channel_id("support-mail");
     for round in 0..20 {
-        chaos.lose_answer_to(COMMIT);
+        chaos.lose_answer_with(COMMIT, b"COMMIT\0");
         let now = cursor(&round.to_string());
         let saved = store.save_cursor(&channel, now.clone()).await;
         assert_eq!(saved, Ok(()), "round {round}");
         assert_eq!(chaos.answers_lost(), round + 1);
         assert_eq!(store.cursor(&channel).await, Ok(Some(now)));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_that_ended_while_nobody_used_them_cost_nobody_a_failure() {
+    if !peers::enabled() {
+        return;
+    }
+    let made = Postgres::new();
+    let chaos = Chaos::start(made.port());
+    let store = made.through(chaos.port).await;
+    let channel = channel_id("support-mail");
+    for round in 0..5 {
+        // More at once than there are connections, so that each is used.
+        let saves = (0..32).map(|at| store.save_cursor(&channel, cursor(&at.to_string())));
+        for saved in futures::future::join_all(saves).await {
+            assert_eq!(saved, Ok(()), "round {round}");
+        }
+        let reads = (0..32).map(|_| store.cursor(&channel));
+        for read in futures::future::join_all(reads).await {
+            assert!(read.is_ok(), "round {round}: {read:?}");
+        }
+        chaos.cut_all();
     }
 }
 

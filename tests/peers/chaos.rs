@@ -44,6 +44,13 @@ impl Chaos {
         self.shared.plan().lose_answer_to = Some(needle.to_vec());
     }
 
+    /// The same, where the server says more before: the connection is cut once it has said `answer`.
+    pub fn lose_answer_with(&self, needle: &[u8], answer: &[u8]) {
+        let mut plan = self.shared.plan();
+        plan.lose_answer_to = Some(needle.to_vec());
+        plan.lost_with = Some(answer.to_vec());
+    }
+
     /// Cuts the client off at the next request that contains `needle`, and keeps what it sent last from the server
     /// until `release`: bytes that are still on their way.
     pub fn hold_back(&self, needle: &[u8]) {
@@ -107,6 +114,8 @@ struct Shared {
 struct Plan {
     answer_bytes_max: Option<usize>,
     lose_answer_to: Option<Vec<u8>>,
+    /// The answer that is lost, where others come before it.
+    lost_with: Option<Vec<u8>>,
     hold_back: Option<Vec<u8>>,
 }
 
@@ -211,11 +220,20 @@ fn forward_requests(link: &Link, shared: &Shared) {
 fn forward_answers(link: &Link, shared: &Shared, answer_bytes_max: Option<usize>) {
     let mut buffer = vec![0; 16 * 1024];
     let mut left = answer_bytes_max.unwrap_or(usize::MAX);
+    let mut lost = Vec::new();
     while let Ok(length @ 1..) = link.server.as_ref().read(&mut buffer) {
         if shared.silent.load(Ordering::SeqCst) {
             continue;
         }
         if link.answer_is_lost.load(Ordering::SeqCst) {
+            lost.extend_from_slice(buffer.get(..length).unwrap_or_default());
+            let mut plan = shared.plan();
+            let has = |answer: &Vec<u8>| lost.windows(answer.len()).any(|some| some == answer);
+            if plan.lost_with.as_ref().is_some_and(|answer| !has(answer)) {
+                continue;
+            }
+            plan.lost_with = None;
+            drop(plan);
             shared.answers_lost.fetch_add(1, Ordering::SeqCst);
             break;
         }

@@ -175,7 +175,7 @@ impl Worker {
     fn connected(&mut self) -> Result<&mut Connected> {
         if let Some(lost) = self
             .connected
-            .take_if(|connected| connected.session.is_closed())
+            .take_if(|connected| connected.session.has_ended())
         {
             let connected = Connected::new(&self.setting, &self.names)?;
             // Nobody asks any more what became of its last transaction.

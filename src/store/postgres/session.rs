@@ -29,6 +29,10 @@ const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// for ever; no statement takes as long, even while it waits for others.
 const ANSWER_MAX: Duration = Duration::from_secs(30);
 
+/// Turns that the connection's own work gets, to hear that the server hung up: one to be told that there is
+/// something, one to read it, one to end.
+const TURNS: usize = 3;
+
 /// A connection that waits.
 pub struct Session {
     runtime: Runtime,
@@ -156,6 +160,16 @@ impl Session {
             later: RefCell::default(),
             failed: RefCell::default(),
         })
+    }
+
+    /// Whether it has ended, also while nobody used it: what came since is looked at first.
+    pub fn has_ended(&self) -> bool {
+        self.runtime.block_on(async {
+            for _ in 0..TURNS {
+                tokio::task::yield_now().await;
+            }
+        });
+        self.is_closed()
     }
 
     pub fn is_closed(&self) -> bool {

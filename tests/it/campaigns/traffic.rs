@@ -146,6 +146,10 @@ pub fn violations(
         rows[0].parse::<usize>().expect("a count")
     };
     wait_until("all to be decided", DECIDED_MAX, || count() >= acknowledged);
+    wait_until("it to be well again", DECIDED_MAX, || {
+        let ready = process.http.get(process.url("/readyz")).send();
+        ready.is_ok_and(|answer| answer.status().is_success())
+    });
     let found = Mutex::new(Vec::new());
     let violated = |what: String| found.lock().expect("no panic").push(what);
     if count() != acknowledged {
