@@ -5,12 +5,15 @@ mod cluster;
 mod events;
 mod routers;
 
-use connector_api::Cursor;
+use std::sync::Arc;
+use std::time::Duration;
+
+use connector_api::{Bytes, Cursor};
 use switchboard::store::postgres::PostgresStore;
-use switchboard::store::{Store, StoreError};
+use switchboard::store::{IDEMPOTENCY_KEPT, Retention, Store, StoreError};
 
 use crate::peers::{self, Chaos};
-use crate::support::{Postgres, channel_id};
+use crate::support::{Backend, Desk, Postgres, channel_id, mail};
 
 /// What a transaction ends with.
 const COMMIT: &[u8] = b"; COMMIT";
@@ -154,4 +157,39 @@ async fn sessions_that_are_gone_for_an_hour_are_forgotten() {
     made.run("UPDATE committed SET gone_at = gone_at - interval '2 hours'");
     let store = made.through(made.port()).await;
     assert_eq!(number(&store).await, 0);
+}
+
+/// Numbers of records rise within a partition only: the lowest one may have come last.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn captured_bytes_go_at_their_time_whatever_their_number() {
+    if !peers::enabled() {
+        return;
+    }
+    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+    let made = Arc::new(Postgres::new());
+    let mut desk = Desk::on(made.clone()).await;
+    for key in ["m-1", "m-2"] {
+        let mut said = mail("ada@example.com", "Where is my order?").key(key);
+        said.event.raw = Some(Bytes::from(format!("Message-ID: <{key}@shop>\r\n\r\n")));
+        desk.deliver([said]).await;
+    }
+    made.run("UPDATE raw SET arrived_at = arrived_at + 864000000000 WHERE id = (SELECT min(id) FROM raw)");
+    let keep = Retention {
+        raw: 30 * DAY,
+        bus: 14 * DAY,
+        idempotency: IDEMPOTENCY_KEPT,
+        events: 7 * DAY,
+        audit: 365 * DAY,
+    };
+    let captured = async || {
+        let rows = made.rows().await;
+        rows.into_iter()
+            .find(|(table, _)| table == "raw")
+            .map(|(_, count)| count)
+    };
+    for (later, left) in [(31, 1), (10, 0)] {
+        desk.later(later * DAY);
+        desk.store().sweep(keep, desk.now()).await.unwrap();
+        assert_eq!(captured().await, Some(left), "{later} days later");
+    }
 }

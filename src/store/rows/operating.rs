@@ -300,19 +300,14 @@ pub(super) fn drop_unused(conn: Conn<'_>, record: i64) -> Result<()> {
     Ok(())
 }
 
-/// Gives up on messages that never came: what was to change them goes, with its words. Arrival
-/// rises with the number, so looking stops at the first that is not due.
+/// Gives up on messages that never came: what was to change them goes, with its words.
 fn expire_pending(conn: Conn<'_>, before: i64) -> Result<usize> {
     let mut statement =
-        conn.prepare("SELECT record, target, at FROM pending ORDER BY record LIMIT ?1")?;
-    let mut rows = statement.query([SWEEP_ROWS_MAX])?;
-    let mut due: Vec<(i64, Vec<u8>)> = Vec::new();
-    while let Some(row) = rows.next_row()? {
-        if row.get::<i64>(2)? >= before {
-            break;
-        }
-        due.push((row.get(0)?, row.get(1)?));
-    }
+        conn.prepare("SELECT record, target FROM pending WHERE at < ?1 ORDER BY at LIMIT ?2")?;
+    let rows = statement.query_map([before, SWEEP_ROWS_MAX], |row| {
+        Ok((row.get::<i64>(0)?, row.get::<Vec<u8>>(1)?))
+    })?;
+    let due: Vec<(i64, Vec<u8>)> = rows.collect::<sql::Result<_>>()?;
     for (record, target) in &due {
         conn.write(
             "DELETE FROM pending WHERE target = ?1 AND record = ?2",
@@ -343,18 +338,12 @@ fn due_log(conn: Conn<'_>, before: i64, position: i64) -> Result<Vec<i64>> {
     Ok(due)
 }
 
-/// Captured bytes past their time. Arrival rises with the number, here too.
+/// Captured bytes past their time. On a bus of several partitions numbers do not rise with it.
 fn due_raw(conn: Conn<'_>, before: i64) -> Result<Vec<i64>> {
-    let mut statement = conn.prepare("SELECT id, arrived_at FROM raw ORDER BY id LIMIT ?1")?;
-    let mut rows = statement.query([SWEEP_ROWS_MAX])?;
-    let mut due = Vec::new();
-    while let Some(row) = rows.next_row()? {
-        if row.get::<i64>(1)? >= before {
-            break;
-        }
-        due.push(row.get(0)?);
-    }
-    Ok(due)
+    let mut statement =
+        conn.prepare("SELECT id FROM raw WHERE arrived_at < ?1 ORDER BY arrived_at LIMIT ?2")?;
+    let rows = statement.query_map([before, SWEEP_ROWS_MAX], |row| row.get(0))?;
+    Ok(rows.collect::<sql::Result<_>>()?)
 }
 
 /// Notes a number under a name unless there is one; gives the one there is.

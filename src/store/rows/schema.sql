@@ -16,6 +16,7 @@ CREATE TABLE body (id INTEGER PRIMARY KEY, content BLOB NOT NULL);
 CREATE TABLE raw (
     id INTEGER PRIMARY KEY, content BLOB, sha256 BLOB, bytes_len INTEGER NOT NULL, arrived_at INTEGER NOT NULL
 );
+CREATE INDEX raw_arrived ON raw (arrived_at);
 CREATE TABLE blob (
     body INTEGER NOT NULL, sha256 BLOB NOT NULL, bytes_len INTEGER NOT NULL, content BLOB,
     PRIMARY KEY (body, sha256)
@@ -102,6 +103,7 @@ CREATE TABLE pending (
     PRIMARY KEY (target, record)
 ) WITHOUT ROWID;
 CREATE INDEX pending_record ON pending (record);
+CREATE INDEX pending_at ON pending (at);
 CREATE TABLE reference (
     key BLOB PRIMARY KEY, conversation INTEGER NOT NULL, message INTEGER NOT NULL
 ) WITHOUT ROWID;
