@@ -40,8 +40,6 @@ use sequencer::Sequencer;
 pub use session::Session;
 pub use values::column;
 
-/// The schema this build writes; a newer one is refused.
-const SCHEMA_VERSION: i64 = 1;
 /// Connections that write batches, those that write all else, which no batch then keeps waiting, and those that read.
 const BATCH_WRITERS: usize = 3;
 const WRITERS: usize = 4;
@@ -128,7 +126,7 @@ fn open(
     };
     let session = writing.connect()?;
     safety::refuse_risks(&session, taken)?;
-    transaction::alone(&session, || migrate(&session))?;
+    transaction::alone(&session, || schema::migrate(&session))?;
     let conn = Conn::Postgres(&session);
     let all: Vec<String> = (names.iter().cloned())
         .chain(queues.iter().map(|queue| queue.as_str().to_owned()))
@@ -166,28 +164,6 @@ const FORGET_SESSIONS: &str = "DELETE FROM committed WHERE gone_at < now() - int
     UPDATE committed SET gone_at = now() WHERE gone_at IS NULL AND NOT EXISTS (
       SELECT FROM pg_stat_activity WHERE pg_stat_activity.pid = committed.pid
       AND backend_start IS NOT DISTINCT FROM committed.begun_at)";
-
-/// Makes the tables of a new database; refuses one that a newer build made.
-fn migrate(session: &Session) -> Result<()> {
-    let conn = Conn::Postgres(session);
-    let there = conn
-        .prepare("SELECT to_regclass('meta') IS NOT NULL")?
-        .query_row((), |row| row.get::<bool>(0))?;
-    if !there {
-        session.batch(&schema::schema())?;
-        conn.prepare("INSERT INTO meta (key, value) VALUES ('schema', ?1)")?
-            .execute([SCHEMA_VERSION])?;
-    }
-    let version: i64 = conn
-        .prepare("SELECT value FROM meta WHERE key = 'schema'")?
-        .query_row((), |row| row.get(0))?;
-    if version == SCHEMA_VERSION {
-        return Ok(());
-    }
-    Err(StoreError::Unavailable(format!(
-        "the database has schema version {version}, this build knows {SCHEMA_VERSION}: start the newer version"
-    )))
-}
 
 fn installation_key(conn: Conn<'_>) -> Result<Vec<u8>> {
     let known: Option<Vec<u8>> = conn
@@ -299,8 +275,6 @@ impl Engine for Postgres {
     fn key(&self) -> &[u8] {
         &self.key
     }
-
-    const SCHEMA_VERSION: i64 = SCHEMA_VERSION;
 }
 
 /// What the server said, without what it quotes of values.

@@ -29,6 +29,7 @@ mod leases;
 mod locks;
 mod macros;
 pub mod memory;
+pub mod migrations;
 pub mod names;
 pub mod operating;
 pub mod outbox;
@@ -97,9 +98,6 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Random bytes of this installation.
     fn key(&self) -> &[u8];
-
-    /// The version of the schema that this build writes.
-    const SCHEMA_VERSION: i64;
 }
 
 /// The store on an engine.

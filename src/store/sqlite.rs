@@ -26,9 +26,9 @@ mod retention;
 mod search;
 pub mod writer;
 
+pub use crate::store::rows::migrations::SCHEMA_VERSION;
 pub use checkpoint::WalLimits;
 use lineage::Lineage;
-pub use open::SCHEMA_VERSION;
 use open::{installation_key, migrate, open_writing};
 use readers::Readers;
 use writer::{Fate, Writer, WriterState};
@@ -118,8 +118,6 @@ impl Engine for Sqlite {
     fn key(&self) -> &[u8] {
         &self.key
     }
-
-    const SCHEMA_VERSION: i64 = SCHEMA_VERSION;
 }
 
 impl SqliteStore {

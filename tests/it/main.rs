@@ -31,3 +31,4 @@ mod sqlite;
 mod store_suite;
 mod support;
 mod surgery;
+mod versions;

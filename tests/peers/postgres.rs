@@ -145,6 +145,20 @@ impl Postgres {
             .unwrap_or_else(|_| panic!("{sql}: {told}"))
     }
 
+    /// What makes the tables of a database, as `pg_dump` says it.
+    pub fn tables(&self, database: &str) -> String {
+        let told = Command::new(programs().join("pg_dump"))
+            .args(["-sh", "127.0.0.1", "-p", &self.port.to_string()])
+            .args(["-U", "switchboard", "-d", database])
+            .output()
+            .expect("pg_dump runs");
+        assert!(told.status.success(), "pg_dump says what {database} has");
+        let text = String::from_utf8(told.stdout).expect("text");
+        // A line that begins with a backslash has a random key in it.
+        let lines = text.lines().filter(|line| !line.starts_with('\\'));
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
     /// Makes an empty database that no other test has; its name.
     pub fn make_database(&self) -> String {
         let name = format!("test_{}", self.databases.fetch_add(1, Ordering::Relaxed));

@@ -1,13 +1,48 @@
 //! The tables, in PostgreSQL's words. Those that every store has are written once, in SQLite's
 //! (store/rows/schema.sql), and differ in the names of types only.
 
+use std::time::Duration;
+
+use crate::store::Result;
 use crate::store::rows::SCHEMA;
+use crate::store::rows::migrations::{self, Found, SCHEMA_OLDEST, SCHEMA_VERSION};
+use crate::store::sql::{Conn, Optional as _};
+
+use super::session::Session;
 
 const OWN: &str = include_str!("schema.sql");
+/// How long a migration may take: an index over all that is kept is made in it.
+const MIGRATION_MAX: Duration = Duration::from_secs(3600);
 
-/// Everything that makes a new database.
-pub fn schema() -> String {
-    format!("{}\n{OWN}", translated(SCHEMA))
+/// Makes the tables of a new database, and those of an earlier version this one's; refuses what this build cannot
+/// work on. In a transaction that is alone: of processes that start at once one does it.
+pub fn migrate(session: &Session) -> Result<()> {
+    let conn = Conn::Postgres(session);
+    let there = conn
+        .prepare("SELECT to_regclass('meta') IS NOT NULL")?
+        .query_row((), |row| row.get::<bool>(0))?;
+    if !there {
+        session.batch(&format!("{}\n{OWN}", translated(SCHEMA)))?;
+        return version_is(session, SCHEMA_VERSION, SCHEMA_OLDEST);
+    }
+    let noted = |key: &str| {
+        let mut asked = conn.prepare("SELECT value FROM meta WHERE key = ?1")?;
+        asked.query_row([key], |row| row.get::<i64>(0)).optional()
+    };
+    let version = noted("schema")?.unwrap_or_default();
+    let oldest = noted("schema_oldest")?.unwrap_or(version);
+    for step in migrations::steps(Found { version, oldest })? {
+        session.batch_within(MIGRATION_MAX, &translated(step.common))?;
+        version_is(session, step.to, step.oldest)?;
+    }
+    Ok(())
+}
+
+fn version_is(session: &Session, version: i64, oldest: i64) -> Result<()> {
+    Ok(session.batch(&format!(
+        "INSERT INTO meta (key, value) VALUES ('schema', {version}), ('schema_oldest', {oldest})
+         ON CONFLICT (key) DO UPDATE SET value = excluded.value"
+    ))?)
 }
 
 /// Numbers are 64 bits wide in both. Texts are ordered by their bytes, whatever the database's locale.

@@ -45,6 +45,8 @@ pub struct Session {
     later: RefCell<Vec<Later>>,
     /// Why the first statement failed that did, since it was last asked.
     failed: RefCell<Option<SqlState>>,
+    /// How long the next answer may take.
+    patience: Cell<Duration>,
 }
 
 enum Later {
@@ -159,6 +161,7 @@ impl Session {
             prepared: RefCell::default(),
             later: RefCell::default(),
             failed: RefCell::default(),
+            patience: Cell::new(ANSWER_MAX),
         })
     }
 
@@ -189,6 +192,14 @@ impl Session {
     /// Runs statements without parameters.
     pub fn batch(&self, sql: &str) -> Result<()> {
         self.exchange(self.client.batch_execute(sql))
+    }
+
+    /// The same, where it may take long.
+    pub fn batch_within(&self, patience: Duration, sql: &str) -> Result<()> {
+        self.patience.set(patience);
+        let done = self.batch(sql);
+        self.patience.set(ANSWER_MAX);
+        done
     }
 
     /// The same, with whatever is asked next.
@@ -269,10 +280,11 @@ impl Session {
                     }
                 });
         let answers = futures::future::join(all(answers.collect()), last);
-        let answered = async { tokio::time::timeout(ANSWER_MAX, answers).await };
+        let patience = self.patience.get();
+        let answered = async { tokio::time::timeout(patience, answers).await };
         let Ok((before, last)) = self.runtime.block_on(answered) else {
             self.give_up();
-            return Err(Error::Silent(ANSWER_MAX));
+            return Err(Error::Silent(patience));
         };
         let answer = before.and(last);
         if let Err(error) = &answer {

@@ -22,6 +22,7 @@ use crate::store::{
     StoredAttachment, StoredContact, StoredDeadLetter, StoredMessage, Taken, Token, UnsentReply,
 };
 
+use super::migrations::SCHEMA_VERSION;
 use super::names::Names;
 use super::{Engine, RowStore, Tx, adopt, arrived, attachments, facts, operating, outbox, reading};
 
@@ -435,7 +436,7 @@ where
     }
 
     fn schema_version(&self) -> i64 {
-        E::SCHEMA_VERSION
+        SCHEMA_VERSION
     }
 }
 

@@ -7,10 +7,9 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
 use crate::store::rows::SCHEMA;
+use crate::store::rows::migrations::{self, Found, SCHEMA_OLDEST, SCHEMA_VERSION};
 use crate::store::{Result, StoreError};
 
-/// The schema this build writes; a newer one is refused.
-pub const SCHEMA_VERSION: i64 = 1;
 const OWN: &str = include_str!("schema.sql");
 const READER_WAIT_MS: u64 = 5_000;
 
@@ -52,25 +51,35 @@ pub fn open_reading(path: &Path) -> Result<Connection> {
     Ok(conn)
 }
 
-/// Makes the tables of a new database; refuses one that a newer build made. The database's time, in
-/// UTC microseconds.
+/// Makes the tables of a new database, and those of an earlier version this one's; refuses what this build cannot
+/// work on. The database's time, in UTC microseconds.
 pub fn migrate(conn: &Connection) -> Result<i64> {
     let version: i64 = conn.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-    match version {
-        0 => {
-            let batch =
-                format!("BEGIN; {SCHEMA} {OWN} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;");
-            conn.execute_batch(&batch)?;
-        }
-        SCHEMA_VERSION => {}
-        newer => {
-            return Err(StoreError::Unavailable(format!(
-                "the database has schema version {newer}, this build knows {SCHEMA_VERSION}: start the newer version"
-            )));
+    if version == 0 {
+        conn.execute_batch(&format!(
+            "BEGIN; {SCHEMA} {OWN} {} COMMIT;",
+            version_is(SCHEMA_VERSION, SCHEMA_OLDEST)
+        ))?;
+    } else {
+        let oldest = "SELECT value FROM meta WHERE key = 'schema_oldest'";
+        let oldest = conn.query_row(oldest, [], |row| row.get(0)).optional()?;
+        let found = Found {
+            version,
+            oldest: oldest.unwrap_or(version),
+        };
+        for step in migrations::steps(found)? {
+            let version = version_is(step.to, step.oldest);
+            conn.execute_batch(&format!("BEGIN; {} {version} COMMIT;", step.common))?;
         }
     }
     let now = "SELECT CAST(unixepoch('now', 'subsec') * 1000000 AS INTEGER)";
     Ok(conn.query_row(now, [], |row| row.get(0))?)
+}
+
+fn version_is(version: i64, oldest: i64) -> String {
+    format!(
+        "INSERT OR REPLACE INTO meta (key, value) VALUES ('schema_oldest', {oldest}); PRAGMA user_version = {version};"
+    )
 }
 
 /// Random bytes made with the database: every other key is derived from them.

@@ -48,7 +48,7 @@ async fn the_build_names_itself_and_metrics_are_prometheus_text() {
     let served = Served::new().await;
     let version = served.get("", "/version").send().await.ok();
     let expected = json!({
-        "name": "switchboard", "version": env!("CARGO_PKG_VERSION"), "commit": version["commit"], "schema": 1,
+        "name": "switchboard", "version": env!("CARGO_PKG_VERSION"), "commit": version["commit"], "schema": switchboard::store::rows::migrations::SCHEMA_VERSION,
         "instance": "an-instance"
     });
     assert_eq!(version, expected);

@@ -111,7 +111,7 @@ impl Served {
                 connector: "email".to_owned(),
                 can: mail_carries(),
             }]),
-            schema_version: 1,
+            schema_version: switchboard::store::rows::migrations::SCHEMA_VERSION,
             instance: "an-instance".to_owned(),
             stop: stop.clone(),
             deadlines,

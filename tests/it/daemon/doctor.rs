@@ -144,7 +144,11 @@ fn what_is_wrong_with_the_machine_is_said_with_what_to_do() {
     daemon.run();
     assert!(daemon.terminate());
     let data = daemon.dir.path().join("data");
-    check(&daemon, "schema", "ok ", "version 1");
+    let schema = format!(
+        "version {}",
+        switchboard::store::rows::migrations::SCHEMA_VERSION
+    );
+    check(&daemon, "schema", "ok ", &schema);
     check(&daemon, "dead_letters", "ok ", "none");
     chmod(&data, 0o755);
     check(&daemon, "data_dir", "fail ", "chmod 700");

@@ -52,6 +52,11 @@ impl Postgres {
         self.server.run(&self.database, sql);
     }
 
+    /// Tables, indexes and functions, as a dump says them.
+    pub fn tables(&self) -> String {
+        self.server.tables(&self.database)
+    }
+
     /// A store whose connections go through another port.
     pub async fn through(&self, port: u16) -> Arc<PostgresStore> {
         let config = self.config(port);

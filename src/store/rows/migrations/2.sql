@@ -1,0 +1,2 @@
+CREATE INDEX raw_arrived ON raw (arrived_at);
+CREATE INDEX pending_at ON pending (at);
