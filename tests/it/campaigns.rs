@@ -3,10 +3,15 @@
 //! each leaves a line in `reliability/ledger.jsonl`.
 
 mod brokers;
+mod claims;
 mod database;
 mod ledger;
+mod rolling;
 mod routers;
+mod takeover;
 mod traffic;
+
+use std::time::Duration;
 
 use ledger::{Entry, close};
 use traffic::{Sent, Traffic, violations, watch_positions};
@@ -31,6 +36,8 @@ struct Campaign {
     messages: usize,
     /// Messages a second.
     rate: usize,
+    /// The longest time that may pass without anything being taken.
+    gap_max: Option<Duration>,
 }
 
 impl Campaign {
@@ -50,11 +57,16 @@ impl Campaign {
             scope.spawn(|| traffic.send(processes, &sent));
             faults()
         });
-        let violations = violations(&processes[0], &token, &cluster.postgres, database, &sent);
+        let mut violations = violations(&processes[0], &token, &cluster.postgres, database, &sent);
+        let gap = sent.longest_gap();
+        if self.gap_max.is_some_and(|most| gap > most) {
+            violations.push(format!("nothing was taken for {gap:?}"));
+        }
         close(&Entry {
             campaign: self.name,
             seed: self.seed,
             trials,
+            longest: self.gap_max.is_some().then_some(gap),
             violations,
         });
     }

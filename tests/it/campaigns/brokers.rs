@@ -28,6 +28,7 @@ fn brokers_that_are_killed_in_turn_lose_nothing_acknowledged() {
         seed: 4_002,
         messages,
         rate: if full() { 80 } else { 30 },
+        gap_max: None,
     };
     campaign.run(&cluster, &processes, || {
         for _ in 0..rounds {

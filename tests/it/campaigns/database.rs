@@ -69,5 +69,6 @@ fn campaign(name: &'static str, seed: u64, messages: usize) -> Campaign {
         seed,
         messages,
         rate: 80,
+        gap_max: None,
     }
 }

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::Write;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -13,13 +14,15 @@ pub struct Entry {
     pub seed: u64,
     /// Kills, cuts, rounds.
     pub trials: usize,
+    /// Of what is bounded, the longest.
+    pub longest: Option<Duration>,
     pub violations: Vec<String>,
 }
 
 /// Fails where something was violated. In its full length the campaign is written down first, whatever it came to.
 pub fn close(entry: &Entry) {
     if super::full() {
-        let line = json!({
+        let mut line = json!({
             "campaign": entry.campaign,
             "bus": "kafka",
             "store": "postgres",
@@ -28,6 +31,9 @@ pub fn close(entry: &Entry) {
             "trials": entry.trials,
             "violations": entry.violations.len(),
         });
+        if let Some(longest) = entry.longest {
+            line["longest_ms"] = u64::try_from(longest.as_millis()).expect("a time").into();
+        }
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("reliability/ledger.jsonl");
         fs::create_dir_all(path.parent().expect("a folder")).expect("the folder of the ledger");
         let opened = fs::File::options().create(true).append(true).open(path);

@@ -31,31 +31,52 @@ fn routers_that_are_killed_and_stopped_file_each_message_once_in_order() {
         seed,
         messages,
         rate: if full() { 120 } else { 60 },
+        gap_max: None,
     };
     campaign.run(&cluster, &processes, || {
         let mut chance = seed;
         for _ in 0..rounds {
             let process = &processes[random(&mut chance) as usize % processes.len()];
-            match random(&mut chance) % 4 {
-                0 => {
-                    process.kill_9();
-                    process.run();
-                }
-                1 => sleeps(process, ASLEEP_LONG),
-                2 => sleeps(process, ASLEEP_SHORT),
-                _ => {
-                    process.terminate();
-                    process.run();
-                }
-            }
-            std::thread::sleep(CALM);
+            Fault::next(&mut chance).befall(process);
         }
         rounds
     });
 }
 
-fn sleeps(process: &Installation, time: Duration) {
-    process.signal("STOP");
-    std::thread::sleep(time);
-    process.signal("CONT");
+/// What befalls a process.
+pub enum Fault {
+    Killed,
+    Asleep(Duration),
+    Replaced,
+}
+
+impl Fault {
+    pub fn next(chance: &mut u64) -> Self {
+        match random(chance) % 4 {
+            0 => Self::Killed,
+            1 => Self::Asleep(ASLEEP_LONG),
+            2 => Self::Asleep(ASLEEP_SHORT),
+            _ => Self::Replaced,
+        }
+    }
+
+    /// On return the process is ready, and has been for a while.
+    pub fn befall(self, process: &Installation) {
+        match self {
+            Self::Killed => {
+                process.kill_9();
+                process.run();
+            }
+            Self::Asleep(time) => {
+                process.signal("STOP");
+                std::thread::sleep(time);
+                process.signal("CONT");
+            }
+            Self::Replaced => {
+                process.terminate();
+                process.run();
+            }
+        }
+        std::thread::sleep(CALM);
+    }
 }

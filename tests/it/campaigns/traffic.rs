@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -35,6 +35,8 @@ pub struct Sent {
     pub acknowledged: AtomicUsize,
     pub redelivered: AtomicUsize,
     pub refused: AtomicUsize,
+    /// When something was acknowledged last, and the longest time without.
+    gap: Mutex<(Option<Instant>, Duration)>,
     /// Nothing more is to be sent.
     pub stopped: AtomicBool,
 }
@@ -46,6 +48,20 @@ pub fn random(seed: &mut u64) -> u64 {
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     mixed ^ (mixed >> 31)
+}
+
+impl Sent {
+    fn is_acknowledged(&self) {
+        self.acknowledged.fetch_add(1, Ordering::Relaxed);
+        let now = peers::now();
+        let mut gap = self.gap.lock().expect("no panic");
+        let since = gap.0.map_or(Duration::ZERO, |last| now - last);
+        *gap = (Some(now), gap.1.max(since));
+    }
+
+    pub fn longest_gap(&self) -> Duration {
+        self.gap.lock().expect("no panic").1
+    }
 }
 
 impl Traffic {
@@ -87,7 +103,7 @@ impl Traffic {
                             sent.redelivered.fetch_add(1, Ordering::Relaxed);
                         }
                         *number += 1;
-                        sent.acknowledged.fetch_add(1, Ordering::Relaxed);
+                        sent.is_acknowledged();
                     }
                 });
             }

@@ -102,7 +102,14 @@ impl Cluster {
 
     /// Starts a process with these parts.
     pub fn start(&self, parts: &str) -> Installation {
-        Installation::start(&self.config(parts, &self.database()))
+        let prepared = self.prepare(parts);
+        prepared.run();
+        prepared
+    }
+
+    /// One to be started with these parts.
+    pub fn prepare(&self, parts: &str) -> Installation {
+        Installation::new(&self.config(parts, &self.database()))
     }
 
     /// One to be started with all parts, which reaches the database through `chaos`.

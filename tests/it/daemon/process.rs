@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 use aws_lc_rs::hmac;
@@ -28,9 +28,11 @@ pub struct Installation {
     scheme: &'static str,
 }
 
-/// The binary that cargo built with these tests.
+/// The binary that cargo built with these tests, or another one that `SWITCHBOARD_BINARY` names: a release.
 pub fn binary() -> &'static str {
-    env!("CARGO_BIN_EXE_switchboard")
+    static NAMED: OnceLock<Option<String>> = OnceLock::new();
+    let named = NAMED.get_or_init(|| std::env::var("SWITCHBOARD_BINARY").ok());
+    (named.as_deref()).unwrap_or(env!("CARGO_BIN_EXE_switchboard"))
 }
 
 impl Installation {

@@ -1,0 +1,198 @@
+//! Agents at several processes who claim and release as fast as they can, while processes are killed and stopped: no
+//! two ever hold one conversation, and none is given without having been asked for.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use reqwest::{Client, StatusCode};
+use serde_json::Value;
+
+use super::ledger::{Entry, close};
+use super::routers::Fault;
+use super::size;
+use super::traffic::random;
+use crate::daemon::cluster::{ALL, Cluster};
+use crate::daemon::process::{Installation, chat, chat_config};
+use crate::daemon::shop::Shop;
+use crate::peers::{self, wait_until};
+
+const AGENTS: usize = 200;
+/// Fewer than agents, so that they meet.
+const CONVERSATIONS: usize = 150;
+/// How long an agent waits for one process before it asks another the same again.
+const ANSWER_MAX: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Who has what, as the agents know it, and what broke that.
+#[derive(Default)]
+struct Hands {
+    holders: Mutex<BTreeMap<String, usize>>,
+    violations: Mutex<Vec<String>>,
+    claimed: AtomicUsize,
+    wanted: usize,
+}
+
+impl Hands {
+    fn take(&self, conversation: &str, agent: usize) {
+        let mut holders = self.holders.lock().expect("no panic");
+        if let Some(other) = holders.insert(conversation.to_owned(), agent) {
+            let said = format!("{conversation} is agent {agent}'s while agent {other} has it");
+            self.violations.lock().expect("no panic").push(said);
+        }
+        self.claimed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Before it is given back: from then on it may be anybody's.
+    fn give(&self, conversation: &str) {
+        self.holders.lock().expect("no panic").remove(conversation);
+    }
+
+    fn is_done(&self) -> bool {
+        self.claimed.load(Ordering::Relaxed) >= self.wanted
+    }
+}
+
+struct Agent {
+    number: usize,
+    token: String,
+    doors: Arc<Vec<String>>,
+    http: Client,
+    seed: u64,
+}
+
+impl Agent {
+    /// Asks processes by chance until one answers that it was done, or cannot be.
+    async fn ask(&mut self, path: &str, key: Option<&str>) -> (StatusCode, Value) {
+        loop {
+            let door = &self.doors[random(&mut self.seed) as usize % self.doors.len()];
+            let mut request = self
+                .http
+                .post(format!("{door}{path}"))
+                .bearer_auth(&self.token);
+            if let Some(key) = key {
+                request = request.header("Idempotency-Key", key);
+            }
+            if let Ok(answer) = request.send().await {
+                let status = answer.status();
+                let said = answer.bytes().await;
+                if let (Ok(said), false) = (said, status.is_server_error()) {
+                    return (status, serde_json::from_slice(&said).unwrap_or_default());
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    async fn work(mut self, hands: Arc<Hands>) {
+        for turn in 0.. {
+            if hands.is_done() {
+                return;
+            }
+            let key = format!("{}-{turn}", self.number);
+            let (status, said) = self
+                .ask("/v1/queues/frontline/claim?wait=1s", Some(&key))
+                .await;
+            if status == StatusCode::NO_CONTENT {
+                continue;
+            }
+            assert_eq!(status, StatusCode::OK, "{said}");
+            let conversation = said["id"].as_str().expect("an id");
+            hands.take(conversation, self.number);
+            hands.give(conversation);
+            let path = format!("/v1/conversations/{conversation}/release");
+            let (status, said) = self.ask(&path, None).await;
+            // One that was done and not answered is refused when it is asked for again.
+            assert!(status.is_success() || status.is_client_error(), "{said}");
+        }
+    }
+}
+
+#[test]
+fn agents_of_several_processes_never_hold_one_conversation_together() {
+    if !peers::enabled() {
+        return;
+    }
+    let (wanted, _) = size((3_000, 0), (1_000_000, 0));
+    let seed = 4_006;
+    let shop = Shop::open();
+    let cluster = Cluster::new(chat_config(&shop.url));
+    let processes: Vec<_> = (0..3).map(|_| cluster.start(ALL)).collect();
+    for customer in 0..CONVERSATIONS {
+        let said = chat(
+            &format!("m{customer}"),
+            &format!("cust-{customer}"),
+            "Hello?",
+        );
+        let answer = processes[0].hook("shop-chat", &said).expect("an answer");
+        assert!(answer.status().is_success(), "{answer:?}");
+    }
+    let number = |sql: &str| {
+        let rows = cluster.postgres.rows(cluster.database_name(), sql);
+        rows[0].parse::<usize>().expect("a number")
+    };
+    wait_until("all to wait", PATIENCE, || {
+        number("SELECT count(*) FROM waiting") == CONVERSATIONS
+    });
+    let hands = Arc::new(Hands {
+        wanted,
+        ..Hands::default()
+    });
+    let agents = agents(&processes, seed);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let working: Vec<_> = agents
+        .into_iter()
+        .map(|agent| runtime.spawn(agent.work(hands.clone())))
+        .collect();
+    let mut chance = seed;
+    while !hands.is_done() {
+        Fault::next(&mut chance).befall(&processes[random(&mut chance) as usize % 3]);
+    }
+    for agent in working {
+        runtime.block_on(agent).expect("an agent");
+    }
+    let mut violations = std::mem::take(&mut *hands.violations.lock().expect("no panic"));
+    // 5: assigned. Each was asked for under a key of its own, and answered.
+    let told = || {
+        number(
+            "SELECT (SELECT count(*) FROM event WHERE kind = 5) + (SELECT count(*) FROM event_new WHERE kind = 5)",
+        )
+    };
+    let claimed = hands.claimed.load(Ordering::Relaxed);
+    if told() != claimed {
+        violations.push(format!(
+            "{} claims were given, {claimed} were answered",
+            told()
+        ));
+    }
+    close(&Entry {
+        campaign: "claims",
+        seed,
+        trials: claimed,
+        longest: None,
+        violations,
+    });
+}
+
+/// Each with a token of its own.
+fn agents(processes: &[Installation], seed: u64) -> Vec<Agent> {
+    let doors: Arc<Vec<String>> = Arc::new(processes.iter().map(|one| one.url("")).collect());
+    let http = Client::builder()
+        .timeout(ANSWER_MAX)
+        .build()
+        .expect("a client");
+    (0..AGENTS)
+        .map(|number| Agent {
+            number,
+            token: processes[number % processes.len()].token(&format!("agent-{number}")),
+            doors: doors.clone(),
+            http: http.clone(),
+            seed: seed ^ (number as u64 + 1),
+        })
+        .collect()
+}
