@@ -1,4 +1,4 @@
-.PHONY: run test check lint release packages dist bench bench-mail bench-postgres bench-search
+.PHONY: run test check lint release packages dist bench bench-cluster bench-mail bench-postgres bench-search
 
 TARGET = $(or $(CARGO_TARGET_DIR),target)
 
@@ -40,6 +40,10 @@ bench-mail:
 # What the store costs on PostgreSQL beside a bare insert, and claims: make bench-postgres ARGS='--messages 5000'
 bench-postgres:
 	sh tests/peers/install.sh && cargo bench --features kafka,postgres --bench postgres -- $(ARGS)
+
+# From the bus to the queues, on a real Kafka and a real PostgreSQL: make bench-cluster ARGS='--messages 20000 --routers 1'
+bench-cluster:
+	sh tests/peers/install.sh && cargo bench --features kafka,postgres --bench cluster -- $(ARGS)
 
 # What a search costs whose words are in messages that the asker may not see.
 bench-search:

@@ -8,6 +8,8 @@
     reason = "the harness of the servers has more than is used here, and tests of its own"
 )]
 
+#[path = "postgres/bare.rs"]
+mod bare;
 #[path = "../tests/peers/peers.rs"]
 mod peers;
 #[path = "postgres/records.rs"]
@@ -22,7 +24,6 @@ use switchboard::daemon::Keys;
 use switchboard::dispatch::{Actor, Role};
 use switchboard::router::{Policy, Prepared};
 use switchboard::store::postgres::{Config, PostgresStore};
-use switchboard::store::sql::{ToSql, Value};
 use switchboard::store::{Desk as _, Ownership, RouteCommit, Store as _, StoreError};
 
 use records::{QUEUE, names, policy, record};
@@ -47,20 +48,6 @@ struct Options {
     bench: bool,
 }
 
-/// What a message writes, in the order of the store.
-const TABLES: [(&str, &str); 9] = [
-    // The dedupe keys of the time that is measured at.
-    ("seen_0", "message"),
-    ("contact", "id"),
-    ("identity", "id"),
-    ("conversation", "id"),
-    ("waiting", "id"),
-    ("message", "id"),
-    ("body", "id"),
-    ("event", "seq"),
-    ("reference", "message"),
-];
-
 #[tokio::main]
 async fn main() -> Result<()> {
     let mut options = Options::parse();
@@ -82,7 +69,7 @@ async fn main() -> Result<()> {
         );
     }
     let written = 2 * options.messages;
-    let seconds = bench.insert_barely(options.batch).await?;
+    let seconds = bare::insert(&bench.store, bench.offset as usize, options.batch).await?;
     println!(
         "a bare insert of the same rows         {:>8.0}",
         written as f64 / seconds
@@ -165,80 +152,6 @@ impl Bench {
         let taken = begun.elapsed();
         self.ownership.position = routed.position;
         Ok(taken)
-    }
-
-    /// Writes the rows that are there now into tables of the same shape, batch by batch, each batch a
-    /// transaction; the seconds it took.
-    async fn insert_barely(&self, batch: usize) -> Result<f64> {
-        let messages = self.offset as usize;
-        let batches = messages.div_ceil(batch);
-        let mut tables = Vec::new();
-        for (table, order) in TABLES {
-            let rows = self.rows_of(table, order).await?;
-            let statement = self.copy_of(table).await?;
-            let each = rows.len().div_ceil(batches).max(1);
-            let chunks: Vec<Arc<Vec<Vec<Value>>>> = rows
-                .chunks(each)
-                .map(|chunk| Arc::new(chunk.to_vec()))
-                .collect();
-            tables.push((statement, chunks));
-        }
-        let begun = Instant::now();
-        for at in 0..batches {
-            let parts = tables.iter().filter_map(|(statement, chunks)| {
-                Some((statement.clone(), chunks.get(at)?.clone()))
-            });
-            let parts: Vec<_> = parts.collect();
-            let written = self.store.write_raw(move |conn| {
-                for (statement, rows) in &parts {
-                    let mut insert = conn.write_each(statement)?;
-                    for row in &**rows {
-                        insert.add(row.as_slice())?;
-                    }
-                    insert.done()?;
-                }
-                Ok(())
-            });
-            written.await?;
-        }
-        Ok(begun.elapsed().as_secs_f64())
-    }
-
-    async fn rows_of(&self, table: &'static str, order: &'static str) -> Result<Vec<Vec<Value>>> {
-        let columns = self.columns_of(table).await?.len();
-        let read = self.store.read_raw(move |conn| {
-            let mut asked = conn.prepare(&format!("SELECT * FROM {table} ORDER BY {order}"))?;
-            let rows = asked.query_map((), |row| (0..columns).map(|at| row.get(at)).collect())?;
-            Ok(rows.collect::<Result<Vec<Vec<Value>>, _>>()?)
-        });
-        Ok(read.await?)
-    }
-
-    async fn columns_of(&self, table: &'static str) -> Result<Vec<String>> {
-        let read = self.store.read_raw(move |conn| {
-            let sql = "SELECT CAST(attname AS text) FROM pg_attribute
-                 WHERE attrelid = CAST(?1 AS text)::regclass AND attnum > 0 ORDER BY attnum";
-            let mut asked = conn.prepare(sql)?;
-            let rows = asked.query_map([table], |row| row.get(0))?;
-            Ok(rows.collect::<Result<Vec<String>, _>>()?)
-        });
-        Ok(read.await?)
-    }
-
-    /// Makes a table like another, with its indexes; how rows are put into it.
-    async fn copy_of(&self, table: &'static str) -> Result<String> {
-        let columns = self.columns_of(table).await?;
-        let made = self.store.write_raw(move |conn| {
-            Ok(conn.batch(&format!(
-                "CREATE TABLE bare_{table} (LIKE {table} INCLUDING ALL)"
-            ))?)
-        });
-        made.await?;
-        let places: Vec<String> = (1..=columns.len()).map(|at| format!("?{at}")).collect();
-        let (columns, places) = (columns.join(", "), places.join(", "));
-        Ok(format!(
-            "INSERT INTO bare_{table} ({columns}) VALUES ({places})"
-        ))
     }
 
     /// Has strangers write until so many conversations wait; how many do.
