@@ -74,21 +74,25 @@ fn main() -> Result<()> {
         .build()?;
     let mut kafka = peers::kafka::KafkaCluster::start(1);
     let postgres = peers::Postgres::start(&["shared_buffers=256MB", "max_wal_size=4GB"]);
-    println!("part                                            per second");
+    println!("{:<48}{:>10}", "part", "a second");
     let mut alone = None;
     for routers in &options.routers {
         let rate = drained(&options, *routers, &kafka, &postgres, &runtime)?;
         let first = *alone.get_or_insert(rate);
-        println!(
-            "{routers} router processes{:>38.0}   {:.2} of the first",
+        row(
+            &format!("decided by {routers} router processes"),
             rate,
-            rate / first
+            &format!("{:.2} of the first", rate / first),
         );
     }
     grown(&options, &kafka, &postgres, &runtime)?;
     let recovered = recovery(&mut kafka, &postgres, &runtime)?;
     println!("from the broker's answer after its kill -9 to a message in a queue: {recovered:?}");
     Ok(())
+}
+
+fn row(what: &str, rate: f64, more: &str) {
+    println!("{what:<48}{rate:>10.0}   {more}");
 }
 
 /// Messages a second that so many routers decide of what waits. The first time with the floors.
@@ -105,10 +109,8 @@ fn drained(
     let mut customers = Customers::new(options.messages / 2);
     let filled = customers.write(runtime, &door, options.messages)?;
     let accepted = options.messages as f64 / filled.as_secs_f64();
-    println!(
-        "accepted by one process, {} at once{accepted:>31.0}",
-        customers::EVENTS
-    );
+    let once = format!("accepted by one process, {} at once", customers::EVENTS);
+    row(&once, accepted, "");
     let (rate, used) = decide(&site, postgres, routers, options.messages)?;
     let per_million = used.cpu_seconds * 1e6 / options.messages as f64;
     println!(
@@ -129,14 +131,9 @@ fn drained(
             bare::insert(&store, options.messages as usize, BATCH).await
         })?;
         let rows = options.messages as f64 / rows;
-        println!(
-            "a bare loop that consumes and produces{bus:>20.0}   {:.2} times as fast",
-            bus / rate
-        );
-        println!(
-            "a bare insert of the same rows{rows:>28.0}   {:.2} times as fast",
-            rows / rate
-        );
+        let times = |floor: f64| format!("{:.2} times as fast", floor / rate);
+        row("a bare loop that consumes and produces", bus, &times(bus));
+        row("a bare insert of the same rows", rows, &times(rows));
     }
     Ok(rate)
 }
@@ -207,7 +204,11 @@ fn grown(
         customers.write(runtime, &door, options.messages)?;
         let (rate, _) = decide(&site, postgres, 1, options.messages)?;
         let (median, slow) = customers::claims(runtime, &door, &token, options.claims)?;
-        println!("{open:>9} open: decided{rate:>35.0}   a claim p50 {median:?}, p99 {slow:?}");
+        row(
+            &format!("decided with {open} open"),
+            rate,
+            &format!("a claim p50 {median:?}, p99 {slow:?}"),
+        );
     }
     Ok(())
 }

@@ -99,7 +99,9 @@ impl Settings {
             ("compression.type", "zstd"),
             // A millisecond gathers what comes at once; a lone record does not wait for others.
             ("linger.ms", "1"),
-            ("session.timeout.ms", "10000"),
+            // The least that brokers allow unless they are told otherwise: what a process did that died is to be
+            // another's within ten seconds.
+            ("session.timeout.ms", "6000"),
             ("heartbeat.interval.ms", "1000"),
             ("reconnect.backoff.max.ms", "2000"),
             ("socket.keepalive.enable", "true"),
