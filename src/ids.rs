@@ -54,6 +54,8 @@ pub enum IdKind {
     Macro,
     /// A file that waits for its answer.
     Upload,
+    /// The time in a cursor of a list by time.
+    PageTime,
 }
 
 impl IdKind {
@@ -68,6 +70,7 @@ impl IdKind {
             Self::Attachment => "att",
             Self::Macro => "mac",
             Self::Upload => "fil",
+            Self::PageTime => "at",
         }
     }
 }

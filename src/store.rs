@@ -206,8 +206,10 @@ pub struct ConversationFilter {
 /// In which order conversations are listed, and behind which one a page begins.
 #[derive(Debug, Clone, Copy)]
 pub enum ConversationSort {
-    /// Opened last first.
-    Opened { before: Option<ConversationId> },
+    /// Opened last first: by when, then id.
+    Opened {
+        before: Option<(i64, ConversationId)>,
+    },
     /// As their queue hands them out, which has to be named: by rank, then id.
     Waiting {
         after: Option<(i64, ConversationId)>,

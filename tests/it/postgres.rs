@@ -3,6 +3,7 @@
 mod claims;
 mod cluster;
 mod events;
+mod lists;
 mod routers;
 
 use std::sync::Arc;

@@ -123,6 +123,7 @@ macro_rules! store_suite {
             }
             operating {
                 a_dead_letter_is_listed_with_its_bytes_and_filed_once_when_redriven
+                dead_letters_are_listed_the_last_buried_first
                 a_letter_that_still_cannot_be_filed_stays_parked
                 tries_are_counted_over_restarts
                 a_cursor_is_kept_per_channel_over_restarts
@@ -150,6 +151,7 @@ macro_rules! store_suite {
             }
             permissions {
                 what_an_actor_may_not_see_does_not_exist_for_it
+                a_list_is_in_the_order_of_opening_and_its_pages_give_each_once_while_others_are_added
                 lists_are_filtered_and_paged
                 queues_tell_how_many_wait_and_since_when
                 queues_tell_nothing_of_other_brands

@@ -9,7 +9,7 @@ use crate::ids::{ConversationId, IdKind};
 use crate::router::facts::Conversation;
 use crate::store::ConversationSort;
 
-use super::{ApiError, ApiResult, App, ConversationParams, cursor_of};
+use super::{ApiError, ApiResult, App, ConversationParams};
 
 /// The order of a list of conversations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
@@ -51,7 +51,7 @@ impl ConversationOrder {
     ) -> ApiResult<ConversationSort> {
         Ok(match self {
             Self::Opened => ConversationSort::Opened {
-                before: cursor_of(app, cursor)?.map(ConversationId),
+                before: cursor.map(|text| time_of(app, text)).transpose()?,
             },
             Self::Waiting => ConversationSort::Waiting {
                 after: cursor.map(|text| place_of(app, text)).transpose()?,
@@ -63,7 +63,10 @@ impl ConversationOrder {
     pub(super) fn cursor_behind(self, app: &App, last: &Conversation) -> String {
         let page = |number: i64| app.state.ids.encode(IdKind::Page, number);
         match self {
-            Self::Opened => page(last.id.0),
+            Self::Opened => {
+                let at = (app.state.ids).encode(IdKind::PageTime, last.opened_at);
+                format!("{at}.{}", page(last.id.0))
+            }
             Self::Waiting => {
                 let rank = rank(last.enqueued_at, last.priority);
                 format!("{}.{}", page(rank), page(last.id.0))
@@ -74,9 +77,22 @@ impl ConversationOrder {
 
 /// The place in a queue that a cursor stands for.
 fn place_of(app: &App, text: &str) -> ApiResult<(i64, ConversationId)> {
-    let number = |text: &str| app.state.ids.decode(IdKind::Page, text);
+    let (rank, id) = parts_of(app, text, IdKind::Page)?;
+    Ok((rank, ConversationId(id)))
+}
+
+/// The place in a list by time that a cursor stands for.
+fn time_of(app: &App, text: &str) -> ApiResult<(i64, ConversationId)> {
+    let (at, id) = parts_of(app, text, IdKind::PageTime)?;
+    // Ids have no sign, and history may have begun before 1970: the sign is in the highest bit that there is.
+    Ok((at << 2 >> 2, ConversationId(id)))
+}
+
+fn parts_of(app: &App, text: &str, first: IdKind) -> ApiResult<(i64, i64)> {
+    let number = |kind, text: &str| app.state.ids.decode(kind, text);
     let parts = text.split_once('.');
-    let place = parts.and_then(|(rank, id)| Some((number(rank)?, ConversationId(number(id)?))));
+    let place =
+        parts.and_then(|(place, id)| Some((number(first, place)?, number(IdKind::Page, id)?)));
     place.ok_or_else(|| {
         ApiError::bad_request("cursor", "\"cursor\" must be a next_cursor of this list")
     })

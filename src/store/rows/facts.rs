@@ -216,9 +216,10 @@ pub(super) use select_conversations;
 
 /// One more than is looked at.
 const CONTACT_CONVERSATIONS: &str =
-    select_conversations!("WHERE contact = ?1 ORDER BY id DESC LIMIT 201");
-const CONTACT_OPEN: &str =
-    select_conversations!("WHERE contact = ?1 AND status < 8 ORDER BY id DESC LIMIT 50");
+    select_conversations!("WHERE contact = ?1 ORDER BY opened_at DESC, id DESC LIMIT 201");
+const CONTACT_OPEN: &str = select_conversations!(
+    "WHERE contact = ?1 AND status < 8 ORDER BY opened_at DESC, id DESC LIMIT 50"
+);
 const CONTACT_MATTERLESS: &str =
     select_conversations!("WHERE contact = ?1 AND status < 8 AND matter = 0 LIMIT 1");
 

@@ -65,7 +65,9 @@ const TOKEN_COLUMNS: &str =
     "id, label, role, agent, queues, brands, scopes, created_at, revoked_at";
 
 pub fn tokens(conn: Conn<'_>) -> Result<Vec<Token>> {
-    let mut statement = conn.prepare(&format!("SELECT {TOKEN_COLUMNS} FROM token ORDER BY id"))?;
+    let mut statement = conn.prepare(&format!(
+        "SELECT {TOKEN_COLUMNS} FROM token ORDER BY created_at, id"
+    ))?;
     let rows = statement.query_map((), token_of)?;
     Ok(rows.collect::<sql::Result<_>>()?)
 }
@@ -140,8 +142,10 @@ pub fn bury(tx: &mut Tx<'_>, record: i64, reason: &str, attempts: u32, now: i64)
 const LETTER_SELECT: &str = "SELECT dead_letter.record, dead_letter.state, dead_letter.reason, dead_letter.attempts, \
      dead_letter.at, body.content FROM dead_letter LEFT JOIN body ON body.id = dead_letter.record";
 
+/// The newest first: their numbers rise with time within a partition only.
 pub fn dead_letters(conn: Conn<'_>, limit: u32) -> Result<Vec<StoredDeadLetter>> {
-    let sql = format!("{LETTER_SELECT} ORDER BY dead_letter.record DESC LIMIT ?1");
+    let sql =
+        format!("{LETTER_SELECT} ORDER BY dead_letter.at DESC, dead_letter.record DESC LIMIT ?1");
     let mut statement = conn.prepare(&sql)?;
     let rows = statement.query_map([limit], letter_of)?;
     Ok(rows.collect::<sql::Result<_>>()?)

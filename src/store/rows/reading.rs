@@ -12,16 +12,17 @@ use crate::ids::{ContactId, ConversationId, MessageId};
 use crate::router::effects::Author;
 use crate::router::facts::{Change, Conversation, MERGES_FOLLOWED_MAX};
 use crate::store::attachments::Fetches;
-use crate::store::sql::{self, Conn, Optional as _, Row, Value, params};
+use crate::store::sql::{self, Conn, Optional as _, Row, params};
 use crate::store::{
     ConversationFilter, ConversationSort, Counts, OutboxState, QueueDepth, StoreError,
     StoredContact, StoredContent, StoredIdentity, StoredMessage,
 };
 
 use super::effects::{FLAG_AUTOMATIC, FLAG_CONFLICTING};
-use super::facts::{conversation as find, conversation_of, from_json, named, select_conversations};
+use super::facts::{conversation as find, from_json, named};
 use super::names::Names;
 
+mod opened;
 mod waiting;
 
 type Result<T> = std::result::Result<T, StoreError>;
@@ -71,62 +72,14 @@ pub fn conversations(
     if !actor.role.reads_messages() {
         return Ok(Vec::new());
     }
-    let before = match filter.sort {
-        ConversationSort::Opened { before } => before.map_or(i64::MAX, |before| before.0),
-        ConversationSort::Waiting { after } => {
-            return waiting::conversations(conn, names, actor, filter, after);
+    match filter.sort {
+        ConversationSort::Opened { before } => {
+            opened::conversations(conn, names, actor, filter, before)
         }
-    };
-    let mut sql = select_conversations!("WHERE id < ?").to_owned();
-    let mut values: Vec<Value> = vec![before.into()];
-    let mut and = |condition: &str, value: Value| {
-        sql.push_str(condition);
-        values.push(value);
-    };
-    if let Some(status) = filter.status {
-        and(" AND status = ?", status.code().into());
+        ConversationSort::Waiting { after } => {
+            waiting::conversations(conn, names, actor, filter, after)
+        }
     }
-    if let Some(queue) = &filter.queue {
-        and(" AND queue = ?", names.id(queue.as_str()).into());
-    }
-    if let Some(assignee) = &filter.assignee {
-        and(" AND assignee = ?", assignee.clone().into());
-    }
-    if let Some(contact) = filter.contact {
-        and(" AND contact = ?", contact.0.into());
-    }
-    let list = |ids: Vec<i64>| ids.iter().map(i64::to_string).collect::<Vec<_>>().join(",");
-    if !actor.queues.is_empty() {
-        let queues = list(
-            actor
-                .queues
-                .iter()
-                .map(|queue| names.id(queue.as_str()))
-                .collect(),
-        );
-        and(
-            &format!(" AND (queue IN ({queues}) OR assignee = ?)"),
-            actor.agent.clone().unwrap_or_default().into(),
-        );
-    }
-    if !actor.brands.is_empty() {
-        let brands = list(
-            actor
-                .brands
-                .iter()
-                .map(|brand| names.id(brand.as_str()))
-                .collect(),
-        );
-        sql.push_str(&format!(" AND brand IN ({brands})"));
-    }
-    if !filter.merged {
-        sql.push_str(" AND json_extract(detail, '$.merged_into') IS NULL");
-    }
-    sql.push_str(" ORDER BY id DESC LIMIT ?");
-    values.push(i64::from(filter.limit).into());
-    let mut statement = conn.prepare(&sql)?;
-    let rows = statement.query_map(values.as_slice(), |row| conversation_of(row, names))?;
-    Ok(rows.collect::<sql::Result<_>>()?)
 }
 
 pub fn conversation(
@@ -372,7 +325,7 @@ pub fn contact(
         return Ok(None);
     };
     let mut statement = conn.prepare(
-        "SELECT namespace, address, method, name FROM identity WHERE contact = ?1 ORDER BY id",
+        "SELECT namespace, address, method, name FROM identity WHERE contact = ?1 ORDER BY at, id",
     )?;
     let identities = statement.query_map([id.0], |row| {
         Ok(StoredIdentity {
@@ -389,8 +342,9 @@ pub fn contact(
         Ok((Namespace::named(row.get::<String>(0)?), row.get(1)?))
     })?;
     contact.suggestions = suggestions.collect::<sql::Result<_>>()?;
-    let mut statement =
-        conn.prepare("SELECT id FROM contact WHERE merged_into = ?1 ORDER BY id DESC LIMIT 100")?;
+    let mut statement = conn.prepare(
+        "SELECT id FROM contact WHERE merged_into = ?1 ORDER BY created_at DESC, id DESC LIMIT 100",
+    )?;
     let merged = statement.query_map([id.0], |row| Ok(ContactId(row.get(0)?)))?;
     contact.merged = merged.collect::<sql::Result<_>>()?;
     Ok(Some(contact))

@@ -35,6 +35,7 @@ CREATE TABLE dead_letter (
     -- What stood beside it on a bus elsewhere, and whether it was copied there for others since it was buried.
     headers TEXT, copied INTEGER NOT NULL DEFAULT 0
 );
+CREATE INDEX dead_letter_at ON dead_letter (at, record);
 CREATE INDEX dead_letter_uncopied ON dead_letter (at, record) WHERE copied = 0;
 -- Who does what only one process may do at a time; the row stays, because its epoch counts on.
 CREATE TABLE lease (
@@ -84,9 +85,12 @@ CREATE TABLE conversation (
 );
 -- Statuses 8 and 9 are resolved and closed. One open conversation per contact and matter:
 CREATE UNIQUE INDEX conversation_matter ON conversation (contact, matter) WHERE status < 8;
-CREATE INDEX conversation_contact ON conversation (contact, id);
-CREATE INDEX conversation_status ON conversation (status, id);
-CREATE INDEX conversation_assignee ON conversation (assignee, id) WHERE assignee IS NOT NULL;
+-- Lists are by when it was opened: ids are drawn in blocks where several processes write. The queue lets a list of
+-- one queue pass over the others without reading them.
+CREATE INDEX conversation_opened ON conversation (opened_at, id, queue);
+CREATE INDEX conversation_contact ON conversation (contact, opened_at, id);
+CREATE INDEX conversation_status ON conversation (status, opened_at, id);
+CREATE INDEX conversation_assignee ON conversation (assignee, opened_at, id) WHERE assignee IS NOT NULL;
 CREATE TABLE message (
     id INTEGER PRIMARY KEY, conversation INTEGER NOT NULL, seq INTEGER NOT NULL, prev INTEGER,
     author INTEGER NOT NULL, channel INTEGER NOT NULL, identity INTEGER, agent TEXT,

@@ -13,6 +13,11 @@ use crate::support::{Backend, Desk, chat, delete, edit, mail};
 
 /// Buries the next record, as the router does with one that cannot be decided.
 async fn bury_next(desk: &mut Desk, reason: &str) -> i64 {
+    let now = desk.now();
+    bury_next_at(desk, reason, now).await
+}
+
+async fn bury_next_at(desk: &mut Desk, reason: &str, at: i64) -> i64 {
     let commit = desk.next_commit(1).await;
     let record = commit.batch[0].offset;
     desk.store()
@@ -22,7 +27,7 @@ async fn bury_next(desk: &mut Desk, reason: &str) -> i64 {
             reason.to_owned(),
             5,
             commit.batch[0].carried.clone(),
-            desk.now(),
+            at,
         )
         .await
         .unwrap();
@@ -100,6 +105,20 @@ pub async fn a_dead_letter_is_listed_with_its_bytes_and_filed_once_when_redriven
         None,
         "there is no such letter"
     );
+}
+
+/// Records of several partitions have numbers that say nothing of when they were buried.
+pub async fn dead_letters_are_listed_the_last_buried_first(backend: Arc<dyn Backend>) {
+    let mut desk = Desk::on(backend).await;
+    let asked = ["a", "b", "c"].map(|from| chat(from, "Hello?"));
+    desk.accept(asked).await.unwrap();
+    let now = desk.now();
+    for (reason, at) in [("second", 2), ("third", 3), ("first", 1)] {
+        bury_next_at(&mut desk, reason, now + at).await;
+    }
+    let letters = desk.store().dead_letters(2).await.unwrap();
+    let reasons: Vec<&str> = letters.iter().map(|letter| &*letter.reason).collect();
+    assert_eq!(reasons, ["third", "second"]);
 }
 
 pub async fn a_letter_that_still_cannot_be_filed_stays_parked(backend: Arc<dyn Backend>) {

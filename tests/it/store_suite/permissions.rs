@@ -5,6 +5,8 @@ use std::sync::Arc;
 use expect_test::expect;
 use switchboard::dispatch::verbs::{Target, Verb};
 use switchboard::dispatch::{Actor, Role};
+use switchboard::ids::ConversationId;
+use switchboard::router::facts::Conversation;
 use switchboard::store::{ConversationFilter, ConversationSort, Doing, StoreError};
 
 use crate::support::{Backend, Desk, agent, agent_of, chat, mail, supervisor};
@@ -133,6 +135,62 @@ pub async fn what_an_actor_may_not_see_does_not_exist_for_it(backend: Arc<dyn Ba
     );
 }
 
+fn page_behind(before: Option<(i64, ConversationId)>, limit: u32) -> ConversationFilter {
+    ConversationFilter {
+        sort: ConversationSort::Opened { before },
+        limit,
+        ..ConversationFilter::default()
+    }
+}
+
+/// When each was opened, and its id.
+async fn listed(desk: &Desk, filter: ConversationFilter) -> Vec<(i64, ConversationId)> {
+    let found = desk.store().conversations(supervisor(), filter).await;
+    let place = |found: Conversation| (found.opened_at, found.id);
+    found.unwrap().into_iter().map(place).collect()
+}
+
+/// History is filed after what it is older than, as another process's conversations are.
+pub async fn a_list_is_in_the_order_of_opening_and_its_pages_give_each_once_while_others_are_added(
+    backend: Arc<dyn Backend>,
+) {
+    const DAY: i64 = 24 * 60 * 60 * 1_000_000;
+    let mut desk = Desk::on(backend).await;
+    let before = |days: i64, from: &str| {
+        let said = mail(from, "Where is my parcel?").message_id(from);
+        said.sent_at(desk.now() - days * DAY).history().imported()
+    };
+    // The last one is from before 1970.
+    let old = [before(3, "c@example.com"), before(30_000, "e@example.com")];
+    let older = before(4, "d@example.com");
+    desk.deliver([mail("b@example.com", "Hi")]).await;
+    desk.deliver(old).await;
+    desk.deliver([older]).await;
+    desk.hours_later(1);
+    desk.deliver([mail("a@example.com", "Hi")]).await;
+    let all = desk.conversations().await;
+    let [b, c, e, d, a] = &all[..] else {
+        panic!("five conversations: {all:?}");
+    };
+    let expected = [a, b, c, d, e].map(|one| (one.opened_at, one.id));
+    assert_eq!(listed(&desk, page_behind(None, 9)).await, expected);
+    let mut paged = Vec::new();
+    for round in 0..expected.len() {
+        paged.extend(listed(&desk, page_behind(paged.last().copied(), 1)).await);
+        desk.hours_later(1);
+        desk.deliver([mail(&format!("new-{round}@example.com"), "Hi")])
+            .await;
+    }
+    assert_eq!(paged, expected);
+    let status = Some(switchboard::conversation::Status::Closed);
+    let closed = ConversationFilter {
+        status,
+        ..page_behind(None, 9)
+    };
+    let (_, history) = expected.split_at(2);
+    assert_eq!(listed(&desk, closed).await, history);
+}
+
 pub async fn lists_are_filtered_and_paged(backend: Arc<dyn Backend>) {
     let mut desk = Desk::on(backend).await;
     desk.deliver((0..7).map(|number| mail(&format!("customer-{number}@example.com"), "Hi")))
@@ -140,12 +198,8 @@ pub async fn lists_are_filtered_and_paged(backend: Arc<dyn Backend>) {
     desk.claim("frontline", agent("ada")).await.unwrap();
     desk.resolve(2).await;
     let list = async |filter: ConversationFilter| {
-        let found = desk
-            .store()
-            .conversations(supervisor(), filter)
-            .await
-            .unwrap();
-        found.into_iter().map(|found| found.id).collect::<Vec<_>>()
+        let found = listed(&desk, filter).await;
+        found.into_iter().map(|(_, id)| id).collect::<Vec<_>>()
     };
     let all: Vec<_> = desk
         .conversations()
@@ -153,20 +207,15 @@ pub async fn lists_are_filtered_and_paged(backend: Arc<dyn Backend>) {
         .into_iter()
         .map(|found| found.id)
         .collect();
-    let page = |before| ConversationFilter {
-        sort: ConversationSort::Opened { before },
-        limit: 3,
-        ..ConversationFilter::default()
-    };
     let mut paged = Vec::new();
     loop {
-        let next = list(page(paged.last().copied())).await;
+        let next = listed(&desk, page_behind(paged.last().copied(), 3)).await;
         if next.is_empty() {
             break;
         }
         paged.extend(next);
     }
-    paged.reverse();
+    let paged: Vec<_> = paged.into_iter().map(|(_, id)| id).rev().collect();
     assert_eq!(paged, all, "newest first, each once");
     let any = || ConversationFilter {
         limit: 100,

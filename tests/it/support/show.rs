@@ -15,11 +15,12 @@ use super::supervisor;
 
 const PAGE: u32 = 100;
 
-/// Every conversation, in the order of opening.
+/// Every conversation, in the order of filing: history comes after what it is older than.
 pub async fn conversations(store: &dyn Store) -> Vec<Conversation> {
     let mut all = Vec::new();
     loop {
-        let before = all.last().map(|last: &Conversation| last.id);
+        let last = all.last();
+        let before = last.map(|last: &Conversation| (last.opened_at, last.id));
         let filter = ConversationFilter {
             sort: ConversationSort::Opened { before },
             limit: PAGE,
@@ -30,7 +31,7 @@ pub async fn conversations(store: &dyn Store) -> Vec<Conversation> {
             .await
             .expect("listing conversations");
         if page.is_empty() {
-            all.reverse();
+            all.sort_by_key(|found| found.id);
             return all;
         }
         all.extend(page);
@@ -48,7 +49,7 @@ pub async fn messages(store: &dyn Store, id: ConversationId) -> Vec<StoredMessag
     messages
 }
 
-/// Conversations bear numbers in the order of opening, messages their dedupe keys.
+/// Conversations bear numbers in the order of filing, messages their dedupe keys.
 pub async fn show(store: &dyn Store) -> String {
     let all = conversations(store).await;
     let numbers: HashMap<ConversationId, String> = all

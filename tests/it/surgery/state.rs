@@ -23,7 +23,7 @@ pub async fn conversations(store: &dyn Store) -> Vec<Conversation> {
     loop {
         let filter = ConversationFilter {
             sort: ConversationSort::Opened {
-                before: all.last().map(|last| last.id),
+                before: all.last().map(|last| (last.opened_at, last.id)),
             },
             merged: true,
             limit: 100,
@@ -31,7 +31,7 @@ pub async fn conversations(store: &dyn Store) -> Vec<Conversation> {
         };
         let page = store.conversations(supervisor(), filter).await.unwrap();
         if page.is_empty() {
-            all.reverse();
+            all.sort_by_key(|found| found.id);
             return all;
         }
         all.extend(page);

@@ -95,7 +95,7 @@ pub fn known_on(
     let number = tx.memory.names.id(channel.as_str());
     let mut statement = tx.conn.prepare(
         "SELECT namespace, address, name FROM identity WHERE contact = ?1 AND scope IN (0, ?2)
-         ORDER BY scope, id DESC LIMIT 100",
+         ORDER BY scope, at DESC, id DESC LIMIT 100",
     )?;
     let known = statement.query_map([contact.0, number], |row| {
         Ok(Recipient {

@@ -66,15 +66,15 @@ pub fn write_conversations(
 
 const INSERT: &str =
     "INSERT INTO conversation (id, version, last_seq, last_message, enqueued_at, last_inbound_at,
-     resolved_at, priority, queue, detail, brand, contact, matter, status, assignee, opened_at)
+     resolved_at, priority, detail, queue, brand, contact, matter, status, assignee, opened_at)
      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)";
 const UPDATE_KEYS: &str =
     "UPDATE conversation SET version = ?2, last_seq = ?3, last_message = ?4, enqueued_at = ?5,
-     last_inbound_at = ?6, resolved_at = ?7, priority = ?8, queue = ?9, detail = ?10, brand = ?11,
+     last_inbound_at = ?6, resolved_at = ?7, priority = ?8, detail = ?9, queue = ?10, brand = ?11,
      contact = ?12, matter = ?13, status = ?14, assignee = ?15, opened_at = ?16 WHERE id = ?1";
 const UPDATE: &str =
     "UPDATE conversation SET version = ?2, last_seq = ?3, last_message = ?4, enqueued_at = ?5,
-     last_inbound_at = ?6, resolved_at = ?7, priority = ?8, queue = ?9, detail = ?10 WHERE id = ?1";
+     last_inbound_at = ?6, resolved_at = ?7, priority = ?8, detail = ?9 WHERE id = ?1";
 
 /// A conversation on its way into its row.
 struct Changed<'a> {
@@ -138,8 +138,8 @@ fn write_columns<'a>(
             &conversation.last_inbound_at,
             &conversation.resolved_at,
             &priority,
-            &now.queue,
             detail,
+            &now.queue,
             brand,
             &now.contact,
             &now.matter,
@@ -147,7 +147,7 @@ fn write_columns<'a>(
             &now.assignee,
             &now.opened_at,
         ];
-        let (others, _) = all.split_at(10);
+        let (others, _) = all.split_at(9);
         write.add(if keys { &all[..] } else { others })?;
     }
     Ok(write.done()?)
@@ -170,7 +170,7 @@ impl Indexed {
     fn same_keys(&self, other: &Self) -> bool {
         (self.contact, self.matter, self.status) == (other.contact, other.matter, other.status)
             && self.assignee == other.assignee
-            && self.opened_at == other.opened_at
+            && (self.opened_at, self.queue) == (other.opened_at, other.queue)
     }
 }
 

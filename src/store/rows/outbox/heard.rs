@@ -30,7 +30,7 @@ pub fn heard_at(
     let mut statement = tx.conn.prepare(
         "SELECT last_message FROM conversation
          WHERE contact = (SELECT contact FROM conversation WHERE id = ?1) AND last_inbound_at >= ?2
-         ORDER BY id DESC LIMIT ?3",
+         ORDER BY opened_at DESC, id DESC LIMIT ?3",
     )?;
     let rows = statement.query_map([id.0, since, CONVERSATIONS_MAX], |row| row.get(0))?;
     let last_messages: Vec<Option<i64>> = rows.collect::<sql::Result<_>>()?;

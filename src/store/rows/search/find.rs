@@ -95,13 +95,13 @@ fn held_elsewhere(conn: Conn<'_>, names: &Names, request: &SearchRequest) -> Res
         .collect();
     let mut sql = format!(
         "SELECT conversation.contact, conversation.last_message FROM
-         (SELECT * FROM conversation WHERE assignee = ? ORDER BY id DESC LIMIT {ASSIGNED_MAX}) AS conversation
+         (SELECT * FROM conversation WHERE assignee = ? ORDER BY opened_at DESC, id DESC LIMIT {ASSIGNED_MAX}) AS conversation
          WHERE conversation.queue NOT IN ({})",
         theirs.join(",")
     );
     let mut values: Vec<Value> = vec![agent.clone().into()];
     only_visible(&mut sql, &mut values, &request.actor, names);
-    sql.push_str(" ORDER BY conversation.id DESC LIMIT ?");
+    sql.push_str(" ORDER BY conversation.opened_at DESC, conversation.id DESC LIMIT ?");
     values.push(i64::from(HELD_CONVERSATIONS_MAX).into());
     let mut statement = conn.prepare(&sql)?;
     let rows = statement.query_map(values.as_slice(), |row| {
@@ -310,35 +310,49 @@ fn contacts_found(
 ) -> Result<Vec<ContactId>> {
     let mut found = BTreeSet::new();
     if let Some(asked) = in_words_of(conn, request, scopes) {
-        let matching = match conn {
-            Conn::Sqlite(_) => "contact_search MATCH ?",
+        // Where one process writes, numbers rise with time: the index leads, newest first.
+        let (found_by, order) = match conn {
+            Conn::Sqlite(_) => (
+                "SELECT rowid, rowid FROM contact_search WHERE contact_search MATCH ?",
+                "rowid DESC",
+            ),
             #[cfg(feature = "postgres")]
-            Conn::Postgres(_) => "contact_search.words @@ CAST(CAST(? AS text) AS tsquery)",
+            Conn::Postgres(_) => (
+                "SELECT contact.id, contact.created_at FROM contact_search JOIN contact ON contact.id = contact_search.rowid
+                 WHERE contact_search.words @@ CAST(CAST(? AS text) AS tsquery)",
+                "contact.created_at DESC, contact.id DESC",
+            ),
         };
         let mut sql = format!(
-            "SELECT rowid FROM contact_search WHERE {matching} AND EXISTS
-             (SELECT 1 FROM conversation WHERE conversation.contact = contact_search.rowid"
+            "{found_by} AND EXISTS (SELECT 1 FROM conversation WHERE conversation.contact = contact_search.rowid"
         );
         let mut values: Vec<Value> = vec![asked.into()];
         only_visible(&mut sql, &mut values, &request.actor, names);
-        sql.push_str(") ORDER BY rowid DESC LIMIT ?");
+        sql.push_str(&format!(") ORDER BY {order} LIMIT ?"));
         values.push(i64::from(CONTACTS_MAX).into());
         let mut statement = conn.prepare(&sql)?;
-        let rows = statement.query_map(values.as_slice(), |row| row.get(0).map(ContactId))?;
+        let rows = statement.query_map(values.as_slice(), |row| {
+            Ok((row.get::<i64>(1)?, ContactId(row.get(0)?)))
+        })?;
         for id in rows {
             found.insert(id?);
         }
     }
     for conversation in held {
         let contact = reading::contact(conn, names, &request.actor, conversation.contact)?;
-        let words = contact.as_ref().map(contact_words);
-        if words.is_some_and(|(name, address)| request.query.is_in(&[&name, &address])) {
-            found.insert(conversation.contact);
+        let Some(contact) = contact else { continue };
+        let (name, address) = contact_words(&contact);
+        if request.query.is_in(&[&name, &address]) {
+            let place = match conn {
+                Conn::Sqlite(_) => contact.id.0,
+                #[cfg(feature = "postgres")]
+                Conn::Postgres(_) => contact.created_at,
+            };
+            found.insert((place, contact.id));
         }
     }
-    Ok((found.into_iter().rev())
-        .take(CONTACTS_MAX as usize)
-        .collect())
+    let newest = found.into_iter().rev().take(CONTACTS_MAX as usize);
+    Ok(newest.map(|(_, id)| id).collect())
 }
 
 #[cfg(test)]

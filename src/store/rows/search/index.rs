@@ -155,7 +155,7 @@ fn scope_of(conn: Conn<'_>, conversation: ConversationId) -> Result<Option<Scope
 
 fn scopes_of_contact(conn: Conn<'_>, contact: ContactId) -> Result<BTreeSet<Scope>> {
     let mut statement = conn.prepare(
-        "SELECT brand, queue FROM conversation WHERE contact = ?1 ORDER BY id DESC LIMIT ?2",
+        "SELECT brand, queue FROM conversation WHERE contact = ?1 ORDER BY opened_at DESC, id DESC LIMIT ?2",
     )?;
     let rows = statement.query_map(params![contact.0, CONTACT_CONVERSATIONS_MAX], |row| {
         Ok(Scope {
