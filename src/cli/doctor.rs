@@ -10,6 +10,8 @@ use serde::Serialize;
 use super::{CommandResult, Common, Failure, runtime};
 
 mod channels;
+#[cfg(feature = "postgres")]
+mod cluster;
 mod configured;
 mod daemon;
 mod machine;
@@ -18,7 +20,8 @@ mod machine;
 #[command(after_help = "\
 Looks at the configuration, versions, the data directory and its disk, the clock, secret files, the
 listener, the channels (a running daemon logs in at each server once), dead letters, held answers,
-and whether public_url leads to this daemon.
+and whether public_url leads to this daemon. Of processes that share a database: who there is, what
+each runs and holds, what none of them runs, and whether the clocks agree.
 Exit code 1 when anything fails; warnings leave it 0.")]
 pub struct Doctor {
     /// One JSON array of {check, state, detail, hint}
@@ -85,6 +88,8 @@ impl Doctor {
                 findings.extend(daemon::versions(&config, &status));
                 findings.extend(machine::look(&config, &status));
                 findings.extend(daemon::look(&config, &status).await);
+                #[cfg(feature = "postgres")]
+                findings.extend(cluster::look(&config).await);
             }),
         }
         self.print(&findings)?;

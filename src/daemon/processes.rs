@@ -16,12 +16,16 @@ use crate::store::{Result, Store};
 
 /// Under which name its state is kept; it makes nothing unready.
 pub const NAME: &str = "work:processes";
+/// The same of its clock beside the database's.
+pub const CLOCK: &str = "work:clock";
+/// More than this and times that processes wrote are in another order than what they are of.
+const SKEW_MAX_MICROS: i64 = 3 * 1_000_000;
 /// How often a process says how it is.
 const TOLD_EVERY: Duration = Duration::from_secs(5);
 /// One that said nothing for so long is gone.
-const GONE_AFTER_MICROS: i64 = 20 * 1_000_000;
+pub const GONE_AFTER_MICROS: i64 = 20 * 1_000_000;
 /// Its row goes later: it may only have slept.
-const KEPT_MICROS: i64 = 60 * 60 * 1_000_000;
+pub const KEPT_MICROS: i64 = 60 * 60 * 1_000_000;
 
 /// How the processes are: this one, or all of them taken together.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,7 +70,11 @@ impl ProcessRows {
                 .store
                 .note_process(&self.instance, said, KEPT_MICROS, now);
             let state = match noted.await {
-                Ok(()) => State::Ready,
+                Ok(clock) => {
+                    let after = micros(self.clock.now());
+                    self.health.set(CLOCK, clock_state(now, clock, after));
+                    State::Ready
+                }
                 Err(error) => State::Degraded {
                     reason: error.to_string(),
                 },
@@ -131,6 +139,29 @@ impl ProcessRows {
     }
 }
 
+fn clock_state(before: i64, clock: i64, after: i64) -> State {
+    match skewed(before, clock, after) {
+        None => State::Ready,
+        Some(reason) => State::Degraded { reason },
+    }
+}
+
+/// What is wrong, and what to do about it, where the database said what time it is between two looks at our clock.
+pub fn skewed(before: i64, clock: i64, after: i64) -> Option<String> {
+    let ahead = (before - clock).max(0) - (clock - after).max(0);
+    let way = match ahead {
+        0.. => "ahead of",
+        _ => "behind",
+    };
+    (ahead.abs() > SKEW_MAX_MICROS).then(|| {
+        let seconds = ahead.abs() / 1_000_000;
+        format!(
+            "the clock of this host is {seconds} s {way} the database's: have NTP set both (chrony, \
+             systemd-timesyncd); until then times and deadlines are wrong by as much"
+        )
+    })
+}
+
 /// Of a part that several have, the state of the one that is worst; of what one of them does, that one's.
 fn together(mut all: Seen, one: Seen) -> Seen {
     for (name, state) in one.states {
@@ -163,6 +194,36 @@ fn weight(state: &State) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_clock_is_wrong_only_by_more_than_asking_took_and_a_few_seconds() {
+        let second = 1_000_000;
+        for (before, clock, after, said) in [
+            (0, 0, 0, None),
+            (0, 20 * second, 40 * second, None),
+            (100 * second, 97 * second, 101 * second, None),
+            (
+                100 * second,
+                95 * second,
+                101 * second,
+                Some("is 5 s ahead of"),
+            ),
+            (100 * second, 104 * second, 101 * second, None),
+            (
+                100 * second,
+                3_700 * second,
+                100 * second,
+                Some("is 3600 s behind"),
+            ),
+        ] {
+            let told = skewed(before, clock, after);
+            let fits = match (&told, said) {
+                (Some(told), Some(said)) => told.contains(said),
+                (told, said) => told.is_none() && said.is_none(),
+            };
+            assert!(fits, "{told:?}, not {said:?}");
+        }
+    }
 
     #[test]
     fn of_several_processes_the_one_that_is_worst_or_does_it_is_told() {

@@ -21,6 +21,7 @@ mod database;
 mod follower;
 mod given;
 mod locks;
+pub mod look;
 mod pool;
 mod retention;
 mod safety;

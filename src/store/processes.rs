@@ -18,14 +18,14 @@ pub struct Process {
 /// Times are the store's, as those of leases.
 #[async_trait]
 pub trait Processes: Send + Sync {
-    /// Notes what a process says of itself; forgets those that said nothing for `kept_us`.
+    /// Notes what a process says of itself; forgets those that said nothing for `kept_us`. The store's clock.
     async fn note_process(
         &self,
         instance: &str,
         said: String,
         kept_us: i64,
         now: i64,
-    ) -> Result<()>;
+    ) -> Result<i64>;
     /// Forgets one that ends.
     async fn forget_process(&self, instance: &str) -> Result<()>;
     /// Those that said something within `within_us`, by name.

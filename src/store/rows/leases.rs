@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use crate::store::Result;
 use crate::store::leases::{Lease, Leases};
 use crate::store::rows::{Engine, RowStore};
-use crate::store::sql::{self, Optional as _, Row, params};
+use crate::store::sql::{self, Conn, Optional as _, Row, params};
 
 #[async_trait]
 impl<E: Engine> Leases for RowStore<E> {
@@ -74,16 +74,16 @@ impl<E: Engine> Leases for RowStore<E> {
     }
 
     async fn leases(&self) -> Result<Vec<Lease>> {
-        self.engine
-            .read(|conn, _| {
-                let all = conn
-                    .prepare("SELECT name, holder, epoch, until FROM lease ORDER BY name")?
-                    .query_map((), lease_of)?
-                    .collect::<sql::Result<_>>()?;
-                Ok(all)
-            })
-            .await
+        self.engine.read(|conn, _| all(conn)).await
     }
+}
+
+/// All that were ever taken, by name.
+pub fn all(conn: Conn<'_>) -> Result<Vec<Lease>> {
+    let mut statement =
+        conn.prepare("SELECT name, holder, epoch, until FROM lease ORDER BY name")?;
+    let rows = statement.query_map((), lease_of)?;
+    Ok(rows.collect::<sql::Result<_>>()?)
 }
 
 fn lease_of(row: &Row<'_>) -> sql::Result<Lease> {

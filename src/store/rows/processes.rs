@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use crate::store::Result;
 use crate::store::processes::{Process, Processes};
 use crate::store::rows::{Engine, RowStore};
-use crate::store::sql::{self, params};
+use crate::store::sql::{self, Conn, params};
 
 #[async_trait]
 impl<E: Engine> Processes for RowStore<E> {
@@ -15,7 +15,7 @@ impl<E: Engine> Processes for RowStore<E> {
         said: String,
         kept_us: i64,
         now: i64,
-    ) -> Result<()> {
+    ) -> Result<i64> {
         let instance = instance.to_owned();
         self.engine
             .write_beside(0, move |tx| {
@@ -29,7 +29,7 @@ impl<E: Engine> Processes for RowStore<E> {
                 tx.conn
                     .prepare("DELETE FROM process WHERE seen_at < ?1")?
                     .execute([now - kept_us])?;
-                Ok(())
+                Ok(now)
             })
             .await
     }
@@ -50,17 +50,22 @@ impl<E: Engine> Processes for RowStore<E> {
         self.engine
             .read(move |conn, _| {
                 let since = conn.clock(now)? - within_us;
-                let sql = "SELECT instance, seen_at, said FROM process WHERE seen_at >= ?1 ORDER BY instance";
-                let mut statement = conn.prepare(sql)?;
-                let rows = statement.query_map([since], |row| {
-                    Ok(Process {
-                        instance: row.get(0)?,
-                        seen_at: row.get(1)?,
-                        said: row.get(2)?,
-                    })
-                })?;
-                Ok(rows.collect::<sql::Result<_>>()?)
+                said_since(conn, since)
             })
             .await
     }
+}
+
+/// Those that said something since, by name.
+pub fn said_since(conn: Conn<'_>, since: i64) -> Result<Vec<Process>> {
+    let sql = "SELECT instance, seen_at, said FROM process WHERE seen_at >= ?1 ORDER BY instance";
+    let mut statement = conn.prepare(sql)?;
+    let rows = statement.query_map([since], |row| {
+        Ok(Process {
+            instance: row.get(0)?,
+            seen_at: row.get(1)?,
+            said: row.get(2)?,
+        })
+    })?;
+    Ok(rows.collect::<sql::Result<_>>()?)
 }

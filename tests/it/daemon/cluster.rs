@@ -238,6 +238,70 @@ fn a_process_with_other_files_or_without_rights_is_refused_with_what_to_do() {
 }
 
 #[test]
+fn the_doctor_tells_who_there_is_who_does_what_and_what_nobody_does() {
+    if !peers::enabled() {
+        return;
+    }
+    let shop = Shop::open();
+    let cluster = Cluster::new(chat_config(&shop.url));
+    let first = cluster.start("inbound, router");
+    let second = cluster.start("dispatch, api");
+    let doctor = || {
+        let told = first.command(&["doctor"]);
+        String::from_utf8_lossy(&told.stdout).into_owned()
+    };
+    let runs = |told: &str, process: &Installation, parts: &str| {
+        let line = format!("process {} of version", process.pid());
+        let mut lines = told.lines().filter(|said| said.contains(&line));
+        lines.any(|said| said.starts_with("ok") && said.contains(&format!("runs {parts}; holds ")))
+    };
+    let nobody = "fail  part: no process runs outbound: nothing is sent -> start one whose run.parts has \"outbound\"";
+    let told = || {
+        let told = doctor();
+        let all = runs(&told, &first, "inbound, router") && runs(&told, &second, "dispatch, api");
+        all && told.contains(nobody) && told.contains("ok    database clock: ")
+    };
+    wait_until("both to be told of", PATIENCE, told);
+    let holds = doctor();
+    let retention = holds.lines().filter(|said| said.contains("work:retention"));
+    assert_eq!(retention.count(), 1, "one has that lease: {holds}");
+    let third = cluster.start("outbound");
+    let told = || {
+        let told = doctor();
+        runs(&told, &third, "outbound") && !told.contains("no process runs")
+    };
+    wait_until("the third to be told of", PATIENCE, told);
+}
+
+/// The database's clock is set: a function of its own comes before that of the server.
+#[test]
+fn a_clock_that_is_not_the_databases_is_one_line_with_what_to_do() {
+    if !peers::enabled() {
+        return;
+    }
+    let shop = Shop::open();
+    let cluster = Cluster::new(chat_config(&shop.url));
+    let name = cluster.database_name();
+    let ahead = "CREATE FUNCTION public.clock_timestamp() RETURNS timestamptz LANGUAGE sql
+                 AS 'SELECT pg_catalog.clock_timestamp() + interval ''90 seconds'''";
+    let first = format!("ALTER DATABASE {name} SET search_path = public, pg_catalog");
+    cluster.postgres.run(name, ahead);
+    cluster.postgres.run(name, &first);
+    let process = cluster.start(ALL);
+    let said = " s behind the database's: have NTP set both";
+    let is_told = || process.log_text().contains(said);
+    wait_until("the start to say so", PATIENCE, is_told);
+    assert_eq!(state(&process, "work:clock"), "degraded");
+    let told = process.command(&["doctor"]);
+    let told = String::from_utf8_lossy(&told.stdout).into_owned();
+    let clock = told.lines().find(|said| said.contains("database clock"));
+    assert!(
+        clock.is_some_and(|line| line.starts_with("fail") && line.contains(said)),
+        "{told}"
+    );
+}
+
+#[test]
 fn others_read_from_kafka_what_a_cluster_does_and_what_it_could_not_decide() {
     if !peers::enabled() {
         return;

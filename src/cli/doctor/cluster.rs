@@ -1,0 +1,150 @@
+//! The processes that share a database: who there is, who does what, and what nobody does.
+
+use std::collections::BTreeSet;
+
+use connector_api::Clock as _;
+
+use crate::clock::{SystemClock, micros};
+use crate::config::{Config, Part, StoreKind};
+use crate::daemon::processes::{GONE_AFTER_MICROS, KEPT_MICROS, Said, skewed};
+use crate::daemon::shared;
+use crate::health::State;
+use crate::store::leases::Lease;
+use crate::store::postgres::look::{Look, look as look_at};
+use crate::store::processes::Process;
+use crate::store::rows::migrations::{Found, SCHEMA_VERSION};
+
+use super::Finding;
+
+/// What is lacking while no process runs a part.
+const PARTS: [(Part, &str); 5] = [
+    (
+        Part::Inbound,
+        "webhooks are not taken and mailboxes not read",
+    ),
+    (Part::Router, "what was accepted is not decided"),
+    (
+        Part::Dispatch,
+        "nothing wakes, nothing is forgotten and nobody is alerted",
+    ),
+    (Part::Api, "helpdesks are not answered"),
+    (Part::Outbound, "nothing is sent"),
+];
+
+pub async fn look(config: &Config) -> Vec<Finding> {
+    if config.store.kind != StoreKind::Postgres {
+        return Vec::new();
+    }
+    let database = match shared::database(config) {
+        Ok(database) => database,
+        Err(error) => {
+            let hint = "mend it, or run this where it can be read";
+            return vec![Finding::fail("database", error.to_string(), hint)];
+        }
+    };
+    let before = micros(SystemClock.now());
+    match look_at(database, KEPT_MICROS).await {
+        Ok(look) => found(&look, before, micros(SystemClock.now())),
+        Err(error) => vec![Finding::fail(
+            "database",
+            error.to_string(),
+            "look whether it is up and reached from here, and at store.url, store.password and store.tls",
+        )],
+    }
+}
+
+fn found(look: &Look, before: i64, after: i64) -> Vec<Finding> {
+    let mut findings = vec![schema(look.schema)];
+    findings.push(match skewed(before, look.clock, after) {
+        None => Finding::ok("database clock", "it agrees with this host's"),
+        Some(detail) => Finding::fail(
+            "database clock",
+            detail,
+            "set the clocks, then look again on every host",
+        ),
+    });
+    let is_known = |found: Found| found.version.min(found.oldest) <= SCHEMA_VERSION;
+    if !look.schema.is_some_and(is_known) {
+        return findings;
+    }
+    let mut runs: BTreeSet<String> = BTreeSet::new();
+    for process in &look.processes {
+        let Ok(said) = serde_json::from_str::<Said>(&process.said) else {
+            findings.push(Finding::warn(
+                "process",
+                format!("{} says nothing that this version knows", process.instance),
+                "run the doctor of its version",
+            ));
+            continue;
+        };
+        let silent = look.clock - process.seen_at;
+        if silent <= GONE_AFTER_MICROS {
+            runs.extend(said.parts.iter().cloned());
+        }
+        findings.push(one(process, &said, silent, look));
+    }
+    for (part, lacking) in PARTS {
+        if !runs.contains(part.as_str()) {
+            findings.push(Finding::fail(
+                "part",
+                format!("no process runs {}: {lacking}", part.as_str()),
+                format!("start one whose run.parts has {:?}", part.as_str()),
+            ));
+        }
+    }
+    findings
+}
+
+fn schema(found: Option<Found>) -> Finding {
+    let Some(Found { version, oldest }) = found else {
+        return Finding::warn(
+            "database",
+            "it has no tables yet",
+            "the first process that starts makes them",
+        );
+    };
+    let detail = format!("its tables have version {version}, this build has {SCHEMA_VERSION}");
+    if version < SCHEMA_VERSION {
+        let hint = "the first process of this build that starts brings them to its version";
+        return Finding::warn("database", detail, hint);
+    }
+    match oldest <= SCHEMA_VERSION {
+        true => Finding::ok("database", detail),
+        false => Finding::fail("database", detail, "run the newer build"),
+    }
+}
+
+/// One process: where it is, what it runs, and what only it does now.
+fn one(process: &Process, said: &Said, silent: i64, look: &Look) -> Finding {
+    let holds = |lease: &&Lease| lease.holder == process.instance && lease.until > look.clock;
+    let held: Vec<&str> = (look.leases.iter().filter(holds))
+        .map(|lease| lease.name.as_str())
+        .collect();
+    let held = match held.is_empty() {
+        true => "holds no lease".to_owned(),
+        false => format!("holds {}", held.join(", ")),
+    };
+    let (version, parts) = (&said.version, said.parts.join(", "));
+    let detail = format!(
+        "{} process {} of version {version} runs {parts}; {held}",
+        said.host, said.pid
+    );
+    if silent > GONE_AFTER_MICROS {
+        let detail = format!("{detail}; it said nothing for {} s", silent / 1_000_000);
+        let hint = "it died, hangs or cannot reach the database: look at its host and its log; others take over";
+        return Finding::warn("process", detail, hint);
+    }
+    let unwell = |(name, state): (&String, &State)| {
+        let reason = state.reason()?;
+        Some(format!("{name} is {}: {reason}", state.as_str()))
+    };
+    let unwell: Vec<String> = said.seen.states.iter().filter_map(unwell).collect();
+    match unwell.is_empty() {
+        true => Finding::ok("process", detail),
+        false => Finding::warn(
+            "process",
+            format!("{detail}; {}", unwell.join("; ")),
+            "its log says since when",
+        ),
+    }
+}
