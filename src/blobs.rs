@@ -1,6 +1,6 @@
 //! Attachments and captured mails: small ones inline in the store, large ones as files that are
-//! synced before the commit that refers to them. Files are named by content, never by what a
-//! sender calls them.
+//! synced before the commit that refers to them, in a directory or in an S3-compatible store. Files
+//! are named by content, never by what a sender calls them.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -13,10 +13,16 @@ use bytes::Bytes;
 
 use crate::bus::NewBlob;
 
+#[cfg(feature = "postgres")]
+mod bucket;
 mod incoming;
+mod reading;
 mod sweep;
 
+#[cfg(feature = "postgres")]
+pub use bucket::{Bucket, Settings as BucketSettings, Trouble};
 pub use incoming::Incoming;
+pub use reading::Found;
 pub use sweep::sweep;
 
 /// Up to this many bytes are kept in the database, larger ones as files.
@@ -25,8 +31,16 @@ pub const INLINE_BYTES_MAX: usize = 64 * 1024;
 /// The files of an installation. Clones share what is held.
 #[derive(Clone)]
 pub struct Blobs {
-    dir: PathBuf,
+    place: Place,
     held: Arc<Mutex<Held>>,
+}
+
+/// Where they are.
+#[derive(Clone)]
+enum Place {
+    Directory(PathBuf),
+    #[cfg(feature = "postgres")]
+    Bucket(Arc<Bucket>),
 }
 
 /// Files that somebody is about to name or to remove. Naming comes first: a file that is held is
@@ -36,6 +50,9 @@ struct Held {
     /// By how many.
     named: HashMap<[u8; 32], usize>,
     doomed: std::collections::HashSet<[u8; 32]>,
+    /// Being removed from a bucket now: whoever wants one waits for that, and writes it again.
+    #[cfg(feature = "postgres")]
+    going: HashMap<[u8; 32], tokio::sync::watch::Receiver<()>>,
 }
 
 /// Keeps a file until its row is committed; let go by being dropped.
@@ -67,9 +84,28 @@ impl Blobs {
     pub fn open(dir: &Path) -> std::io::Result<Self> {
         fs::create_dir_all(dir)?;
         Ok(Self {
-            dir: dir.to_owned(),
+            place: Place::Directory(dir.to_owned()),
             held: Arc::default(),
         })
+    }
+
+    /// Those in a bucket.
+    #[cfg(feature = "postgres")]
+    pub fn in_bucket(bucket: Bucket) -> std::io::Result<Self> {
+        fs::create_dir_all(&bucket.spool)?;
+        Ok(Self {
+            place: Place::Bucket(Arc::new(bucket)),
+            held: Arc::default(),
+        })
+    }
+
+    /// The bucket that they are in, where they are in one.
+    #[cfg(feature = "postgres")]
+    pub fn bucket(&self) -> Option<&Arc<Bucket>> {
+        match &self.place {
+            Place::Directory(_) => None,
+            Place::Bucket(bucket) => Some(bucket),
+        }
     }
 
     /// Makes bytes durable where they are too large for the database; the row comes later, and the
@@ -91,21 +127,41 @@ impl Blobs {
     pub async fn keep_as_file(&self, bytes: Bytes) -> std::io::Result<NewBlob> {
         let bytes_len = bytes.len() as u64;
         let blobs = self.clone();
-        let write = move || {
-            let sha256 = sha256(&bytes);
-            // Before looking whether it is there: from now on it is not removed.
-            let hold = blobs.hold(sha256);
-            write_synced(&blobs.path(&sha256), &bytes, sync_dir).map(|()| (sha256, hold))
+        let (sha256, hold) = match &self.place {
+            Place::Directory(_) => {
+                let write = move || {
+                    let sha256 = sha256(&bytes);
+                    // Before looking whether it is there: from now on it is not removed.
+                    let hold = blobs.hold(sha256);
+                    write_synced(&blobs.path(&sha256), &bytes, sync_dir).map(|()| (sha256, hold))
+                };
+                apart(write).await?
+            }
+            #[cfg(feature = "postgres")]
+            Place::Bucket(bucket) => {
+                let (sha256, bytes) = apart(move || Ok((sha256(&bytes), bytes))).await?;
+                let hold = blobs.hold(sha256);
+                self.removal_ended(&sha256).await;
+                bucket.put(&sha256, bytes).await?;
+                (sha256, hold)
+            }
         };
-        let (sha256, hold) = tokio::task::spawn_blocking(write)
-            .await
-            .map_err(std::io::Error::other)??;
         Ok(NewBlob {
             sha256,
             bytes_len,
             inline: None,
             hold: Some(Arc::new(hold)),
         })
+    }
+
+    /// Waits while the file is being removed.
+    #[cfg(feature = "postgres")]
+    async fn removal_ended(&self, sha256: &[u8; 32]) {
+        let going = lock(&self.held).going.get(sha256).cloned();
+        if let Some(mut going) = going {
+            // An error is its end: nobody sends.
+            drop(going.changed().await);
+        }
     }
 
     /// Keeps a file that is named elsewhere, as long as this is not dropped.
@@ -119,12 +175,35 @@ impl Blobs {
         }
     }
 
-    /// Where the file of a digest is.
-    pub fn path(&self, sha256: &[u8; 32]) -> PathBuf {
-        let name = hex(sha256);
-        let (shelf, _) = name.split_at(2);
-        self.dir.join(shelf).join(&name)
+    /// Where in its directory the file of a digest is; of a bucket, where on this host it would arrive.
+    fn path(&self, sha256: &[u8; 32]) -> PathBuf {
+        let (shelf, name) = name_of(sha256);
+        self.dir().join(shelf).join(name)
     }
+
+    /// The directory on this host that things arrive in.
+    fn dir(&self) -> &Path {
+        match &self.place {
+            Place::Directory(dir) => dir,
+            #[cfg(feature = "postgres")]
+            Place::Bucket(bucket) => &bucket.spool,
+        }
+    }
+}
+
+/// The shelf and the name of a file.
+fn name_of(sha256: &[u8; 32]) -> (String, String) {
+    let name = hex(sha256);
+    let (shelf, _) = name.split_at(2);
+    (shelf.to_owned(), name)
+}
+
+/// Does work on a disk where it stands in nobody's way.
+async fn apart<T: Send + 'static>(
+    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+) -> std::io::Result<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(std::io::Error::other)?
 }
 
 fn lock(held: &Mutex<Held>) -> MutexGuard<'_, Held> {
@@ -240,7 +319,7 @@ mod tests {
             write_synced(&path, b"film", sync).unwrap();
             assert_eq!(
                 synced.into_inner(),
-                [shelf.clone(), blobs.dir.clone()],
+                [shelf.clone(), blobs.dir().to_owned()],
                 "{attempt}"
             );
             assert_eq!(fs::read(&path).unwrap(), b"film", "{attempt}");

@@ -9,6 +9,7 @@ use connector_api::{BrandId, ChannelId, QueueId, Registration};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+pub mod bucket;
 mod check;
 pub mod database;
 mod effective;

@@ -87,5 +87,10 @@ pub fn set_level(level: LogLevel) {
 }
 
 fn filter(level: LogLevel) -> EnvFilter {
-    EnvFilter::new(tracing::Level::from(level).to_string().to_lowercase())
+    let level = tracing::Level::from(level).to_string().to_lowercase();
+    // What a bucket's client tries again is told by the state of the files.
+    match level.as_str() {
+        "info" => EnvFilter::new("info,object_store=warn"),
+        other => EnvFilter::new(other),
+    }
 }

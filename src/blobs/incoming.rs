@@ -8,7 +8,7 @@ use tokio::io::AsyncWriteExt;
 
 use crate::bus::NewBlob;
 
-use super::{Blobs, INLINE_BYTES_MAX, place, unique};
+use super::{Blobs, INLINE_BYTES_MAX, apart, place, unique};
 
 /// Dropped before its end it leaves nothing.
 pub struct Incoming {
@@ -54,7 +54,7 @@ impl Incoming {
         self.inline.extend_from_slice(piece);
         if self.inline.len() > INLINE_BYTES_MAX {
             // A shelf like any other: what a crash leaves in it is swept.
-            let dir = self.blobs.dir.join("incoming");
+            let dir = self.blobs.dir().join("incoming");
             tokio::fs::create_dir_all(&dir).await?;
             let path = dir.join(format!("{}.part", unique()?));
             let mut file = File::create_new(&path).await?;
@@ -82,13 +82,18 @@ impl Incoming {
         file.flush().await?;
         file.sync_all().await?;
         let blobs = self.blobs;
-        let named = tokio::task::spawn_blocking(move || {
+        #[cfg(feature = "postgres")]
+        if blobs.bucket().is_some() {
+            let bytes = tokio::fs::read(&unfinished.0).await?;
+            return blobs.keep_as_file(bytes.into()).await;
+        }
+        let hold = apart(move || {
             // Before looking whether it is there: from now on it is not removed.
             let hold = blobs.hold(sha256);
             place(&unfinished.0, &blobs.path(&sha256))?;
-            Ok::<_, std::io::Error>(hold)
-        });
-        let hold = named.await.map_err(std::io::Error::other)??;
+            Ok(hold)
+        })
+        .await?;
         Ok(NewBlob {
             sha256,
             bytes_len,
@@ -103,7 +108,7 @@ mod tests {
     use super::*;
 
     fn files(blobs: &Blobs) -> usize {
-        let shelves = std::fs::read_dir(&blobs.dir).unwrap();
+        let shelves = std::fs::read_dir(blobs.dir()).unwrap();
         let files = shelves.flat_map(|shelf| std::fs::read_dir(shelf.unwrap().path()).unwrap());
         files.count()
     }

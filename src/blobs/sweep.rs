@@ -5,7 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{Blobs, lock, unhex};
+#[cfg(feature = "postgres")]
+use futures::TryStreamExt as _;
+
+use super::{Blobs, Place, apart, lock, unhex};
 
 /// Files looked at in one question to the store.
 const FILES_ASKED_MAX: usize = 500;
@@ -25,27 +28,61 @@ where
     F: Future<Output = Result<Vec<[u8; 32]>, E>>,
 {
     let mut removed = 0;
-    let dir = blobs.dir.clone();
+    let dir = blobs.dir().to_owned();
     for shelf in apart(move || shelves(&dir)).await? {
         let files = apart(move || files(&shelf, spared)).await?;
         for some in files.chunks(FILES_ASKED_MAX) {
-            let looked_at = blobs.doom(some);
-            let gone = unnamed(looked_at.clone()).await;
-            let chosen = gone.as_ref().map(Vec::clone).unwrap_or_default();
-            let blobs = blobs.clone();
-            removed += apart(move || blobs.remove(&looked_at, &chosen, spared)).await?;
-            gone?;
+            removed += remove_unnamed(blobs, some, spared, &unnamed).await?;
         }
+    }
+    #[cfg(feature = "postgres")]
+    if let Some(bucket) = blobs.bucket() {
+        let mut found = bucket.files();
+        let mut some = Vec::new();
+        while let Some((file, written)) = found.try_next().await? {
+            if spared.is_zero() || age_of(written).is_some_and(|age| age > spared) {
+                some.push(file);
+            }
+            if some.len() == FILES_ASKED_MAX {
+                removed += remove_unnamed(blobs, &some, spared, &unnamed).await?;
+                some.clear();
+            }
+        }
+        removed += remove_unnamed(blobs, &some, spared, &unnamed).await?;
     }
     Ok(removed)
 }
 
-async fn apart<T: Send + 'static>(
-    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
-) -> std::io::Result<T> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(std::io::Error::other)?
+/// Of these files removes those that no row names.
+async fn remove_unnamed<E, F>(
+    blobs: &Blobs,
+    some: &[[u8; 32]],
+    spared: Duration,
+    unnamed: impl Fn(Vec<[u8; 32]>) -> F,
+) -> Result<u64, E>
+where
+    E: From<std::io::Error>,
+    F: Future<Output = Result<Vec<[u8; 32]>, E>>,
+{
+    if some.is_empty() {
+        return Ok(0);
+    }
+    let looked_at = blobs.doom(some);
+    let gone = unnamed(looked_at.clone()).await;
+    let chosen = gone.as_ref().map(Vec::clone).unwrap_or_default();
+    let removed = match &blobs.place {
+        Place::Directory(_) => {
+            let blobs = blobs.clone();
+            apart(move || blobs.remove(&looked_at, &chosen, spared)).await?
+        }
+        #[cfg(feature = "postgres")]
+        Place::Bucket(bucket) => {
+            blobs
+                .remove_from(bucket, &looked_at, &chosen, spared)
+                .await?
+        }
+    };
+    gone.map(|_| removed)
 }
 
 impl Blobs {
@@ -81,6 +118,42 @@ impl Blobs {
         }
         Ok(removed)
     }
+
+    /// The same in a bucket. Nothing is locked while it is asked: whoever wants one that is being removed waits.
+    #[cfg(feature = "postgres")]
+    async fn remove_from(
+        &self,
+        bucket: &super::Bucket,
+        looked_at: &[[u8; 32]],
+        chosen: &[[u8; 32]],
+        spared: Duration,
+    ) -> std::io::Result<u64> {
+        let mut removed = 0;
+        for file in looked_at {
+            let (ended, going) = tokio::sync::watch::channel(());
+            {
+                let mut held = lock(&self.held);
+                if !held.doomed.remove(file) || !chosen.contains(file) {
+                    continue;
+                }
+                held.going.insert(*file, going);
+            }
+            let done = async {
+                let written = bucket.written_at(file).await?;
+                let age = written.and_then(age_of);
+                let unwanted = spared.is_zero() || age.is_some_and(|age| age > spared);
+                if unwanted {
+                    bucket.delete(file).await?;
+                }
+                Ok::<_, std::io::Error>(unwanted)
+            };
+            let done = done.await;
+            lock(&self.held).going.remove(file);
+            drop(ended);
+            removed += u64::from(done?);
+        }
+        Ok(removed)
+    }
 }
 
 fn shelves(dir: &Path) -> std::io::Result<Vec<PathBuf>> {
@@ -112,7 +185,11 @@ fn files(shelf: &Path, spared: Duration) -> std::io::Result<Vec<[u8; 32]>> {
 
 fn age(path: &Path) -> Option<Duration> {
     let written = fs::metadata(path).and_then(|data| data.modified());
-    written.ok().and_then(|written| written.elapsed().ok())
+    written.ok().and_then(age_of)
+}
+
+fn age_of(written: std::time::SystemTime) -> Option<Duration> {
+    written.elapsed().ok()
 }
 
 #[cfg(test)]

@@ -30,6 +30,7 @@ pub fn check(tree: &Tree, errors: &mut ConfigErrors) {
     meaning.pair();
     meaning.kafka();
     meaning.postgres();
+    meaning.bucket();
     meaning.parts();
     meaning.ranges();
     meaning.references();
@@ -88,6 +89,43 @@ impl Meaning<'_> {
         let encrypted = self.text(&store.key("tls")).as_deref() == Some("on");
         if self.text(&authority).is_some() && !encrypted {
             self.push(&authority, "it is used only with store.tls = \"on\"");
+        }
+    }
+
+    /// What only files in a bucket need.
+    fn bucket(&mut self) {
+        let store = KeyPath::of(["store"]);
+        let url = store.key("blobs_url");
+        let given = |key: &str| self.tree.get(&store.key(key)).is_some();
+        let keys = ["blobs_access_key", "blobs_secret_key"];
+        let others = ["blobs_endpoint", "blobs_region", "blobs_ca_file"];
+        let Some(named) = self.text(&url) else {
+            let unused = keys.into_iter().chain(others).filter(|key| given(key));
+            for key in unused.collect::<Vec<_>>() {
+                self.push(&store.key(key), "it is used only with store.blobs_url");
+            }
+            return;
+        };
+        let missing: Vec<&str> = keys.into_iter().filter(|key| !given(key)).collect();
+        let has_directory = given("blobs_dir");
+        if let Err(wrong) = super::bucket::parse(&named) {
+            self.push(&url, wrong);
+        }
+        if !cfg!(feature = "postgres") {
+            let message = "buckets are not built into this binary: build it with --features kafka,postgres, or use blobs_dir";
+            self.push(&url, message);
+        }
+        if has_directory {
+            self.push(
+                &url,
+                "store.blobs_dir is given, too: files are in one of them",
+            );
+        }
+        for key in missing {
+            let message = format!(
+                "the key {key:?} is missing, and files are in a bucket: write {{ env = \"NAME\" }} or {{ file = \"path\" }}"
+            );
+            self.push(&url, message);
         }
     }
 

@@ -80,6 +80,13 @@ impl Installation {
     /// The files that go with it. Processes that share a database and not their files are refused: a
     /// message's attachment would be where only one of them finds it.
     pub async fn blobs(&self, config: &Config, data_dir: &DataDir) -> Result<Blobs, StartError> {
+        #[cfg(feature = "postgres")]
+        if let Some(blobs) = super::files::configured(config, data_dir)? {
+            if let Some(bucket) = blobs.bucket() {
+                super::files::first_look(self.store().as_ref(), bucket).await?;
+            }
+            return Ok(blobs);
+        }
         let dir = blobs_dir(config, data_dir);
         let blobs = Blobs::open(&dir).map_err(|error| StartError::DataDir {
             path: dir.clone(),

@@ -21,6 +21,8 @@ use super::bus_state;
 use super::channel_test::ChannelTests;
 use super::control;
 use super::core::{Core, When};
+#[cfg(feature = "postgres")]
+use super::files::{self, BucketState};
 use super::forgetting::{self, Forgetting};
 use super::housekeeping::{FILES, Housekeeping, KEEPING};
 use super::import::{Importer, UnderWay};
@@ -200,6 +202,23 @@ pub fn beside(core: &Core, tasks: &mut Tasks) {
         },
     );
     core.health.set(reload::NAME, State::Ready);
+    #[cfg(feature = "postgres")]
+    if let Some(bucket) = core.blobs.bucket() {
+        let state = BucketState {
+            store: core.store.clone(),
+            bucket: bucket.clone(),
+            health: core.health.clone(),
+        };
+        core.everywhere(
+            tasks,
+            When::Sending,
+            files::NAME,
+            state,
+            |state, stop| async move {
+                state.run(stop).await;
+            },
+        );
+    }
     if !core.is_shared {
         return;
     }

@@ -11,7 +11,7 @@ use super::StartError;
 /// In a directory of files: the number by which a store knows it.
 const NUMBER_FILE: &str = "number";
 /// Under which name the store keeps it.
-const NUMBER_KEY: &str = "blobs_dir";
+pub const NUMBER_KEY: &str = "blobs_dir";
 
 /// The database as it is configured, its password read.
 #[cfg(feature = "postgres")]
@@ -121,7 +121,8 @@ pub async fn same_files(store: &dyn Store, dir: &Path) -> Result<(), StartError>
     }
     Err(StartError::Other(format!(
         "{}: the other processes of this database keep their files elsewhere: set store.blobs_dir to one \
-         directory that all of them have (on one machine, or a file system that all of them mounted)",
+         directory that all of them have (on one machine, or a file system that all of them mounted), or \
+         store.blobs_url to a bucket",
         dir.display()
     )))
 }

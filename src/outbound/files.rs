@@ -1,14 +1,11 @@
 //! Files of what leaves: small ones come with their row, large ones are read from the blob store
 //! piece by piece while they are sent.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use connector_api::{Bytes, Error, FileContent, OutboundAttachment, ReadFile, async_trait};
-use tokio::fs::File;
-use tokio::io::{AsyncReadExt, AsyncSeekExt, SeekFrom};
 
-use crate::blobs::{Blobs, unhex};
+use crate::blobs::{Blobs, Found, unhex};
 use crate::store::{DraftFile, Leased, Store, StoreError};
 
 /// Where a lane finds the files of its messages.
@@ -54,11 +51,12 @@ impl Files {
         match found.map_err(FileError::Store)?.ok_or_else(gone)? {
             Some(bytes) => Ok(FileContent::from(bytes)),
             None => {
-                let path = self.blobs.path(&sha256);
-                if !tokio::fs::try_exists(&path).await.unwrap_or(true) {
-                    return Err(gone());
-                }
-                Ok(FileContent::new(Arc::new(OnDisk(path))))
+                let trouble = |error: std::io::Error| {
+                    FileError::Store(StoreError::Unavailable(format!("a file: {error}")))
+                };
+                let file = self.blobs.find(sha256).await.map_err(trouble)?;
+                let file = file.ok_or_else(gone)?;
+                Ok(FileContent::new(Arc::new(InPieces(file))))
             }
         }
     }
@@ -66,20 +64,12 @@ impl Files {
 
 /// A file of the blob store. It is opened for each piece: nothing stays open while a slow provider
 /// takes its time.
-struct OnDisk(PathBuf);
+struct InPieces(Found);
 
 #[async_trait]
-impl ReadFile for OnDisk {
+impl ReadFile for InPieces {
     async fn read_at(&self, offset: u64, bytes_max: usize) -> connector_api::Result<Bytes> {
-        let trouble =
-            |error: std::io::Error| Error::unavailable(format!("reading a file: {}", error.kind()));
-        let mut file = File::open(&self.0).await.map_err(trouble)?;
-        file.seek(SeekFrom::Start(offset)).await.map_err(trouble)?;
-        let mut piece = Vec::new();
-        file.take(bytes_max as u64)
-            .read_to_end(&mut piece)
-            .await
-            .map_err(trouble)?;
-        Ok(piece.into())
+        let piece = self.0.read_at(offset, bytes_max as u64).await;
+        piece.map_err(|error| Error::unavailable(format!("reading a file: {}", error.kind())))
     }
 }

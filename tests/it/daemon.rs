@@ -3,6 +3,8 @@
 mod alerts;
 mod attachments;
 mod authorize;
+#[cfg(feature = "postgres")]
+mod bucket;
 mod channel_test;
 #[cfg(all(feature = "kafka", feature = "postgres"))]
 pub mod cluster;

@@ -8,6 +8,8 @@ mod peers;
 mod api;
 mod architecture;
 mod attachments;
+#[cfg(feature = "postgres")]
+mod blobs;
 mod bus_suite;
 #[cfg(all(feature = "kafka", feature = "postgres"))]
 mod campaigns;

@@ -68,6 +68,23 @@ if [ "$(cat "$topics/complete" 2>/dev/null)" != "$python_packages $asyncapi_spec
     echo "$python_packages $asyncapi_specs" >"$topics/complete"
 fi
 
+# An S3 store that is not ours, for files of processes on several hosts.
+s3_packages='flask==3.1.3 flask-cors==6.0.5 moto[s3]==5.2.5'
+s3="$HOME/.cache/switchboard-peers/s3"
+if [ "$(cat "$s3/complete" 2>/dev/null)" != "$s3_packages" ]; then
+    echo "peers: installing $s3_packages into $s3"
+    rm -rf "$s3"
+    mkdir -p "$s3"
+    # shellcheck disable=SC2086 # one word per package
+    if ! { python3 -m venv "$s3/venv" &&
+        "$s3/venv/bin/pip" install --quiet --disable-pip-version-check $s3_packages; } >"$s3/log" 2>&1; then
+        tail -n 20 "$s3/log" >&2
+        echo "peers: the S3 store of the tests could not be installed; is PyPI reachable, and is there python3-venv?" >&2
+        exit 1
+    fi
+    echo "$s3_packages" >"$s3/complete"
+fi
+
 as_root=''
 if [ "$(id -u)" -ne 0 ]; then
     if ! command -v sudo >/dev/null; then

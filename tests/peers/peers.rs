@@ -1,4 +1,4 @@
-//! Real servers for tests on loopback: Dovecot, Cyrus, Postfix, PostgreSQL and Kafka, and a proxy that breaks connections.
+//! Real servers for tests on loopback: Dovecot, Cyrus, Postfix, PostgreSQL, Kafka and an S3 store, and a proxy that breaks connections.
 //!
 //! Each test starts its own servers in a temporary directory on free ports and they stop with the test, also when it
 //! panics or is killed. Everything here blocks: asynchronous tests on a multi-thread runtime may call it directly or
@@ -16,6 +16,8 @@ pub mod mail;
 pub mod postfix;
 #[cfg(feature = "postgres")]
 pub mod postgres;
+#[cfg(feature = "postgres")]
+pub mod s3;
 mod self_test;
 mod server;
 pub mod smtp;
@@ -30,6 +32,8 @@ pub use mail::with_auth_results;
 pub use postfix::Postfix;
 #[cfg(feature = "postgres")]
 pub use postgres::Postgres;
+#[cfg(feature = "postgres")]
+pub use s3::S3;
 pub use server::free_port;
 
 /// How long a server or a mail may take before a test gives up on it; a loaded two-core machine needs about 2 s.

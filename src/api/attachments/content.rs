@@ -1,24 +1,18 @@
 //! The bytes of a file as an answer: whole or a range of them, read as they are sent. They are
 //! strangers' bytes: a browser may save them, and show pictures only.
 
-use std::io::SeekFrom;
-
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use futures::stream;
-use tokio::fs::File;
-use tokio::io::{AsyncReadExt, AsyncSeekExt};
+use futures::TryStreamExt as _;
 use tracing::error;
 
 use crate::api::App;
 use crate::api::problem::{ApiError, ApiResult, Kind};
-use crate::blobs::hex;
+use crate::blobs::{Found, hex};
 use crate::store::{AttachmentState, StoredAttachment};
 
-/// Read and sent at a time.
-const CHUNK_BYTES: usize = 64 * 1024;
 /// Longest name in a header, in characters.
 const NAME_CHARS_MAX: usize = 150;
 /// Types that a browser does nothing with but save or show; all others are `octet-stream`.
@@ -73,7 +67,7 @@ pub async fn respond(
         Some(bytes) => Content::Inline(bytes),
         None => open(app, &sha256).await?,
     };
-    let bytes_len = file.bytes_len().await.map_err(unreadable)?;
+    let bytes_len = file.bytes_len();
     let tag = format!("\"{}\"", hex(&sha256));
     let range = match if_range_holds(request, &tag) {
         true => range_of(request, bytes_len),
@@ -91,7 +85,7 @@ pub async fn respond(
             return Ok(refused);
         }
     };
-    let mut response = (status, file.body(from, count).await.map_err(unreadable)?).into_response();
+    let mut response = (status, file.body(from, count)).into_response();
     let headers = response.headers_mut();
     let given = content_type(&standing.content_type);
     let shown = wanted == Use::Shown && SHOWN_TYPES.iter().any(|shown| given == *shown);
@@ -121,48 +115,51 @@ pub async fn respond(
 
 enum Content {
     Inline(Bytes),
-    File(File),
+    File(Found),
 }
 
 impl Content {
-    async fn bytes_len(&self) -> std::io::Result<u64> {
+    fn bytes_len(&self) -> u64 {
         match self {
-            Self::Inline(bytes) => Ok(bytes.len() as u64),
-            Self::File(file) => Ok(file.metadata().await?.len()),
+            Self::Inline(bytes) => bytes.len() as u64,
+            Self::File(file) => file.bytes_len(),
         }
     }
 
     /// `count` bytes from `from`, read as they are sent.
-    async fn body(self, from: u64, count: u64) -> std::io::Result<Body> {
-        let mut file = match self {
+    fn body(self, from: u64, count: u64) -> Body {
+        match self {
             Self::Inline(bytes) => {
                 let from = usize::try_from(from).unwrap_or(usize::MAX);
                 let until = from.saturating_add(usize::try_from(count).unwrap_or(usize::MAX));
                 let until = until.min(bytes.len());
-                return Ok(Body::from(bytes.slice(from.min(until)..until)));
+                Body::from(bytes.slice(from.min(until)..until))
             }
-            Self::File(file) => file,
-        };
-        file.seek(SeekFrom::Start(from)).await?;
-        let chunks = stream::try_unfold(file.take(count), |mut file| async move {
-            let mut chunk = vec![0; CHUNK_BYTES];
-            let read = file.read(&mut chunk).await?;
-            chunk.truncate(read);
-            Ok::<_, std::io::Error>((read > 0).then(|| (Bytes::from(chunk), file)))
-        });
-        Ok(Body::from_stream(chunks))
+            Self::File(file) => {
+                let pieces = file.read(from, count);
+                let told = |failed: &std::io::Error| drop(unreadable_of(failed));
+                Body::from_stream(pieces.inspect_err(told))
+            }
+        }
     }
 }
 
 async fn open(app: &App, sha256: &[u8; 32]) -> ApiResult<Content> {
-    let path = app.state.blobs.path(sha256);
-    File::open(&path)
-        .await
-        .map(Content::File)
-        .map_err(unreadable)
+    let found = app.state.blobs.find(*sha256).await;
+    let missing = || std::io::Error::from(std::io::ErrorKind::NotFound);
+    let file = found.and_then(|found| found.ok_or_else(missing));
+    file.map(Content::File)
+        .map_err(|failed| unreadable_of(&failed))
 }
 
-fn unreadable(failed: std::io::Error) -> ApiError {
+/// Files that are elsewhere may be away for now: their state says so already.
+fn unreadable_of(failed: &std::io::Error) -> ApiError {
+    if failed.kind() == std::io::ErrorKind::HostUnreachable {
+        return ApiError::new(
+            Kind::Unavailable,
+            "the attachment's file cannot be read now",
+        );
+    }
     error!(error = %failed, "a file of the blob store cannot be read: {failed}");
     ApiError::new(Kind::Internal, "the attachment's file cannot be read")
 }

@@ -37,6 +37,30 @@ pub struct Store {
     #[serde(default)]
     #[schemars(length(min = 1))]
     pub blobs_dir: Option<PathBuf>,
+    /// Bucket of an S3-compatible store for them instead of a directory: `s3://bucket/prefix`. Processes
+    /// on several hosts need one.
+    #[serde(default)]
+    #[schemars(regex(pattern = r"^s3://"))]
+    pub blobs_url: Option<String>,
+    /// Bucket: where the S3-compatible store is. `https`, or `http` on this machine or in a network of
+    /// its own. Default: AWS.
+    #[serde(default)]
+    #[schemars(regex(pattern = r"^https?://"))]
+    pub blobs_endpoint: Option<String>,
+    /// Bucket: its region. Default: `us-east-1`, which is what stores without regions take.
+    #[serde(default)]
+    #[schemars(length(min = 1))]
+    pub blobs_region: Option<String>,
+    /// Bucket: the access key. It needs to list, get, put and delete.
+    #[serde(default)]
+    pub blobs_access_key: Option<SecretRef>,
+    /// Bucket: its secret key.
+    #[serde(default)]
+    pub blobs_secret_key: Option<SecretRef>,
+    /// Bucket: PEM file of an authority that is believed beside those of the system.
+    #[serde(default)]
+    #[schemars(length(min = 1))]
+    pub blobs_ca_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]

@@ -121,3 +121,41 @@ fn a_database_is_named_without_its_password_and_its_tls_is_not_said_twice() {
         check(&format!("url = {url:?}"), expected);
     }
 }
+
+#[test]
+#[cfg(feature = "postgres")]
+fn files_are_in_one_place_and_the_keys_of_a_bucket_are_named_and_not_written() {
+    let check = |keys: &str, expected| check(&format!("[store]\n{keys}"), expected);
+    let keys = "blobs_access_key = { env = \"A\" }\nblobs_secret_key = { env = \"B\" }";
+    check(
+        &format!("blobs_url = \"s3://switchboard/files\"\n{keys}"),
+        expect!["nothing is wrong"],
+    );
+    check(
+        "blobs_region = \"eu-central-1\"",
+        expect![":2: store.blobs_region: it is used only with store.blobs_url"],
+    );
+    for (url, expected) in [
+        (
+            "s3://Shop",
+            expect![
+                ":2: store.blobs_url: a bucket's name has 3 to 63 small letters, digits, dots and dashes: use s3://bucket or s3://bucket/prefix"
+            ],
+        ),
+        (
+            "s3://shop/../else",
+            expect![
+                ":2: store.blobs_url: a prefix has letters, digits, dots, dashes and slashes between them: use s3://bucket or s3://bucket/prefix"
+            ],
+        ),
+    ] {
+        check(&format!("blobs_url = {url:?}\n{keys}"), expected);
+    }
+    check(
+        "blobs_url = \"s3://switchboard\"\nblobs_dir = \"/srv\"",
+        expect![[r#"
+            :2: store.blobs_url: store.blobs_dir is given, too: files are in one of them
+            :2: store.blobs_url: the key "blobs_access_key" is missing, and files are in a bucket: write { env = "NAME" } or { file = "path" }
+            :2: store.blobs_url: the key "blobs_secret_key" is missing, and files are in a bucket: write { env = "NAME" } or { file = "path" }"#]],
+    );
+}

@@ -137,7 +137,14 @@ fn the_default_configuration_is_the_built_in_one_and_its_examples_load() {
         assert!(loaded.channels.is_empty() && loaded.rules.is_empty());
         assert_eq!((loaded.brands.len(), loaded.queues.len()), (1, 1));
     }
-    let examples = load_text(&defaults_with_examples(), &[], &[]).unwrap();
+    // Of the two places for files one is configured, and not every build knows buckets.
+    let is_left_out = |line: &&str| match cfg!(feature = "postgres") {
+        true => line.starts_with("blobs_dir"),
+        false => line.starts_with("blobs_"),
+    };
+    let examples = defaults_with_examples();
+    let examples: Vec<&str> = examples.lines().filter(|line| !is_left_out(line)).collect();
+    let examples = load_text(&examples.join("\n"), &[], &[]).unwrap();
     assert_eq!((examples.channels.len(), examples.rules.len()), (1, 1));
 }
 
