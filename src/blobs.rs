@@ -182,7 +182,7 @@ impl Blobs {
     }
 
     /// The directory on this host that things arrive in.
-    fn dir(&self) -> &Path {
+    pub(crate) fn dir(&self) -> &Path {
         match &self.place {
             Place::Directory(dir) => dir,
             #[cfg(feature = "postgres")]

@@ -19,6 +19,7 @@ mod doctor;
 mod health;
 mod here;
 mod import;
+mod migrate;
 mod outbox;
 mod parse;
 mod reload;
@@ -94,6 +95,8 @@ enum Command {
     Channel(channel::Channel),
     /// File mails and events that lie in files: mbox, Maildir, .eml, JSONL
     Import(import::Import),
+    /// Move an installation of one process to Kafka and PostgreSQL
+    Migrate(migrate::Migrate),
     /// Make, list and revoke API tokens
     #[command(subcommand)]
     Token(control::Token),
@@ -126,6 +129,7 @@ pub fn run_with(extra: &[Registration]) -> ExitCode {
         Command::Health(health) => health.run(&cli.common, &registrations),
         Command::Channel(channel) => channel.run(&cli.common, &registrations),
         Command::Import(import) => import.run(&cli.common, &registrations),
+        Command::Migrate(migrate) => migrate.run(&cli.common, &registrations),
         Command::Token(token) => token.run(&cli.common, &registrations),
         Command::DeadLetters(letters) => letters.run(&cli.common, &registrations),
         Command::Outbox(outbox) => outbox.run(&cli.common, &registrations),

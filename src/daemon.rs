@@ -40,6 +40,8 @@ mod indexing;
 mod installation;
 pub mod leased;
 mod listener;
+#[cfg(all(feature = "kafka", feature = "postgres"))]
+pub mod moving;
 pub mod notify;
 mod outbox;
 mod parts;

@@ -17,7 +17,7 @@ use crate::store::{self, StoreError};
 mod events;
 mod letters;
 
-pub use events::Events;
+pub use events::{Events, NAME as EVENTS};
 pub use letters::Letters;
 
 /// How long brokers may take before that is said.

@@ -25,6 +25,7 @@ pub mod events;
 pub mod imports;
 pub mod leases;
 pub mod macros;
+pub mod moving;
 mod outbox;
 pub mod partitions;
 #[cfg(feature = "postgres")]

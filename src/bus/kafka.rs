@@ -3,6 +3,7 @@
 //! read from the store alone. Kafka may be down at any time: then nothing is accepted, and it heals by itself.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -104,6 +105,10 @@ impl KafkaBus {
         self.clients.producer.load_full().ok_or_else(starting)
     }
 
+    fn base(&self) -> i64 {
+        self.shared.base.load(Ordering::Acquire)
+    }
+
     /// Everything that goes beside a record is a file before the record names it.
     async fn put_beside(&self, records: &mut [NewRecord]) -> Result<(), BusError> {
         let beside = records
@@ -187,9 +192,9 @@ impl Bus for KafkaBus {
         let number = |(partition, offset): (i32, i64)| {
             let number = self.shared.number(partition);
             // Of one that was acknowledged when it was sent again the offset may not be known.
-            number
-                .filter(|_| offset >= 0)
-                .map_or(0, |number| numbers::record(offset, number))
+            number.filter(|_| offset >= 0).map_or(0, |number| {
+                numbers::outside(numbers::record(offset, number), self.base())
+            })
         };
         Ok(sent?.into_iter().map(number).collect())
     }
@@ -208,6 +213,7 @@ impl Bus for KafkaBus {
         position: i64,
         records_max: usize,
     ) -> Result<Vec<Record>, BusError> {
+        let position = numbers::inside(position, self.base());
         let taken = loop {
             let arrived = self.shared.arrived.notified();
             let mut arrived = std::pin::pin!(arrived);
@@ -231,7 +237,7 @@ impl Bus for KafkaBus {
             }
             let (content, carried) = taken.read(&self.blobs);
             records.push(Record {
-                offset: numbers::record(taken.offset, partition),
+                offset: numbers::outside(numbers::record(taken.offset, partition), self.base()),
                 content,
                 carried: Some(Arc::new(carried)),
             });
@@ -240,6 +246,7 @@ impl Bus for KafkaBus {
     }
 
     fn decided(&self, partition: u32, position: i64, _records: usize) {
+        let position = numbers::inside(position, self.base());
         if let Some(window) = lock(&self.shared.windows).get_mut(&partition) {
             window.decided = window.decided.max(position);
         }
@@ -252,7 +259,7 @@ impl Bus for KafkaBus {
 
     async fn mark(&self) -> Result<Mark, BusError> {
         let producer = self.producer()?;
-        let shared = self.shared.clone();
+        let (shared, base) = (self.shared.clone(), self.base());
         let ends = tokio::task::spawn_blocking(move || {
             let mut newest = BTreeMap::new();
             let partitions = lock(&shared.numbers).clone();
@@ -261,7 +268,7 @@ impl Bus for KafkaBus {
                 let client = producer.client.client();
                 let (_, end) = client.fetch_watermarks(&shared.topic, at, topic::ANSWER_MAX)?;
                 let record = if end > 0 {
-                    numbers::record(end - 1, number)
+                    numbers::outside(numbers::record(end - 1, number), base)
                 } else {
                     0
                 };

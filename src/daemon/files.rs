@@ -1,6 +1,7 @@
 //! Files in a bucket: that it is the one of this installation, and whether it takes them. It can be away while
 //! everything here works.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use crate::config::{Config, bucket};
 use crate::health::{Health, State};
 use crate::store::{Store, StoreError};
 
-use super::{DataDir, StartError, shared};
+use super::{StartError, shared};
 
 /// Under which name its state is kept.
 pub const NAME: &str = "blobs";
@@ -26,7 +27,7 @@ const FIRST_LOOK: Duration = Duration::from_secs(5);
 const REGION: &str = "us-east-1";
 
 /// The bucket that is configured, if any.
-pub fn configured(config: &Config, data_dir: &DataDir) -> Result<Option<Blobs>, StartError> {
+pub fn configured(config: &Config, data_dir: &Path) -> Result<Option<Blobs>, StartError> {
     let store = &config.store;
     let Some(url) = &store.blobs_url else {
         return Ok(None);
@@ -58,11 +59,11 @@ pub fn configured(config: &Config, data_dir: &DataDir) -> Result<Option<Blobs>, 
         access_key,
         secret_key,
         authority,
-        spool: data_dir.path.join("spool"),
+        spool: data_dir.join("spool"),
     };
     let opened = Bucket::open(settings).map_err(StartError::Other)?;
     let blobs = Blobs::in_bucket(opened).map_err(|error| StartError::DataDir {
-        path: data_dir.path.join("spool"),
+        path: data_dir.join("spool"),
         error,
     })?;
     Ok(Some(blobs))

@@ -1,6 +1,6 @@
 //! What is configured to hold everything: one pair of store and bus for one process, another for several.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tracing::warn;
@@ -81,13 +81,13 @@ impl Installation {
     /// message's attachment would be where only one of them finds it.
     pub async fn blobs(&self, config: &Config, data_dir: &DataDir) -> Result<Blobs, StartError> {
         #[cfg(feature = "postgres")]
-        if let Some(blobs) = super::files::configured(config, data_dir)? {
+        if let Some(blobs) = super::files::configured(config, &data_dir.path)? {
             if let Some(bucket) = blobs.bucket() {
                 super::files::first_look(self.store().as_ref(), bucket).await?;
             }
             return Ok(blobs);
         }
-        let dir = blobs_dir(config, data_dir);
+        let dir = blobs_dir(config, &data_dir.path);
         let blobs = Blobs::open(&dir).map_err(|error| StartError::DataDir {
             path: dir.clone(),
             error,
@@ -124,7 +124,8 @@ impl Installation {
     }
 }
 
-fn blobs_dir(config: &Config, data_dir: &DataDir) -> PathBuf {
+/// Where the files of an installation are.
+pub fn blobs_dir(config: &Config, data_dir: &Path) -> PathBuf {
     let named = config.store.blobs_dir.clone();
-    named.unwrap_or_else(|| data_dir.path.join("blobs"))
+    named.unwrap_or_else(|| data_dir.join("blobs"))
 }

@@ -128,7 +128,7 @@ pub async fn same_files(store: &dyn Store, dir: &Path) -> Result<(), StartError>
 }
 
 /// The directory's number, which it is given when it has none.
-fn number_of(dir: &Path) -> io::Result<i64> {
+pub fn number_of(dir: &Path) -> io::Result<i64> {
     let path = dir.join(NUMBER_FILE);
     loop {
         match fs::read_to_string(&path) {

@@ -25,7 +25,7 @@ const PAGE_EVENTS: u32 = 500;
 const GATHER: Duration = Duration::from_millis(50);
 /// Looks even when nobody said that there is more.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-const NAME: &str = "events";
+pub const NAME: &str = "events";
 
 pub struct Events {
     pub store: Arc<dyn Store>,

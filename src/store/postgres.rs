@@ -22,6 +22,7 @@ mod follower;
 mod given;
 mod locks;
 pub mod look;
+pub mod moving;
 mod pool;
 mod retention;
 mod safety;

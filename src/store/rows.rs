@@ -33,7 +33,7 @@ pub mod migrations;
 pub mod names;
 pub mod operating;
 pub mod outbox;
-mod partitions;
+pub mod partitions;
 pub mod permission;
 pub(super) mod processes;
 pub mod reading;

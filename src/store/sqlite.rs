@@ -20,6 +20,7 @@ use crate::store::{Result, StoreError};
 mod checkpoint;
 mod lineage;
 pub mod look;
+pub mod moving;
 pub(super) mod open;
 mod readers;
 mod retention;

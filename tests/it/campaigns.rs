@@ -6,6 +6,7 @@ mod brokers;
 mod claims;
 mod database;
 mod ledger;
+mod moving;
 mod rolling;
 mod routers;
 mod takeover;

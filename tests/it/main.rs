@@ -24,6 +24,8 @@ mod kafka;
 mod lanes;
 mod loops;
 mod mail_out;
+#[cfg(all(feature = "kafka", feature = "postgres"))]
+mod migrate;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod properties;

@@ -2,6 +2,7 @@
 //! makes clients anew that cannot go on, and says why nothing is accepted while nothing is.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rdkafka::admin::AdminClient;
@@ -83,6 +84,9 @@ impl Keeper {
             ensured?;
         }
         if lock(&self.shared.numbers).is_empty() {
+            let base = self.store.records_base().await;
+            let base = base.map_err(|error| format!("numbering records: {error}"))?;
+            self.shared.base.store(base, Ordering::Release);
             let given = self
                 .store
                 .number_partitions(self.shared.topic.clone(), settings.partitions);

@@ -1,6 +1,10 @@
 //! Numbers of records. An offset is unique in its partition only, and a message bears its record's number, so
 //! the number of the partition is in the low bits: it needs no lookup, is the same when decided again, and
 //! rises within a partition.
+//!
+//! An installation that was moved here has messages under other numbers, so those of its records begin above
+//! them, at its base: a multiple of what a partition's number takes, 0 where nothing was moved. Within the bus
+//! numbers are without it; it is added where they go out and taken off where they come in.
 
 use crate::bus::PARTITION_BITS;
 
@@ -15,6 +19,19 @@ pub fn record(offset: i64, partition: u32) -> i64 {
 
 pub fn partition_of(record: i64) -> u32 {
     u32::try_from(record & ((1 << PARTITION_BITS) - 1)).unwrap_or_default()
+}
+
+/// The number by which the store knows a record, or a position.
+pub fn outside(record: i64, base: i64) -> i64 {
+    match record {
+        0 => 0,
+        record => base + record,
+    }
+}
+
+/// The number within the bus of what the store knows.
+pub fn inside(position: i64, base: i64) -> i64 {
+    (position - base).max(0)
 }
 
 /// The offset behind a position.
@@ -42,5 +59,17 @@ mod tests {
             }
         }
         assert_eq!(next_offset(0), 0);
+    }
+
+    #[test]
+    fn above_a_base_the_partition_is_the_same_and_nothing_decided_is_still_0() {
+        let base = 7 << 28;
+        for number in [record(0, 1), record(9, PARTITION_MAX)] {
+            let known = outside(number, base);
+            assert!(known > base);
+            assert_eq!(partition_of(known), partition_of(number));
+            assert_eq!(inside(known, base), number);
+        }
+        assert_eq!((outside(0, base), inside(0, base)), (0, 0));
     }
 }

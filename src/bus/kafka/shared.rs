@@ -2,6 +2,7 @@
 //! fetched of them.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicI64;
 use std::sync::{Arc, Mutex};
 
 use rdkafka::config::FromClientConfigAndContext;
@@ -29,6 +30,8 @@ pub struct Shared {
     pub broken: Notify,
     /// The store's numbers of the topic's partitions; empty until the topic was seen.
     pub numbers: Mutex<Vec<u32>>,
+    /// Above which the numbers of records begin outside of the bus; known before those of partitions.
+    pub base: AtomicI64,
     pub windows: Mutex<BTreeMap<u32, Window>>,
     pub assigned: watch::Sender<Vec<u32>>,
     pub arrived: Notify,
@@ -45,6 +48,7 @@ impl Shared {
             troubled: Notify::new(),
             broken: Notify::new(),
             numbers: Mutex::default(),
+            base: AtomicI64::default(),
             windows: Mutex::default(),
             assigned: watch::Sender::new(Vec::new()),
             arrived: Notify::new(),

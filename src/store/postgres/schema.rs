@@ -3,14 +3,16 @@
 
 use std::time::Duration;
 
-use crate::store::Result;
 use crate::store::rows::SCHEMA;
 use crate::store::rows::migrations::{self, Found, SCHEMA_OLDEST, SCHEMA_VERSION};
 use crate::store::sql::{Conn, Optional as _};
+use crate::store::{Result, StoreError};
 
 use super::session::Session;
 
 const OWN: &str = include_str!("schema.sql");
+/// The version of the schema while only a part of an installation was moved here: higher than that of any build.
+pub const SCHEMA_OF_HALF: i64 = i64::MAX;
 /// How long a migration may take: an index over all that is kept is made in it.
 const MIGRATION_MAX: Duration = Duration::from_secs(3600);
 
@@ -22,8 +24,8 @@ pub fn migrate(session: &Session) -> Result<()> {
         .prepare("SELECT to_regclass('meta') IS NOT NULL")?
         .query_row((), |row| row.get::<bool>(0))?;
     if !there {
-        session.batch(&format!("{}\n{OWN}", translated(SCHEMA)))?;
-        return version_is(session, SCHEMA_VERSION, SCHEMA_OLDEST);
+        make(session)?;
+        return is_whole(session);
     }
     let noted = |key: &str| {
         let mut asked = conn.prepare("SELECT value FROM meta WHERE key = ?1")?;
@@ -31,11 +33,31 @@ pub fn migrate(session: &Session) -> Result<()> {
     };
     let version = noted("schema")?.unwrap_or_default();
     let oldest = noted("schema_oldest")?.unwrap_or(version);
+    if version == SCHEMA_OF_HALF {
+        return Err(StoreError::Unavailable(
+            "an installation is being moved into this database: finish that with `switchboard migrate`".to_owned(),
+        ));
+    }
     for step in migrations::steps(Found { version, oldest })? {
         session.batch_within(MIGRATION_MAX, &translated(step.common))?;
         version_is(session, step.to, step.oldest)?;
     }
     Ok(())
+}
+
+/// Makes the tables.
+pub fn make(session: &Session) -> Result<()> {
+    Ok(session.batch(&format!("{}\n{OWN}", translated(SCHEMA)))?)
+}
+
+/// This build may work on them.
+pub fn is_whole(session: &Session) -> Result<()> {
+    version_is(session, SCHEMA_VERSION, SCHEMA_OLDEST)
+}
+
+/// No build may.
+pub fn is_half(session: &Session) -> Result<()> {
+    version_is(session, SCHEMA_OF_HALF, SCHEMA_OF_HALF)
 }
 
 fn version_is(session: &Session, version: i64, oldest: i64) -> Result<()> {

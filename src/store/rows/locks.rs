@@ -43,14 +43,19 @@ impl<'a> Tx<'a> {
         Ok(())
     }
 
-    /// The position of the partition that a record is of: it is decided in its order only.
+    /// The position of the partition that a record is of: it is decided in its order only. A record of before the
+    /// installation was moved may be of any partition now, so it is all of them.
     pub fn lock_position_of(&self, record: i64) -> Result<()> {
         #[cfg(feature = "postgres")]
         if self.beside().is_some() {
-            let sql = "SELECT position FROM position WHERE partition = ?1 FOR UPDATE";
-            self.conn
-                .prepare(sql)?
-                .exists([self.memory.partition_of(record)])?;
+            if record < super::partitions::base(self.conn)? {
+                let sql = "SELECT position FROM position ORDER BY partition FOR UPDATE";
+                self.conn.prepare(sql)?.exists(())?;
+            } else {
+                let sql = "SELECT position FROM position WHERE partition = ?1 FOR UPDATE";
+                let partition = self.memory.partition_of(record);
+                self.conn.prepare(sql)?.exists([partition])?;
+            }
         }
         Ok(())
     }

@@ -294,14 +294,26 @@ pub fn sweep(tx: &mut Tx<'_>, keep: &Retention, now: i64) -> Result<bool> {
 /// Drops what came with a record, unless something still refers to it. Attachments go with the body
 /// that nothing refers to: a redelivery brings its own.
 pub(super) fn drop_unused(conn: Conn<'_>, record: i64) -> Result<()> {
-    let kept = "EXISTS (SELECT 1 FROM message WHERE id = ?1) OR EXISTS (SELECT 1 FROM change WHERE record = ?1)
-         OR EXISTS (SELECT 1 FROM dead_letter WHERE record = ?1 AND state = 0)
-         OR EXISTS (SELECT 1 FROM pending WHERE record = ?1)";
+    let kept = referred("?1");
     for (table, column) in [("blob", "body"), ("body", "id"), ("raw", "id")] {
         let sql = format!("DELETE FROM {table} WHERE {column} = ?1 AND NOT ({kept})");
         conn.prepare(&sql)?.execute([record])?;
     }
     Ok(())
+}
+
+/// Whether something still refers to what came with a record.
+pub fn referred(record: &str) -> String {
+    let by = [
+        ("message", "id", ""),
+        ("change", "record", ""),
+        ("dead_letter", "record", " AND state = 0"),
+        ("pending", "record", ""),
+    ];
+    let by = by.map(|(table, column, which)| {
+        format!("EXISTS (SELECT 1 FROM {table} WHERE {table}.{column} = {record}{which})")
+    });
+    by.join(" OR ")
 }
 
 /// Gives up on messages that never came: what was to change them goes, with its words.

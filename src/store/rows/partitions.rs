@@ -5,7 +5,19 @@ use async_trait::async_trait;
 use crate::store::Result;
 use crate::store::partitions::Partitions;
 use crate::store::rows::{Engine, RowStore};
-use crate::store::sql::params;
+use crate::store::sql::{self, Conn, Optional as _, params};
+
+/// Under which name the store keeps it.
+pub const BASE: &str = "records_base";
+
+/// See [`Partitions::records_base`].
+pub fn base(conn: Conn<'_>) -> sql::Result<i64> {
+    let noted = conn
+        .prepare("SELECT value FROM meta WHERE key = ?1")?
+        .query_row([BASE], |row| row.get(0))
+        .optional()?;
+    Ok(noted.unwrap_or(0))
+}
 
 #[async_trait]
 impl<E: Engine> Partitions for RowStore<E> {
@@ -36,6 +48,10 @@ impl<E: Engine> Partitions for RowStore<E> {
                     .collect::<std::result::Result<_, _>>()?)
             })
             .await
+    }
+
+    async fn records_base(&self) -> Result<i64> {
+        self.engine.read(|conn, _| Ok(base(conn)?)).await
     }
 
     async fn positions(&self) -> Result<Vec<(u32, i64)>> {

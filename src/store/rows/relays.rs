@@ -13,7 +13,7 @@ use crate::store::{Result, StoreError, StoredContent, StoredMessage};
 
 use super::facts::from_json;
 use super::names::Names;
-use super::{Engine, RowStore, events, facts, reading};
+use super::{Engine, RowStore, events, facts, partitions, reading};
 
 /// Bytes of what is read at once, give or take one message or letter.
 const BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -156,6 +156,7 @@ fn letters(conn: Conn<'_>, limit: i64) -> Result<(Vec<Letter>, i64)> {
     if count == 0 {
         return Ok((Vec::new(), 0));
     }
+    let base = partitions::base(conn)?;
     let number_of_partition = (1_i64 << PARTITION_BITS) - 1;
     let mut statement = conn.prepare(&format!(
         "SELECT dead_letter.record, dead_letter.reason, dead_letter.attempts, dead_letter.at,
@@ -164,7 +165,7 @@ fn letters(conn: Conn<'_>, limit: i64) -> Result<(Vec<Letter>, i64)> {
          ON topic_partition.id = (dead_letter.record & {number_of_partition})
          WHERE dead_letter.copied = 0 ORDER BY dead_letter.at, dead_letter.record LIMIT ?1"
     ))?;
-    let found = statement.query_map([limit], letter_of)?;
+    let found = statement.query_map([limit], |row| letter_of(row, base))?;
     let found: Vec<Letter> = found.collect::<sql::Result<_>>()?;
     let (mut letters, mut bytes) = (Vec::new(), 0);
     for mut letter in found {
@@ -181,14 +182,16 @@ fn letters(conn: Conn<'_>, limit: i64) -> Result<(Vec<Letter>, i64)> {
     Ok((letters, count))
 }
 
-fn letter_of(row: &Row<'_>) -> sql::Result<Letter> {
+/// Records below the base stood on no topic.
+fn letter_of(row: &Row<'_>, base: i64) -> sql::Result<Letter> {
     let record: i64 = row.get(0)?;
     let topic: Option<String> = row.get(5)?;
     let partition: Option<i64> = row.get(6)?;
-    let origin = topic.zip(partition).map(|(topic, partition)| Origin {
+    let place = topic.zip(partition).filter(|_| record > base);
+    let origin = place.map(|(topic, partition)| Origin {
         topic,
         partition,
-        offset: record >> PARTITION_BITS,
+        offset: (record - base) >> PARTITION_BITS,
     });
     let headers: Option<String> = row.get(4)?;
     Ok(Letter {

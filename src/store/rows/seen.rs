@@ -46,6 +46,11 @@ pub fn generations(conn: Conn<'_>) -> sql::Result<Vec<i64>> {
     Ok(generations)
 }
 
+/// The table of a generation.
+pub fn table(generation: i64) -> String {
+    format!("seen_{generation}")
+}
+
 /// Everything filed under these keys within the horizon of redeliveries; each key has an entry.
 pub fn find(conn: Conn<'_>, memory: &Memory, keys: &HashSet<Key16>) -> sql::Result<Found> {
     find_within(conn, memory, keys, LIVE)
@@ -73,7 +78,7 @@ fn find_within(
     let newest = memory.generations.last().copied().unwrap_or(0);
     let kept = memory.generations.iter().rev();
     let live = kept.take_while(|generation| **generation > newest - back);
-    let tables = live.map(|generation| format!("seen_{generation}"));
+    let tables = live.map(|generation| table(*generation));
     for table in tables.chain(["seen_lasting".to_owned()]) {
         let sql = format!("SELECT digest, message FROM {table} WHERE key = ?1");
         let mut asked = conn.read_each(&sql, |place, row| {
@@ -103,7 +108,7 @@ pub fn insert(tx: &mut Tx<'_>, seen: &[NewSeen], now: i64) -> Result<(), StoreEr
         return Ok(());
     }
     let generation = generation(tx, now)?;
-    let pushed = format!("seen_{generation}");
+    let pushed = table(generation);
     for (table, lasting) in [(pushed.as_str(), false), ("seen_lasting", true)] {
         let mut new = seen.iter().filter(|new| new.lasting == lasting).peekable();
         if new.peek().is_none() {
@@ -154,6 +159,15 @@ pub fn generation(tx: &mut Tx<'_>, now: i64) -> Result<i64, StoreError> {
     Ok(current)
 }
 
+/// How PostgreSQL makes the table of a generation.
+#[cfg(feature = "postgres")]
+pub fn made_on_postgres(table: &str) -> String {
+    format!(
+        "CREATE TABLE IF NOT EXISTS {table} (key bytea NOT NULL, digest bigint NOT NULL, message bigint NOT NULL,
+         PRIMARY KEY (key, digest))"
+    )
+}
+
 fn make_generation(conn: Conn<'_>, memory: &mut Memory, number: i64) -> sql::Result<()> {
     match conn {
         Conn::Sqlite(_) => {
@@ -166,10 +180,7 @@ fn make_generation(conn: Conn<'_>, memory: &mut Memory, number: i64) -> sql::Res
         // Another connection may have made it.
         #[cfg(feature = "postgres")]
         Conn::Postgres(_) => {
-            conn.batch(&format!(
-                "CREATE TABLE IF NOT EXISTS seen_{number} (key bytea NOT NULL, digest bigint NOT NULL,
-                 message bigint NOT NULL, PRIMARY KEY (key, digest))"
-            ))?;
+            conn.batch(&made_on_postgres(&table(number)))?;
             memory.generations = generations(conn)?;
         }
     }

@@ -18,7 +18,8 @@ use crate::store::rows::Tx;
 type Result<T> = std::result::Result<T, StoreError>;
 
 /// Of an agent, by whatever token; of a token, where that names no agent.
-const HELD: &str = "CASE WHEN ?2 IS NULL THEN agent IS NULL AND token = ?1 ELSE agent = ?2 END";
+const HELD: &str =
+    "CASE WHEN CAST(?2 AS TEXT) IS NULL THEN agent IS NULL AND token = ?1 ELSE agent = ?2 END";
 
 #[async_trait]
 impl<E: Engine> Uploads for RowStore<E> {

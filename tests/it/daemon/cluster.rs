@@ -19,20 +19,20 @@ mod faults;
 
 /// What the processes share.
 pub struct Cluster {
-    brokers: String,
+    pub brokers: String,
     /// Brokers that each record is kept on.
     replication: u32,
     database: String,
-    prefix: String,
+    pub prefix: String,
     /// Everything else of their configuration.
     settings: String,
-    files: tempfile::TempDir,
+    pub files: tempfile::TempDir,
     pub postgres: Arc<Postgres>,
     _kafka: Option<Arc<Kafka>>,
 }
 
 /// Of the topic.
-const PARTITIONS: u32 = 6;
+pub const PARTITIONS: u32 = 6;
 
 pub const ALL: &str = "inbound, router, dispatch, api, outbound";
 
@@ -75,7 +75,7 @@ impl Cluster {
         &self.database
     }
 
-    fn database(&self) -> String {
+    pub fn database(&self) -> String {
         let port = self.postgres.port;
         format!("postgres://switchboard@127.0.0.1:{port}/{}", self.database)
     }
