@@ -11,10 +11,13 @@ use switchboard::blobs::{
 
 use crate::peers::{self, Chaos, S3};
 
+/// Writes a content under a name.
+type Change = dyn Fn(&str, &str) + Send + Sync;
+
 /// A place, and how somebody else would write there.
 struct Place {
     blobs: Blobs,
-    change: Box<dyn Fn(&str, &str) + Send + Sync>,
+    change: Box<Change>,
     names: Box<dyn Fn() -> usize + Send + Sync>,
     _kept: Box<dyn std::any::Any + Send + Sync>,
 }
