@@ -38,6 +38,10 @@ pub struct Server {
     shell: Child,
 }
 
+/// How long a server may take to come up that was killed: a broker is let in again only once a controller has missed it,
+/// and that one may have to be found first.
+const AGAIN_PATIENCE: Duration = Duration::from_secs(120);
+
 /// What a server's set-up leaves to be started.
 pub struct Plan {
     pub name: &'static str,
@@ -125,7 +129,7 @@ impl Server {
     pub fn start_again(&mut self) {
         self.shell = shell(self.directory.path(), &self.command);
         assert!(
-            self.comes_up(),
+            self.comes_up_within(AGAIN_PATIENCE),
             "{} does not start again:\n{}",
             self.name,
             self.log_tail()
@@ -144,7 +148,11 @@ impl Server {
     }
 
     fn comes_up(&mut self) -> bool {
-        let deadline = now() + PATIENCE;
+        self.comes_up_within(PATIENCE)
+    }
+
+    fn comes_up_within(&mut self, patience: Duration) -> bool {
+        let deadline = now() + patience;
         for port in &self.ports {
             while TcpStream::connect(("127.0.0.1", *port)).is_err() {
                 let ended = self

@@ -189,7 +189,7 @@ fn what_is_not_what_was_copied_is_found_by_comparing() {
     let mut bytes = fs::read(&file).unwrap();
     bytes[7] ^= 1;
     fs::write(&file, bytes).unwrap();
-    check(&old, &process, "it is not what its name says");
+    check(&old, &process, "is not what it is named by");
 }
 
 #[test]
