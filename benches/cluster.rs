@@ -60,6 +60,8 @@ struct Options {
 const DECIDED_MAX: Duration = Duration::from_secs(1800);
 /// Between two looks at how far it is.
 const LOOK_EVERY: Duration = Duration::from_millis(300);
+/// How long the killed broker stays away.
+const AWAY: Duration = Duration::from_secs(2);
 /// Rows of one transaction of the bare insert.
 const BATCH: usize = 500;
 
@@ -236,7 +238,7 @@ fn recovery(
     };
     filed(100)?;
     kafka.kill_9(0);
-    std::thread::sleep(Duration::from_secs(2));
+    std::thread::sleep(AWAY);
     kafka.start_again(0);
     let begun = Instant::now();
     customers.write(runtime, &door, 1)?;

@@ -7,6 +7,8 @@ use clap::Args;
 use connector_api::Registration;
 use serde::Serialize;
 
+use crate::store::rows::migrations::{Found, SCHEMA_VERSION};
+
 use super::{CommandResult, Common, Failure, runtime};
 
 mod channels;
@@ -27,6 +29,20 @@ pub struct Doctor {
     /// One JSON array of {check, state, detail, hint}
     #[arg(long)]
     json: bool,
+}
+
+/// Whether this build can work on tables of that version.
+fn of_version(check: &'static str, found: Found) -> Finding {
+    let Found { version, .. } = found;
+    let detail = format!("its tables have version {version}, this build has {SCHEMA_VERSION}");
+    if !found.can_be_used() {
+        return Finding::fail(check, detail, "run the newer build");
+    }
+    if version < SCHEMA_VERSION {
+        let hint = "the next start of this build brings them to its version";
+        return Finding::warn(check, detail, hint);
+    }
+    Finding::ok(check, detail)
 }
 
 /// How a check went.

@@ -12,9 +12,9 @@ use crate::health::State;
 use crate::store::leases::Lease;
 use crate::store::postgres::look::{Look, look as look_at};
 use crate::store::processes::Process;
-use crate::store::rows::migrations::{Found, SCHEMA_VERSION};
+use crate::store::rows::migrations::Found;
 
-use super::Finding;
+use super::{Finding, of_version};
 
 /// What is lacking while no process runs a part.
 const PARTS: [(Part, &str); 5] = [
@@ -63,8 +63,7 @@ fn found(look: &Look, before: i64, after: i64) -> Vec<Finding> {
             "set the clocks, then look again on every host",
         ),
     });
-    let is_known = |found: Found| found.version.min(found.oldest) <= SCHEMA_VERSION;
-    if !look.schema.is_some_and(is_known) {
+    if !look.schema.is_some_and(Found::can_be_used) {
         return findings;
     }
     let mut runs: BTreeSet<String> = BTreeSet::new();
@@ -96,21 +95,13 @@ fn found(look: &Look, before: i64, after: i64) -> Vec<Finding> {
 }
 
 fn schema(found: Option<Found>) -> Finding {
-    let Some(Found { version, oldest }) = found else {
-        return Finding::warn(
+    match found {
+        Some(found) => of_version("database", found),
+        None => Finding::warn(
             "database",
             "it has no tables yet",
             "the first process that starts makes them",
-        );
-    };
-    let detail = format!("its tables have version {version}, this build has {SCHEMA_VERSION}");
-    if version < SCHEMA_VERSION {
-        let hint = "the first process of this build that starts brings them to its version";
-        return Finding::warn("database", detail, hint);
-    }
-    match oldest <= SCHEMA_VERSION {
-        true => Finding::ok("database", detail),
-        false => Finding::fail("database", detail, "run the newer build"),
+        ),
     }
 }
 

@@ -15,11 +15,10 @@ use crate::daemon::control::status::Status;
 use crate::daemon::control::{Answer, Request, ask};
 use crate::daemon::tls_files;
 use crate::http::egress::{Egress, FetchError};
-use crate::store::sqlite::SCHEMA_VERSION;
 use crate::store::sqlite::look::{look as look_at, sqlite_version};
 use crate::words::counted;
 
-use super::{Finding, channels};
+use super::{Finding, channels, of_version};
 
 /// Of the daemon's own answer, in bytes.
 const ANSWER_BYTES_MAX: u64 = 64 * 1024;
@@ -55,17 +54,7 @@ pub fn versions(config: &Config, status: &Running) -> Vec<Finding> {
     let dir = &config.server.data_dir;
     let schema = match look_at(dir) {
         Ok(None) => None,
-        Ok(Some(look)) if look.schema == SCHEMA_VERSION => {
-            Some(Finding::ok("schema", format!("version {SCHEMA_VERSION}")))
-        }
-        Ok(Some(look)) => Some(Finding::fail(
-            "schema",
-            format!(
-                "the database has version {}, this build knows {SCHEMA_VERSION}",
-                look.schema
-            ),
-            "run the switchboard that made it, or a newer one",
-        )),
+        Ok(Some(look)) => Some(of_version("schema", look.schema)),
         Err(error) => Some(Finding::fail(
             "schema",
             format!("the database in {}: {error}", dir.display()),

@@ -3,12 +3,12 @@
 
 use crate::store::leases::Lease;
 use crate::store::processes::Process;
-use crate::store::rows::migrations::{Found, SCHEMA_VERSION};
+use crate::store::rows::migrations::Found;
 use crate::store::rows::{leases, processes};
-use crate::store::sql::{Conn, Optional as _};
+use crate::store::sql::Conn;
 use crate::store::{Result, StoreError};
 
-use super::{Database, OF_READERS, Setting};
+use super::{Database, OF_READERS, Setting, schema};
 
 /// What a database says of those who work with it.
 #[derive(Debug)]
@@ -41,23 +41,8 @@ fn look_at(database: &Database, within_us: i64) -> Result<Look> {
         processes: Vec::new(),
         leases: Vec::new(),
     };
-    let there = conn
-        .prepare("SELECT to_regclass('meta') IS NOT NULL")?
-        .query_row((), |row| row.get::<bool>(0))?;
-    if !there {
-        return Ok(look);
-    }
-    let noted = |key: &str| {
-        let mut asked = conn.prepare("SELECT value FROM meta WHERE key = ?1")?;
-        asked.query_row([key], |row| row.get::<i64>(0)).optional()
-    };
-    let version = noted("schema")?.unwrap_or_default();
-    let found = Found {
-        version,
-        oldest: noted("schema_oldest")?.unwrap_or(version),
-    };
-    look.schema = Some(found);
-    if found.version <= SCHEMA_VERSION || found.oldest <= SCHEMA_VERSION {
+    look.schema = schema::found(conn)?;
+    if look.schema.is_some_and(Found::can_be_used) {
         look.processes = processes::said_since(conn, look.clock - within_us)?;
         look.leases = leases::all(conn)?;
     }

@@ -20,12 +20,29 @@ const MIGRATION_MAX: Duration = Duration::from_secs(3600);
 /// work on. In a transaction that is alone: of processes that start at once one does it.
 pub fn migrate(session: &Session) -> Result<()> {
     let conn = Conn::Postgres(session);
+    let Some(found) = found(conn)? else {
+        make(session)?;
+        return is_whole(session);
+    };
+    if found.version == SCHEMA_OF_HALF {
+        return Err(StoreError::Unavailable(
+            "an installation is being moved into this database: finish that with `switchboard migrate`".to_owned(),
+        ));
+    }
+    for step in migrations::steps(found)? {
+        session.batch_within(MIGRATION_MAX, &translated(step.common))?;
+        version_is(session, step.to, step.oldest)?;
+    }
+    Ok(())
+}
+
+/// What the tables are; `None` where there are none yet.
+pub fn found(conn: Conn<'_>) -> Result<Option<Found>> {
     let there = conn
         .prepare("SELECT to_regclass('meta') IS NOT NULL")?
         .query_row((), |row| row.get::<bool>(0))?;
     if !there {
-        make(session)?;
-        return is_whole(session);
+        return Ok(None);
     }
     let noted = |key: &str| {
         let mut asked = conn.prepare("SELECT value FROM meta WHERE key = ?1")?;
@@ -33,16 +50,7 @@ pub fn migrate(session: &Session) -> Result<()> {
     };
     let version = noted("schema")?.unwrap_or_default();
     let oldest = noted("schema_oldest")?.unwrap_or(version);
-    if version == SCHEMA_OF_HALF {
-        return Err(StoreError::Unavailable(
-            "an installation is being moved into this database: finish that with `switchboard migrate`".to_owned(),
-        ));
-    }
-    for step in migrations::steps(Found { version, oldest })? {
-        session.batch_within(MIGRATION_MAX, &translated(step.common))?;
-        version_is(session, step.to, step.oldest)?;
-    }
-    Ok(())
+    Ok(Some(Found { version, oldest }))
 }
 
 /// Makes the tables.

@@ -34,6 +34,13 @@ pub struct Found {
     pub oldest: i64,
 }
 
+impl Found {
+    /// Whether this build can work on it, once it has brought it to its version.
+    pub fn can_be_used(self) -> bool {
+        self.version.min(self.oldest) <= SCHEMA_VERSION
+    }
+}
+
 /// What has to be done with a database before it is used: nothing, or everything that this gives.
 ///
 /// # Errors
@@ -41,7 +48,7 @@ pub struct Found {
 /// It is of a version that this build cannot work on.
 pub fn steps(found: Found) -> Result<&'static [Migration]> {
     let Found { version, oldest } = found;
-    if version > SCHEMA_VERSION && oldest > SCHEMA_VERSION {
+    if !found.can_be_used() {
         return Err(StoreError::Unavailable(format!(
             "the database has schema version {version}, on which version {oldest} and later can work; this build knows \
              {SCHEMA_VERSION}: start the newer build"

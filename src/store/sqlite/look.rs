@@ -5,14 +5,14 @@ use std::path::Path;
 use rusqlite::Connection;
 
 use crate::store::Result;
+use crate::store::rows::migrations::Found;
 
-use super::open::open_reading;
+use super::open::{self, open_reading};
 
 /// What a database says about itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Look {
-    /// The version of its schema.
-    pub schema: i64,
+    pub schema: Found,
     /// Messages that could not be filed, and answers held for a person: only in a schema that
     /// this build knows.
     pub left_over: Option<(i64, i64)>,
@@ -31,8 +31,8 @@ pub fn look(data_dir: &Path) -> Result<Option<Look>> {
     }
     let conn = open_reading(&path)?;
     let count = |conn: &Connection, sql: &str| conn.query_row(sql, [], |row| row.get(0));
-    let schema = count(&conn, "PRAGMA user_version")?;
-    let left_over = match schema == super::SCHEMA_VERSION {
+    let schema = open::found(&conn)?;
+    let left_over = match schema.can_be_used() {
         true => Some((
             count(&conn, "SELECT count(*) FROM dead_letter WHERE state = 0")?,
             // Queued is 0 and sending 1; the others are held.

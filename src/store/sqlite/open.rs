@@ -61,19 +61,22 @@ pub fn migrate(conn: &Connection) -> Result<i64> {
             version_is(SCHEMA_VERSION, SCHEMA_OLDEST)
         ))?;
     } else {
-        let oldest = "SELECT value FROM meta WHERE key = 'schema_oldest'";
-        let oldest = conn.query_row(oldest, [], |row| row.get(0)).optional()?;
-        let found = Found {
-            version,
-            oldest: oldest.unwrap_or(version),
-        };
-        for step in migrations::steps(found)? {
+        for step in migrations::steps(found(conn)?)? {
             let version = version_is(step.to, step.oldest);
             conn.execute_batch(&format!("BEGIN; {} {version} COMMIT;", step.common))?;
         }
     }
     let now = "SELECT CAST(unixepoch('now', 'subsec') * 1000000 AS INTEGER)";
     Ok(conn.query_row(now, [], |row| row.get(0))?)
+}
+
+/// What the tables are of a database that has some.
+pub fn found(conn: &Connection) -> Result<Found> {
+    let version = conn.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    let oldest = "SELECT value FROM meta WHERE key = 'schema_oldest'";
+    let oldest = conn.query_row(oldest, [], |row| row.get(0)).optional()?;
+    let oldest = oldest.unwrap_or(version);
+    Ok(Found { version, oldest })
 }
 
 fn version_is(version: i64, oldest: i64) -> String {

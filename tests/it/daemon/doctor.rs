@@ -149,6 +149,26 @@ fn what_is_wrong_with_the_machine_is_said_with_what_to_do() {
         switchboard::store::rows::migrations::SCHEMA_VERSION
     );
     check(&daemon, "schema", "ok ", &schema);
+    let tables = rusqlite::Connection::open(data.join("switchboard.db")).unwrap();
+    let newest = switchboard::store::rows::migrations::SCHEMA_VERSION;
+    for (version, oldest, state, words) in [
+        (
+            newest - 1,
+            newest - 1,
+            "warn",
+            "the next start of this build",
+        ),
+        (newest + 1, newest, "ok ", "this build has"),
+        (newest + 1, newest + 1, "fail ", "run the newer build"),
+        (newest, newest, "ok ", "this build has"),
+    ] {
+        let versions = format!(
+            "PRAGMA user_version = {version}; UPDATE meta SET value = {oldest} WHERE key = 'schema_oldest'"
+        );
+        tables.execute_batch(&versions).unwrap();
+        check(&daemon, "schema", state, words);
+    }
+    drop(tables);
     check(&daemon, "dead_letters", "ok ", "none");
     chmod(&data, 0o755);
     check(&daemon, "data_dir", "fail ", "chmod 700");
