@@ -252,7 +252,7 @@ pub trait Bus: Send + Sync {
     /// Tells the bus that records of a partition were decided, through `position`.
     fn decided(&self, partition: u32, position: i64, records: usize);
 
-    /// Records accepted and not yet decided, of the partitions that are this process's.
+    /// Records accepted and not yet decided, of the partitions that are this process's and wait for nobody else's.
     fn lag(&self) -> i64;
 
     /// The newest record of every partition.
@@ -284,6 +284,16 @@ pub trait Bus: Send + Sync {
 
     /// Whether it takes and gives records, as far as is known without asking it for any.
     fn state(&self) -> watch::Receiver<BusState>;
+
+    /// The newest generation of partitions that this process knows; `None` where their number never changes.
+    fn generation(&self) -> Option<u32> {
+        None
+    }
+
+    /// What of a change to more partitions is not done yet; `None` where their number never changes.
+    fn change(&self) -> Option<watch::Receiver<Option<String>>> {
+        None
+    }
 
     /// Where others can be told what happens, with a client of its own; `None` where nobody else reads.
     fn notices(&self) -> Option<Arc<dyn notices::Notices>> {

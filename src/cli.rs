@@ -12,6 +12,8 @@ use connector_api::Registration;
 use crate::config::{self, Config, Flag, Sources};
 use crate::{channels, telemetry};
 
+#[cfg(feature = "kafka")]
+mod bus;
 mod channel;
 mod control;
 mod demo;
@@ -106,6 +108,10 @@ enum Command {
     /// Look at replies that have not left, and settle those that are held
     #[command(subcommand)]
     Outbox(outbox::Outbox),
+    /// Change the topic on Kafka that processes share
+    #[cfg(feature = "kafka")]
+    #[command(subcommand)]
+    Bus(bus::Bus),
 }
 
 /// Runs the command line with the built-in connectors and `extra` ones of other crates.
@@ -133,6 +139,8 @@ pub fn run_with(extra: &[Registration]) -> ExitCode {
         Command::Token(token) => token.run(&cli.common, &registrations),
         Command::DeadLetters(letters) => letters.run(&cli.common, &registrations),
         Command::Outbox(outbox) => outbox.run(&cli.common, &registrations),
+        #[cfg(feature = "kafka")]
+        Command::Bus(bus) => bus.run(&cli.common, &registrations),
     };
     result.unwrap_or_else(|failure| {
         eprintln!("{}", failure.text);

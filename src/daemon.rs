@@ -34,6 +34,8 @@ mod data_dir;
 #[cfg(feature = "postgres")]
 mod files;
 mod forgetting;
+#[cfg(feature = "kafka")]
+pub mod growing;
 mod housekeeping;
 pub mod import;
 mod indexing;
@@ -185,6 +187,7 @@ impl Daemon {
         }));
         let processes = Arc::new(ProcessRows {
             store: store.clone(),
+            bus: bus.clone(),
             intake: intake.clone(),
             clock: clock.clone(),
             health: health.clone(),

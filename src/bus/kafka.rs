@@ -19,9 +19,14 @@ use crate::bus::notices::Notices;
 use crate::bus::{Bus, BusError, BusState, Mark, NewBlob, NewRecord, Record};
 use crate::store::partitions::Partitions;
 
+mod bound;
 mod consumer;
 mod context;
+mod following;
+mod generations;
+pub mod grow;
 mod keeper;
+mod marks;
 mod numbers;
 mod producer;
 mod publisher;
@@ -40,7 +45,7 @@ use publisher::Publisher;
 pub use settings::Settings;
 use shared::Shared;
 pub use topic::Unsafe;
-use window::{Found, Window};
+use window::Found;
 
 /// How often the store is asked how far other processes are, while somebody waits for them.
 const OTHERS_ASKED_EVERY: Duration = Duration::from_millis(50);
@@ -49,10 +54,10 @@ const TURN_RECORDS: usize = 50;
 
 pub struct KafkaBus {
     shared: Arc<Shared>,
-    store: Arc<dyn Partitions>,
     blobs: Blobs,
     clients: Arc<Clients>,
     keeping: JoinHandle<()>,
+    following: JoinHandle<()>,
 }
 
 /// The clients, made anew when they cannot go on.
@@ -71,7 +76,7 @@ impl KafkaBus {
         blobs: Blobs,
         reads: bool,
     ) -> Result<Self, String> {
-        let shared = Arc::new(Shared::new(settings));
+        let shared = Arc::new(Shared::new(settings, store));
         let clients = Arc::new(Clients::default());
         let wrong = |error: KafkaError| format!("bus.librdkafka: {error}");
         let context = || Context(shared.clone());
@@ -81,16 +86,18 @@ impl KafkaBus {
         shared.consumer().map_err(wrong)?;
         let keeper = Keeper {
             shared: shared.clone(),
-            store: store.clone(),
             clients: clients.clone(),
             reads,
         };
+        let followed = shared.clone();
         Ok(Self {
             shared,
-            store,
             blobs,
             clients,
             keeping: tokio::spawn(async move { keeper.run().await }),
+            following: tokio::spawn(async move {
+                tokio::join!(followed.follow(), followed.watch_lag());
+            }),
         })
     }
 
@@ -103,10 +110,6 @@ impl KafkaBus {
             return Err(starting());
         }
         self.clients.producer.load_full().ok_or_else(starting)
-    }
-
-    fn base(&self) -> i64 {
-        self.shared.base.load(Ordering::Acquire)
     }
 
     /// Everything that goes beside a record is a file before the record names it.
@@ -125,31 +128,23 @@ impl KafkaBus {
             .map_err(|error| BusError::Unavailable(format!("keeping an attachment: {error}")))
     }
 
-    /// Intake refuses before the router is half of the retention behind.
-    fn refuse_lag(&self, now: i64) -> Result<(), BusError> {
-        let most =
-            i64::try_from(self.shared.settings.retention.as_micros() / 2).unwrap_or(i64::MAX);
-        let windows = lock(&self.shared.windows);
-        let oldest = windows.values().filter_map(Window::oldest).min();
-        match oldest.is_some_and(|oldest| now.saturating_sub(oldest) > most) {
-            true => Err(BusError::Overloaded {
-                reason: "the router is too far behind".to_owned(),
-            }),
-            false => Ok(()),
-        }
-    }
-
     async fn reached(&self, mark: &Mark) -> Result<(), BusError> {
         loop {
             let decided = self.shared.decided.notified();
-            let positions = self.store.positions().await;
+            let positions = self.shared.store.positions().await;
             let positions = positions.map_err(|error| BusError::Unavailable(error.to_string()))?;
             let positions: BTreeMap<u32, i64> = positions.into_iter().collect();
             let at = |partition: &u32| positions.get(partition).copied().unwrap_or(0);
+            let known = self.shared.generations();
+            // Behind the end of one that is sealed there is nothing to decide.
+            let wanted = |partition: &u32, newest: &i64| {
+                let end = known.end(*partition).unwrap_or(i64::MAX);
+                end.min(*newest)
+            };
             if mark
                 .0
                 .iter()
-                .all(|(partition, newest)| at(partition) >= *newest)
+                .all(|(partition, newest)| at(partition) >= wanted(partition, newest))
             {
                 return Ok(());
             }
@@ -164,6 +159,7 @@ impl KafkaBus {
 impl Drop for KafkaBus {
     fn drop(&mut self) {
         self.keeping.abort();
+        self.following.abort();
         // Dropping a client waits for its brokers: on a thread of its own.
         let clients = self.clients.clone();
         std::thread::spawn(move || {
@@ -176,27 +172,24 @@ impl Drop for KafkaBus {
 #[async_trait]
 impl Bus for KafkaBus {
     async fn append(&self, mut records: Vec<NewRecord>) -> Result<Vec<i64>, BusError> {
-        let Some(first) = records.first() else {
+        if records.is_empty() {
             return Ok(Vec::new());
-        };
+        }
         let producer = self.producer()?;
-        self.refuse_lag(first.envelope.arrived_at)?;
+        if self.shared.too_far_behind.load(Ordering::Acquire) {
+            return Err(BusError::Overloaded {
+                reason: "the routers are too far behind".to_owned(),
+            });
+        }
         self.put_beside(&mut records).await?;
         // Their files are held until they are acknowledged.
         let held: Vec<NewBlob> = records
             .iter()
             .flat_map(|record| record.raw.iter().chain(&record.blobs).cloned())
             .collect();
-        let sent = producer.append(&self.shared, records).await;
+        let given = producer.append(&self.shared, records).await;
         drop(held);
-        let number = |(partition, offset): (i32, i64)| {
-            let number = self.shared.number(partition);
-            // Of one that was acknowledged when it was sent again the offset may not be known.
-            number.filter(|_| offset >= 0).map_or(0, |number| {
-                numbers::outside(numbers::record(offset, number), self.base())
-            })
-        };
-        Ok(sent?.into_iter().map(number).collect())
+        given
     }
 
     async fn append_bytes(&self, body: Vec<u8>, _arrived_at: i64) -> Result<(), BusError> {
@@ -213,19 +206,28 @@ impl Bus for KafkaBus {
         position: i64,
         records_max: usize,
     ) -> Result<Vec<Record>, BusError> {
-        let position = numbers::inside(position, self.base());
-        let taken = loop {
+        let mut waits = false;
+        let (taken, base) = loop {
             let arrived = self.shared.arrived.notified();
             let mut arrived = std::pin::pin!(arrived);
             arrived.as_mut().enable();
-            let (found, command) = self.shared.read(partition, position, records_max);
+            if self.shared.waits(partition) {
+                if !std::mem::replace(&mut waits, true) {
+                    self.shared.waiting.notify_one();
+                }
+                arrived.await;
+                continue;
+            }
+            let base = self.shared.generations().base(partition);
+            let inside = numbers::inside(position, base);
+            let (found, command) = self.shared.read(partition, inside, records_max);
             if let Some(command) = command
                 && let Some(consumer) = &*lock(&self.clients.consumer)
             {
                 consumer.tell(partition, command);
             }
             match found {
-                Found::Records(taken) => break taken,
+                Found::Records(taken) => break (taken, base),
                 Found::Nothing => arrived.await,
                 Found::Trouble(reason) => return Err(BusError::Unavailable(reason)),
             }
@@ -237,7 +239,7 @@ impl Bus for KafkaBus {
             }
             let (content, carried) = taken.read(&self.blobs);
             records.push(Record {
-                offset: numbers::outside(numbers::record(taken.offset, partition), self.base()),
+                offset: numbers::outside(numbers::record(taken.offset, partition), base),
                 content,
                 carried: Some(Arc::new(carried)),
             });
@@ -246,7 +248,7 @@ impl Bus for KafkaBus {
     }
 
     fn decided(&self, partition: u32, position: i64, _records: usize) {
-        let position = numbers::inside(position, self.base());
+        let position = numbers::inside(position, self.shared.generations().base(partition));
         if let Some(window) = lock(&self.shared.windows).get_mut(&partition) {
             window.decided = window.decided.max(position);
         }
@@ -254,23 +256,36 @@ impl Bus for KafkaBus {
     }
 
     fn lag(&self) -> i64 {
-        lock(&self.shared.windows).values().map(Window::lag).sum()
+        let windows = lock(&self.shared.windows);
+        let ours = windows.iter();
+        let ours = ours.filter(|(number, _)| !self.shared.waits(**number));
+        ours.map(|(_, window)| window.lag()).sum()
     }
 
     async fn mark(&self) -> Result<Mark, BusError> {
         let producer = self.producer()?;
-        let (shared, base) = (self.shared.clone(), self.base());
+        let shared = self.shared.clone();
         let ends = tokio::task::spawn_blocking(move || {
             let mut newest = BTreeMap::new();
-            let partitions = lock(&shared.numbers).clone();
-            for (at, number) in partitions.into_iter().enumerate() {
-                let at = i32::try_from(at).unwrap_or(i32::MAX);
-                let client = producer.client.client();
-                let (_, end) = client.fetch_watermarks(&shared.topic, at, topic::ANSWER_MAX)?;
-                let record = if end > 0 {
-                    numbers::outside(numbers::record(end - 1, number), base)
-                } else {
-                    0
+            let known = shared.generations();
+            let read = known.read().flat_map(|one| &one.partitions);
+            for number in read.copied() {
+                let Some((topic, at)) = known.place(number) else {
+                    continue;
+                };
+                let record = match known.end(number) {
+                    Some(end) => end,
+                    None => {
+                        let client = producer.client.client();
+                        let (_, end) = client.fetch_watermarks(topic, at, topic::ANSWER_MAX)?;
+                        match end {
+                            0 => 0,
+                            end => {
+                                let record = numbers::record(end - 1, number);
+                                numbers::outside(record, known.base(number))
+                            }
+                        }
+                    }
                 };
                 newest.insert(number, record);
             }
@@ -310,6 +325,7 @@ impl Bus for KafkaBus {
 
     async fn leave(&self) {
         self.keeping.abort();
+        self.following.abort();
         let consumer = lock(&self.clients.consumer).take();
         let leaving = tokio::task::spawn_blocking(move || consumer.map(Consumer::leave));
         leaving.await.ok();
@@ -317,6 +333,14 @@ impl Bus for KafkaBus {
 
     fn state(&self) -> watch::Receiver<BusState> {
         self.shared.state.subscribe()
+    }
+
+    fn generation(&self) -> Option<u32> {
+        Some(self.shared.generations().newest())
+    }
+
+    fn change(&self) -> Option<watch::Receiver<Option<String>>> {
+        Some(self.shared.change.subscribe())
     }
 
     fn notices(&self) -> Option<Arc<dyn Notices>> {

@@ -245,7 +245,7 @@ async fn offline(
     needed: Option<&ChannelId>,
 ) -> Result<Control, Failure> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let opened = Installation::open(config, data_dir, micros(clock.now())).await;
+    let opened = Installation::open(config, &data_dir.path, micros(clock.now())).await;
     let installation = opened.map_err(start_failure)?;
     let store = installation.store();
     let blobs = installation.blobs(config, data_dir).await;

@@ -9,6 +9,8 @@ use crate::health::{Health, State};
 
 /// Under which name its state is kept.
 pub const NAME: &str = "bus";
+/// The same of a change to more partitions; it makes nothing unready.
+const CHANGE: &str = "work:bus-grow";
 
 /// Tells the bus's state until `stop`. Of one that was never anything but ready nothing is told.
 pub async fn follow(bus: Arc<dyn Bus>, health: Arc<Health>, stop: CancellationToken) {
@@ -32,6 +34,27 @@ pub async fn follow(bus: Arc<dyn Bus>, health: Arc<Health>, stop: CancellationTo
             changed = state.changed() => {
                 if changed.is_err() {
                     return stop.cancelled().await;
+                }
+            }
+        }
+    }
+}
+
+/// Tells what of a change to more partitions is not done yet, until `stop`: somebody has to go on with it.
+pub async fn follow_change(bus: Arc<dyn Bus>, health: Arc<Health>, stop: CancellationToken) {
+    let Some(mut change) = bus.change() else {
+        return;
+    };
+    loop {
+        match change.borrow_and_update().clone() {
+            Some(reason) => health.set(CHANGE, State::Degraded { reason }),
+            None => health.remove(CHANGE),
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            changed = change.changed() => {
+                if changed.is_err() {
+                    return;
                 }
             }
         }

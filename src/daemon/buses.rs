@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use crate::blobs::Blobs;
 use crate::bus::Bus;
+#[cfg(feature = "kafka")]
+use crate::bus::kafka::{KafkaBus, Settings};
 use crate::config::Config;
 use crate::store::partitions::Partitions;
 
@@ -16,9 +18,19 @@ pub fn kafka(
     store: Arc<dyn Partitions>,
     blobs: Blobs,
 ) -> Result<Arc<dyn Bus>, StartError> {
-    use crate::bus::kafka::{KafkaBus, Settings, Unsafe};
+    use crate::config::Part;
+
+    let reads = config.run.parts.contains(&Part::Router);
+    let opened = KafkaBus::open(settings(config)?, store, blobs, reads);
+    Ok(Arc::new(opened.map_err(StartError::Other)?))
+}
+
+/// Where the topics are and how they have to be.
+#[cfg(feature = "kafka")]
+pub fn settings(config: &Config) -> Result<Settings, StartError> {
+    use crate::bus::kafka::Unsafe;
     use crate::channels::read_secret;
-    use crate::config::{Part, UnsafeTopic};
+    use crate::config::UnsafeTopic;
     use secrecy::ExposeSecret;
 
     let bus = &config.bus;
@@ -39,7 +51,7 @@ pub fn kafka(
             .map_err(|error| StartError::Other(format!("bus.librdkafka_secrets.{key}: {error}")))?;
         librdkafka.insert(key.clone(), secret.expose_secret().to_owned());
     }
-    let settings = Settings {
+    Ok(Settings {
         brokers: bus.brokers.join(","),
         prefix: bus.prefix.clone(),
         partitions: bus.partitions,
@@ -48,10 +60,7 @@ pub fn kafka(
         accepted: bus.accept_unsafe.iter().map(accepted).collect(),
         librdkafka,
         check_topic: true,
-    };
-    let reads = config.run.parts.contains(&Part::Router);
-    let opened = KafkaBus::open(settings, store, blobs, reads).map_err(StartError::Other)?;
-    Ok(Arc::new(opened))
+    })
 }
 
 /// A build without it refuses the configuration before this.

@@ -31,11 +31,12 @@ pub enum Installation {
 impl Installation {
     /// Opens the store. A database that cannot be reached is [`StoreError::Unavailable`]; one that will
     /// not have us is another error.
-    pub async fn open(config: &Config, data_dir: &DataDir, now: i64) -> Result<Self, StartError> {
+    /// `dir`: the data directory, which only a store of its own is in.
+    pub async fn open(config: &Config, dir: &Path, now: i64) -> Result<Self, StartError> {
         let (names, queues) = names(config);
         match config.store.kind {
             StoreKind::Sqlite => {
-                let opened = SqliteStore::open(&data_dir.path, &names, &queues)?;
+                let opened = SqliteStore::open(dir, &names, &queues)?;
                 Ok(Self::Own(Arc::new(opened)))
             }
             #[cfg(feature = "postgres")]

@@ -192,6 +192,12 @@ pub fn beside(core: &Core, tasks: &mut Tasks) {
         core.stop.routing.clone(),
     );
     tasks.routing.push(tokio::spawn(following));
+    let changing = bus_state::follow_change(
+        core.bus.clone(),
+        core.health.clone(),
+        core.stop.routing.clone(),
+    );
+    tasks.routing.push(tokio::spawn(changing));
     core.everywhere(
         tasks,
         When::Sending,

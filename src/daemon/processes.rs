@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use connector_api::{CancellationToken, ChannelId, Clock};
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
+use crate::bus::Bus;
 use crate::clock::micros;
 use crate::health::{Health, State};
 use crate::intake::Intake;
@@ -44,12 +46,26 @@ pub struct Said {
     pub host: String,
     pub pid: u32,
     pub parts: Vec<String>,
+    /// The newest generation of the bus's topic that it knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<u32>,
     #[serde(flatten)]
     pub seen: Seen,
 }
 
+impl Said {
+    /// Which process it is, for people.
+    pub fn name(&self) -> String {
+        let Self {
+            host, pid, version, ..
+        } = self;
+        format!("process {pid} on {host} (version {version})")
+    }
+}
+
 pub struct ProcessRows {
     pub store: Arc<dyn Store>,
+    pub bus: Arc<dyn Bus>,
     pub intake: Arc<Intake>,
     pub clock: Arc<dyn Clock>,
     pub health: Arc<Health>,
@@ -63,6 +79,7 @@ pub struct ProcessRows {
 impl ProcessRows {
     /// Says how this process is until `stop`, and then that it is gone.
     pub async fn run(&self, stop: CancellationToken) {
+        let mut change = self.bus.change();
         while !stop.is_cancelled() {
             let now = micros(self.clock.now());
             let said = serde_json::to_string(&self.said()).unwrap_or_default();
@@ -83,6 +100,8 @@ impl ProcessRows {
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = tokio::time::sleep(TOLD_EVERY) => {}
+                // Somebody waits to hear that all know of it.
+                () = changed(&mut change) => {}
             }
         }
         // What cannot be said is seen: it says nothing more.
@@ -96,6 +115,7 @@ impl ProcessRows {
             host: host.nodename().to_string_lossy().into_owned(),
             pid: std::process::id(),
             parts: self.parts.clone(),
+            generation: self.bus.generation(),
             seen: self.own(),
         }
     }
@@ -110,14 +130,7 @@ impl ProcessRows {
 
     /// All that are there, and what they said; this one as it is now.
     pub async fn all(&self) -> Result<Vec<(Process, Said)>> {
-        let now = micros(self.clock.now());
-        let rows = self.store.processes(GONE_AFTER_MICROS, now).await?;
-        let read = |row: Process| {
-            // Of another version, perhaps: what cannot be read says nothing.
-            let said = serde_json::from_str(&row.said).ok()?;
-            Some((row, said))
-        };
-        Ok(rows.into_iter().filter_map(read).collect())
+        all(self.store.as_ref(), micros(self.clock.now())).await
     }
 
     /// How all processes are, taken together; this one alone, and why, where the others cannot be asked.
@@ -160,6 +173,27 @@ pub fn skewed(before: i64, clock: i64, after: i64) -> Option<String> {
              systemd-timesyncd); until then times and deadlines are wrong by as much"
         )
     })
+}
+
+/// All that are there, and what they said.
+pub async fn all(store: &dyn Store, now: i64) -> Result<Vec<(Process, Said)>> {
+    let rows = store.processes(GONE_AFTER_MICROS, now).await?;
+    let read = |row: Process| {
+        // Of another version, perhaps: what cannot be read says nothing.
+        let said = serde_json::from_str(&row.said).ok()?;
+        Some((row, said))
+    };
+    Ok(rows.into_iter().filter_map(read).collect())
+}
+
+/// Returns when there is something new of the bus's partitions.
+async fn changed(change: &mut Option<watch::Receiver<Option<String>>>) {
+    if let Some(change) = change
+        && change.changed().await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
 }
 
 /// Of a part that several have, the state of the one that is worst; of what one of them does, that one's.

@@ -33,7 +33,7 @@ pub async fn opened(
 ) -> Result<Installation, StartError> {
     let mut answering: Option<Answering> = None;
     loop {
-        match Installation::open(config, data_dir, micros(clock.now())).await {
+        match Installation::open(config, &data_dir.path, micros(clock.now())).await {
             Err(StartError::Store(StoreError::Unavailable(reason)))
                 if config.store.kind == crate::config::StoreKind::Postgres =>
             {

@@ -5,6 +5,7 @@
 mod brokers;
 mod claims;
 mod database;
+mod grow;
 mod ledger;
 mod moving;
 mod rolling;
@@ -43,7 +44,12 @@ struct Campaign {
 
 impl Campaign {
     /// Has customers write to the processes while `faults` happen, of which it gives the number; then counts.
-    fn run(self, cluster: &Cluster, processes: &[Installation], faults: impl FnOnce() -> usize) {
+    fn run(
+        self,
+        cluster: &Cluster,
+        processes: &[Installation],
+        faults: impl FnOnce(&Sent) -> usize,
+    ) {
         let database = cluster.database_name();
         watch_positions(&cluster.postgres, database);
         let token = processes[0].token("ada");
@@ -56,7 +62,7 @@ impl Campaign {
         let sent = Sent::default();
         let trials = std::thread::scope(|scope| {
             scope.spawn(|| traffic.send(processes, &sent));
-            faults()
+            faults(&sent)
         });
         let mut violations = violations(&processes[0], &token, &cluster.postgres, database, &sent);
         let gap = sent.longest_gap();

@@ -25,6 +25,8 @@ use crate::peers;
 use crate::support::kafka::{assigned, broker, settings};
 use crate::support::{chat, within_patience};
 
+mod bound;
+mod grow;
 pub mod topics;
 
 /// What several processes share: a store and files.

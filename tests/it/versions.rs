@@ -11,9 +11,15 @@ use switchboard::store::sqlite::SqliteStore;
 
 use crate::support::{channels, chat, names, queues};
 
-const EARLIER_SQLITE: [&str; 1] = [include_str!("../fixtures/schema/1.sqlite.sql")];
+const EARLIER_SQLITE: [&str; 2] = [
+    include_str!("../fixtures/schema/1.sqlite.sql"),
+    include_str!("../fixtures/schema/2.sqlite.sql"),
+];
 #[cfg(feature = "postgres")]
-const EARLIER_POSTGRES: [&str; 1] = [include_str!("../fixtures/schema/1.postgres.sql")];
+const EARLIER_POSTGRES: [&str; 2] = [
+    include_str!("../fixtures/schema/1.postgres.sql"),
+    include_str!("../fixtures/schema/2.postgres.sql"),
+];
 
 #[test]
 fn a_database_is_used_or_migrated_or_refused_by_the_versions_it_tells_of() {

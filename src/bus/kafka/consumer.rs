@@ -2,6 +2,7 @@
 //! what comes into the windows of the partitions. Everything that moves a partition's position happens on this
 //! thread; what the client gives afterwards is then of after.
 
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,12 +16,15 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::topic_partition_list::Offset;
 use rdkafka::types::RDKafkaRespErr;
+use tokio::sync::watch;
 use tracing::{debug, warn};
 
 use super::Shared;
 use super::context::Context;
+use super::generations::Generations;
 use super::numbers::next_offset;
 use super::record::{self, Beside, Taken};
+use super::statistics::lag_of;
 use super::topic;
 use super::window::Command;
 
@@ -41,8 +45,11 @@ impl ConsumerContext for Context {
         what: RDKafkaRespErr,
         partitions: &mut TopicPartitionList,
     ) {
+        let known = self.0.generations();
         let list = partitions.elements();
-        let ours: Vec<i32> = list.iter().map(|element| element.partition()).collect();
+        let ours = list.iter();
+        let ours = ours.filter_map(|one| known.number(one.topic(), one.partition()));
+        let ours: Vec<u32> = ours.collect();
         drop(list);
         let done = match what {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
@@ -55,6 +62,7 @@ impl ConsumerContext for Context {
             }
             _ => {
                 self.0.revoke(&ours);
+                ours.iter().for_each(|one| lag_of(&known, *one, 0));
                 consumer.incremental_unassign(partitions)
             }
         };
@@ -75,12 +83,14 @@ pub struct Consumer {
 impl Consumer {
     pub fn start(client: BaseConsumer<Context>, shared: Arc<Shared>) -> Result<Self, String> {
         let said = |error: KafkaError| topic::explain(&error, &shared.settings);
-        client.subscribe(&[&shared.topic]).map_err(said)?;
+        let generations = shared.generations.subscribe();
+        subscribe(&client, &shared.generations()).map_err(said)?;
         let (commands, receiver) = mpsc::channel();
         let stop = Arc::new(AtomicBool::new(false));
         let poller = Poller {
             client,
             shared: shared.clone(),
+            generations,
             commands: receiver,
             seats: Vec::new(),
         };
@@ -119,9 +129,17 @@ impl Drop for Consumer {
     }
 }
 
+/// Has everything fetched that is read; what was fetched before and still is, goes on.
+fn subscribe(client: &BaseConsumer<Context>, known: &Generations) -> Result<(), KafkaError> {
+    let topics = known.topics();
+    let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
+    client.subscribe(&topics)
+}
+
 struct Poller {
     client: BaseConsumer<Context>,
     shared: Arc<Shared>,
+    generations: watch::Receiver<Arc<Generations>>,
     commands: mpsc::Receiver<(u32, Command)>,
     /// Partitions that are to be fetched from a position, with the tries so far.
     seats: Vec<(u32, i64, u32)>,
@@ -131,6 +149,7 @@ impl Poller {
     fn run(mut self, stop: &AtomicBool) {
         let mut polls = 0;
         while !stop.load(Ordering::Acquire) {
+            self.follow();
             self.obey();
             match self.client.poll(POLL) {
                 Some(Ok(message)) => self.take(&message),
@@ -143,8 +162,31 @@ impl Poller {
                 }
             }
         }
-        let all = self.shared.partitions_of_all();
+        let all = self.shared.assigned.borrow().clone();
         self.shared.revoke(&all);
+    }
+
+    /// Begins to fetch a generation that came, and ends with one that was left.
+    fn follow(&mut self) {
+        if !self.generations.has_changed().unwrap_or(false) {
+            return;
+        }
+        let known = self.generations.borrow_and_update().clone();
+        let subscribed = self.client.subscription().map(|list| {
+            let topics = list.elements();
+            topics
+                .iter()
+                .map(|one| one.topic().to_owned())
+                .collect::<BTreeSet<_>>()
+        });
+        let wanted: BTreeSet<String> = known.topics().into_iter().collect();
+        if subscribed.is_ok_and(|subscribed| subscribed == wanted) {
+            return;
+        }
+        if let Err(error) = subscribe(&self.client, &known) {
+            warn!(%error, "reading {wanted:?} failed, joining anew: {error}");
+            self.shared.broken.notify_one();
+        }
     }
 
     fn obey(&mut self) {
@@ -181,7 +223,8 @@ impl Poller {
 
     /// Has a partition fetched from behind a position. The client drops what it fetched before.
     fn seat(&self, number: u32, position: i64, tries: u32) -> Result<(), KafkaError> {
-        let (Some(mut list), Some(partition)) = (self.list(number), self.shared.partition(number))
+        let known = self.shared.generations();
+        let (Some(mut list), Some((topic, partition))) = (self.list(number), known.place(number))
         else {
             return Ok(());
         };
@@ -191,7 +234,6 @@ impl Poller {
             position => Offset::Offset(next_offset(position)),
         };
         self.client.resume(&list)?;
-        let topic = &self.shared.topic;
         let within = Duration::from_secs(1);
         if let Err(error) = self.client.seek(topic, partition, offset, within) {
             // After a position that the log does not have, nothing is fetched and nothing can be sought.
@@ -207,7 +249,8 @@ impl Poller {
     }
 
     fn take(&self, message: &BorrowedMessage<'_>) {
-        let Some(number) = self.shared.number(message.partition()) else {
+        let known = self.shared.generations();
+        let Some(number) = known.number(message.topic(), message.partition()) else {
             return;
         };
         // The crate panics at a header whose name is no UTF-8, and anybody may write one.
@@ -220,6 +263,9 @@ impl Poller {
         }));
         let unread = |_| (Err("its headers cannot be read".to_owned()), Vec::new());
         let (beside, headers) = read.unwrap_or_else(unread);
+        if record::is_mark(&headers) {
+            return self.shared.pass(number, message.offset());
+        }
         let taken = Taken {
             offset: message.offset(),
             value: message.payload().map(Bytes::copy_from_slice),
@@ -261,8 +307,11 @@ impl Poller {
 
     /// Finds the partitions whose position the log does not have: which ones, the client does not say.
     fn look_for_positions(&self) {
-        for (number, partition, offset) in self.shared.fetched() {
-            let topic = &self.shared.topic;
+        let known = self.shared.generations();
+        for (number, offset) in self.shared.fetched() {
+            let Some((topic, partition)) = known.place(number) else {
+                continue;
+            };
             let ends = self
                 .client
                 .fetch_watermarks(topic, partition, topic::ANSWER_MAX);
@@ -281,9 +330,12 @@ impl Poller {
     /// Says how far everything is decided, for tools that look at the group's offsets. Nobody reads from them.
     fn hint(&self) {
         let mut list = TopicPartitionList::new();
-        for (partition, offset) in self.shared.decided_offsets() {
-            let offset = Offset::Offset(offset);
-            let added = list.add_partition_offset(&self.shared.topic, partition, offset);
+        let known = self.shared.generations();
+        for (number, offset) in self.shared.decided_offsets() {
+            let Some((topic, partition)) = known.place(number) else {
+                continue;
+            };
+            let added = list.add_partition_offset(topic, partition, Offset::Offset(offset));
             drop(added);
         }
         if list.count() > 0
@@ -294,9 +346,10 @@ impl Poller {
     }
 
     fn list(&self, number: u32) -> Option<TopicPartitionList> {
-        let partition = self.shared.partition(number)?;
+        let known = self.shared.generations();
+        let (topic, partition) = known.place(number)?;
         let mut list = TopicPartitionList::new();
-        list.add_partition(&self.shared.topic, partition);
+        list.add_partition(topic, partition);
         Some(list)
     }
 }

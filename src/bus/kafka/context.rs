@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::statistics::Statistics;
 use tracing::{debug, info, warn};
@@ -45,6 +46,24 @@ impl ClientContext for Context {
         super::statistics::tell(&self.0, &statistics);
     }
 }
+
+/// Says nothing of itself but log lines: what is wrong is the result of what it was asked for.
+#[derive(Clone)]
+pub struct Quiet;
+
+impl ClientContext for Quiet {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        log(level, facility, line);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        debug!(reason, "librdkafka: {error}: {reason}");
+    }
+
+    fn stats(&self, _: Statistics) {}
+}
+
+impl ConsumerContext for Quiet {}
 
 /// Logs what a client says. What it means is told as a state.
 pub fn log(level: RDKafkaLogLevel, facility: &str, line: &str) {

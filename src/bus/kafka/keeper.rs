@@ -2,7 +2,6 @@
 //! makes clients anew that cannot go on, and says why nothing is accepted while nothing is.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rdkafka::admin::AdminClient;
@@ -10,11 +9,13 @@ use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::error::KafkaError;
 use rdkafka::producer::Producer as _;
 
+use tokio::time::Instant;
+
 use crate::bus::BusState;
-use crate::store::partitions::Partitions;
 
 use super::consumer::Consumer;
 use super::context::Context;
+use super::generations::Generations;
 use super::producer::Producer;
 use super::shared::Shared;
 use super::{Clients, lock, numbers, topic};
@@ -26,7 +27,6 @@ const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(60);
 /// What keeping takes.
 pub struct Keeper {
     pub shared: Arc<Shared>,
-    pub store: Arc<dyn Partitions>,
     pub clients: Arc<Clients>,
     pub reads: bool,
 }
@@ -66,40 +66,30 @@ impl Keeper {
             return Err("the Kafka client is made anew".to_owned());
         };
         let settings = &self.shared.settings;
-        let mut found = self.partitions(&producer).await?;
-        if settings.check_topic {
-            let context = Context(self.shared.clone());
-            let admin = AdminClient::from_config_and_context(&settings.admin(), context)
-                .map_err(|error| topic::explain(&error, settings))?;
-            let name = &self.shared.topic;
-            let mut ensured = topic::ensure(&admin, settings, name, found).await;
-            if found.is_none() && ensured.is_ok() {
-                found = self.partitions(&producer).await?;
-                ensured = match found {
-                    None => Err(format!("the topic {name} is being made")),
-                    made => topic::ensure(&admin, settings, name, made).await,
-                };
-            }
-            tokio::task::spawn_blocking(move || drop(admin)).await.ok();
-            ensured?;
+        if self.shared.generations().is_empty() {
+            self.shared.refresh(Instant::now()).await?;
         }
-        if lock(&self.shared.numbers).is_empty() {
-            let base = self.store.records_base().await;
-            let base = base.map_err(|error| format!("numbering records: {error}"))?;
-            self.shared.base.store(base, Ordering::Release);
-            let given = self
+        let known = self.shared.generations();
+        // What is being changed is looked at by whoever changes it.
+        if settings.check_topic && known.coming().is_none() {
+            self.check(&producer, &known).await?;
+        }
+        if known.is_empty() {
+            let first = settings.topic();
+            let begun = self
+                .shared
                 .store
-                .number_partitions(self.shared.topic.clone(), settings.partitions);
-            let given = given
-                .await
-                .map_err(|error| format!("numbering partitions: {error}"))?;
-            if given.iter().any(|number| *number > numbers::PARTITION_MAX) {
+                .begin_generations(&first, settings.partitions);
+            let begun = begun.await;
+            let begun = begun.map_err(|error| format!("numbering partitions: {error}"))?;
+            let mut given = begun.iter().flat_map(|one| &one.partitions);
+            if given.any(|number| *number > numbers::PARTITION_MAX) {
                 return Err(format!(
                     "the store has numbers for {} partitions, and all topics so far had more",
                     numbers::PARTITION_MAX
                 ));
             }
-            *lock(&self.shared.numbers) = given;
+            self.shared.know(begun);
         }
         if self.reads && lock(&self.clients.consumer).is_none() {
             let client = self.shared.consumer();
@@ -110,17 +100,46 @@ impl Keeper {
         Ok(())
     }
 
-    /// Partitions and replication of the topic; `None` where there is none.
-    async fn partitions(&self, producer: &Arc<Producer>) -> Result<Option<(u32, u32)>, String> {
-        let (producer, shared) = (producer.clone(), self.shared.clone());
-        let asked = tokio::task::spawn_blocking(move || {
-            let all = topic::all(producer.client.client())?;
-            Ok(all.get(&shared.topic).copied())
-        });
+    /// Makes the topic that is appended to, or looks at it.
+    async fn check(&self, producer: &Arc<Producer>, known: &Generations) -> Result<(), String> {
+        let settings = &self.shared.settings;
+        let first = settings.topic();
+        let name = known.open().map_or(first.as_str(), |open| &open.topic);
+        // What a configuration says of a topic that grew since is no mistake.
+        let partitions = match known.open() {
+            Some(open) if known.had(settings.partitions) => open.count(),
+            _ => settings.partitions,
+        };
+        let mut found = self.found(producer, name).await?;
+        let context = Context(self.shared.clone());
+        let admin = AdminClient::from_config_and_context(&settings.admin(), context)
+            .map_err(|error| topic::explain(&error, settings))?;
+        let mut ensured = topic::ensure(&admin, settings, name, Some(partitions), found).await;
+        if found.is_none() && ensured.is_ok() {
+            found = self.found(producer, name).await?;
+            ensured = match found {
+                None => Err(format!("the topic {name} is being made")),
+                made => topic::ensure(&admin, settings, name, Some(partitions), made).await,
+            };
+        }
+        tokio::task::spawn_blocking(move || drop(admin)).await.ok();
+        ensured
+    }
+
+    /// Partitions and replication of a topic; `None` where there is none.
+    async fn found(
+        &self,
+        producer: &Arc<Producer>,
+        name: &str,
+    ) -> Result<Option<(u32, u32)>, String> {
+        let producer = producer.clone();
+        let asked = tokio::task::spawn_blocking(move || topic::all(producer.client.client()));
         let asked = asked
             .await
             .map_err(|_| "asking Kafka panicked".to_owned())?;
-        asked.map_err(|error: KafkaError| topic::explain(&error, &self.shared.settings))
+        let all =
+            asked.map_err(|error: KafkaError| topic::explain(&error, &self.shared.settings))?;
+        Ok(all.get(name).copied())
     }
 
     /// Makes the clients anew.

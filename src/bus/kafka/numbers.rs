@@ -2,8 +2,9 @@
 //! the number of the partition is in the low bits: it needs no lookup, is the same when decided again, and
 //! rises within a partition.
 //!
-//! An installation that was moved here has messages under other numbers, so those of its records begin above
-//! them, at its base: a multiple of what a partition's number takes, 0 where nothing was moved. Within the bus
+//! The records of a topic that follows another have higher numbers than all of that one: what came later is found
+//! by a higher number. The same goes for an installation that was moved here, whose messages have numbers of another
+//! bus. So numbers begin at a base, a multiple of what a partition's number takes. Within the bus
 //! numbers are without it; it is added where they go out and taken off where they come in.
 
 use crate::bus::PARTITION_BITS;

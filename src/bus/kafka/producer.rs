@@ -4,52 +4,71 @@
 use std::sync::Arc;
 
 use rdkafka::config::FromClientConfigAndContext;
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{Message, OwnedHeaders, OwnedMessage};
+use rdkafka::producer::future_producer::Delivery;
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use crate::bus::{BusError, NewRecord};
+use crate::store::partitions::Generation;
 
 use super::context::Context;
-use super::settings::{RECORD_BYTES_MAX, Settings, WAITING_BYTES_MAX, WAITING_RECORDS_MAX};
-use super::{Shared, record, topic};
+use super::settings::{
+    DELIVERY_MAX, RECORD_BYTES_MAX, Settings, WAITING_BYTES_MAX, WAITING_RECORDS_MAX,
+};
+use super::{Shared, numbers, record, topic};
 
 pub struct Producer {
     pub client: FutureProducer<Context>,
-    topic: String,
-    partitions: u32,
     bytes: Arc<Semaphore>,
     records: Arc<Semaphore>,
 }
 
 /// A record as it is handed to the client.
 struct Sent {
+    /// Its place in the batch.
+    at: usize,
+    /// Which partition of the topic, by however many it has.
+    hash: u64,
     key: Option<String>,
-    partition: i32,
-    headers: Option<rdkafka::message::OwnedHeaders>,
+    headers: Option<OwnedHeaders>,
     body: Vec<u8>,
+}
+
+impl Sent {
+    /// What comes back was not taken.
+    fn again(at: usize, hash: u64, mut message: OwnedMessage) -> Self {
+        Self {
+            at,
+            hash,
+            key: (message.key()).map(|key| String::from_utf8_lossy(key).into_owned()),
+            headers: message.detach_headers(),
+            body: message.payload().unwrap_or_default().to_vec(),
+        }
+    }
 }
 
 impl Producer {
     pub fn new(settings: &Settings, context: Context) -> Result<Self, KafkaError> {
         Ok(Self {
             client: FutureProducer::from_config_and_context(&settings.producer(), context)?,
-            topic: settings.topic(),
-            partitions: settings.partitions,
             bytes: Arc::new(Semaphore::new(WAITING_BYTES_MAX)),
             records: Arc::new(Semaphore::new(WAITING_RECORDS_MAX)),
         })
     }
 
-    /// Gives where each is: partition and offset.
+    /// Gives their numbers; 0 of one that was acknowledged when it was sent again, and whose offset is not known.
     pub async fn append(
         self: &Arc<Self>,
         shared: &Arc<Shared>,
         records: Vec<NewRecord>,
-    ) -> Result<Vec<(i32, i64)>, BusError> {
-        let sent = records.into_iter().map(|record| Sent {
+    ) -> Result<Vec<i64>, BusError> {
+        let sent = records.into_iter().enumerate().map(|(at, record)| Sent {
+            at,
+            hash: record.key.0,
             key: Some(record::key(record.key)),
-            partition: i32::try_from(record.key.0 % u64::from(self.partitions)).unwrap_or_default(),
             headers: Some(record::headers(&record)),
             body: record.body,
         });
@@ -62,8 +81,9 @@ impl Producer {
         body: Vec<u8>,
     ) -> Result<(), BusError> {
         let sent = Sent {
+            at: 0,
+            hash: 0,
             key: None,
-            partition: 0,
             headers: None,
             body,
         };
@@ -74,14 +94,14 @@ impl Producer {
         self: &Arc<Self>,
         shared: &Arc<Shared>,
         records: Vec<Sent>,
-    ) -> Result<Vec<(i32, i64)>, BusError> {
+    ) -> Result<Vec<i64>, BusError> {
         let overloaded = |reason: &str| BusError::Overloaded {
             reason: reason.to_owned(),
         };
         let largest = records.iter().map(|record| record.body.len()).max();
         if largest.is_some_and(|bytes| bytes > RECORD_BYTES_MAX - 64 * 1024) {
             return Err(BusError::Unavailable(topic::explain_code(
-                rdkafka::error::RDKafkaErrorCode::MessageSizeTooLarge,
+                RDKafkaErrorCode::MessageSizeTooLarge,
                 &shared.settings,
             )));
         }
@@ -106,21 +126,45 @@ impl Producer {
         sending.await.map_err(ended)?
     }
 
-    async fn deliver(
+    /// Where the topic is sealed meanwhile, what it did not take goes to the next one, and only that: what it took
+    /// is decided first. All of one partition behind the first that it refuses is refused, too, so a customer's
+    /// order stays.
+    async fn deliver(&self, shared: &Shared, mut records: Vec<Sent>) -> Result<Vec<i64>, BusError> {
+        let until = Instant::now() + DELIVERY_MAX;
+        let mut given = vec![0; records.len()];
+        loop {
+            let known = shared.generations();
+            let starting = || BusError::Unavailable("the topic is not known yet".to_owned());
+            let generation = known.open().ok_or_else(starting)?;
+            let sealed = self.deliver_to(generation, records, shared, &mut given);
+            records = sealed.await?;
+            if records.is_empty() {
+                return Ok(given);
+            }
+            shared.newer_than(generation.number, until).await?;
+        }
+    }
+
+    /// Gives what the topic refuses as too large.
+    async fn deliver_to(
         &self,
-        shared: &Shared,
+        generation: &Generation,
         records: Vec<Sent>,
-    ) -> Result<Vec<(i32, i64)>, BusError> {
+        shared: &Shared,
+        given: &mut [i64],
+    ) -> Result<Vec<Sent>, BusError> {
+        let partitions = u64::from(generation.count()).max(1);
         let mut deliveries = Vec::with_capacity(records.len());
         let mut refused: Option<BusError> = None;
         for sent in records {
-            let mut record = FutureRecord::<str, [u8]>::to(&self.topic)
-                .partition(sent.partition)
+            let partition = i32::try_from(sent.hash % partitions).unwrap_or_default();
+            let mut record = FutureRecord::<str, [u8]>::to(&generation.topic)
+                .partition(partition)
                 .payload(&sent.body);
             record.key = sent.key.as_deref();
             record.headers = sent.headers;
             match self.client.send_result(record) {
-                Ok(delivery) => deliveries.push(delivery),
+                Ok(delivery) => deliveries.push((sent.at, sent.hash, delivery)),
                 // Those behind it must not overtake it.
                 Err((error, _)) => {
                     refused = Some(refusal(&error, shared));
@@ -128,10 +172,17 @@ impl Producer {
                 }
             }
         }
-        let mut offsets = Vec::with_capacity(deliveries.len());
-        for delivery in deliveries {
+        let mut sealed = Vec::new();
+        for (at, hash, delivery) in deliveries {
             match delivery.await {
-                Ok(Ok(delivered)) => offsets.push((delivered.partition, delivered.offset)),
+                Ok(Ok(delivered)) => {
+                    if let Some(place) = given.get_mut(at) {
+                        *place = number(generation, &delivered);
+                    }
+                }
+                Ok(Err((error, message))) if is_too_large(&error) => {
+                    sealed.push(Sent::again(at, hash, message));
+                }
                 Ok(Err((error, _))) => {
                     refused.get_or_insert_with(|| refusal(&error, shared));
                 }
@@ -143,15 +194,29 @@ impl Producer {
         }
         match refused {
             Some(refused) => Err(refused),
-            None => Ok(offsets),
+            None => Ok(sealed),
         }
     }
 }
 
+fn number(generation: &Generation, delivered: &Delivery) -> i64 {
+    let at = usize::try_from(delivered.partition).unwrap_or(usize::MAX);
+    let partition = generation.partitions.get(at);
+    partition
+        .filter(|_| delivered.offset >= 0)
+        .map_or(0, |partition| {
+            let record = numbers::record(delivered.offset, *partition);
+            numbers::outside(record, generation.base)
+        })
+}
+
+fn is_too_large(error: &KafkaError) -> bool {
+    error.rdkafka_error_code() == Some(RDKafkaErrorCode::MessageSizeTooLarge)
+}
+
 fn refusal(error: &KafkaError, shared: &Shared) -> BusError {
-    use rdkafka::error::RDKafkaErrorCode as Code;
     match error.rdkafka_error_code() {
-        Some(Code::QueueFull) => BusError::Overloaded {
+        Some(RDKafkaErrorCode::QueueFull) => BusError::Overloaded {
             reason: "too much is waiting for Kafka".to_owned(),
         },
         _ => BusError::Unavailable(topic::explain(error, &shared.settings)),

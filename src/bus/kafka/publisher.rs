@@ -7,9 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use rdkafka::admin::AdminClient;
-use rdkafka::client::ClientContext;
-use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
-use rdkafka::error::KafkaError;
+use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
 use tokio::sync::{Mutex, OwnedMutexGuard};
@@ -18,25 +16,12 @@ use tokio::time::Instant;
 use crate::bus::BusError;
 use crate::bus::notices::{Notice, Notices, Topic};
 
+use super::context::Quiet;
 use super::settings::{RECORD_BYTES_MAX, Settings};
-use super::{context, topic};
+use super::topic;
 
 /// How often a topic that is well is looked at.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(60);
-
-/// Says nothing of itself but log lines: what is wrong is the publishing's result.
-#[derive(Clone)]
-struct Quiet;
-
-impl ClientContext for Quiet {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
-        context::log(level, facility, line);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(reason, "librdkafka: {error}: {reason}");
-    }
-}
 
 type Client = FutureProducer<Quiet>;
 
@@ -142,7 +127,7 @@ async fn ensure(
         .collect();
     let mut made = false;
     for name in names.iter().filter(|name| !there.contains_key(*name)) {
-        topic::ensure(admin, settings, name, None).await?;
+        topic::ensure(admin, settings, name, None, None).await?;
         made = true;
     }
     if made {
@@ -151,7 +136,7 @@ async fn ensure(
     for name in &names {
         let found = there.get(name).copied();
         found.ok_or_else(|| format!("the topic {name} is being made"))?;
-        topic::ensure(admin, settings, name, found).await?;
+        topic::ensure(admin, settings, name, None, found).await?;
     }
     Ok(())
 }

@@ -9,6 +9,8 @@ use crate::bus::{Carried, Content, INBOUND_TYPE, NewBlob, NewRecord, RecordKey, 
 
 const RAW: &str = "ce_raw";
 const BLOBS: &str = "ce_blobs";
+/// Of a record of `switchboard bus grow`, which says nothing to routers.
+pub const MARK: &str = "switchboard.mark";
 /// Headers of a record that are read, and bytes of them together: a foreign one may have any number.
 const HEADERS_MAX: usize = 64;
 const HEADER_BYTES_MAX: usize = 256 * 1024;
@@ -106,6 +108,11 @@ pub fn fitting<'a>(headers: impl Iterator<Item = (&'a str, Option<&'a [u8]>)>) -
         bytes <= HEADER_BYTES_MAX
     };
     headers.take(HEADERS_MAX).take_while(fits).collect()
+}
+
+/// Whether it says nothing, and has no position.
+pub fn is_mark(headers: &Headers) -> bool {
+    headers.iter().any(|(key, _)| key == MARK)
 }
 
 impl Taken {

@@ -68,6 +68,14 @@ impl Settings {
         config
     }
 
+    /// Of what is appended to a topic that is being sealed: what it refuses is refused alone.
+    pub fn marker(&self) -> ClientConfig {
+        let mut config = self.producer();
+        config.set("enable.idempotence", "false");
+        config.set("statistics.interval.ms", "0");
+        config
+    }
+
     pub fn consumer(&self) -> ClientConfig {
         let mut config = self.common();
         config.set("group.id", format!("{}.router", self.prefix));

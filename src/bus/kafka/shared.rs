@@ -1,26 +1,33 @@
-//! What the bus's parts know together: whether Kafka can be used, which partitions are ours, and what was
-//! fetched of them.
+//! What the bus's parts know together: whether Kafka can be used, which generations of the topic there are,
+//! which partitions are ours, and what was fetched of them.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::AtomicI64;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::BaseConsumer;
-use rdkafka::error::KafkaError;
-use tokio::sync::{Notify, watch};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use tokio::sync::{Mutex as AsyncMutex, Notify, watch};
+use tokio::time::Instant;
 
-use crate::bus::BusState;
+use crate::bus::{BusError, BusState};
+use crate::store::partitions::{Generation, Partitions};
 
 use super::context::Context;
+use super::generations::{Generations, Wait};
 use super::settings::Settings;
 use super::window::{Command, Found, Window};
-use super::{lock, numbers, record};
+use super::{lock, numbers, record, topic};
+
+/// How often the store is asked what becomes of a sealed topic, while records wait to be accepted.
+const TURN_ASKED_EVERY: Duration = Duration::from_millis(50);
 
 /// What the bus's parts know together.
 pub struct Shared {
     pub settings: Settings,
-    pub topic: String,
+    pub store: Arc<dyn Partitions>,
     pub state: watch::Sender<BusState>,
     /// Why the brokers cannot be used, where they said more than nothing.
     pub cause: Mutex<Option<String>>,
@@ -28,10 +35,18 @@ pub struct Shared {
     pub troubled: Notify,
     /// A client cannot go on.
     pub broken: Notify,
-    /// The store's numbers of the topic's partitions; empty until the topic was seen.
-    pub numbers: Mutex<Vec<u32>>,
-    /// Above which the numbers of records begin outside of the bus; known before those of partitions.
-    pub base: AtomicI64,
+    /// Empty until the topic was seen.
+    pub generations: watch::Sender<Arc<Generations>>,
+    /// What of a change to more partitions is not done.
+    pub change: watch::Sender<Option<String>>,
+    /// When the store was last asked for generations; held while it is.
+    asked: AsyncMutex<Option<Instant>>,
+    /// How far partitions were that others wait for.
+    pub positions: Mutex<BTreeMap<u32, i64>>,
+    /// Routers, whosever they are, are so far behind that nothing more may be accepted.
+    pub too_far_behind: AtomicBool,
+    /// Somebody reads a partition that has to wait.
+    pub waiting: Notify,
     pub windows: Mutex<BTreeMap<u32, Window>>,
     pub assigned: watch::Sender<Vec<u32>>,
     pub arrived: Notify,
@@ -39,16 +54,20 @@ pub struct Shared {
 }
 
 impl Shared {
-    pub fn new(settings: Settings) -> Self {
+    pub fn new(settings: Settings, store: Arc<dyn Partitions>) -> Self {
         Self {
-            topic: settings.topic(),
             settings,
+            store,
             state: watch::Sender::new(BusState::Starting),
             cause: Mutex::default(),
             troubled: Notify::new(),
             broken: Notify::new(),
-            numbers: Mutex::default(),
-            base: AtomicI64::default(),
+            generations: watch::Sender::default(),
+            change: watch::Sender::default(),
+            asked: AsyncMutex::default(),
+            positions: Mutex::default(),
+            too_far_behind: AtomicBool::default(),
+            waiting: Notify::new(),
             windows: Mutex::default(),
             assigned: watch::Sender::new(Vec::new()),
             arrived: Notify::new(),
@@ -71,36 +90,94 @@ impl Shared {
         self.troubled.notify_one();
     }
 
-    pub fn number(&self, partition: i32) -> Option<u32> {
-        let at = usize::try_from(partition).ok()?;
-        lock(&self.numbers).get(at).copied()
+    pub fn generations(&self) -> Arc<Generations> {
+        self.generations.borrow().clone()
     }
 
-    pub fn partition(&self, number: u32) -> Option<i32> {
-        let numbers = lock(&self.numbers);
-        let at = numbers.iter().position(|known| *known == number)?;
-        i32::try_from(at).ok()
+    pub fn know(&self, all: Vec<Generation>) {
+        let all = Generations::new(all);
+        let change = all.change();
+        let news = self.generations.send_if_modified(|known| {
+            let news = **known != all;
+            if news {
+                *known = Arc::new(all);
+            }
+            news
+        });
+        if news {
+            self.change.send_replace(change);
+            self.arrived.notify_waiters();
+        }
     }
 
-    pub fn assign(&self, partitions: &[i32]) {
-        let numbers: Vec<u32> = partitions
-            .iter()
-            .filter_map(|at| self.number(*at))
-            .collect();
+    /// Asks the store which generations there are, unless it was asked since.
+    pub async fn refresh(&self, since: Instant) -> Result<(), String> {
+        let mut asked = self.asked.lock().await;
+        if asked.is_some_and(|at| at >= since) {
+            return Ok(());
+        }
+        let now = Instant::now();
+        let found = self.store.generations(&self.settings.topic()).await;
+        let found =
+            found.map_err(|error| format!("asking for the topic's generations: {error}"))?;
+        *asked = Some(now);
+        self.know(found);
+        Ok(())
+    }
+
+    /// Returns once there is an open generation behind this one, whose topic refuses what is not too large. One
+    /// that is not sealed refuses what is too large indeed.
+    pub async fn newer_than(&self, number: u32, until: Instant) -> Result<(), BusError> {
+        loop {
+            let asked = self.refresh(Instant::now()).await;
+            asked.map_err(BusError::Unavailable)?;
+            let known = self.generations();
+            if known.open().is_some_and(|open| open.number > number) {
+                return Ok(());
+            }
+            if known.coming().is_none() {
+                let code = RDKafkaErrorCode::MessageSizeTooLarge;
+                let reason = topic::explain_code(code, &self.settings);
+                return Err(BusError::Unavailable(reason));
+            }
+            if Instant::now() >= until {
+                return Err(BusError::Overloaded {
+                    reason: known.change().unwrap_or_default(),
+                });
+            }
+            tokio::time::sleep(TURN_ASKED_EVERY).await;
+        }
+    }
+
+    /// Whether a partition may not be read yet.
+    pub fn waits(&self, number: u32) -> bool {
+        match self.generations.borrow().waits_for(number) {
+            None => false,
+            Some(Wait::Opening) => true,
+            Some(Wait::Until { partition, end }) => {
+                let positions = lock(&self.positions);
+                positions.get(&partition).copied().unwrap_or(0) < end
+            }
+        }
+    }
+
+    /// The partitions that are ours and may not be read yet.
+    pub fn all_waiting(&self) -> Vec<u32> {
+        let ours = self.assigned.borrow().clone();
+        ours.into_iter().filter(|one| self.waits(*one)).collect()
+    }
+
+    pub fn assign(&self, partitions: &[u32]) {
         let mut windows = lock(&self.windows);
-        for number in numbers {
-            windows.insert(number, Window::new(number));
+        for number in partitions {
+            windows.insert(*number, Window::new(*number));
         }
         self.tell(&windows);
     }
 
-    pub fn revoke(&self, partitions: &[i32]) {
-        let numbers: Vec<u32> = partitions
-            .iter()
-            .filter_map(|at| self.number(*at))
-            .collect();
+    pub fn revoke(&self, partitions: &[u32]) {
         let mut windows = lock(&self.windows);
-        windows.retain(|number, _| !numbers.contains(number));
+        windows.retain(|number, _| !partitions.contains(number));
         self.tell(&windows);
     }
 
@@ -108,14 +185,6 @@ impl Shared {
         self.assigned
             .send_replace(windows.keys().copied().collect());
         self.arrived.notify_waiters();
-    }
-
-    pub fn partitions_of_all(&self) -> Vec<i32> {
-        let numbers: Vec<u32> = lock(&self.windows).keys().copied().collect();
-        numbers
-            .into_iter()
-            .filter_map(|number| self.partition(number))
-            .collect()
     }
 
     pub fn read(&self, number: u32, position: i64, records_max: usize) -> (Found, Option<Command>) {
@@ -139,6 +208,13 @@ impl Shared {
         command
     }
 
+    /// Passes a record that says nothing.
+    pub fn pass(&self, number: u32, offset: i64) {
+        if let Some(window) = lock(&self.windows).get_mut(&number) {
+            window.pass(offset);
+        }
+    }
+
     pub fn seated(&self, number: u32, position: i64) {
         if let Some(window) = lock(&self.windows).get_mut(&number) {
             window.seated(position);
@@ -153,38 +229,35 @@ impl Shared {
     }
 
     /// The partitions that are fetched, and from where.
-    pub fn fetched(&self) -> Vec<(u32, i32, i64)> {
+    pub fn fetched(&self) -> Vec<(u32, i64)> {
         let windows = lock(&self.windows);
         let fetched = windows.iter();
         fetched
-            .filter_map(|(number, window)| {
-                Some((*number, self.partition(*number)?, window.fetches_from()?))
-            })
+            .filter_map(|(number, window)| Some((*number, window.fetches_from()?)))
             .collect()
     }
 
-    pub fn decided_offsets(&self) -> Vec<(i32, i64)> {
+    /// Behind what is decided, of each of our partitions that anything was decided of.
+    pub fn decided_offsets(&self) -> Vec<(u32, i64)> {
         let windows = lock(&self.windows);
         let decided = windows.iter().filter(|(_, window)| window.decided > 0);
+        let behind = |window: &Window| match window.lag() {
+            0 => window.end_offset,
+            _ => numbers::next_offset(window.decided),
+        };
         decided
-            .filter_map(|(number, window)| {
-                Some((
-                    self.partition(*number)?,
-                    numbers::next_offset(window.decided),
-                ))
-            })
+            .map(|(number, window)| (*number, behind(window)))
             .collect()
     }
 
     /// Notes where partitions end; gives how far each of ours is behind that.
-    pub fn see_ends(&self, ends: &[(i32, i64)]) -> Vec<(i32, i64)> {
+    pub fn see_ends(&self, ends: &[(u32, i64)]) -> Vec<(u32, i64)> {
         let mut windows = lock(&self.windows);
         let mut lags = Vec::new();
-        for (partition, end) in ends {
-            let number = self.number(*partition);
-            if let Some(window) = number.and_then(|number| windows.get_mut(&number)) {
+        for (number, end) in ends {
+            if let Some(window) = windows.get_mut(number) {
                 window.end_offset = window.end_offset.max(*end);
-                lags.push((*partition, window.lag()));
+                lags.push((*number, window.lag()));
             }
         }
         lags

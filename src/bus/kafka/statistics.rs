@@ -3,6 +3,7 @@
 use rdkafka::statistics::Statistics;
 
 use super::Shared;
+use super::generations::Generations;
 
 pub fn tell(shared: &Shared, statistics: &Statistics) {
     let client = || statistics.client_type.clone();
@@ -19,19 +20,33 @@ pub fn tell(shared: &Shared, statistics: &Statistics) {
         let labels = [("client", client()), ("broker", broker.nodeid.to_string())];
         metrics::gauge!("switchboard_kafka_rtt_seconds", &labels).set(rtt.avg as f64 / 1e6);
     }
-    let Some(topic) = statistics.topics.get(&shared.topic) else {
-        return;
-    };
     if statistics.client_type != "consumer" {
         return;
     }
-    let ends = topic.partitions.values();
-    let ends = ends.filter(|partition| partition.partition >= 0 && partition.hi_offset >= 0);
-    let ends: Vec<_> = ends
-        .map(|partition| (partition.partition, partition.hi_offset))
-        .collect();
-    for (partition, lag) in shared.see_ends(&ends) {
-        metrics::gauge!("switchboard_kafka_lag_records", "partition" => partition.to_string())
-            .set(lag as f64);
+    let known = shared.generations();
+    for generation in known.read() {
+        let Some(topic) = statistics.topics.get(&generation.topic) else {
+            continue;
+        };
+        let ends = topic.partitions.values();
+        let ends = ends.filter_map(|partition| {
+            let number = known.number(&generation.topic, partition.partition)?;
+            (partition.hi_offset >= 0).then_some((number, partition.hi_offset))
+        });
+        for (number, lag) in shared.see_ends(&ends.collect::<Vec<_>>()) {
+            lag_of(&known, number, lag);
+        }
     }
+}
+
+/// Tells how far a partition is behind.
+pub fn lag_of(known: &Generations, number: u32, lag: i64) {
+    let Some((topic, partition)) = known.place(number) else {
+        return;
+    };
+    let labels = [
+        ("topic", topic.to_owned()),
+        ("partition", partition.to_string()),
+    ];
+    metrics::gauge!("switchboard_kafka_lag_records", &labels).set(lag as f64);
 }

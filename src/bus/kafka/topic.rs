@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rdkafka::admin::{
-    AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication,
+    AdminClient, AdminOptions, ConfigEntry, NewTopic, ResourceSpecifier, TopicReplication,
 };
 use rdkafka::client::{Client, ClientContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -15,6 +15,9 @@ use super::settings::{RECORD_BYTES_MAX, Settings};
 
 /// How long brokers may take to answer.
 pub const ANSWER_MAX: Duration = Duration::from_secs(5);
+/// What `max.message.bytes` of a sealed topic is: room for a mark, and for no record of ours, whose headers alone
+/// have more than twice as many.
+pub const SEALED_BYTES: i64 = 128;
 const DAY_MILLIS: i64 = 24 * 60 * 60 * 1000;
 /// Redeliveries come for 8 days; above 28 days an erasure could not name a date within a month.
 const RETENTION_DAYS: std::ops::RangeInclusive<i64> = 8..=28;
@@ -83,38 +86,58 @@ pub fn all<C: ClientContext>(
         .collect())
 }
 
-/// Makes the topic or checks it; an error is one line with what to do.
+/// Makes the topic or checks it; an error is one line with what to do. One that is `found` has to have
+/// `partitions`, where order rests on their number.
 pub async fn ensure<C: ClientContext + 'static>(
     admin: &AdminClient<C>,
     settings: &Settings,
     topic: &str,
-    partitions: Option<(u32, u32)>,
+    expected: Option<u32>,
+    found: Option<(u32, u32)>,
 ) -> Result<(), String> {
-    let Some((partitions, replication)) = partitions else {
-        return create(admin, settings, topic).await;
+    let Some((partitions, replication)) = found else {
+        let config = new_config(settings);
+        return create(admin, settings, topic, settings.partitions, &config).await;
     };
+    let config = describe(admin, settings, topic).await?;
+    let config = config.iter().map(|entry| {
+        let value = entry.value.clone().unwrap_or_default();
+        (entry.name.clone(), value)
+    });
+    let described = Described {
+        partitions,
+        replication,
+        config: config.collect(),
+    };
+    check(settings, topic, expected, &described)
+}
+
+/// The configuration of a topic.
+pub async fn describe<C: ClientContext + 'static>(
+    admin: &AdminClient<C>,
+    settings: &Settings,
+    topic: &str,
+) -> Result<Vec<ConfigEntry>, String> {
     let asked = [ResourceSpecifier::Topic(topic)];
     let answer = admin.describe_configs(&asked, &options()).await;
     let answer = answer.map_err(|error| explain_of(&error, settings, topic))?;
     let described = answer.into_iter().next().map(|one| match one {
-        Ok(resource) => Ok(config(&resource)),
+        Ok(resource) => Ok(resource.entries),
         Err(code) => Err(explain_code_of(code, settings, topic)),
     });
-    let config =
-        described.unwrap_or_else(|| Err(format!("Kafka says nothing of the topic {topic}")))?;
-    let described = Described {
-        partitions,
-        replication,
-        config,
-    };
-    check(settings, topic, &described)
+    described.unwrap_or_else(|| Err(format!("Kafka says nothing of the topic {topic}")))
 }
 
 /// What is wrong with a topic, all of it in one line.
-pub fn check(settings: &Settings, name: &str, topic: &Described) -> Result<(), String> {
-    if topic.partitions != settings.partitions {
+pub fn check(
+    settings: &Settings,
+    name: &str,
+    expected: Option<u32>,
+    topic: &Described,
+) -> Result<(), String> {
+    if expected.is_some_and(|expected| topic.partitions != expected) {
         return Err(format!(
-            "the topic {name} has {} partitions and bus.partitions is {}: order rests on their number; set bus.partitions to {}, or another bus.prefix for a new topic",
+            "the topic {name} has {} partitions and bus.partitions is {}: order rests on their number; set bus.partitions to {}, and use switchboard bus grow for more of them",
             topic.partitions, settings.partitions, topic.partitions
         ));
     }
@@ -129,6 +152,11 @@ pub fn check(settings: &Settings, name: &str, topic: &Described) -> Result<(), S
         found.map(|(_, value)| value.as_str()).unwrap_or_default()
     };
     let number = |key: &str| of(key).parse::<i64>().ok();
+    if number("max.message.bytes") == Some(SEALED_BYTES) {
+        return Err(format!(
+            "the topic {name} is sealed by switchboard bus grow, and the database knows of no other: if it was restored from a backup of before, set max.message.bytes of {name} to {RECORD_BYTES_MAX}; what was accepted onto a later topic is there until its retention"
+        ));
+    }
     if let Some(bytes) =
         number("max.message.bytes").filter(|bytes| *bytes < RECORD_BYTES_MAX as i64)
     {
@@ -186,23 +214,36 @@ pub fn check(settings: &Settings, name: &str, topic: &Described) -> Result<(), S
     }
 }
 
-async fn create<C: ClientContext + 'static>(
+/// What a topic is made with.
+fn new_config(settings: &Settings) -> Vec<(String, String)> {
+    let config = [
+        (
+            "min.insync.replicas",
+            settings.replication.min(2).to_string(),
+        ),
+        ("unclean.leader.election.enable", "false".to_owned()),
+        ("cleanup.policy", "delete".to_owned()),
+        ("retention.ms", settings.retention.as_millis().to_string()),
+        ("retention.bytes", "-1".to_owned()),
+        ("max.message.bytes", RECORD_BYTES_MAX.to_string()),
+    ];
+    config.map(|(key, value)| (key.to_owned(), value)).into()
+}
+
+/// Makes a topic; that it is there already is no error.
+pub async fn create<C: ClientContext + 'static>(
     admin: &AdminClient<C>,
     settings: &Settings,
     topic: &str,
+    partitions: u32,
+    config: &[(String, String)],
 ) -> Result<(), String> {
     let int = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
-    let in_sync = settings.replication.min(2).to_string();
-    let retention = settings.retention.as_millis().to_string();
-    let bytes = RECORD_BYTES_MAX.to_string();
     let replication = TopicReplication::Fixed(int(settings.replication));
-    let new = NewTopic::new(topic, int(settings.partitions), replication)
-        .set("min.insync.replicas", &in_sync)
-        .set("unclean.leader.election.enable", "false")
-        .set("cleanup.policy", "delete")
-        .set("retention.ms", &retention)
-        .set("retention.bytes", "-1")
-        .set("max.message.bytes", &bytes);
+    let new = NewTopic::new(topic, int(partitions), replication);
+    let new = config
+        .iter()
+        .fold(new, |new, (key, value)| new.set(key, value));
     let made = admin.create_topics(&[new], &options()).await;
     let made = made.map_err(|error| explain_of(&error, settings, topic))?;
     match made.into_iter().next() {
@@ -215,22 +256,15 @@ async fn create<C: ClientContext + 'static>(
         Some(Err((_, code))) => Err(format!(
             "the topic {topic} is missing and cannot be made: {}; create it with {} partitions, or let this user create it",
             explain_code_of(code, settings, topic),
-            settings.partitions
+            partitions
         )),
     }
 }
 
-fn options() -> AdminOptions {
+pub fn options() -> AdminOptions {
     AdminOptions::new()
         .request_timeout(Some(ANSWER_MAX))
         .operation_timeout(Some(ANSWER_MAX))
-}
-
-fn config(resource: &ConfigResource) -> Vec<(String, String)> {
-    let entries = resource.entries.iter();
-    entries
-        .map(|entry| (entry.name.clone(), entry.value.clone().unwrap_or_default()))
-        .collect()
 }
 
 /// What a failed request about the topic that is read means, in one line with what to do.
@@ -338,7 +372,10 @@ mod tests {
 
     #[test]
     fn a_topic_that_can_lose_what_is_acknowledged_is_refused_by_name_and_taken_by_name() {
-        assert_eq!(check(&settings(&[]), NAME, &described(&[])), Ok(()));
+        assert_eq!(
+            check(&settings(&[]), NAME, Some(4), &described(&[])),
+            Ok(())
+        );
         for (key, value, what) in [
             ("min.insync.replicas", "1", Unsafe::OneInSyncReplica),
             (
@@ -353,17 +390,17 @@ mod tests {
             ("cleanup.policy", "compact,delete", Unsafe::Compaction),
         ] {
             let topic = described(&[(key, value)]);
-            let refused = check(&settings(&[]), NAME, &topic).expect_err(key);
+            let refused = check(&settings(&[]), NAME, Some(4), &topic).expect_err(key);
             assert!(
                 refused.contains(&format!(": {} (", what.as_str())),
                 "{refused}"
             );
             let others: Vec<Unsafe> = Unsafe::ALL.into_iter().filter(|one| *one != what).collect();
             assert!(
-                check(&settings(&others), NAME, &topic).is_err(),
+                check(&settings(&others), NAME, Some(4), &topic).is_err(),
                 "{key} is accepted by another's name"
             );
-            assert_eq!(check(&settings(&[what]), NAME, &topic), Ok(()));
+            assert_eq!(check(&settings(&[what]), NAME, Some(4), &topic), Ok(()));
         }
     }
 
@@ -392,11 +429,16 @@ mod tests {
                 "is kept 1 times and bus.replication is 3",
             ),
             (
+                described(&[("max.message.bytes", "128")]),
+                "is sealed by switchboard bus grow",
+            ),
+            (
                 described(&[("max.message.bytes", "1048588")]),
                 "set its max.message.bytes to 33554432",
             ),
         ] {
-            let refused = check(&settings(&Unsafe::ALL), NAME, &change).expect_err(expected);
+            let refused =
+                check(&settings(&Unsafe::ALL), NAME, Some(4), &change).expect_err(expected);
             assert!(refused.contains(expected), "{refused}");
         }
     }

@@ -44,6 +44,8 @@ pub struct Window {
     /// The last record decided, and the offset behind the newest that is known of.
     pub decided: i64,
     pub end_offset: i64,
+    /// Records behind the last one that say nothing, as far as they were fetched.
+    passed: i64,
 }
 
 impl Window {
@@ -59,6 +61,7 @@ impl Window {
             trouble: None,
             decided: 0,
             end_offset: 0,
+            passed: 0,
         }
     }
 
@@ -75,6 +78,7 @@ impl Window {
             self.held.clear();
             self.bytes = 0;
             self.seating = true;
+            self.passed = 0;
             self.trouble = None;
             return (Found::Nothing, Some(Command::Seat(position)));
         }
@@ -133,6 +137,7 @@ impl Window {
             return None;
         }
         self.trouble = None;
+        self.passed = 0;
         self.bytes += taken.bytes_len();
         self.held.push_back(taken);
         let full =
@@ -140,6 +145,14 @@ impl Window {
         let pauses = full && !self.paused;
         self.paused |= pauses;
         pauses.then_some(Command::Pause)
+    }
+
+    /// Notes one that says nothing: no position is ever there.
+    pub fn pass(&mut self, offset: i64) {
+        if self.start.is_some() && !self.seating {
+            self.passed += 1;
+        }
+        self.end_offset = self.end_offset.max(offset + 1);
     }
 
     /// Nothing more comes, and why: readers are told once they have read what is there.
@@ -158,12 +171,7 @@ impl Window {
 
     /// Records accepted and not decided, as far as is known.
     pub fn lag(&self) -> i64 {
-        (self.end_offset - next_offset(self.decided)).max(0)
-    }
-
-    /// When the oldest record that is fetched and not read past arrived, in UTC microseconds.
-    pub fn oldest(&self) -> Option<i64> {
-        self.held.front().map(|taken| taken.taken_at)
+        (self.end_offset - self.passed - next_offset(self.decided)).max(0)
     }
 }
 
@@ -240,6 +248,21 @@ mod tests {
         assert_eq!(window.read(at(0), 1, 4).1, None);
         assert_eq!(window.read(at(1), 1, 4).1, None);
         assert_eq!(window.read(at(2), 1, 4).1, Some(Command::Resume));
+    }
+
+    #[test]
+    fn what_says_nothing_is_no_lag_and_not_read() {
+        let mut window = seated();
+        window.take(taken(0, 1), 1);
+        window.pass(1);
+        window.pass(2);
+        assert_eq!(window.lag(), 1);
+        assert_eq!(offsets(window.read(0, 9, 1).0), [0]);
+        window.decided = at(0);
+        assert_eq!(window.lag(), 0);
+        window.take(taken(3, 1), 1);
+        assert_eq!(offsets(window.read(at(0), 9, 1).0), [3]);
+        assert!(window.lag() > 0);
     }
 
     #[test]

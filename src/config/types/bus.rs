@@ -19,7 +19,7 @@ pub struct Bus {
     /// Kafka: brokers to begin with, `host:port`.
     #[schemars(inner(regex(pattern = r"^[^\s,]+:[0-9]{1,5}$")))]
     pub brokers: Vec<String>,
-    /// Kafka: partitions of the topic, fixed once it is there.
+    /// Kafka: partitions that the topic is made with; `switchboard bus grow` goes to more of them.
     #[schemars(range(min = 1, max = 1000))]
     pub partitions: u32,
     /// Kafka: brokers that each record is kept on.

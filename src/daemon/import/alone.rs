@@ -42,7 +42,7 @@ impl Alone {
         let channels = channels::build(config, registrations, &clock, &http, &Arc::default())?;
         let data_dir = DataDir::hold(&config.server.data_dir)?;
         let now = micros(clock.now());
-        let installation = Installation::open(config, &data_dir, now).await?;
+        let installation = Installation::open(config, &data_dir.path, now).await?;
         let store = installation.store();
         let keys = Keys::derive(store.installation_key());
         let policy = Arc::new(policy(config, &channels, &keys));

@@ -14,7 +14,7 @@ use crate::bus::{Bus, BusError, BusState, Content, NewRecord, RecordKey, decode}
 use crate::config::{Config, Part};
 use crate::store;
 use crate::store::moving::{MoveError, Result, Standing, Undecided};
-use crate::store::partitions::Partitions;
+use crate::store::partitions::{Generation, Partitions, Stage};
 use crate::store::postgres::moving::Target;
 use crate::store::sqlite::moving::Source;
 
@@ -52,7 +52,7 @@ impl<'a> Inbound<'a> {
         let partitions = config.bus.partitions;
         tell("waiting for Kafka");
         let opening = async {
-            let numbers: Arc<dyn Partitions> = Arc::new(InOrder);
+            let numbers: Arc<dyn Partitions> = Arc::new(InOrder { partitions });
             let bus = buses::kafka(&config, numbers, blobs)
                 .map_err(|error| MoveError::Refused(error.to_string()))?;
             ready(bus.as_ref()).await?;
@@ -239,17 +239,49 @@ fn failed(error: BusError) -> MoveError {
     MoveError::Refused(format!("{error}: begin again, it goes on from here"))
 }
 
-/// Partitions by their places: while nobody runs on the new installation, nobody needs to know their numbers.
-struct InOrder;
+/// Partitions of the one topic by their places: while nobody runs on the new installation, nobody needs to know their
+/// numbers.
+struct InOrder {
+    partitions: u32,
+}
 
 #[async_trait]
 impl Partitions for InOrder {
-    async fn number_partitions(&self, _topic: String, count: u32) -> store::Result<Vec<u32>> {
-        Ok((1..=count).collect())
+    async fn generations(&self, topic: &str) -> store::Result<Vec<Generation>> {
+        Ok(vec![Generation {
+            number: 1,
+            topic: topic.to_owned(),
+            stage: Stage::Open,
+            partitions: (1..=self.partitions).collect(),
+            base: 0,
+            ends: Vec::new(),
+        }])
     }
 
-    async fn records_base(&self) -> store::Result<i64> {
-        Ok(0)
+    async fn begin_generations(
+        &self,
+        topic: &str,
+        _partitions: u32,
+    ) -> store::Result<Vec<Generation>> {
+        self.generations(topic).await
+    }
+
+    async fn announce_generation(
+        &self,
+        _topic: &str,
+        _number: u32,
+        _partitions: u32,
+        _number_max: u32,
+    ) -> store::Result<bool> {
+        Ok(false)
+    }
+
+    async fn turn_generation(&self, _topic: &str, _to: u32, _ends: Vec<i64>) -> store::Result<()> {
+        Ok(())
+    }
+
+    async fn leave_generation(&self, _topic: &str, _number: u32) -> store::Result<()> {
+        Ok(())
     }
 
     async fn positions(&self) -> store::Result<Vec<(u32, i64)>> {

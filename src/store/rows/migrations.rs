@@ -16,11 +16,18 @@ pub struct Migration {
 }
 
 /// In order, without a gap. What is added here is in schema.sql, too, for databases that are new.
-const MIGRATIONS: [Migration; 1] = [Migration {
-    to: 2,
-    oldest: 1,
-    common: include_str!("migrations/2.sql"),
-}];
+const MIGRATIONS: [Migration; 2] = [
+    Migration {
+        to: 2,
+        oldest: 1,
+        common: include_str!("migrations/2.sql"),
+    },
+    Migration {
+        to: 3,
+        oldest: 1,
+        common: include_str!("migrations/3.sql"),
+    },
+];
 
 /// The version that this build makes, and needs.
 pub const SCHEMA_VERSION: i64 = MIGRATIONS[MIGRATIONS.len() - 1].to;

@@ -13,7 +13,7 @@ use crate::store::{Result, StoreError, StoredContent, StoredMessage};
 
 use super::facts::from_json;
 use super::names::Names;
-use super::{Engine, RowStore, events, facts, partitions, reading};
+use super::{Engine, RowStore, events, facts, reading};
 
 /// Bytes of what is read at once, give or take one message or letter.
 const BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -156,16 +156,16 @@ fn letters(conn: Conn<'_>, limit: i64) -> Result<(Vec<Letter>, i64)> {
     if count == 0 {
         return Ok((Vec::new(), 0));
     }
-    let base = partitions::base(conn)?;
     let number_of_partition = (1_i64 << PARTITION_BITS) - 1;
     let mut statement = conn.prepare(&format!(
         "SELECT dead_letter.record, dead_letter.reason, dead_letter.attempts, dead_letter.at,
-         dead_letter.headers, topic_partition.topic, topic_partition.at
+         dead_letter.headers, topic_partition.topic, topic_partition.at, bus_generation.base
          FROM dead_letter LEFT JOIN topic_partition
          ON topic_partition.id = (dead_letter.record & {number_of_partition})
+         LEFT JOIN bus_generation ON bus_generation.topic = topic_partition.topic
          WHERE dead_letter.copied = 0 ORDER BY dead_letter.at, dead_letter.record LIMIT ?1"
     ))?;
-    let found = statement.query_map([limit], |row| letter_of(row, base))?;
+    let found = statement.query_map([limit], letter_of)?;
     let found: Vec<Letter> = found.collect::<sql::Result<_>>()?;
     let (mut letters, mut bytes) = (Vec::new(), 0);
     for mut letter in found {
@@ -183,10 +183,11 @@ fn letters(conn: Conn<'_>, limit: i64) -> Result<(Vec<Letter>, i64)> {
 }
 
 /// Records below the base stood on no topic.
-fn letter_of(row: &Row<'_>, base: i64) -> sql::Result<Letter> {
+fn letter_of(row: &Row<'_>) -> sql::Result<Letter> {
     let record: i64 = row.get(0)?;
     let topic: Option<String> = row.get(5)?;
     let partition: Option<i64> = row.get(6)?;
+    let base = row.get::<Option<i64>>(7)?.unwrap_or(0);
     let place = topic.zip(partition).filter(|_| record > base);
     let origin = place.map(|(topic, partition)| Origin {
         topic,

@@ -28,6 +28,14 @@ CREATE TABLE position (
 CREATE TABLE topic_partition (
     id INTEGER PRIMARY KEY, topic TEXT NOT NULL, at INTEGER NOT NULL, UNIQUE (topic, at)
 );
+-- Generations of a topic: `first` is the name of its first one; stages as store/partitions.rs counts them. The
+-- numbers of its records begin above `base`.
+CREATE TABLE bus_generation (
+    topic TEXT PRIMARY KEY, first TEXT NOT NULL, number INTEGER NOT NULL, stage INTEGER NOT NULL,
+    partitions INTEGER NOT NULL, base INTEGER NOT NULL
+) WITHOUT ROWID;
+-- The last record of a partition that is sealed; 0: it has none.
+CREATE TABLE partition_end (partition INTEGER PRIMARY KEY, record INTEGER NOT NULL);
 CREATE TABLE attempt (record INTEGER PRIMARY KEY, attempts INTEGER NOT NULL);
 CREATE TABLE dead_letter (
     record INTEGER PRIMARY KEY, state INTEGER NOT NULL, reason TEXT NOT NULL,

@@ -30,7 +30,7 @@ fn brokers_that_are_killed_in_turn_lose_nothing_acknowledged() {
         rate: if full() { 80 } else { 30 },
         gap_max: None,
     };
-    campaign.run(&cluster, &processes, || {
+    campaign.run(&cluster, &processes, |_| {
         for _ in 0..rounds {
             for broker in 0..brokers.len() {
                 brokers.kill_9(broker);

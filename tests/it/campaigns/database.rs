@@ -23,7 +23,7 @@ fn a_database_that_crashes_under_load_has_every_message_once() {
     let (rounds, messages) = size((2, 400), (50, 20_000));
     let (cluster, shop) = durable();
     let processes: Vec<_> = (0..2).map(|_| cluster.start(ALL)).collect();
-    campaign("database", 4_003, messages).run(&cluster, &processes, || {
+    campaign("database", 4_003, messages).run(&cluster, &processes, |_| {
         for _ in 0..rounds {
             std::thread::sleep(CALM);
             cluster.postgres.crash();
@@ -43,7 +43,7 @@ fn commits_whose_answer_is_cut_off_are_done_once() {
     let chaos = Chaos::start(cluster.postgres.port);
     let processes = [cluster.behind(&chaos)];
     processes[0].run();
-    campaign("commits", 4_004, messages).run(&cluster, &processes, || {
+    campaign("commits", 4_004, messages).run(&cluster, &processes, |_| {
         for round in 0..rounds {
             std::thread::sleep(CALM_SHORT);
             chaos.lose_answer_to(COMMIT);

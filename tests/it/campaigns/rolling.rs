@@ -37,7 +37,7 @@ fn processes_that_are_replaced_one_after_the_other_lose_nothing_and_go_on_taking
         // A busy machine has no bound.
         gap_max: full().then_some(GAP_MAX),
     };
-    campaign.run(&cluster, &processes, || {
+    campaign.run(&cluster, &processes, |_| {
         for _ in 0..rounds {
             for process in &processes {
                 assert!(process.terminate(), "it ends well");

@@ -33,7 +33,7 @@ fn routers_that_are_killed_and_stopped_file_each_message_once_in_order() {
         rate: if full() { 120 } else { 60 },
         gap_max: None,
     };
-    campaign.run(&cluster, &processes, || {
+    campaign.run(&cluster, &processes, |_| {
         let mut chance = seed;
         for _ in 0..rounds {
             let process = &processes[random(&mut chance) as usize % processes.len()];

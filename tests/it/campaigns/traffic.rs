@@ -65,7 +65,7 @@ impl Sent {
 }
 
 impl Traffic {
-    fn said(customer: usize, number: usize) -> Value {
+    pub fn said(customer: usize, number: usize) -> Value {
         let name = format!("cust-{customer}");
         chat(
             &format!("{name}-{number}"),

@@ -157,10 +157,7 @@ async fn others_read_every_topic_and_agree_with_the_schemas() {
     let mut desk = Desk::new().await;
     let store = partitions_of(desk.store());
     // This store is another bus's, too: numbers that its records do not have.
-    store
-        .number_partitions("elsewhere".to_owned(), 4_000)
-        .await
-        .unwrap();
+    store.begin_generations("elsewhere", 4_000).await.unwrap();
     let bus = KafkaBus::open(settings.clone(), store, desk.blobs.clone(), true).unwrap();
     let partition = assigned(&bus, 3).await[1];
     bus.append((0..6).map(|customer| record(customer, 1)).collect())

@@ -1,0 +1,5 @@
+CREATE TABLE bus_generation (
+    topic TEXT PRIMARY KEY, first TEXT NOT NULL, number INTEGER NOT NULL, stage INTEGER NOT NULL,
+    partitions INTEGER NOT NULL, base INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE partition_end (partition INTEGER PRIMARY KEY, record INTEGER NOT NULL);

@@ -1,0 +1,57 @@
+//! How far routers may be behind before nothing more is accepted, also by a process that has no router.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use switchboard::blobs::Blobs;
+use switchboard::bus::kafka::{KafkaBus, Settings, Unsafe};
+use switchboard::bus::{Bus, BusError};
+use switchboard::store::Store;
+use switchboard::store::sqlite::SqliteStore;
+
+use super::{ready, record};
+use crate::peers;
+use crate::support::kafka::{broker, settings};
+use crate::support::within_patience;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_that_only_takes_in_refuses_what_routers_are_too_far_behind_for() {
+    if !peers::enabled() {
+        return;
+    }
+    let (broker, dir) = (broker(), tempfile::tempdir().unwrap());
+    let settings = Settings {
+        retention: Duration::from_secs(4),
+        accepted: vec![Unsafe::ShortRetention],
+        ..settings(broker.brokers(), 2)
+    };
+    let store = Arc::new(SqliteStore::open(dir.path(), &[], &[]).unwrap());
+    let blobs = Blobs::open(dir.path()).unwrap();
+    let bus = KafkaBus::open(settings, store.clone(), blobs, false).unwrap();
+    ready(&bus).await;
+    let mut last = 0;
+    let refused = async {
+        for number in 0.. {
+            match bus.append(vec![record(0, number)]).await {
+                Ok(numbers) => last = numbers[0],
+                Err(refused) => return Some(refused),
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        None
+    };
+    let refused = within_patience("a refusal", refused).await;
+    let expected = BusError::Overloaded {
+        reason: "the routers are too far behind".to_owned(),
+    };
+    assert_eq!(refused, Some(expected));
+    let owned = store.own(bus.partition_of(last)).await.unwrap();
+    let decided = store.bury(owned, last, String::new(), 1, None, 0).await;
+    decided.unwrap();
+    let accepted = async {
+        while bus.append(vec![record(0, 9_999)]).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    within_patience("it to be accepted again", accepted).await;
+}
