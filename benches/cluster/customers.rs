@@ -88,14 +88,7 @@ impl Writing {
             let end = (first + EVENTS).min(self.end);
             self.next.set(end);
             body.clear();
-            body.extend_from_slice(br#"{"events":["#);
-            for n in first..end {
-                if n > first {
-                    body.push(b',');
-                }
-                self.payloads.write_event(n, &mut body);
-            }
-            body.extend_from_slice(b"]}");
+            self.payloads.write_batch(first..end, &mut body);
             let id = format!("fill_{}_{first}", self.payloads.run);
             loop {
                 let now = jiff::Timestamp::now().as_second();

@@ -252,14 +252,7 @@ async fn preload_worker(load: Rc<Load>, next: Rc<Cell<u64>>) -> Result<()> {
         let end = (first + PRELOAD_BATCH).min(load.payloads.preloaded_messages);
         next.set(end);
         body.clear();
-        body.extend_from_slice(br#"{"events":["#);
-        for n in first..end {
-            if n > first {
-                body.push(b',');
-            }
-            load.payloads.write_event(n, &mut body);
-        }
-        body.extend_from_slice(b"]}");
+        load.payloads.write_batch(first..end, &mut body);
         let id = format!("pre_{}_{first}", load.payloads.run);
         loop {
             let now = jiff::Timestamp::now().as_second();

@@ -2,6 +2,7 @@
 //! same bytes and nothing has to be remembered.
 
 use std::fmt::Write as _;
+use std::ops::Range;
 
 use aws_lc_rs::hmac;
 use base64::Engine as _;
@@ -46,6 +47,19 @@ impl Payloads {
         } else {
             Customer::Known((chance >> 8) % self.preloaded_customers)
         }
+    }
+
+    /// Appends these messages as one webhook of many events.
+    pub fn write_batch(&self, numbers: Range<u64>, out: &mut Vec<u8>) {
+        out.extend_from_slice(br#"{"events":["#);
+        let first = numbers.start;
+        for n in numbers {
+            if n > first {
+                out.push(b',');
+            }
+            self.write_event(n, out);
+        }
+        out.extend_from_slice(b"]}");
     }
 
     /// Appends message `n` as one webhook event.

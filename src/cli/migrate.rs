@@ -64,7 +64,7 @@ impl Migrate {
         println!(
             "{}",
             match (self.dry_run, moved.before) {
-                (true, false) => "this would be moved; nothing was written",
+                (true, false) => "this would be moved; nothing was copied",
                 (true, true) => "it was moved before",
                 (false, true) => "it was moved before, all of it: nothing to do",
                 (false, false) =>

@@ -61,7 +61,7 @@ pub struct Moving<'a> {
 }
 
 impl<'a> Moving<'a> {
-    /// Opens both sides and looks whether one can go into the other; writes nothing.
+    /// Opens both sides and looks whether one can go into the other; copies nothing.
     pub fn open(config: &'a Config, from: &Path, tell: &'a dyn Fn(&str)) -> Result<Self> {
         if config.store.kind != StoreKind::Postgres || config.bus.kind != BusKind::Kafka {
             return refused(

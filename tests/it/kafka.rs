@@ -1,5 +1,4 @@
-//! The Kafka bus alone: what only a bus of several partitions and processes has, on a real broker, and faults
-//! on librdkafka's mock cluster.
+//! The Kafka bus alone: what only a bus of several partitions and processes has, on a real broker.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,9 +8,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
-use rdkafka::mocking::MockCluster;
-use rdkafka::producer::{DefaultProducerContext, FutureProducer, FutureRecord};
-use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use switchboard::blobs::Blobs;
 use switchboard::bus::kafka::{KafkaBus, Settings, Unsafe};
@@ -26,6 +23,7 @@ use crate::support::kafka::{assigned, broker, settings};
 use crate::support::{chat, within_patience};
 
 mod bound;
+mod faults;
 mod grow;
 pub mod topics;
 
@@ -382,95 +380,6 @@ pub fn client(settings: &Settings) -> ClientConfig {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", &settings.brokers);
     config
-}
-
-/// A bus on the mock cluster, which cannot be asked about its topics.
-async fn mocked(site: &Site, cluster: &MockCluster<'_, DefaultProducerContext>) -> KafkaBus {
-    let settings = Settings {
-        check_topic: false,
-        ..settings(cluster.bootstrap_servers(), 1)
-    };
-    cluster.create_topic(&settings.topic(), 1, 1).unwrap();
-    let bus = site.bus(&settings);
-    assigned(&bus, 1).await;
-    ready(&bus).await;
-    bus
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_brokers_refuse_is_not_acknowledged_and_what_they_take_late_is_read_once_in_order() {
-    use RDKafkaRespErr as Code;
-    let (cluster, site) = (MockCluster::new(1).unwrap(), Site::new());
-    let bus = mocked(&site, &cluster).await;
-    let refused = [Code::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE];
-    cluster.request_errors(RDKafkaApiKey::Produce, &refused);
-    let refused = bus.append(vec![record(7, 99)]).await;
-    assert!(
-        matches!(&refused, Err(BusError::Unavailable(why)) if why.contains("a record is larger")),
-        "{refused:?}"
-    );
-    let passing = [
-        Code::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION,
-        Code::RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS,
-        Code::RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT,
-    ];
-    for number in 0..30 {
-        if number % 10 == 0 {
-            cluster.request_errors(RDKafkaApiKey::Produce, &passing);
-        }
-        bus.append(vec![record(0, number)]).await.unwrap();
-    }
-    assert_eq!(all(&bus, 30).await, expected(1, 30));
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_broker_that_is_down_is_a_state_and_a_refusal_until_it_is_up_again() {
-    let (cluster, site) = (MockCluster::new(1).unwrap(), Site::new());
-    let bus = mocked(&site, &cluster).await;
-    bus.append(vec![record(0, 0)]).await.unwrap();
-    cluster.broker_down(1).unwrap();
-    let why = state(&bus, |why| !why.is_empty()).await;
-    assert!(
-        why.contains("no Kafka broker answers at 127.0.0.1"),
-        "{why}"
-    );
-    let refused = bus.append(vec![record(0, 1)]).await;
-    assert!(
-        matches!(refused, Err(BusError::Unavailable(_))),
-        "{refused:?}"
-    );
-    cluster.broker_up(1).unwrap();
-    ready(&bus).await;
-    bus.append(vec![record(0, 1)]).await.unwrap();
-    assert_eq!(all(&bus, 2).await, expected(1, 2));
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_broker_that_does_not_answer_in_time_took_nothing() {
-    let (cluster, site) = (MockCluster::new(1).unwrap(), Site::new());
-    let bus = mocked(&site, &cluster).await;
-    cluster
-        .broker_round_trip_time(1, Duration::from_secs(60))
-        .unwrap();
-    let refused = within_patience("an answer", bus.append(vec![record(0, 0)])).await;
-    assert!(
-        matches!(refused, Err(BusError::Unavailable(_))),
-        "{refused:?}"
-    );
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn kafka_that_is_not_there_at_the_start_is_waited_for() {
-    let site = Site::new();
-    let nowhere = settings(format!("127.0.0.1:{}", peers::free_port()), 1);
-    let bus = site.bus(&nowhere);
-    let refused = bus.append(vec![record(0, 0)]).await;
-    assert!(
-        matches!(refused, Err(BusError::Unavailable(_))),
-        "{refused:?}"
-    );
-    let why = state(&bus, |why| !why.is_empty()).await;
-    assert!(why.contains("start it, or mend bus.brokers"), "{why}");
 }
 
 /// What Switchboard sets itself cannot be passed through, and what can is not replaced.

@@ -211,7 +211,7 @@ fn an_installation_that_was_moved_goes_on_where_it_was() {
     let looked = migrate(&old, &process, &["--dry-run"]);
     let said = String::from_utf8_lossy(&looked.stdout);
     assert!(
-        looked.status.success() && said.contains("nothing was written"),
+        looked.status.success() && said.contains("nothing was copied"),
         "{said}"
     );
     let tables = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'";

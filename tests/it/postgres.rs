@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use connector_api::{Bytes, Cursor};
 use switchboard::store::postgres::PostgresStore;
-use switchboard::store::{IDEMPOTENCY_KEPT, Retention, Store, StoreError};
+use switchboard::store::{Store, StoreError};
 
 use crate::peers::{self, Chaos};
-use crate::support::{Backend, Desk, Postgres, channel_id, mail};
+use crate::support::{Backend, Desk, KEEP, Postgres, channel_id, mail};
 
 /// What a transaction ends with.
 const COMMIT: &[u8] = b"; COMMIT";
@@ -175,13 +175,6 @@ async fn captured_bytes_go_at_their_time_whatever_their_number() {
         desk.deliver([said]).await;
     }
     made.run("UPDATE raw SET arrived_at = arrived_at + 864000000000 WHERE id = (SELECT min(id) FROM raw)");
-    let keep = Retention {
-        raw: 30 * DAY,
-        bus: 14 * DAY,
-        idempotency: IDEMPOTENCY_KEPT,
-        events: 7 * DAY,
-        audit: 365 * DAY,
-    };
     let captured = async || {
         let rows = made.rows().await;
         rows.into_iter()
@@ -190,7 +183,7 @@ async fn captured_bytes_go_at_their_time_whatever_their_number() {
     };
     for (later, left) in [(31, 1), (10, 0)] {
         desk.later(later * DAY);
-        desk.store().sweep(keep, desk.now()).await.unwrap();
+        desk.store().sweep(KEEP, desk.now()).await.unwrap();
         assert_eq!(captured().await, Some(left), "{later} days later");
     }
 }

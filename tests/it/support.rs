@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use connector_api::async_trait;
 use switchboard::bus::Bus;
-use switchboard::store::Store;
+use switchboard::store::{IDEMPOTENCY_KEPT, Retention, Store};
 
 pub use actors::{agent, agent_of, supervisor};
 pub use authority::{Authority, Made};
@@ -59,6 +59,17 @@ pub struct Opened {
     pub bus: Arc<dyn Bus>,
     pub installation_key: Vec<u8>,
 }
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// How long each kind is kept, as in a configuration that says nothing of it.
+pub const KEEP: Retention = Retention {
+    raw: DAY.saturating_mul(30),
+    bus: DAY.saturating_mul(14),
+    idempotency: IDEMPOTENCY_KEPT,
+    events: DAY.saturating_mul(7),
+    audit: DAY.saturating_mul(365),
+};
 
 /// Longest wait for anything: only a failing test waits so long.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -10,12 +10,11 @@ use expect_test::expect;
 use serde_json::json;
 use switchboard::api::Deadlines;
 use switchboard::store::events::EventFilter;
-use switchboard::store::{IDEMPOTENCY_KEPT, Retention};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpSocket;
 
 use super::served::{STREAMS_MAX, Served, numbered};
-use crate::support::{Local, chat, mail, within_patience};
+use crate::support::{KEEP, Local, chat, mail, within_patience};
 use source::{Frame, Source};
 
 fn kinds(frames: &[Frame]) -> Vec<&str> {
@@ -243,17 +242,10 @@ async fn a_gap_is_said_with_where_to_go_on() {
     served.deliver([chat("cust-7", "long ago")]).await;
     served.desk.later(8 * DAY);
     served.deliver([chat("cust-8", "now")]).await;
-    let keep = Retention {
-        raw: 30 * DAY,
-        bus: 14 * DAY,
-        idempotency: IDEMPOTENCY_KEPT,
-        events: 7 * DAY,
-        audit: 365 * DAY,
-    };
     served
         .desk
         .store()
-        .sweep(keep, served.desk.now())
+        .sweep(KEEP, served.desk.now())
         .await
         .unwrap();
     let page = served.desk.store().events(

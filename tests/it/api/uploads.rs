@@ -8,10 +8,9 @@ use switchboard::blobs::{hex, sha256};
 use switchboard::ids::IdKind;
 use switchboard::store::rows::uploads::take_upload;
 use switchboard::store::uploads::{Holder, TakenUpload, UPLOADS_WAITING_MAX};
-use switchboard::store::{IDEMPOTENCY_KEPT, Retention};
 
 use super::served::{Answer, Served, UPLOAD_BYTES_MAX};
-use crate::support::{Local, chat, delete};
+use crate::support::{KEEP, Local, chat, delete};
 
 const PNG: &[u8] = b"\x89PNG\r\n\x1a\n and the picture";
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -129,17 +128,10 @@ async fn an_upload_is_bounded_in_size_number_and_time() {
     upload(&served, &bob, "", PNG).await.is(201);
     served.desk.later(DAY);
     upload(&served, &ada, "", PNG).await.is(201);
-    let keep = Retention {
-        raw: 30 * DAY,
-        bus: 14 * DAY,
-        idempotency: IDEMPOTENCY_KEPT,
-        events: 7 * DAY,
-        audit: 365 * DAY,
-    };
     served
         .desk
         .store()
-        .sweep(keep, served.desk.now())
+        .sweep(KEEP, served.desk.now())
         .await
         .unwrap();
     let store = local.store();

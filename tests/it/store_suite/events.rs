@@ -10,10 +10,11 @@ use switchboard::dispatch::{Action, Actor, Role};
 use switchboard::ids::{ConversationId, MessageId};
 use switchboard::router::effects::EventType;
 use switchboard::store::events::{EventFilter, StoredEvent};
-use switchboard::store::{IDEMPOTENCY_KEPT, Retention, SettleAs, Settlement, Settling};
+use switchboard::store::{SettleAs, Settlement, Settling};
 
 use crate::support::{
-    Backend, Desk, agent, agent_of, chat, delete, edit, mail, reaction, receipt, supervisor, system,
+    Backend, Desk, KEEP, agent, agent_of, chat, delete, edit, mail, reaction, receipt, supervisor,
+    system,
 };
 
 async fn all(desk: &Desk, actor: Option<Actor>, limit: u32) -> Vec<StoredEvent> {
@@ -388,17 +389,10 @@ pub async fn what_left_a_queue_or_an_agent_is_told_with_where_it_was(backend: Ar
 pub async fn routine_events_go_after_their_time_and_numbers_go_on(backend: Arc<dyn Backend>) {
     const DAY: Duration = Duration::from_secs(24 * 3600);
     let mut desk = three_queues(backend).await;
-    let keep = Retention {
-        raw: 30 * DAY,
-        bus: 14 * DAY,
-        idempotency: IDEMPOTENCY_KEPT,
-        events: 7 * DAY,
-        audit: 365 * DAY,
-    };
     let first = newest(&desk).await;
     desk.later(6 * DAY);
     desk.deliver([mail("eve@example.com", "Later.")]).await;
-    desk.store().sweep(keep, desk.now()).await.unwrap();
+    desk.store().sweep(KEEP, desk.now()).await.unwrap();
     let floor = |desk: &Desk| {
         let store = desk.store().clone();
         async move {
@@ -417,7 +411,7 @@ pub async fn routine_events_go_after_their_time_and_numbers_go_on(backend: Arc<d
     };
     assert_eq!(floor(&desk).await, 0, "nothing is due");
     desk.later(2 * DAY);
-    desk.store().sweep(keep, desk.now()).await.unwrap();
+    desk.store().sweep(KEEP, desk.now()).await.unwrap();
     assert_eq!(floor(&desk).await, first, "what is a week old");
     let kept = all(&desk, None, 100).await;
     let kinds: Vec<&str> = kept.iter().map(|event| event.kind.as_str()).collect();
@@ -431,7 +425,7 @@ pub async fn routine_events_go_after_their_time_and_numbers_go_on(backend: Arc<d
     desk.later(400 * DAY);
     let last = newest(&desk).await;
     for _ in 0..3 {
-        desk.store().sweep(keep, desk.now()).await.unwrap();
+        desk.store().sweep(KEEP, desk.now()).await.unwrap();
     }
     desk.crash().await;
     assert_eq!(newest(&desk).await, last);

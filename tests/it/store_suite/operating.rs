@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use connector_api::Cursor;
-use switchboard::store::{IDEMPOTENCY_KEPT, Retention, Rings, StoreError, Token};
+use switchboard::store::{Rings, StoreError, Token};
 
 use switchboard::blobs::{INLINE_BYTES_MAX, sha256};
 
-use crate::support::{Backend, Desk, chat, delete, edit, mail};
+use crate::support::{Backend, Desk, KEEP, chat, delete, edit, mail};
 
 /// Buries the next record, as the router does with one that cannot be decided.
 async fn bury_next(desk: &mut Desk, reason: &str) -> i64 {
@@ -256,16 +256,6 @@ pub async fn a_token_is_found_by_its_hash_until_it_is_revoked(backend: Arc<dyn B
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-fn keep() -> Retention {
-    Retention {
-        raw: 30 * DAY,
-        bus: 14 * DAY,
-        idempotency: IDEMPOTENCY_KEPT,
-        events: 7 * DAY,
-        audit: 365 * DAY,
-    }
-}
-
 pub async fn retention_drops_the_log_and_keeps_what_messages_say(backend: Arc<dyn Backend>) {
     let mut desk = Desk::on(backend).await;
     let said = |text: &str| chat("cust-7", text).key("c-1");
@@ -279,9 +269,9 @@ pub async fn retention_drops_the_log_and_keeps_what_messages_say(backend: Arc<dy
     desk.accept([chat("cust-9", "Not decided yet.")])
         .await
         .unwrap();
-    desk.store().sweep(keep(), desk.now()).await.unwrap();
+    desk.store().sweep(KEEP, desk.now()).await.unwrap();
     desk.later(15 * DAY);
-    desk.store().sweep(keep(), desk.now()).await.unwrap();
+    desk.store().sweep(KEEP, desk.now()).await.unwrap();
     desk.crash().await;
     assert_eq!(
         desk.shows().await,
@@ -341,14 +331,14 @@ pub async fn raw_bytes_go_before_the_message_does_and_redelivered_ones_with_the_
     let kept = if desk.backend().has_log() { 2 } else { 1 };
     assert_eq!(rows(&desk).await, [kept; 3]);
     desk.later(29 * DAY);
-    desk.store().sweep(keep(), desk.now()).await.unwrap();
+    desk.store().sweep(KEEP, desk.now()).await.unwrap();
     assert_eq!(
         rows(&desk).await,
         [1, 1, 1],
         "what the redelivery brought is gone"
     );
     desk.later(2 * DAY);
-    desk.store().sweep(keep(), desk.now()).await.unwrap();
+    desk.store().sweep(KEEP, desk.now()).await.unwrap();
     assert_eq!(
         rows(&desk).await,
         [0, 1, 1],
@@ -375,14 +365,14 @@ pub async fn a_change_whose_message_never_came_is_given_up_after_its_time(
         )
     };
     desk.later(13 * DAY);
-    desk.store().sweep(keep(), desk.now()).await.unwrap();
+    desk.store().sweep(KEEP, desk.now()).await.unwrap();
     let log = Some(if desk.backend().has_log() { 2 } else { 0 });
     assert_eq!(waiting(&desk).await, (2, Some(2), Some(2), log));
     desk.deliver([chat("cust-7", "Something regretted").key("c-1")])
         .await;
     assert!(desk.messages(1).await[0].deleted, "it came in time");
     desk.later(2 * DAY);
-    desk.store().sweep(keep(), desk.now()).await.unwrap();
+    desk.store().sweep(KEEP, desk.now()).await.unwrap();
     // What is left is the deletion that was applied, and its message.
     let log = Some(i64::from(desk.backend().has_log()));
     assert_eq!(waiting(&desk).await, (0, Some(0), Some(2), log));
@@ -401,6 +391,6 @@ pub async fn a_file_is_named_until_its_last_row_is_gone(backend: Arc<dyn Backend
     let unnamed = async |desk: &Desk| desk.store().unnamed_files(files.to_vec()).await.unwrap();
     assert_eq!(unnamed(&desk).await, [files[2]]);
     desk.later(31 * DAY);
-    desk.store().sweep(keep(), desk.now()).await.unwrap();
+    desk.store().sweep(KEEP, desk.now()).await.unwrap();
     assert_eq!(unnamed(&desk).await, [files[1], files[2]]);
 }

@@ -9,9 +9,9 @@ use serde_json::{Map, json};
 use switchboard::dispatch::Refusal;
 use switchboard::router::Verdict;
 use switchboard::store::retention::{Forgotten, Periods};
-use switchboard::store::{IDEMPOTENCY_KEPT, Retention, StoreError, Token};
+use switchboard::store::{StoreError, Token};
 
-use crate::support::{Backend, Desk, agent, chat, delete, edit, mail, receipt, supervisor};
+use crate::support::{Backend, Desk, KEEP, agent, chat, delete, edit, mail, receipt, supervisor};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const RESOLVED: Duration = Duration::from_secs(730 * 24 * 3600);
@@ -36,14 +36,7 @@ async fn step_with(desk: &Desk, periods: Periods, messages: u32) -> Forgotten {
 
 /// Everything that is due, in small steps, and what the bus keeps beside it.
 async fn forget(desk: &Desk) {
-    let keep = Retention {
-        raw: 30 * DAY,
-        bus: 14 * DAY,
-        idempotency: IDEMPOTENCY_KEPT,
-        events: 7 * DAY,
-        audit: 365 * DAY,
-    };
-    while desk.store().sweep(keep, desk.now()).await.unwrap() {}
+    while desk.store().sweep(KEEP, desk.now()).await.unwrap() {}
     while step(desk, 2).await.more {}
 }
 

@@ -8,12 +8,12 @@ use switchboard::dispatch::Actor;
 use switchboard::dispatch::verbs::{Target, Verb};
 use switchboard::ids::ConversationId;
 use switchboard::search::Query;
+use switchboard::store::Doing;
 use switchboard::store::search::{SearchRequest, Searched};
 use switchboard::store::surgery::Order;
-use switchboard::store::{Doing, IDEMPOTENCY_KEPT, Retention};
 
 use crate::support::{
-    Backend, Desk, agent_of, channel_id, chat, delete, edit, mail, queue_id, supervisor,
+    Backend, Desk, KEEP, agent_of, channel_id, chat, delete, edit, mail, queue_id, supervisor,
 };
 
 async fn index_all(desk: &Desk) {
@@ -395,14 +395,7 @@ pub async fn the_index_is_made_anew_where_the_log_does_not_reach_back(backend: A
         .await;
     desk.later(8 * DAY);
     desk.deliver([chat("cust-9", "word")]).await;
-    let keep = Retention {
-        raw: 30 * DAY,
-        bus: 14 * DAY,
-        idempotency: IDEMPOTENCY_KEPT,
-        events: 7 * DAY,
-        audit: 365 * DAY,
-    };
-    desk.store().sweep(keep, desk.now()).await.unwrap();
+    desk.store().sweep(KEEP, desk.now()).await.unwrap();
     index_all(&desk).await;
     assert_eq!(hits(&desk, "word").await, [9, 8, 7, 6, 5, 4, 3, 2, 1]);
     assert_eq!(
