@@ -48,6 +48,9 @@ struct Options {
     open: Vec<u64>,
     #[arg(long, default_value_t = 300)]
     claims: usize,
+    /// Also what PostgreSQL was busy with.
+    #[arg(long)]
+    statements: bool,
     /// Only whether it works.
     #[arg(long)]
     smoke: bool,
@@ -62,6 +65,10 @@ const DECIDED_MAX: Duration = Duration::from_secs(1800);
 const LOOK_EVERY: Duration = Duration::from_millis(300);
 /// How long the killed broker stays away.
 const AWAY: Duration = Duration::from_secs(2);
+/// What took the server's time: seconds, calls, rows, pages.
+const BUSY_WITH: &str = "SELECT round(total_exec_time / 1000) || ' s in ' || calls || ' calls, ' || rows || ' rows, '
+      || shared_blks_hit + shared_blks_read || ' pages: ' || left(regexp_replace(query, '\\s+', ' ', 'g'), 120)
+    FROM pg_stat_statements ORDER BY total_exec_time DESC LIMIT 20";
 /// Rows of one transaction of the bare insert.
 const BATCH: usize = 500;
 
@@ -75,7 +82,11 @@ fn main() -> Result<()> {
         .enable_all()
         .build()?;
     let mut kafka = peers::kafka::KafkaCluster::start(1);
-    let postgres = peers::Postgres::start(&["shared_buffers=256MB", "max_wal_size=4GB"]);
+    let mut settings = vec!["shared_buffers=256MB", "max_wal_size=4GB"];
+    if options.statements {
+        settings.push("shared_preload_libraries=pg_stat_statements");
+    }
+    let postgres = peers::Postgres::start(&settings);
     println!("{:<48}{:>10}", "part", "a second");
     let mut alone = None;
     for routers in &options.routers {
@@ -113,7 +124,15 @@ fn drained(
     let accepted = options.messages as f64 / filled.as_secs_f64();
     let once = format!("accepted by one process, {} at once", customers::EVENTS);
     row(&once, accepted, "");
+    if options.statements {
+        postgres.run(&site.database, "CREATE EXTENSION pg_stat_statements");
+    }
     let (rate, used) = decide(&site, postgres, routers, options.messages)?;
+    if options.statements {
+        for row in postgres.rows(&site.database, BUSY_WITH) {
+            println!("  {row}");
+        }
+    }
     let per_million = used.cpu_seconds * 1e6 / options.messages as f64;
     println!(
         "  CPU of the routers {per_million:.0} s per million, memory of each at most {} MB",

@@ -73,8 +73,9 @@ impl Session {
         contacts: Vec<i64>,
         sorted: Vec<i64>,
     ) -> Result<BTreeMap<i64, Held>> {
-        let sql = "SELECT id, version, contact FROM conversation WHERE id IN (
-                     SELECT id FROM conversation WHERE contact = ANY(?1) AND status < 8 UNION SELECT unnest(?2::bigint[]))
+        // As an array the ids are looked up one by one; as a list they would be joined, in the order of the whole table.
+        let sql = "SELECT id, version, contact FROM conversation WHERE id = ANY(ARRAY(
+                     SELECT id FROM conversation WHERE contact = ANY(?1) AND status < 8 UNION SELECT unnest(?2::bigint[])))
                    ORDER BY id FOR UPDATE";
         let values = [Value::Ids(contacts), Value::Ids(sorted)];
         let rows = self.query_values(&self.prepare(sql)?, &values)?;
