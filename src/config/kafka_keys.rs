@@ -68,7 +68,7 @@ const OWNED: [(&[&str], &str); 12] = [
             "group.remote.assignor",
             "group.instance.id",
         ],
-        "all processes must share out partitions in one way",
+        "partitions are shared out as bus.group_protocol says",
     ),
     (
         &[

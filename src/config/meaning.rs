@@ -156,6 +156,17 @@ impl Meaning<'_> {
                 }
             }
         }
+        if self.text(&bus.key("group_protocol")).as_deref() == Some("consumer") {
+            for key in ["session.timeout.ms", "heartbeat.interval.ms"] {
+                let path = bus.key("librdkafka").key(key);
+                if self.tree.get(&path).is_some() {
+                    let message = format!(
+                        "with bus.group_protocol = \"consumer\" brokers say this: set group.consumer.{key} there"
+                    );
+                    self.push(&path, message);
+                }
+            }
+        }
         let protocol = bus.key("librdkafka").key("security.protocol");
         if let Some(protocol_named) = self.text(&protocol)
             && !protocol_named.eq_ignore_ascii_case("plaintext")

@@ -30,7 +30,7 @@ pub fn kafka(
 pub fn settings(config: &Config) -> Result<Settings, StartError> {
     use crate::bus::kafka::Unsafe;
     use crate::channels::read_secret;
-    use crate::config::UnsafeTopic;
+    use crate::config::{GroupProtocol, UnsafeTopic};
     use secrecy::ExposeSecret;
 
     let bus = &config.bus;
@@ -57,6 +57,7 @@ pub fn settings(config: &Config) -> Result<Settings, StartError> {
         partitions: bus.partitions,
         replication: bus.replication,
         retention: config.retention.bus,
+        brokers_share_out: bus.group_protocol == GroupProtocol::Consumer,
         accepted: bus.accept_unsafe.iter().map(accepted).collect(),
         librdkafka,
         check_topic: true,

@@ -153,8 +153,17 @@ async fn partitions_are_shared_out_and_taken_over_and_each_record_is_in_one_of_t
     if !peers::enabled() {
         return;
     }
+    for brokers_share_out in [false, true] {
+        shared_out_and_taken_over(brokers_share_out).await;
+    }
+}
+
+async fn shared_out_and_taken_over(brokers_share_out: bool) {
     let (broker, site) = (broker(), Site::new());
-    let settings = settings(broker.brokers(), 3);
+    let settings = Settings {
+        brokers_share_out,
+        ..settings(broker.brokers(), 3)
+    };
     let first = site.bus(&settings);
     assert_eq!(assigned(&first, 3).await, [1, 2, 3]);
     for number in 0..20 {

@@ -4,6 +4,7 @@ mod claims;
 mod cluster;
 mod events;
 mod lists;
+mod pages;
 mod routers;
 
 use std::sync::Arc;

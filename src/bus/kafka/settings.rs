@@ -25,6 +25,8 @@ pub struct Settings {
     pub partitions: u32,
     pub replication: u32,
     pub retention: Duration,
+    /// Partitions are shared out by the brokers (KIP-848), not by the processes among themselves.
+    pub brokers_share_out: bool,
     /// Settings of a topic that are taken as they are, though they can lose records.
     pub accepted: Vec<super::topic::Unsafe>,
     /// Passed through to librdkafka.
@@ -84,7 +86,17 @@ impl Settings {
         config.set("auto.offset.reset", "error");
         config.set("enable.auto.commit", "false");
         config.set("enable.auto.offset.store", "false");
-        config.set("partition.assignment.strategy", "cooperative-sticky");
+        match self.brokers_share_out {
+            // After how long a member is missed is theirs to say, too; librdkafka refuses to be told.
+            true => {
+                config.set("group.protocol", "consumer");
+                config.remove("session.timeout.ms");
+                config.remove("heartbeat.interval.ms");
+            }
+            false => {
+                config.set("partition.assignment.strategy", "cooperative-sticky");
+            }
+        }
         config.set("isolation.level", "read_committed");
         config.set("queued.max.messages.kbytes", FETCHED_KBYTES_MAX.to_string());
         config.set("fetch.message.max.bytes", (1024 * 1024).to_string());

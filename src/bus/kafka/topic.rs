@@ -341,6 +341,7 @@ mod tests {
             partitions: 4,
             replication: 3,
             retention: Duration::from_secs(14 * 24 * 60 * 60),
+            brokers_share_out: false,
             accepted: accepted.to_vec(),
             librdkafka: Default::default(),
             check_topic: true,

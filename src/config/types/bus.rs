@@ -25,6 +25,9 @@ pub struct Bus {
     /// Kafka: brokers that each record is kept on.
     #[schemars(range(min = 1, max = 9))]
     pub replication: u32,
+    /// Kafka: how processes share out partitions. `classic` works on all brokers, and misses a process after six
+    /// seconds; `consumer` (KIP-848) leaves the sharing, and after how long a process is missed, to brokers of Kafka 4.
+    pub group_protocol: GroupProtocol,
     /// Kafka: settings of the topic that are taken as they are, though they can lose records or keep
     /// them too long.
     pub accept_unsafe: Vec<UnsafeTopic>,
@@ -34,6 +37,13 @@ pub struct Bus {
     /// Kafka: the same, for keys that hold secrets.
     #[serde(default)]
     pub librdkafka_secrets: BTreeMap<String, SecretRef>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum GroupProtocol {
+    Classic,
+    Consumer,
 }
 
 /// What a topic can have wrong.

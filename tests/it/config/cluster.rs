@@ -31,12 +31,29 @@ fn pairs_and_parts_that_are_not_supported_are_refused_by_name() {
 }
 
 #[test]
+fn what_brokers_say_of_a_group_that_they_share_out_is_not_passed_through() {
+    let config = |protocol| {
+        format!(
+            "[bus]\ngroup_protocol = \"{protocol}\"\n[bus.librdkafka]\n\"session.timeout.ms\" = 9000\n\"linger.ms\" = 3"
+        )
+    };
+    check(&config("classic"), expect!["nothing is wrong"]);
+    check(
+        &config("consumer"),
+        expect![[
+            r#":4: bus.librdkafka."session.timeout.ms": with bus.group_protocol = "consumer" brokers say this: set group.consumer.session.timeout.ms there"#
+        ]],
+    );
+}
+
+#[test]
 fn a_kafka_bus_names_its_brokers_and_passes_nothing_through_that_is_ours_or_secret() {
     check(
         r#"[bus]
 brokers = ["kafka", "a:9092,b:9092"]
 partitions = 0
 prefix = "shop talk"
+group_protocol = "eager"
 accept_unsafe = ["one-replica"]
 [bus.librdkafka]
 "delivery.timeout.ms" = 5000
@@ -53,13 +70,14 @@ accept_unsafe = ["one-replica"]
             :2: bus.brokers[1]: "a:9092,b:9092" does not match ^[^\s,]+:[0-9]{1,5}$
             :3: bus.partitions: 0 is too small: at least 1
             :4: bus.prefix: "shop talk" does not match ^[A-Za-z0-9._-]{1,200}$
-            :5: bus.accept_unsafe[0]: "one-replica" is not one of one-in-sync-replica, unclean-election, short-retention, long-retention, size-retention, compaction
-            :7: bus.librdkafka."delivery.timeout.ms": Switchboard sets this itself: intake is answered before a provider gives up
-            :8: bus.librdkafka."request.required.acks": Switchboard sets this itself: what is acknowledged must be on all in-sync replicas, once
-            :10: bus.librdkafka."sasl.password": this is a secret: name it under bus.librdkafka_secrets, as { env = "…" } or { file = "…" }
-            :11: bus.librdkafka."ssl.ca.location": expected true or false or a whole number or text, found a list
-            :13: bus.librdkafka_secrets."group.id": Switchboard sets this itself: it is made of bus.prefix
-            :14: bus.librdkafka_secrets."ssl.key.password": a secret never stands in the configuration itself; write { env = "NAME" } or { file = "/path" }"#]],
+            :5: bus.group_protocol: "eager" is not one of classic, consumer
+            :6: bus.accept_unsafe[0]: "one-replica" is not one of one-in-sync-replica, unclean-election, short-retention, long-retention, size-retention, compaction
+            :8: bus.librdkafka."delivery.timeout.ms": Switchboard sets this itself: intake is answered before a provider gives up
+            :9: bus.librdkafka."request.required.acks": Switchboard sets this itself: what is acknowledged must be on all in-sync replicas, once
+            :11: bus.librdkafka."sasl.password": this is a secret: name it under bus.librdkafka_secrets, as { env = "…" } or { file = "…" }
+            :12: bus.librdkafka."ssl.ca.location": expected true or false or a whole number or text, found a list
+            :14: bus.librdkafka_secrets."group.id": Switchboard sets this itself: it is made of bus.prefix
+            :15: bus.librdkafka_secrets."ssl.key.password": a secret never stands in the configuration itself; write { env = "NAME" } or { file = "/path" }"#]],
     );
 }
 

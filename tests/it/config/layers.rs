@@ -133,6 +133,7 @@ when = { labels = ["urgency:high"] }
         [bus]
         accept_unsafe = []  # built-in
         brokers = []  # built-in
+        group_protocol = "classic"  # built-in
         kind = "local"  # built-in
         partitions = 12  # built-in
         prefix = "switchboard"  # built-in

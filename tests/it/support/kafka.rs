@@ -32,6 +32,7 @@ pub fn settings(brokers: String, partitions: u32) -> Settings {
         partitions,
         replication: 1,
         retention: Duration::from_secs(14 * 24 * 60 * 60),
+        brokers_share_out: false,
         accepted: Vec::new(),
         librdkafka: Default::default(),
         check_topic: true,

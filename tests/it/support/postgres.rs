@@ -52,6 +52,11 @@ impl Postgres {
         self.server.run(&self.database, sql);
     }
 
+    /// What a question beside the store is answered, a line for each row.
+    pub fn ask(&self, sql: &str) -> Vec<String> {
+        self.server.rows(&self.database, sql)
+    }
+
     /// Tables, indexes and functions, as a dump says them.
     pub fn tables(&self) -> String {
         self.server.tables(&self.database)
