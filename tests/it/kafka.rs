@@ -108,6 +108,7 @@ async fn ready(bus: &KafkaBus) {
 async fn all(bus: &KafkaBus, count: usize) -> BTreeMap<String, Vec<String>> {
     let mut said: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let partitions = bus.assigned().borrow().clone();
+    assert!(!partitions.is_empty(), "nothing is the bus's to read");
     let mut positions: BTreeMap<u32, i64> = partitions.iter().map(|one| (*one, 0)).collect();
     let mut read = 0;
     let reading = async {

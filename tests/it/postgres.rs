@@ -4,7 +4,7 @@ mod claims;
 mod cluster;
 mod events;
 mod lists;
-mod pages;
+mod plans;
 mod routers;
 
 use std::sync::Arc;

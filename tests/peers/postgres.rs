@@ -35,11 +35,7 @@ impl Postgres {
         let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
         running.upgrade().unwrap_or_else(|| {
             // What a crash of the server loses is another test's.
-            let started = Arc::new(Self::start(&[
-                "fsync=off",
-                "shared_buffers=64MB",
-                "shared_preload_libraries=pg_stat_statements",
-            ]));
+            let started = Arc::new(Self::start(&["fsync=off", "shared_buffers=64MB"]));
             *running = Arc::downgrade(&started);
             started
         })

@@ -21,8 +21,11 @@ use crate::peers::{self, wait_until};
 const AGENTS: usize = 200;
 /// Fewer than agents, so that they meet.
 const CONVERSATIONS: usize = 150;
-/// How long an agent waits for one process before it asks another the same again.
-const ANSWER_MAX: Duration = Duration::from_secs(5);
+/// How long an agent waits for one process before it asks another the same again: longer than a claim may wait for
+/// a conversation.
+const ANSWER_MAX: Duration = Duration::from_millis(1500);
+/// Faults of a run: each takes away a process for seconds, and with it a third of what agents ask.
+const FAULTS: usize = 200;
 const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Who has what, as the agents know it, and what broke that.
@@ -49,8 +52,12 @@ impl Hands {
         self.holders.lock().expect("no panic").remove(conversation);
     }
 
+    fn claimed(&self) -> usize {
+        self.claimed.load(Ordering::Relaxed)
+    }
+
     fn is_done(&self) -> bool {
-        self.claimed.load(Ordering::Relaxed) >= self.wanted
+        self.claimed() >= self.wanted
     }
 }
 
@@ -152,6 +159,10 @@ fn agents_of_several_processes_never_hold_one_conversation_together() {
     let mut chance = seed;
     while !hands.is_done() {
         Fault::next(&mut chance).befall(&processes[random(&mut chance) as usize % 3]);
+        let enough = hands.claimed() + wanted / FAULTS;
+        wait_until("claims between two faults", PATIENCE, || {
+            hands.is_done() || hands.claimed() >= enough
+        });
     }
     for agent in working {
         runtime.block_on(agent).expect("an agent");
@@ -163,7 +174,7 @@ fn agents_of_several_processes_never_hold_one_conversation_together() {
             "SELECT (SELECT count(*) FROM event WHERE kind = 5) + (SELECT count(*) FROM event_new WHERE kind = 5)",
         )
     };
-    let claimed = hands.claimed.load(Ordering::Relaxed);
+    let claimed = hands.claimed();
     if told() != claimed {
         violations.push(format!(
             "{} claims were given, {claimed} were answered",

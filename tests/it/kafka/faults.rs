@@ -71,6 +71,8 @@ async fn a_broker_that_is_down_is_a_state_and_a_refusal_until_it_is_up_again() {
     cluster.broker_up(1).unwrap();
     ready(&bus).await;
     bus.append(vec![record(0, 1)]).await.unwrap();
+    // One that was away for longer than its session joins anew.
+    assigned(&bus, 1).await;
     assert_eq!(all(&bus, 2).await, expected(1, 2));
 }
 

@@ -93,13 +93,25 @@ impl Postgres {
         self.config(self.server.port)
     }
 
-    /// Circles of waiting that the server broke, counted once nobody is connected any more.
-    pub fn deadlocks(&self) -> i64 {
+    /// Returns once nobody is connected any more; the last store that was opened for a desk is closed.
+    pub fn left_alone(&self) {
+        let store = self
+            .store
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        drop(store);
         let of = format!("datname = '{}'", self.database);
         peers::wait_until("connections to end", super::PATIENCE, || {
             let left = format!("SELECT count(*) FROM pg_stat_activity WHERE {of}");
             self.server.number(&left) == 0
         });
+    }
+
+    /// Circles of waiting that the server broke, counted once nobody is connected any more.
+    pub fn deadlocks(&self) -> i64 {
+        self.left_alone();
+        let of = format!("datname = '{}'", self.database);
         let sql = format!("SELECT deadlocks FROM pg_stat_database WHERE {of}");
         self.server.number(&sql)
     }
