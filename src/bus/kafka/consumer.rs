@@ -2,7 +2,6 @@
 //! what comes into the windows of the partitions. Everything that moves a partition's position happens on this
 //! thread; what the client gives afterwards is then of after.
 
-use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -83,14 +82,16 @@ pub struct Consumer {
 impl Consumer {
     pub fn start(client: BaseConsumer<Context>, shared: Arc<Shared>) -> Result<Self, String> {
         let said = |error: KafkaError| topic::explain(&error, &shared.settings);
-        let generations = shared.generations.subscribe();
-        subscribe(&client, &shared.generations()).map_err(said)?;
+        let mut generations = shared.generations.subscribe();
+        let known = generations.borrow_and_update().clone();
+        subscribe(&client, &known).map_err(said)?;
         let (commands, receiver) = mpsc::channel();
         let stop = Arc::new(AtomicBool::new(false));
         let poller = Poller {
             client,
             shared: shared.clone(),
             generations,
+            topics: known.topics(),
             commands: receiver,
             seats: Vec::new(),
         };
@@ -129,7 +130,7 @@ impl Drop for Consumer {
     }
 }
 
-/// Has everything fetched that is read; what was fetched before and still is, goes on.
+/// Has everything fetched that is read.
 fn subscribe(client: &BaseConsumer<Context>, known: &Generations) -> Result<(), KafkaError> {
     let topics = known.topics();
     let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
@@ -140,6 +141,8 @@ struct Poller {
     client: BaseConsumer<Context>,
     shared: Arc<Shared>,
     generations: watch::Receiver<Arc<Generations>>,
+    /// What is subscribed to.
+    topics: Vec<String>,
     commands: mpsc::Receiver<(u32, Command)>,
     /// Partitions that are to be fetched from a position, with the tries so far.
     seats: Vec<(u32, i64, u32)>,
@@ -172,21 +175,27 @@ impl Poller {
             return;
         }
         let known = self.generations.borrow_and_update().clone();
-        let subscribed = self.client.subscription().map(|list| {
-            let topics = list.elements();
-            topics
-                .iter()
-                .map(|one| one.topic().to_owned())
-                .collect::<BTreeSet<_>>()
-        });
-        let wanted: BTreeSet<String> = known.topics().into_iter().collect();
-        if subscribed.is_ok_and(|subscribed| subscribed == wanted) {
+        let wanted = known.topics();
+        if wanted == self.topics {
             return;
         }
-        if let Err(error) = subscribe(&self.client, &known) {
+        if let Err(error) = self.join_anew(&known) {
             warn!(%error, "reading {wanted:?} failed, joining anew: {error}");
             self.shared.broken.notify_one();
         }
+        self.topics = wanted;
+    }
+
+    /// Leaves the group and joins it as another member. A subscription is not changed: where a member without an id
+    /// is just joining, librdkafka 2.12 ends the process (an assertion in `rd_kafka_cgrp_modify_subscription`).
+    fn join_anew(&mut self, known: &Generations) -> Result<(), KafkaError> {
+        let client = self.shared.consumer()?;
+        let left = std::mem::replace(&mut self.client, client);
+        drop(left);
+        let all = self.shared.assigned.borrow().clone();
+        self.shared.revoke(&all);
+        self.seats.clear();
+        subscribe(&self.client, known)
     }
 
     fn obey(&mut self) {
