@@ -26,7 +26,9 @@ fn periods() -> Periods {
 
 /// Columns that name a message, a conversation or a contact, where something else than the lists of
 /// retention sees to them.
-const OTHERWISE: [(&str, &str); 17] = [
+const OTHERWISE: [(&str, &str); 18] = [
+    // A number, not what it is of.
+    ("partition_end", "record"),
     // What it is about itself.
     ("conversation", "contact"),
     ("message", "conversation"),
