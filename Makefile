@@ -12,9 +12,9 @@ test:
 
 check: lint packages
 
-# Format, lints, licences.
+# Format, lints of the whole and of what a build without servers has, licences.
 lint:
-	cargo fmt --all --check && cargo clippy --workspace --all-targets --features kafka,postgres -- -D warnings && perl .ci/licences
+	cargo fmt --all --check && cargo clippy --workspace --all-targets --features kafka,postgres -- -D warnings && cargo clippy -- -D warnings && perl .ci/licences
 
 # The binary as packages have it, but for TLS towards Kafka, whose OpenSSL takes longer than all the rest; with the load driver,
 # so that `make bench` builds nothing again.

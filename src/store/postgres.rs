@@ -143,7 +143,7 @@ fn open(
         .prepare("DELETE FROM committed WHERE session = ?1")?
         .execute([connected.key.session])?;
     let mut session = Some(connected.session);
-    told.numbered(sequencer::number(&mut session, database)?);
+    told.numbered(sequencer::number(&mut session, database)?.last);
     let started = |error| StoreError::Unavailable(format!("starting a thread: {error}"));
     let pool =
         |threads, name, setting| Pool::start(threads, name, setting, &known).map_err(started);

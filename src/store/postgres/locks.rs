@@ -2,7 +2,7 @@
 //! id, conversations by id, then what is written. Who starts lower never climbs; where that was not enough, the
 //! transaction begins again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tokio_postgres::Row;
 
@@ -53,12 +53,15 @@ impl Session {
             .collect()
     }
 
-    /// The contacts that conversations belong to now.
+    /// The contacts that conversations belong to now, in order.
     pub fn contacts_of(&self, conversations: &[i64]) -> Result<Vec<i64>> {
-        let sql = "SELECT DISTINCT contact FROM conversation WHERE id = ANY(?1) ORDER BY contact";
+        // Asked for in order they would be read in order: all that there are.
+        let sql = "SELECT contact FROM conversation WHERE id = ANY(?1)";
         let values = [Value::Ids(conversations.to_vec())];
         let rows = self.query_values(&self.prepare(sql)?, &values)?;
-        rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+        let contacts: Result<BTreeSet<i64>> =
+            rows.iter().map(|row| Ok(row.try_get(0)?)).collect();
+        Ok(contacts?.into_iter().collect())
     }
 
     pub fn lock_conversations(&self, sorted: Vec<i64>) -> Result<BTreeMap<i64, Held>> {

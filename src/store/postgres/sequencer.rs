@@ -21,6 +21,14 @@ use super::session::Session;
 
 /// Events that one step numbers: a few ten milliseconds.
 const STEP_EVENTS: i64 = 5_000;
+/// Where it is nearly always empty a table is taken for small: a step over thousands of events would compare each with each.
+const PLANNING: &str = "SET enable_nestloop = off";
+/// Events after which what was numbered is swept away: every step would go over it again, and the server's own sweep
+/// comes once a minute at most. Rows that wait for an agent come and go as fast.
+const SWEEP_EVENTS: i64 = 2_000;
+/// Somebody else who sweeps is not waited for.
+const SWEEP: &str =
+    "VACUUM (SKIP_LOCKED, TRUNCATE FALSE, PARALLEL 0) event_new, departure_new, waiting";
 /// How often it is looked for what a process left that died after its commit.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -107,13 +115,14 @@ impl Shared {
 
     fn run(&self, database: &Database) {
         let mut session = None;
-        let mut through = 0;
+        let (mut through, mut unswept) = (0, 0);
         while let Some(asked) = self.next(through) {
             through = asked;
             let numbered = number(&mut session, database);
             let failed = match numbered {
-                Ok(last) => {
+                Ok(Numbered { last, given }) => {
                     self.told.numbered(last);
+                    unswept += given;
                     None
                 }
                 Err(error) => {
@@ -124,24 +133,42 @@ impl Shared {
                 }
             };
             self.done.send_replace(Done { through, failed });
+            if let (Some(session), SWEEP_EVENTS..) = (&session, unswept) {
+                unswept = 0;
+                if let Err(error) = session.batch(SWEEP) {
+                    warn!(%error, "sweeping numbered events away failed, trying again later");
+                }
+            }
         }
     }
 }
 
-/// Numbers everything that is committed; the last number.
-pub fn number(session: &mut Option<Session>, database: &Database) -> sql::Result<i64> {
+pub struct Numbered {
+    /// The last number.
+    pub last: i64,
+    /// How many events were given one.
+    pub given: i64,
+}
+
+/// Numbers everything that is committed.
+pub fn number(session: &mut Option<Session>, database: &Database) -> sql::Result<Numbered> {
     if session.as_ref().is_none_or(Session::is_closed) {
-        *session = Some(Session::connect(database)?);
+        let fresh = Session::connect(database)?;
+        fresh.batch(PLANNING)?;
+        *session = Some(fresh);
     }
+    let mut all = Numbered { last: 0, given: 0 };
     let Some(session) = session else {
-        return Ok(0);
+        return Ok(all);
     };
     loop {
         let (last, given): (i64, i64) = Conn::Postgres(session)
             .prepare("SELECT last, given FROM number_events(?1)")?
             .query_row([STEP_EVENTS], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        all.last = last;
+        all.given += given;
         if given < STEP_EVENTS {
-            return Ok(last);
+            return Ok(all);
         }
     }
 }

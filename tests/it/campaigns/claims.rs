@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use reqwest::{Client, StatusCode};
 use serde_json::Value;
+use switchboard::router::effects::EventType;
 
 use super::ledger::{Entry, close};
 use super::routers::Fault;
@@ -24,6 +25,8 @@ const CONVERSATIONS: usize = 150;
 /// How long an agent waits for one process before it asks another the same again: longer than a claim may wait for
 /// a conversation.
 const ANSWER_MAX: Duration = Duration::from_millis(1500);
+/// How long an agent looks at a conversation before it is given back, at most, in milliseconds.
+const READ_MAX_MS: u64 = 20;
 /// Faults of a run: each takes away a process for seconds, and with it a third of what agents ask.
 const FAULTS: usize = 200;
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -93,10 +96,9 @@ impl Agent {
     }
 
     async fn work(mut self, hands: Arc<Hands>) {
-        for turn in 0.. {
-            if hands.is_done() {
-                return;
-            }
+        let mut turn = 0;
+        while !hands.is_done() {
+            // Another one only once this one gave something: a try that was not answered may still be carried out.
             let key = format!("{}-{turn}", self.number);
             let (status, said) = self
                 .ask("/v1/queues/frontline/claim?wait=1s", Some(&key))
@@ -104,9 +106,12 @@ impl Agent {
             if status == StatusCode::NO_CONTENT {
                 continue;
             }
+            turn += 1;
             assert_eq!(status, StatusCode::OK, "{said}");
             let conversation = said["id"].as_str().expect("an id");
             hands.take(conversation, self.number);
+            let read = random(&mut self.seed) % READ_MAX_MS;
+            tokio::time::sleep(Duration::from_millis(read)).await;
             hands.give(conversation);
             let path = format!("/v1/conversations/{conversation}/release");
             let (status, said) = self.ask(&path, None).await;
@@ -168,18 +173,25 @@ fn agents_of_several_processes_never_hold_one_conversation_together() {
         runtime.block_on(agent).expect("an agent");
     }
     let mut violations = std::mem::take(&mut *hands.violations.lock().expect("no panic"));
-    // 5: assigned. Each was asked for under a key of its own, and answered.
-    let told = || {
-        number(
-            "SELECT (SELECT count(*) FROM event WHERE kind = 5) + (SELECT count(*) FROM event_new WHERE kind = 5)",
-        )
-    };
+    wait_until("events to have numbers", PATIENCE, || {
+        number("SELECT count(*) FROM event_new") == 0
+    });
+    let assigned = EventType::ConversationAssigned.code();
+    let released = EventType::ConversationReleased.code();
+    // Each was asked for under a key of its own, and answered.
+    let given = number(&format!("SELECT count(*) FROM event WHERE kind = {assigned}"));
     let claimed = hands.claimed();
-    if told() != claimed {
-        violations.push(format!(
-            "{} claims were given, {claimed} were answered",
-            told()
-        ));
+    if given != claimed {
+        violations.push(format!("{given} claims were given, {claimed} answered"));
+    }
+    let double = number(&format!(
+        "SELECT count(*) FROM (
+           SELECT kind, lag(kind, 1, {released}) OVER (PARTITION BY conversation ORDER BY seq) AS before
+           FROM event WHERE kind IN ({assigned}, {released})) AS turns
+         WHERE kind = before"
+    ));
+    if double > 0 {
+        violations.push(format!("{double} times given out or back twice in a row"));
     }
     close(&Entry {
         campaign: "claims",
