@@ -148,7 +148,7 @@ fn drained(
             .user("switchboard")
             .dbname(&site.database);
         let rows = runtime.block_on(async {
-            let store = PostgresStore::open(config, Vec::new(), Vec::new(), Vec::new(), 1).await?;
+            let store = PostgresStore::open(config, Vec::new(), Vec::new(), Vec::new()).await?;
             bare::insert(&store, options.messages as usize, BATCH).await
         })?;
         let rows = options.messages as f64 / rows;

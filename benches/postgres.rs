@@ -106,7 +106,7 @@ impl Bench {
             .user("switchboard")
             .dbname(&database);
         let queues = vec![QUEUE.parse()?];
-        let store = PostgresStore::open(config, names(), queues, Vec::new(), 1).await?;
+        let store = PostgresStore::open(config, names(), queues, Vec::new()).await?;
         let keys = Keys::derive(store.installation_key());
         let ownership = store.own(0).await?;
         Ok(Self {

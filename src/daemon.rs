@@ -25,12 +25,14 @@ mod accepting;
 mod alerting;
 mod bells;
 mod bus_state;
+#[cfg(any(feature = "kafka", feature = "postgres"))]
 mod buses;
 pub mod channel_test;
 mod channels;
 pub mod control;
 mod core;
 mod data_dir;
+pub mod elsewhere;
 #[cfg(feature = "postgres")]
 mod files;
 mod forgetting;
@@ -65,6 +67,7 @@ pub use alerting::targets;
 use channels::{Around, ChannelSet};
 use core::Core;
 pub use data_dir::DataDir;
+use elsewhere::Elsewhere;
 pub use installation::Installation;
 use leased::{Holder, Leases};
 pub use listener::{certificates, tls_files};
@@ -130,7 +133,6 @@ impl Daemon {
             &data_dir,
             &listener,
             certificates.as_ref(),
-            clock.as_ref(),
             &health,
             &manager,
         )
@@ -152,10 +154,28 @@ impl Daemon {
         installation
             .hold_what_was_restored(&data_dir, restored, now)
             .await?;
-        outbox::begin(&installation, &config, &channels, now).await?;
+        let instance = uuid::Uuid::now_v7().as_simple().to_string();
+        let parts = Parts {
+            channels: channels.clone().into(),
+            policy: Live::new(policy(&config, &channels, &keys)),
+            queues: Live::new(config.queues.keys().cloned().collect()),
+            brands: Live::new(settings::brands(&config)),
+            facts: Live::new(settings::channel_facts(&config, &channels)),
+            kept: Live::new(settings::retention(&config)),
+            targets,
+            config: Live::new(config),
+        };
+        let config = parts.config.now();
+        let elsewhere = Arc::new(match installation.is_shared() {
+            false => Elsewhere::nowhere(),
+            true => {
+                let (store, clock) = (store.clone(), clock.clone());
+                Elsewhere::of(store, clock, parts.config.clone(), instance.clone())
+            }
+        });
+        outbox::begin(&installation, &config, &channels, &elsewhere, now).await?;
         outbox::tell(&health, &store.counts().await?);
 
-        let instance = uuid::Uuid::now_v7().as_simple().to_string();
         let leases = match installation.is_shared() {
             false => Leases::Unneeded,
             true => Leases::Of(Arc::new(Holder {
@@ -195,6 +215,7 @@ impl Daemon {
             parts: (config.run.parts.iter())
                 .map(|part| part.as_str().to_owned())
                 .collect(),
+            config: parts.config.clone(),
             is_shared: installation.is_shared(),
         });
         let core = Core {
@@ -212,16 +233,8 @@ impl Daemon {
             queues,
             outbox,
             sources,
-            parts: Parts {
-                channels: channels.clone().into(),
-                policy: Live::new(policy(&config, &channels, &keys)),
-                queues: Live::new(config.queues.keys().cloned().collect()),
-                brands: Live::new(settings::brands(&config)),
-                facts: Live::new(settings::channel_facts(&config, &channels)),
-                kept: Live::new(settings::retention(&config)),
-                targets,
-                config: Live::new(config),
-            },
+            parts,
+            elsewhere: elsewhere.clone(),
             keys: keys.clone(),
             instance,
             stop,
@@ -250,6 +263,7 @@ impl Daemon {
             health: health.clone(),
             waiting: core.queues.clone(),
             set,
+            elsewhere,
             secrets: secrets.into(),
             source: std::sync::OnceLock::new(),
             manager: manager.clone(),

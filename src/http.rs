@@ -7,6 +7,8 @@ use async_trait::async_trait;
 use bytes::BytesMut;
 use connector_api::{Error, ExposeSecret, HttpClient, HttpMethod, HttpRequest, HttpResponse};
 
+use crate::words::innermost;
+
 pub mod egress;
 pub mod signed;
 
@@ -73,7 +75,7 @@ impl HttpClient for Reqwest {
 fn not_answered(error: reqwest::Error) -> Error {
     let error = error.without_url();
     if error.is_connect() || error.is_builder() {
-        return Error::unavailable(format!("connecting: {error}"));
+        return Error::unavailable(format!("connecting: {}", innermost(&error)));
     }
     Error::outcome_unknown(format!("waiting for the answer: {error}"))
 }

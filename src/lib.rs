@@ -7,12 +7,6 @@
 //! [`relay`] tells others on topics of the bus.
 //! Across: [`config`], [`daemon`], [`clock`], [`ids`], [`http`], [`telemetry`], [`health`].
 
-// Each server that several processes share is a feature; what only it uses is warned of where it is built in.
-#![cfg_attr(
-    not(all(feature = "kafka", feature = "postgres")),
-    allow(dead_code, unused_imports, unused_variables)
-)]
-
 // In the order a message goes through.
 pub mod api;
 pub mod bus;

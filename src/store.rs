@@ -1,9 +1,11 @@
 //! What is kept: one trait, one conformance suite. Nothing above knows which store it has.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use aws_lc_rs::digest;
 use bytes::Bytes;
 use connector_api::{BrandId, ChannelId, Cursor, Namespace, QueueId};
 use serde::{Deserialize, Serialize};
@@ -62,6 +64,9 @@ pub enum StoreError {
     /// Try again later; nothing was done.
     #[error("the store is not available: {0}")]
     Unavailable(String),
+    /// The database will not have us: an administrator has to see to it. Nothing was done.
+    #[error("the database refuses us: {0}")]
+    Forbidden(String),
     #[error("the store is shutting down")]
     Closed,
     /// Another router owns the partition, or it moved on: stop.
@@ -80,7 +85,28 @@ impl From<Refusal> for StoreError {
     }
 }
 
+/// A name for an installation that gives nothing away of its key.
+pub fn name_of(installation_key: &[u8]) -> String {
+    let hash = digest::digest(&digest::SHA256, installation_key);
+    let first = hash.as_ref().iter().take(8);
+    first.map(|byte| format!("{byte:02x}")).collect()
+}
+
 pub type Result<T> = std::result::Result<T, StoreError>;
+
+/// What other processes have, and this one has not.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Declared {
+    pub channels: BTreeSet<ChannelId>,
+    pub queues: BTreeSet<QueueId>,
+}
+
+impl Declared {
+    /// Whether the channel of that name is one of them.
+    pub fn has(&self, channel: &str) -> bool {
+        self.channels.iter().any(|id| id.as_str() == channel)
+    }
+}
 
 /// A router's hold on a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -357,8 +383,8 @@ pub trait Store:
 
     // Sending.
     /// Says which channels can send, and what they take: replies that a channel cannot carry are
-    /// refused, and so are those that wait on one that cannot send.
-    async fn set_senders(&self, senders: Senders, now: i64) -> Result<()>;
+    /// refused, and so are those that wait on one that cannot send, unless another process has it.
+    async fn set_senders(&self, senders: Senders, elsewhere: Declared, now: i64) -> Result<()>;
     /// What was being sent when the process ended: unknown, unless the channel is idempotent.
     async fn recover_outbox(&self, idempotent: Vec<ChannelId>, now: i64) -> Result<u64>;
     /// The same for one channel, whose lane broke while the process went on.
@@ -435,9 +461,9 @@ pub trait Store:
     async fn counts(&self) -> Result<Counts>;
     /// Says which names (of channels and brands) and queues are configured now.
     async fn declare(&self, names: Vec<String>, queues: Vec<QueueId>) -> Result<()>;
-    /// What waits in a queue that is not declared waits in the first one: nobody could claim it
-    /// otherwise. Which queue that gave more to.
-    async fn adopt_stranded(&self, now: i64) -> Result<Rings>;
+    /// What waits in a queue that nobody declares waits in the first one: nobody could claim it otherwise. Replies
+    /// on a channel that nobody has any more are refused. Whom that rings.
+    async fn adopt_stranded(&self, elsewhere: Declared, now: i64) -> Result<Rings>;
     /// Drops what is past its retention, a bounded part of it; whether there may be more.
     async fn sweep(&self, keep: Retention, now: i64) -> Result<bool>;
     /// Notes a number under a name, for all processes, unless there is one; gives the one there is.

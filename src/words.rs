@@ -1,4 +1,4 @@
-//! Counts in sentences that people read: "1 channel", "2 channels".
+//! Words for people: counts in sentences ("1 channel", "2 channels"), and what an error comes to.
 
 use std::fmt::Display;
 
@@ -6,6 +6,18 @@ use std::fmt::Display;
 pub fn counted<N: Display + PartialEq + From<u8>>(count: N, one: &str, many: &str) -> String {
     let what = if count == N::from(1) { one } else { many };
     format!("{count} {what}")
+}
+
+/// The last cause in one line: those around it name the request and its tries.
+pub fn innermost(error: &dyn std::error::Error) -> String {
+    const CHARS_MAX: usize = 200;
+    let mut last = error;
+    while let Some(source) = last.source() {
+        last = source;
+    }
+    let said = last.to_string();
+    let line = said.lines().next().unwrap_or_default();
+    line.chars().take(CHARS_MAX).collect()
 }
 
 #[cfg(test)]

@@ -423,7 +423,7 @@ impl From<StoreError> for ApiError {
     fn from(failed: StoreError) -> Self {
         match failed {
             StoreError::Refused(refusal) => refusal.into(),
-            StoreError::Unavailable(_) => Self::new(
+            StoreError::Unavailable(_) | StoreError::Forbidden(_) => Self::new(
                 Kind::Unavailable,
                 "the store is not available: the daemon's log and `switchboard doctor` say why",
             ),

@@ -16,10 +16,14 @@ use object_store::{
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::{Semaphore, watch};
 
+use crate::words::innermost;
+
 use super::{name_of, unhex};
 
 /// The object that says which bucket this is, whatever it is called by whom.
 const NUMBER: &str = "number";
+/// Whose the files are.
+const INSTALLATION: &str = "installation";
 const CONNECT_WITHIN: Duration = Duration::from_secs(3);
 /// Of one request: a piece or a file.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(30);
@@ -122,26 +126,40 @@ impl Bucket {
 
     /// The number of the bucket, which it is given when it has none.
     pub async fn number(&self) -> Result<i64, String> {
-        let key = self.prefix.clone().join(NUMBER);
+        let mut bytes = [0; 8];
+        aws_lc_rs::rand::fill(&mut bytes).map_err(|_| "no random bytes".to_owned())?;
+        let new = i64::from_ne_bytes(bytes) & i64::MAX;
+        let text = self.noted(NUMBER, &new.to_string()).await?;
+        text.parse().map_err(|_| {
+            let (name, endpoint) = (&self.name, &self.endpoint);
+            format!("{NUMBER} in the bucket {name} at {endpoint} is no number: this is not a bucket of Switchboard's: set store.blobs_url to another one")
+        })
+    }
+
+    /// The installation that the files are of: this one, where they are nobody's yet.
+    pub async fn installation(&self, ours: &str) -> Result<String, String> {
+        self.noted(INSTALLATION, ours).await
+    }
+
+    /// For whoever has to say which it is.
+    pub fn place(&self) -> String {
+        let (name, endpoint) = (&self.name, &self.endpoint);
+        format!("{}/{} at {endpoint}", name, self.prefix)
+    }
+
+    /// What it says of itself in an object, which is given `first` where there is none.
+    async fn noted(&self, object: &str, first: &str) -> Result<String, String> {
+        let key = self.prefix.clone().join(object);
         loop {
             match self.bytes_of(&key).await {
-                Ok(text) => {
-                    let text = String::from_utf8_lossy(&text).trim().parse();
-                    return text.map_err(|_| {
-                        let (name, endpoint) = (&self.name, &self.endpoint);
-                        format!("{key} in the bucket {name} at {endpoint} is no number: this is not a bucket of Switchboard's: set store.blobs_url to another one")
-                    });
-                }
+                Ok(text) => return Ok(String::from_utf8_lossy(&text).trim().to_owned()),
                 Err(Error::NotFound { source, .. }) if !is_of_bucket(source.as_ref()) => {}
                 Err(error) => return Err(self.explained(&error)),
             }
-            let mut bytes = [0; 8];
-            aws_lc_rs::rand::fill(&mut bytes).map_err(|_| "no random bytes".to_owned())?;
-            let number = i64::from_ne_bytes(bytes) & i64::MAX;
             let once = PutOptions::from(PutMode::Create);
-            let put = self.store.put_opts(&key, number.to_string().into(), once);
+            let put = self.store.put_opts(&key, first.to_owned().into(), once);
             match put.await {
-                // Another process may be doing the same: whoever comes first has given the number.
+                // Another process may be doing the same: whoever comes first has said it.
                 Ok(_) | Err(Error::AlreadyExists { .. }) => {}
                 Err(error) => return Err(self.explained(&error)),
             }
@@ -279,18 +297,6 @@ fn code_of(error: &(dyn std::error::Error + 'static)) -> Option<String> {
     let (code, _) = rest.split_once("</Code>")?;
     let is_word = code.len() <= 64 && code.bytes().all(|byte| byte.is_ascii_alphanumeric());
     is_word.then(|| code.to_owned())
-}
-
-/// The last cause in one line: those around it name the request and its tries.
-fn innermost(error: &dyn std::error::Error) -> String {
-    const CHARS_MAX: usize = 200;
-    let mut last = error;
-    while let Some(source) = last.source() {
-        last = source;
-    }
-    let said = last.to_string();
-    let line = said.lines().next().unwrap_or_default();
-    line.chars().take(CHARS_MAX).collect()
 }
 
 fn away(reason: String) -> std::io::Error {

@@ -42,7 +42,7 @@ use context::Context;
 use keeper::Keeper;
 use producer::Producer;
 use publisher::Publisher;
-pub use settings::Settings;
+pub use settings::{Settings, WrongSetting};
 use shared::Shared;
 pub use topic::Unsafe;
 use window::Found;
@@ -75,15 +75,14 @@ impl KafkaBus {
         store: Arc<dyn Partitions>,
         blobs: Blobs,
         reads: bool,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, WrongSetting> {
         let shared = Arc::new(Shared::new(settings, store));
         let clients = Arc::new(Clients::default());
-        let wrong = |error: KafkaError| format!("bus.librdkafka: {error}");
         let context = || Context(shared.clone());
-        let producer = Producer::new(&shared.settings, context()).map_err(wrong)?;
+        let producer = Producer::new(&shared.settings, context())?;
         clients.producer.store(Some(Arc::new(producer)));
         // Only to see what is wrong with its settings now.
-        shared.consumer().map_err(wrong)?;
+        shared.consumer()?;
         let keeper = Keeper {
             shared: shared.clone(),
             clients: clients.clone(),

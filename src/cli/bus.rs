@@ -6,7 +6,7 @@ use std::sync::Arc;
 use clap::{Args, Subcommand};
 use connector_api::{Clock, Registration};
 
-use crate::clock::{SystemClock, micros};
+use crate::clock::SystemClock;
 use crate::config::{BusKind, Config};
 use crate::daemon::{Installation, growing};
 
@@ -54,7 +54,7 @@ impl Grow {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
         let dir = &config.server.data_dir;
-        let opened = Installation::open(config, dir, micros(clock.now())).await;
+        let opened = Installation::open(config, dir).await;
         let store = opened.map_err(start_failure)?.store();
         match self.partitions {
             Some(partitions) => {

@@ -11,7 +11,7 @@ use connector_api::{ChannelId, Clock, HttpClient, Registration};
 use serde_json::Value;
 
 use crate::channels;
-use crate::clock::{SystemClock, micros};
+use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::credentials::Keeper;
 use crate::daemon::control::{Answer, Control, Request, ask, is_up};
@@ -245,7 +245,7 @@ async fn offline(
     needed: Option<&ChannelId>,
 ) -> Result<Control, Failure> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let opened = Installation::open(config, &data_dir.path, micros(clock.now())).await;
+    let opened = Installation::open(config, &data_dir.path).await;
     let installation = opened.map_err(start_failure)?;
     let store = installation.store();
     let blobs = installation.blobs(config, data_dir).await;

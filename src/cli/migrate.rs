@@ -1,7 +1,6 @@
 //! `migrate`: moves an embedded installation into the database, topic and files of several processes.
 
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use clap::Args;
 use connector_api::Registration;
@@ -30,6 +29,8 @@ pub struct Migrate {
 #[cfg(all(feature = "kafka", feature = "postgres"))]
 impl Migrate {
     pub fn run(self, common: &Common, registrations: &[Registration]) -> CommandResult {
+        use std::process::ExitCode;
+
         use crate::daemon::moving::Moving;
 
         let common = Common {

@@ -9,6 +9,8 @@ use serde_json::json;
 
 use crate::channels;
 use crate::clock::SystemClock;
+use crate::config::Flag;
+use crate::words::innermost;
 
 use super::here::Here;
 use super::{CommandResult, Common, Failure, runtime};
@@ -19,6 +21,9 @@ const ANSWER_WAIT: Duration = Duration::from_secs(10);
 pub struct Send {
     /// Channel to send through
     channel: String,
+    /// Where the daemon listens, if not at `server.listen`
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<String>,
     /// Who writes, in the shop's own words: `cust-7`
     #[arg(long)]
     from: String,
@@ -31,13 +36,22 @@ pub struct Send {
 
 impl Send {
     pub fn run(self, common: &Common, registrations: &[Registration]) -> CommandResult {
-        let config = common.load(Vec::new(), registrations)?;
+        let flag = |listen| Flag::new("--listen", "server.listen", listen);
+        let flags = self.listen.map(flag).into_iter().collect();
+        let config = common.load(flags, registrations)?;
         let channel = config
             .channels
             .iter()
             .find(|(id, _)| id.as_str() == self.channel);
-        let (_, channel) = channel
-            .ok_or_else(|| Failure::new(format!("there is no channel \"{}\"", self.channel)))?;
+        let known: Vec<&str> = config.channels.keys().map(|id| id.as_str()).collect();
+        let (_, channel) = channel.ok_or_else(|| {
+            let known = match known.as_slice() {
+                [] => "none is configured: name the file with --config or SWITCHBOARD_CONFIG"
+                    .to_owned(),
+                known => format!("there are {}", known.join(", ")),
+            };
+            Failure::new(format!("there is no channel \"{}\"; {known}", self.channel))
+        })?;
         let now = SystemClock.now();
         let id = uuid::Uuid::now_v7().as_simple().to_string();
         let body = json!({
@@ -54,10 +68,11 @@ impl Send {
             for (name, value) in headers {
                 request = request.header(name, value);
             }
-            let response = request
-                .send()
-                .await
-                .map_err(|error| Failure::new(format!("sending to {url}: {error}")))?;
+            let response = request.send().await.map_err(|error| {
+                let why = innermost(&error);
+                let hint = "is the daemon there? Its address is server.listen, or --listen";
+                Failure::new(format!("sending to {url}: {why}: {hint}"))
+            })?;
             let status = response.status();
             let text = response.text().await.map_err(Failure::new)?;
             if status.is_success() {

@@ -20,6 +20,7 @@ const OWNED: [(&[&str], &str); 12] = [
             "enable.idempotence",
             "retries",
             "message.send.max.retries",
+            "delivery.report.only.error",
         ],
         "what is acknowledged must be on all in-sync replicas, once",
     ),
@@ -89,7 +90,12 @@ const OWNED: [(&[&str], &str); 12] = [
     ),
     (&["statistics.interval.ms"], "metrics are made of it"),
     (
-        &["plugin.library.paths"],
+        &[
+            "plugin.library.paths",
+            "ssl.engine.location",
+            "ssl.providers",
+            "sasl.kerberos.kinit.cmd",
+        ],
         "foreign code would run in the daemon",
     ),
 ];

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::blobs::Blobs;
 use crate::bus::Bus;
 #[cfg(feature = "kafka")]
-use crate::bus::kafka::{KafkaBus, Settings};
+use crate::bus::kafka::{KafkaBus, Settings, WrongSetting};
 use crate::config::Config;
 use crate::store::partitions::Partitions;
 
@@ -22,7 +22,26 @@ pub fn kafka(
 
     let reads = config.run.parts.contains(&Part::Router);
     let opened = KafkaBus::open(settings(config)?, store, blobs, reads);
-    Ok(Arc::new(opened.map_err(StartError::Other)?))
+    Ok(Arc::new(opened.map_err(|wrong| refused(config, wrong))?))
+}
+
+/// Says where the key stands that librdkafka does not take.
+#[cfg(feature = "kafka")]
+fn refused(config: &Config, wrong: WrongSetting) -> StartError {
+    let secrets = &config.bus.librdkafka_secrets;
+    let is_secret = (wrong.key.as_ref()).is_some_and(|key| secrets.contains_key(key));
+    let table = match is_secret {
+        true => "bus.librdkafka_secrets",
+        false => "bus.librdkafka",
+    };
+    let key = wrong.key.map(|key| format!("{table}.\"{key}\""));
+    let mut errors = crate::config::ConfigErrors::default();
+    errors.push(
+        config.origin(table),
+        key.unwrap_or(table.to_owned()),
+        wrong.why,
+    );
+    StartError::Config(errors)
 }
 
 /// Where the topics are and how they have to be.

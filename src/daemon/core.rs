@@ -15,6 +15,7 @@ use crate::store::Store;
 use crate::wake::Wakes;
 
 use super::DataDir;
+use super::elsewhere::Elsewhere;
 use super::leased::{Held, Leases};
 use super::processes::ProcessRows;
 use super::reload::Parts;
@@ -45,6 +46,7 @@ pub struct Core {
     pub processes: Arc<ProcessRows>,
     /// What a reload replaces.
     pub parts: Parts,
+    pub elsewhere: Arc<Elsewhere>,
     /// As `/version` shows it.
     pub instance: String,
     pub stop: Stop,

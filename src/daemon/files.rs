@@ -12,7 +12,7 @@ use crate::blobs::{Blobs, Bucket, BucketSettings};
 use crate::channels::read_secret;
 use crate::config::{Config, bucket};
 use crate::health::{Health, State};
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, name_of};
 
 use super::{StartError, shared};
 
@@ -90,6 +90,12 @@ enum Wrong {
 
 /// The bucket's number, which has to be the one that the database knows.
 async fn right(store: &dyn Store, bucket: &Bucket) -> Result<i64, Wrong> {
+    let ours = name_of(store.installation_key());
+    let whose = bucket.installation(&ours).await.map_err(Wrong::Away)?;
+    if whose != ours {
+        let wrong = shared::of_another("store.blobs_url", &bucket.place());
+        return Err(Wrong::Another(wrong));
+    }
     let here = bucket.number().await.map_err(Wrong::Away)?;
     let agreed = store.agree(shared::NUMBER_KEY, here).await;
     if agreed.map_err(Wrong::Store)? == here {

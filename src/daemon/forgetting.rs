@@ -15,6 +15,7 @@ use crate::store::retention::Forgotten;
 use crate::store::{Result, Store};
 use crate::wake::Wakes;
 
+use super::elsewhere::Elsewhere;
 use super::settings::Kept;
 
 /// Under which name its state is kept; it makes nothing unready.
@@ -32,6 +33,7 @@ const OVERDUE_MAX: Duration = Duration::from_secs(2 * 24 * 60 * 60);
 
 pub struct Forgetting {
     pub store: Arc<dyn Store>,
+    pub elsewhere: Arc<Elsewhere>,
     pub clock: Arc<dyn Clock>,
     pub health: Arc<Health>,
     pub keep: Live<Kept>,
@@ -52,9 +54,15 @@ impl Forgetting {
         }
     }
 
-    /// What came back into a queue after the queue was taken out of the configuration.
+    /// What came back into a queue after the queue was taken out of the configuration, and answers on a channel that
+    /// the last process has given up.
     async fn adopt(&self) {
-        match self.store.adopt_stranded(micros(self.clock.now())).await {
+        let adopted = async {
+            let elsewhere = self.elsewhere.declared().await?;
+            let now = micros(self.clock.now());
+            self.store.adopt_stranded(elsewhere, now).await
+        };
+        match adopted.await {
             Ok(rings) => (rings.queues.iter()).for_each(|queue| self.queues.ring(queue.as_str())),
             Err(error) => {
                 warn!(%error, "moving what waits in queues that are gone failed, trying again")

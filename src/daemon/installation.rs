@@ -32,7 +32,7 @@ impl Installation {
     /// Opens the store. A database that cannot be reached is [`StoreError::Unavailable`]; one that will
     /// not have us is another error.
     /// `dir`: the data directory, which only a store of its own is in.
-    pub async fn open(config: &Config, dir: &Path, now: i64) -> Result<Self, StartError> {
+    pub async fn open(config: &Config, dir: &Path) -> Result<Self, StartError> {
         let (names, queues) = names(config);
         match config.store.kind {
             StoreKind::Sqlite => {
@@ -43,15 +43,15 @@ impl Installation {
             StoreKind::Postgres => {
                 let database = shared::database(config)?;
                 let accepted = shared::accepted(config);
-                let opened = PostgresStore::open(database, names, queues, accepted, now).await;
+                let opened = PostgresStore::open(database, names, queues, accepted).await;
                 let opened = opened.map_err(|error| shared::explained(error, config))?;
                 Ok(Self::Shared(Arc::new(opened)))
             }
             // Refused when the configuration was read.
             #[cfg(not(feature = "postgres"))]
             StoreKind::Postgres => {
-                let reason = format!("PostgreSQL is not built into this binary ({now})");
-                Err(StartError::Other(reason))
+                let reason = "PostgreSQL is not built into this binary";
+                Err(StartError::Other(reason.to_owned()))
             }
         }
     }
@@ -70,6 +70,10 @@ impl Installation {
     }
 
     /// The bus that goes with it. Kafka need not be there yet.
+    #[cfg_attr(
+        not(feature = "postgres"),
+        expect(unused_variables, reason = "the log of one process has no setting")
+    )]
     pub async fn bus(&self, config: &Config, blobs: &Blobs) -> Result<Arc<dyn Bus>, StartError> {
         match self {
             Self::Own(store) => Ok(Arc::new(LocalBus::open(store.clone()).await?)),

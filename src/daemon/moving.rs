@@ -102,6 +102,12 @@ impl<'a> Moving<'a> {
             .build();
         let runtime = runtime
             .map_err(|error| MoveError::Refused(format!("starting the runtime: {error}")))?;
+        if let Some(bucket) = files.to.bucket() {
+            // Whether it is there, and ours to use: nobody looks after it meanwhile.
+            let number = runtime.block_on(bucket.number());
+            number.map_err(|error| MoveError::Refused(format!("store.blobs_url: {error}")))?;
+            bucket.set_trouble(None);
+        }
         Ok(Self {
             tables: source.tables()?,
             config,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tracing::warn;
 
+use super::elsewhere::Elsewhere;
 use crate::channels::{Channel, Channels};
 use crate::config::Config;
 use crate::health::{Health, State};
@@ -19,6 +20,7 @@ pub async fn begin(
     installation: &Installation,
     config: &Config,
     channels: &Channels,
+    elsewhere: &Elsewhere,
     now: i64,
 ) -> Result<(), StoreError> {
     let store = installation.store();
@@ -36,7 +38,10 @@ pub async fn begin(
             );
         }
     }
-    store.set_senders(senders(config, channels), now).await
+    let others = elsewhere.declared().await?;
+    store
+        .set_senders(senders(config, channels), others, now)
+        .await
 }
 
 /// The channels that can send, as the desk asks for them.

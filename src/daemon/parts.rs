@@ -87,6 +87,7 @@ pub fn router(core: &Core, tasks: &mut Tasks) {
         bus: core.bus.clone(),
         store: core.store.clone(),
         policy: core.parts.policy.clone(),
+        elsewhere: core.elsewhere.clone(),
         clock: core.clock.clone(),
         queues: core.queues.clone(),
         outbox: core.outbox.clone(),
@@ -141,6 +142,7 @@ pub fn dispatch(core: &Core, tasks: &mut Tasks) {
         store: core.store.clone(),
         clock: core.clock.clone(),
         health: core.health.clone(),
+        elsewhere: core.elsewhere.clone(),
         keep: core.parts.kept.clone(),
         queues: core.queues.clone(),
     };

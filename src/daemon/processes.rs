@@ -5,14 +5,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use connector_api::{CancellationToken, ChannelId, Clock};
+use connector_api::{CancellationToken, ChannelId, Clock, QueueId};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::bus::Bus;
 use crate::clock::micros;
+use crate::config::Config;
 use crate::health::{Health, State};
 use crate::intake::Intake;
+use crate::live::Live;
 use crate::store::processes::Process;
 use crate::store::{Result, Store};
 
@@ -49,6 +51,11 @@ pub struct Said {
     /// The newest generation of the bus's topic that it knows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generation: Option<u32>,
+    /// What it has; an earlier version does not say.
+    #[serde(default)]
+    pub channels: Vec<ChannelId>,
+    #[serde(default)]
+    pub queues: Vec<QueueId>,
     #[serde(flatten)]
     pub seen: Seen,
 }
@@ -72,6 +79,7 @@ pub struct ProcessRows {
     pub instance: String,
     /// What this process runs.
     pub parts: Vec<String>,
+    pub config: Live<Config>,
     /// Whether there may be others.
     pub is_shared: bool,
 }
@@ -110,12 +118,15 @@ impl ProcessRows {
 
     fn said(&self) -> Said {
         let host = rustix::system::uname();
+        let config = self.config.now();
         Said {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             host: host.nodename().to_string_lossy().into_owned(),
             pid: std::process::id(),
             parts: self.parts.clone(),
             generation: self.bus.generation(),
+            channels: config.channels.keys().cloned().collect(),
+            queues: config.queues.keys().cloned().collect(),
             seen: self.own(),
         }
     }

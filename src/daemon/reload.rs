@@ -25,6 +25,7 @@ use crate::wake::Wakes;
 
 use super::alerting::{Targets, targets};
 use super::channels::ChannelSet;
+use super::elsewhere::Elsewhere;
 use super::notify::Manager;
 use super::settings::{self, Kept, Keys};
 
@@ -65,6 +66,7 @@ pub struct Reload {
     pub health: Arc<Health>,
     pub waiting: Arc<Wakes>,
     pub set: Arc<ChannelSet>,
+    pub elsewhere: Arc<Elsewhere>,
     pub secrets: Mutex<BTreeMap<ChannelId, SecretsMark>>,
     pub source: OnceLock<Source>,
     /// Told of every reload, whoever asked for it.
@@ -177,6 +179,7 @@ impl Reload {
 
         let (names, queues) = settings::names(&config);
         self.store.declare(names, queues).await?;
+        let elsewhere = self.elsewhere.declared().await?;
         let mut policy = settings::policy(&config, &channels, &self.keys);
         changes.rules_version = policy.rules_version.clone();
         keep_gone(&mut policy, &parts.policy.now(), &config);
@@ -185,7 +188,8 @@ impl Reload {
         // more before an old one ends: what waits in it is refused and comes back to its agent.
         let senders = super::outbox::senders(&config, &channels);
         let now = micros(self.clock.now());
-        if let Err(error) = self.store.set_senders(senders, now).await {
+        let noted = self.store.set_senders(senders, elsewhere.clone(), now);
+        if let Err(error) = noted.await {
             warn!(%error, "refusing what waits on channels that are gone failed");
         }
         parts.policy.set(Arc::new(policy));
@@ -203,7 +207,8 @@ impl Reload {
         parts.config.set(Arc::new(config));
         *self.secrets.lock().unwrap_or_else(PoisonError::into_inner) = built.secrets;
         self.set.run(&channels);
-        match self.store.adopt_stranded(micros(self.clock.now())).await {
+        let now = micros(self.clock.now());
+        match self.store.adopt_stranded(elsewhere, now).await {
             Ok(rings) => rings
                 .queues
                 .iter()

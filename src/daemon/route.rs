@@ -21,6 +21,7 @@ use crate::wake::Wakes;
 mod ahead;
 mod troubles;
 
+use super::elsewhere::Elsewhere;
 use super::watch::ROUTER;
 use ahead::{Ahead, Next};
 pub use troubles::Troubles;
@@ -37,6 +38,7 @@ pub struct RouterLoop {
     pub bus: Arc<dyn Bus>,
     pub store: Arc<dyn Store>,
     pub policy: Live<Policy>,
+    pub elsewhere: Arc<Elsewhere>,
     pub clock: Arc<dyn Clock>,
     pub queues: Arc<Wakes>,
     pub outbox: Arc<Wakes>,
@@ -116,6 +118,7 @@ impl RouterLoop {
         let ahead = Ahead {
             bus: self.bus.clone(),
             policy: self.policy.clone(),
+            elsewhere: self.elsewhere.clone(),
             prepare: self.prepare,
         };
         let mut found = ahead.start(&ownership);

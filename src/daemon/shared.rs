@@ -4,12 +4,14 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 
-use crate::store::Store;
+use crate::store::{Store, name_of};
 
 use super::StartError;
 
 /// In a directory of files: the number by which a store knows it.
 const NUMBER_FILE: &str = "number";
+/// Whose they are.
+const INSTALLATION_FILE: &str = "installation";
 /// Under which name the store keeps it.
 pub const NUMBER_KEY: &str = "blobs_dir";
 
@@ -96,7 +98,7 @@ pub fn accepted(config: &crate::config::Config) -> Vec<crate::store::postgres::R
 pub fn explained(error: crate::store::StoreError, config: &crate::config::Config) -> StartError {
     use crate::store::StoreError;
 
-    let StoreError::Poisoned(reason) = error else {
+    let StoreError::Forbidden(reason) = error else {
         return error.into();
     };
     let key = "store.url";
@@ -114,6 +116,12 @@ pub async fn same_files(store: &dyn Store, dir: &Path) -> Result<(), StartError>
         path: dir.to_owned(),
         error,
     };
+    let ours = name_of(store.installation_key());
+    let whose = noted(dir, INSTALLATION_FILE, || Ok(ours.clone())).map_err(failed)?;
+    if whose != ours {
+        let wrong = of_another("store.blobs_dir", &dir.display().to_string());
+        return Err(StartError::Other(wrong));
+    }
     let here = number_of(dir).map_err(failed)?;
     let there = store.agree(NUMBER_KEY, here).await?;
     if here == there {
@@ -127,26 +135,44 @@ pub async fn same_files(store: &dyn Store, dir: &Path) -> Result<(), StartError>
     )))
 }
 
+/// What to do where the files are somebody else's: each would remove what only the other knows.
+pub fn of_another(key: &str, place: &str) -> String {
+    format!(
+        "{key}: the files at {place} are of another installation, as {INSTALLATION_FILE} there says: name a place of \
+         this installation's own"
+    )
+}
+
 /// The directory's number, which it is given when it has none.
 pub fn number_of(dir: &Path) -> io::Result<i64> {
-    let path = dir.join(NUMBER_FILE);
+    let number = noted(dir, NUMBER_FILE, || Ok(random()?.to_string()))?;
+    number.parse().map_err(io::Error::other)
+}
+
+/// A number that nobody else has.
+pub fn random() -> io::Result<i64> {
+    let mut bytes = [0; 8];
+    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| io::Error::other("no random bytes"))?;
+    Ok(i64::from_ne_bytes(bytes) & i64::MAX)
+}
+
+/// What a directory says of itself in a file, which is given `first` where there is none.
+fn noted(dir: &Path, file: &str, first: impl Fn() -> io::Result<String>) -> io::Result<String> {
+    let path = dir.join(file);
     loop {
         match fs::read_to_string(&path) {
-            Ok(text) => return text.trim().parse().map_err(io::Error::other),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => give_number(dir, &path)?,
+            Ok(text) => return Ok(text.trim().to_owned()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => note(dir, &path, &first()?)?,
             Err(error) => return Err(error),
         }
     }
 }
 
-/// Another process may be doing the same: whoever links its file first has given the number.
-fn give_number(dir: &Path, path: &Path) -> io::Result<()> {
-    let mut bytes = [0; 8];
-    aws_lc_rs::rand::fill(&mut bytes).map_err(io::Error::other)?;
-    let number = i64::from_ne_bytes(bytes) & i64::MAX;
-    let beside = dir.join(format!("{NUMBER_FILE}.{number:x}"));
+/// Another process may be doing the same: whoever links its file first has said it.
+fn note(dir: &Path, path: &Path, text: &str) -> io::Result<()> {
+    let beside = dir.join(format!("{NUMBER_FILE}.{:x}", random()?));
     let mut file = fs::File::create_new(&beside)?;
-    writeln!(file, "{number}")?;
+    writeln!(file, "{text}")?;
     file.sync_all()?;
     let linked = fs::hard_link(&beside, path);
     fs::remove_file(&beside)?;

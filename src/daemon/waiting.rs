@@ -3,13 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use connector_api::{CancellationToken, Clock};
+use connector_api::CancellationToken;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use crate::api;
 use crate::api::tls::Certificates;
-use crate::clock::micros;
 use crate::config::Config;
 use crate::health::{Health, State};
 use crate::store::StoreError;
@@ -27,13 +26,12 @@ pub async fn opened(
     data_dir: &DataDir,
     listener: &std::net::TcpListener,
     certificates: Option<&Arc<Certificates>>,
-    clock: &dyn Clock,
     health: &Arc<Health>,
     manager: &Manager,
 ) -> Result<Installation, StartError> {
     let mut answering: Option<Answering> = None;
     loop {
-        match Installation::open(config, &data_dir.path, micros(clock.now())).await {
+        match Installation::open(config, &data_dir.path).await {
             Err(StartError::Store(StoreError::Unavailable(reason)))
                 if config.store.kind == crate::config::StoreKind::Postgres =>
             {

@@ -2,6 +2,7 @@
 //! processes share.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
 use connector_api::QueueId;
@@ -10,7 +11,6 @@ pub use tokio_postgres::Config;
 use tokio_postgres::error::SqlState;
 
 use crate::store::events::Moved;
-use crate::store::rows::adopt::adopt;
 use crate::store::rows::memory::{Memory, Standing};
 use crate::store::rows::names::Names;
 use crate::store::rows::{Engine, RowStore, Tx, seen};
@@ -30,6 +30,7 @@ mod schema;
 mod search;
 mod sequencer;
 mod session;
+mod sweeper;
 mod transaction;
 mod values;
 
@@ -40,6 +41,7 @@ use pool::{CommitKey, Connected, Pool, Setting};
 pub use safety::Risk;
 use sequencer::Sequencer;
 pub use session::Session;
+use sweeper::Sweeper;
 pub use values::column;
 
 /// Connections that write batches, those that write all else, which no batch then keeps waiting, and those that read.
@@ -51,7 +53,10 @@ const READERS: usize = 3;
 const OF_WRITERS: &str =
     "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off;
     SET enable_bitmapscan = off; SET enable_sort = off; SET jit = off";
-const OF_READERS: &str = "SET jit = off";
+/// Readers look for few of many, too, and what is read often is in memory.
+const OF_READERS: &str = "SET random_page_cost = 1.1; SET jit = off";
+/// What it moves is nearly always little, and sometimes thousands: each must not be compared with each then.
+const OF_SEQUENCER: &str = "SET enable_seqscan = off; SET enable_nestloop = off; SET jit = off";
 /// Low bits of a number that say of which partition a record is. Numbers that the store gives out have them
 /// all set, which no partition has.
 const PARTITION_BITS: u32 = 12;
@@ -69,24 +74,24 @@ pub struct Postgres {
     names: Arc<Names>,
     told: Arc<Told>,
     sequencer: Sequencer,
+    _sweeper: Sweeper,
     _follower: Follower,
     key: Vec<u8>,
 }
 
 impl PostgresStore {
     /// Opens the database (and makes its tables where there are none). `names` are the configured brands and
-    /// channels, `queues` the configured queues, `now` the time in UTC microseconds. `taken` are the risks that somebody
+    /// channels, `queues` the configured queues. `taken` are the risks that somebody
     /// took by name; a server that runs others is refused.
     pub async fn open(
         database: impl Into<Database>,
         names: Vec<String>,
         queues: Vec<QueueId>,
         taken: Vec<Risk>,
-        now: i64,
     ) -> Result<Self> {
         let database = database.into();
         let opening =
-            move || open(&database, &names, &queues, &taken, now).map(|engine| (engine, queues));
+            move || open(&database, &names, &queues, &taken).map(|engine| (engine, queues));
         let opened = tokio::task::spawn_blocking(opening).await;
         let (engine, queues) = opened
             .map_err(|error| StoreError::Unavailable(format!("opening the database: {error}")))??;
@@ -115,7 +120,6 @@ fn open(
     names: &[String],
     queues: &[QueueId],
     taken: &[Risk],
-    now: i64,
 ) -> Result<Postgres> {
     let known = Arc::new(Names::default());
     let writing = Setting {
@@ -124,6 +128,10 @@ fn open(
     };
     let reading = Setting {
         begin: OF_READERS,
+        ..writing.clone()
+    };
+    let sequencing = Setting {
+        begin: OF_SEQUENCER,
         ..writing.clone()
     };
     let session = writing.connect()?;
@@ -136,22 +144,18 @@ fn open(
     transaction::alone(&session, || Ok(known.register(conn, &all)?))?;
     let key = transaction::alone(&session, || installation_key(conn))?;
     session.batch(FORGET_SESSIONS)?;
-    let mut connected = Connected::of(session, &writing, &known)?;
-    connected.write(Standing::Alone, &mut |tx| adopt(tx, queues, now).map(drop))?;
     let told = Arc::new(Told::default());
-    Conn::Postgres(&connected.session)
-        .prepare("DELETE FROM committed WHERE session = ?1")?
-        .execute([connected.key.session])?;
-    let mut session = Some(connected.session);
-    told.numbered(sequencer::number(&mut session, database)?.last);
+    told.numbered(sequencer::number(&mut None, &sequencing)?.last);
     let started = |error| StoreError::Unavailable(format!("starting a thread: {error}"));
+    let unswept = Arc::new(AtomicI64::new(0));
     let pool =
         |threads, name, setting| Pool::start(threads, name, setting, &known).map_err(started);
     Ok(Postgres {
         batches: pool(BATCH_WRITERS, "store-batches", &writing)?,
         writers: pool(WRITERS, "store-writer", &writing)?,
         readers: pool(READERS, "store-reader", &reading)?,
-        sequencer: Sequencer::start(database.clone(), told.clone()).map_err(started)?,
+        _sweeper: Sweeper::start(sequencing.clone(), unswept.clone()).map_err(started)?,
+        sequencer: Sequencer::start(sequencing, told.clone(), unswept).map_err(started)?,
         _follower: Follower::start(database.clone(), told.clone(), known.clone())
             .map_err(started)?,
         names: known,
@@ -293,23 +297,19 @@ pub fn told(error: &tokio_postgres::Error) -> String {
 /// Whether the database is to blame, or the work.
 pub fn trouble(error: &tokio_postgres::Error) -> StoreError {
     let reason = format!("PostgreSQL: {}", told(error));
-    let outage = match error.code() {
-        None => true,
-        // Classes: connection, resources, operator, transaction undone for others' sake; read only.
-        Some(code) => {
-            ["08", "53", "57", "58", "40"]
-                .iter()
-                .any(|class| code.code().starts_with(class))
-                || *code == SqlState::READ_ONLY_SQL_TRANSACTION
-                || *code == SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT
-        }
-    };
-    match outage {
-        true => StoreError::Unavailable(reason),
-        false => StoreError::Poisoned(reason),
+    let code = error.code().map_or("", SqlState::code);
+    let class = code.get(..2).unwrap_or_default();
+    match class {
+        // What is written does not fit: a value, a constraint, a limit of the server.
+        "22" | "23" | "54" => StoreError::Poisoned(reason),
+        // Who we are, which database, what we may.
+        "28" | "3D" => StoreError::Forbidden(reason),
+        _ if code == SqlState::INSUFFICIENT_PRIVILEGE.code() => StoreError::Forbidden(reason),
+        // No message is to blame for anything else.
+        _ => StoreError::Unavailable(reason),
     }
 }
 
 /// How long a transaction may stand still before the server ends it: an owner that hangs keeps its locks no
-/// longer.
-const STANDS_STILL_MAX: Duration = Duration::from_secs(10);
+/// longer, and no lease runs out because somebody waits for these.
+const STANDS_STILL_MAX: Duration = Duration::from_secs(4);

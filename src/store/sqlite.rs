@@ -1,6 +1,7 @@
 //! The embedded store: one SQLite file, one writer, a few readers. WAL with `synchronous=FULL`:
 //! a commit is on disk when it returns.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -15,7 +16,7 @@ use crate::store::rows::memory::Memory;
 use crate::store::rows::names::Names;
 use crate::store::rows::{Engine, RowStore, Tx, events, outbox};
 use crate::store::sql::Conn;
-use crate::store::{Result, StoreError};
+use crate::store::{Result, StoreError, name_of};
 
 mod checkpoint;
 mod lineage;
@@ -152,7 +153,7 @@ impl SqliteStore {
             conn: (&*adopting).into(),
             memory: &mut memory,
         };
-        adopt(&mut tx, queues, now)?;
+        adopt(&mut tx, queues, &BTreeSet::new(), now)?;
         adopting.commit()?;
         let state = Arc::new(WriterState::default());
         state.moved.send_replace(memory.moved());
@@ -193,7 +194,7 @@ impl SqliteStore {
         let trouble = |error: std::io::Error| {
             StoreError::Unavailable(format!("the lineage in {}: {error}", data_dir.display()))
         };
-        let installation = lineage::name_of(&self.engine.key);
+        let installation = name_of(&self.engine.key);
         let beside = lineage::read(data_dir).map_err(trouble)?;
         let (held, count) = self
             .engine

@@ -22,8 +22,10 @@ use crate::peers;
 use crate::support::kafka::{assigned, broker, settings};
 use crate::support::{chat, within_patience};
 
+mod anew;
 mod bound;
 mod faults;
+mod frozen;
 mod grow;
 pub mod topics;
 
@@ -419,5 +421,24 @@ fn every_key_that_the_clients_set_after_what_is_passed_through_is_refused_by_its
         let set = [&producer, &consumer].map(|client| client.get(key) != Some("passed"));
         let refused = switchboard::config::kafka_keys::owned(key).is_some();
         assert_eq!(set.contains(&true), refused, "{key}");
+    }
+}
+
+#[test]
+fn a_key_that_librdkafka_does_not_take_is_named_and_its_value_is_not() {
+    for (key, value) in [
+        ("sasl.pasword", "tell nobody"),
+        ("sasl.mechanisms", "tell nobody"),
+        ("socket.timeout.ms", "-17117"),
+        ("security.protocol", "tell nobody"),
+    ] {
+        let mut settings = settings("kafka:9092".to_owned(), 1);
+        settings.librdkafka.insert(key.to_owned(), value.to_owned());
+        let site = Site::new();
+        let opened = KafkaBus::open(settings, site.store.clone(), site.blobs.clone(), true);
+        let wrong = opened.err().expect(key);
+        let said = format!("{wrong} {wrong:?}");
+        assert_eq!(wrong.key.as_deref(), Some(key), "{said}");
+        assert!(!wrong.why.is_empty() && !said.contains(value), "{said}");
     }
 }

@@ -2,14 +2,17 @@
 //! interrupts the move, and what must not be moved is refused.
 
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::Ordering;
 
 use serde_json::{Value, json};
+use switchboard::blobs::{hex, sha256};
 
 use crate::daemon::cluster::{ALL, Cluster};
 use crate::daemon::process::{Installation, PATIENCE, binary, chat, chat_config, json_of};
-use crate::peers::{self, Chaos, wait_until};
+use crate::peers::{self, Chaos, S3, wait_until};
+use crate::support::Authority;
 
 mod old;
 mod refused;
@@ -238,6 +241,51 @@ fn an_installation_that_was_moved_goes_on_where_it_was() {
         true,
         "the second time there is nothing to do"
     );
+    goes_on(&old, &cluster, &process);
+}
+
+#[test]
+fn an_installation_moves_into_a_bucket_behind_tls() {
+    if !peers::enabled() {
+        return;
+    }
+    let authority = Authority::new();
+    let made = authority.make(2090);
+    let s3 = S3::over_tls(&made.cert, &made.key, &authority.pem);
+    let old = Old::lived();
+    let cluster = cluster_for(&old);
+    let config = cluster.config(ALL, &cluster.database());
+    let on_disk = format!("blobs_dir = {:?}", cluster.files.path());
+    assert!(config.contains(&on_disk));
+    let in_bucket = |authority: &Path| {
+        let bucket = format!(
+            "blobs_url = \"s3://switchboard/shop\"\nblobs_endpoint = \"https://127.0.0.1:{}\"\nblobs_ca_file = {authority:?}\n\
+             blobs_access_key = {{ file = \"{{dir}}/access\" }}\nblobs_secret_key = {{ file = \"{{dir}}/secret-key\" }}",
+            s3.port,
+        );
+        let process = Installation::new(&config.replace(&on_disk, &bucket));
+        let home = process.config().parent().unwrap().to_owned();
+        std::fs::write(home.join("access"), &s3.access_key).unwrap();
+        std::fs::write(home.join("secret-key"), &s3.secret_key).unwrap();
+        process
+    };
+    // A server that somebody else vouches for gets nothing.
+    let strange = cluster.files.path().join("strange.pem");
+    std::fs::write(&strange, Authority::new().pem).unwrap();
+    let refused = migrate(&old, &in_bucket(&strange), &["--json"]);
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(
+        !refused.status.success() && said.contains("certificate"),
+        "{said}"
+    );
+    assert!(s3.names().is_empty());
+
+    let process = in_bucket(&s3.authority());
+    let report = moved(&old, &process);
+    assert_eq!(report["files"]["count"], 3);
+    let name = hex(&sha256(&old.photo));
+    let object = format!("shop/{}/{name}", name.split_at(2).0);
+    assert!(s3.names().contains(&object), "{:?}", s3.names());
     goes_on(&old, &cluster, &process);
 }
 

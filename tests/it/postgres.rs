@@ -6,6 +6,7 @@ mod events;
 mod lists;
 mod plans;
 mod routers;
+mod troubles;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use connector_api::{CancellationToken, Event, async_trait};
 use switchboard::bus::local::LocalBus;
 use switchboard::bus::{Bus, BusError, BusState, Envelope, Mark, NewRecord, Record};
+use switchboard::daemon::elsewhere::Elsewhere;
 use switchboard::daemon::route::{ATTEMPTS_MAX, RouterLoop};
 use switchboard::health::{Health, State};
 use switchboard::router::Prepared;
@@ -64,6 +65,7 @@ impl Routed {
             bus,
             store: self.store(),
             policy: self.desk.policy.clone().into(),
+            elsewhere: Arc::new(Elsewhere::nowhere()),
             clock: self.desk.clock.clone(),
             queues: Arc::new(Wakes::default()),
             outbox: Arc::new(Wakes::default()),

@@ -114,6 +114,7 @@ macro_rules! store_suite {
             processes {
                 a_process_is_there_until_it_ends_or_says_nothing_more
                 what_several_processes_agree_on_is_what_the_first_one_said
+                what_another_process_has_is_left_alone_until_nobody_has_it
             }
             limits {
                 a_text_that_is_too_long_is_refused_where_it_is_written

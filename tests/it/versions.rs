@@ -143,7 +143,7 @@ async fn postgresql_tables_of_a_later_version_are_used_if_that_says_so_and_else_
              WHERE key IN ('schema', 'schema_oldest')"
         ));
         let risks = vec![Risk::Fsync];
-        let opened = PostgresStore::open(made.own_config(), names(), queues(), risks, 0).await;
+        let opened = PostgresStore::open(made.own_config(), names(), queues(), risks).await;
         match opened {
             Ok(_) => assert!(opens, "{oldest}"),
             Err(error) => assert!(!opens && says_what_to_do(&error), "{error}"),

@@ -8,7 +8,7 @@ use super::server::{self, Plan, Server};
 /// One broker, which is its own controller.
 pub struct Kafka {
     pub port: u16,
-    _server: Server,
+    server: Server,
 }
 
 impl Kafka {
@@ -18,15 +18,18 @@ impl Kafka {
             let port = nodes[0].port;
             (plan(&nodes, 0), port)
         });
-        Kafka {
-            port,
-            _server: server,
-        }
+        Kafka { port, server }
     }
 
     /// What a client is configured with.
     pub fn brokers(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    pub fn signal(&self, name: &str) {
+        let words = format!("kill -{name} {}", self.server.pid());
+        let done = server::as_root("sh").args(["-c", &words]).status();
+        assert!(done.is_ok_and(|status| status.success()), "{words}");
     }
 }
 

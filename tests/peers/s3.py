@@ -2,19 +2,24 @@
 
 s3.py serve PORT FILE: serves on loopback; makes the bucket `switchboard` and a user that may use it, and writes the
 user's two keys to FILE, a line each. s3.py ask PORT ACCESS_KEY SECRET_KEY list | put NAME CONTENT: asks that server.
+Over TLS where S3_TLS names a directory with cert.pem, key.pem and authority.pem.
 """
 
+import functools
 import json
 import os
 import sys
 
 import boto3
 
+TLS = os.environ.get("S3_TLS")
+
 
 def client(kind, port, access_key, secret_key):
     return boto3.client(
         kind,
-        endpoint_url=f"http://127.0.0.1:{port}",
+        endpoint_url=f"{'https' if TLS else 'http'}://127.0.0.1:{port}",
+        verify=f"{TLS}/authority.pem" if TLS else None,
         region_name="us-east-1",
         aws_access_key_id=access_key,
         aws_secret_access_key=secret_key,
@@ -23,8 +28,14 @@ def client(kind, port, access_key, secret_key):
 
 def serve(port, file):
     from moto import settings
+    from moto.moto_server import threaded_moto_server
     from moto.server import ThreadedMotoServer
 
+    if TLS:
+        # It has no setting for that.
+        threaded_moto_server.make_server = functools.partial(
+            threaded_moto_server.make_server, ssl_context=(f"{TLS}/cert.pem", f"{TLS}/key.pem")
+        )
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=int(port))
     server.start()
     client("s3", port, "root", "root").create_bucket(Bucket="switchboard")

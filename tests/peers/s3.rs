@@ -11,6 +11,8 @@ pub struct S3 {
     pub port: u16,
     pub access_key: String,
     pub secret_key: String,
+    /// Where its certificate is, if it has one.
+    tls: Option<PathBuf>,
     _server: Server,
 }
 
@@ -19,14 +21,36 @@ fn installed() -> PathBuf {
     Path::new(&home).join(".cache/switchboard-peers/s3")
 }
 
-fn script() -> Command {
-    let mut command = Command::new(installed().join("venv/bin/python"));
-    command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peers/s3.py"));
-    command
+/// The command line of the script, over TLS where there is a directory for that.
+fn script(tls: Option<&Path>) -> Vec<String> {
+    let tls = tls.map(|directory| format!("S3_TLS={}", directory.display()));
+    let python = installed().join("venv/bin/python").display().to_string();
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peers/s3.py");
+    let words = ["env".to_owned()].into_iter().chain(tls);
+    words.chain([python, script.to_owned()]).collect()
 }
 
 impl S3 {
     pub fn start() -> S3 {
+        Self::with(None)
+    }
+
+    /// One with a certificate, and the authority that signed it.
+    pub fn over_tls(cert: &str, key: &str, authority: &str) -> S3 {
+        Self::with(Some([
+            ("cert.pem", cert),
+            ("key.pem", key),
+            ("authority.pem", authority),
+        ]))
+    }
+
+    /// The file of the authority that signed its certificate.
+    pub fn authority(&self) -> PathBuf {
+        let directory = self.tls.as_ref().expect("it is over TLS");
+        directory.join("authority.pem")
+    }
+
+    fn with(tls: Option<[(&str, &str); 3]>) -> S3 {
         assert!(
             installed().join("complete").exists(),
             "sh tests/peers/install.sh installs the S3 server"
@@ -35,11 +59,11 @@ impl S3 {
             let directory = tempfile::tempdir().expect("a directory");
             let port = free_port();
             let keys = directory.path().join("keys");
-            let script = script();
-            let words = std::iter::once(script.get_program()).chain(script.get_args());
-            let mut command: Vec<String> = words
-                .map(|word| word.to_string_lossy().into_owned())
-                .collect();
+            for (name, content) in tls.into_iter().flatten() {
+                let written = std::fs::write(directory.path().join(name), content);
+                written.expect("a file in a fresh directory");
+            }
+            let mut command = script(tls.map(|_| directory.path()));
             command.extend(["serve".to_owned(), port.to_string()]);
             command.push(keys.display().to_string());
             let plan = Plan {
@@ -61,12 +85,15 @@ impl S3 {
             port,
             access_key: made.0,
             secret_key: made.1,
+            tls: tls.map(|_| server.directory().to_owned()),
             _server: server,
         }
     }
 
     fn run(&self, args: &[&str]) -> String {
-        let done = script()
+        let script = script(self.tls.as_deref());
+        let done = Command::new(&script[0])
+            .args(&script[1..])
             .args(["ask", &self.port.to_string()])
             .args([&self.access_key, &self.secret_key])
             .args(args)

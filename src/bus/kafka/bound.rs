@@ -12,7 +12,7 @@ use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
 use rdkafka::topic_partition_list::Offset;
-use tracing::{debug, warn};
+use tracing::warn;
 
 use crate::bus::BusState;
 
@@ -31,11 +31,12 @@ type Reader = BaseConsumer<Quiet>;
 impl Shared {
     /// Looks whether routers are too far behind; never ends.
     pub async fn watch_lag(self: &Arc<Self>) {
-        let every = (self.settings.retention / 1000).clamp(LOOKED_EVERY_MIN, LOOKED_EVERY_MAX);
-        let reader = Arc::new(Apart::default());
+        let mut reader = Arc::new(Apart::default());
         // Nothing is decided while the store is away: what it said last is true.
         let mut positions = BTreeMap::new();
+        let mut is_known = true;
         loop {
+            let every = (self.retention() / 1000).clamp(LOOKED_EVERY_MIN, LOOKED_EVERY_MAX);
             tokio::time::sleep(every).await;
             if *self.state.borrow() != BusState::Ready {
                 continue;
@@ -43,20 +44,25 @@ impl Shared {
             if let Ok(said) = self.store.positions().await {
                 positions = said.into_iter().collect();
             }
-            let (shared, reader, positions) = (self.clone(), reader.clone(), positions.clone());
+            let (shared, asked, positions) = (self.clone(), reader.clone(), positions.clone());
             let looking = tokio::task::spawn_blocking(move || {
-                behind(reader.of(&shared)?, &shared, &positions)
+                behind(asked.of(&shared)?, &shared, &positions)
             });
             match looking.await {
                 Ok(Ok(behind)) => {
+                    is_known = true;
                     if behind != self.too_far_behind.swap(behind, Ordering::AcqRel) && behind {
                         warn!(
                             "the routers are too far behind: nothing is accepted until they are not"
                         );
                     }
                 }
+                // What was known stays true, and is told as long as the bus is there.
                 Ok(Err(error)) => {
-                    debug!(%error, "how far routers are behind is not known: {error}")
+                    reader = Arc::default();
+                    if std::mem::replace(&mut is_known, false) {
+                        warn!(%error, "how far routers are behind is not known for now: {error}");
+                    }
                 }
                 Err(_) => warn!("looking how far routers are behind panicked"),
             }
@@ -93,7 +99,7 @@ fn behind(
     positions: &BTreeMap<u32, i64>,
 ) -> Result<bool, KafkaError> {
     let known = shared.generations();
-    let half = i64::try_from(shared.settings.retention.as_millis() / 2).unwrap_or(i64::MAX);
+    let half = i64::try_from(shared.retention().as_millis() / 2).unwrap_or(i64::MAX);
     let since = now_millis().saturating_sub(half);
     let mut list = TopicPartitionList::new();
     for number in undecided(&known, positions) {

@@ -23,7 +23,6 @@ use super::context::Context;
 use super::generations::Generations;
 use super::numbers::next_offset;
 use super::record::{self, Beside, Taken};
-use super::statistics::lag_of;
 use super::topic;
 use super::window::Command;
 
@@ -61,7 +60,6 @@ impl ConsumerContext for Context {
             }
             _ => {
                 self.0.revoke(&ours);
-                ours.iter().for_each(|one| lag_of(&known, *one, 0));
                 consumer.incremental_unassign(partitions)
             }
         };

@@ -1,6 +1,7 @@
 //! Keeps the clients and the topic well: looks at the topic before anything is accepted and again in between,
 //! makes clients anew that cannot go on, and says why nothing is accepted while nothing is.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use crate::bus::BusState;
 use super::consumer::Consumer;
 use super::context::Context;
 use super::generations::Generations;
+use super::numbers::{inside, next_offset};
 use super::producer::Producer;
 use super::shared::Shared;
 use super::{Clients, lock, numbers, topic};
@@ -23,6 +25,9 @@ use super::{Clients, lock, numbers, topic};
 /// How long until Kafka is tried again that did not answer, and how often a topic that is well is looked at.
 const TRY_AGAIN_AFTER: Duration = Duration::from_secs(1);
 const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(60);
+
+/// How long a client that cannot go on may take to leave.
+const LEAVING_MAX: Duration = Duration::from_secs(5);
 
 /// What keeping takes.
 pub struct Keeper {
@@ -73,6 +78,7 @@ impl Keeper {
         // What is being changed is looked at by whoever changes it.
         if settings.check_topic && known.coming().is_none() {
             self.check(&producer, &known).await?;
+            self.has_what_was_decided(&producer, &known).await?;
         }
         if known.is_empty() {
             let first = settings.topic();
@@ -111,6 +117,11 @@ impl Keeper {
             _ => settings.partitions,
         };
         let mut found = self.found(producer, name).await?;
+        if found.is_none() && known.open().is_some() {
+            return Err(format!(
+                "the topic {name} is gone, and with it what was accepted and not decided: restore it, or set another bus.prefix to begin anew"
+            ));
+        }
         let context = Context(self.shared.clone());
         let admin = AdminClient::from_config_and_context(&settings.admin(), context)
             .map_err(|error| topic::explain(&error, settings))?;
@@ -123,7 +134,56 @@ impl Keeper {
             };
         }
         tokio::task::spawn_blocking(move || drop(admin)).await.ok();
-        ensured
+        self.shared.is_kept_for(ensured?);
+        Ok(())
+    }
+
+    /// Refuses a log that ends before what was decided of it: a topic that was made anew, or cut off. What is accepted onto
+    /// it would be taken for decided until it is as long as the one before.
+    async fn has_what_was_decided(
+        &self,
+        producer: &Arc<Producer>,
+        known: &Generations,
+    ) -> Result<(), String> {
+        // Nothing is decided while the store is away.
+        let Ok(positions) = self.shared.store.positions().await else {
+            return Ok(());
+        };
+        let open: BTreeSet<u32> = known
+            .open()
+            .map(|open| open.partitions.iter().copied().collect())
+            .unwrap_or_default();
+        let decided: Vec<_> = (positions.into_iter())
+            .filter(|(number, position)| *position > 0 && open.contains(number))
+            .filter_map(|(number, position)| {
+                let (topic, partition) = known.place(number)?;
+                let next = next_offset(inside(position, known.base(number)));
+                Some((topic.to_owned(), partition, next))
+            })
+            .collect();
+        let producer = producer.clone();
+        let shorter = tokio::task::spawn_blocking(move || {
+            for (topic, partition, next) in decided {
+                let client = producer.client.client();
+                // A partition without a leader says nothing for now, and nothing against it.
+                let (_, end) = client
+                    .fetch_watermarks(&topic, partition, topic::ANSWER_MAX)
+                    .ok()?;
+                if next > end {
+                    return Some((topic, partition, next, end));
+                }
+            }
+            None
+        });
+        let shorter = shorter
+            .await
+            .map_err(|_| "asking Kafka panicked".to_owned())?;
+        match shorter {
+            None => Ok(()),
+            Some((topic, partition, next, end)) => Err(format!(
+                "partition {partition} of the topic {topic} ends at {end} and was decided to {next}: it was made anew or cut off; restore it, or set another bus.prefix to begin anew"
+            )),
+        }
     }
 
     /// Partitions and replication of a topic; `None` where there is none.
@@ -142,20 +202,19 @@ impl Keeper {
         Ok(all.get(name).copied())
     }
 
-    /// Makes the clients anew.
+    /// Makes the clients anew; there is a producer all the time.
     async fn renew(&self) {
         let consumer = lock(&self.clients.consumer).take();
-        let producer = self.clients.producer.swap(None);
+        let context = Context(self.shared.clone());
+        let fresh = Producer::new(&self.shared.settings, context).ok();
+        let producer = self.clients.producer.swap(fresh.map(Arc::new));
         let left = tokio::task::spawn_blocking(move || {
             if let Some(consumer) = consumer {
                 consumer.leave();
             }
             drop(producer);
         });
-        left.await.ok();
-        let context = Context(self.shared.clone());
-        if let Ok(producer) = Producer::new(&self.shared.settings, context) {
-            self.clients.producer.store(Some(Arc::new(producer)));
-        }
+        // Without a broker it may never be told that it left.
+        tokio::time::timeout(LEAVING_MAX, left).await.ok();
     }
 }

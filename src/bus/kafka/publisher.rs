@@ -17,11 +17,15 @@ use crate::bus::BusError;
 use crate::bus::notices::{Notice, Notices, Topic};
 
 use super::context::Quiet;
-use super::settings::{RECORD_BYTES_MAX, Settings};
+use super::settings::{RECORD_BYTES_MAX, Settings, WrongSetting};
 use super::topic;
 
 /// How often a topic that is well is looked at.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(60);
+
+/// A client waits as long as it has to; one that waits for so long may have lost all its brokers, and is made anew. What
+/// it had is told again, in order, before anything that comes later.
+const ACKNOWLEDGED_MAX: Duration = Duration::from_secs(60);
 
 type Client = FutureProducer<Quiet>;
 
@@ -154,7 +158,7 @@ fn client(settings: &Settings, sending: &mut Sending) -> Result<Client, String> 
         return Ok(client.clone());
     }
     let made = Client::from_config_and_context(&settings.relay(), Quiet)
-        .map_err(|error| format!("bus.librdkafka: {error}"))?;
+        .map_err(|error| WrongSetting::from(error).to_string())?;
     Ok(sending.client.insert(made).clone())
 }
 
@@ -192,16 +196,23 @@ async fn deliver(
             }
         }
     }
-    for (name, delivery) in deliveries {
-        match delivery.await {
-            Ok(Ok(_)) => {}
-            Ok(Err((error, _))) => {
-                refused.get_or_insert_with(|| topic::explain_of(&error, settings, &name));
-            }
-            Err(_) => {
-                refused.get_or_insert_with(|| "the Kafka client was closed".to_owned());
+    let all = async {
+        for (name, delivery) in deliveries {
+            match delivery.await {
+                Ok(Ok(_)) => {}
+                Ok(Err((error, _))) => {
+                    refused.get_or_insert_with(|| topic::explain_of(&error, settings, &name));
+                }
+                Err(_) => {
+                    refused.get_or_insert_with(|| "the Kafka client was closed".to_owned());
+                }
             }
         }
+    };
+    if tokio::time::timeout(ACKNOWLEDGED_MAX, all).await.is_err() {
+        refused = Some(format!(
+            "no broker acknowledged within {ACKNOWLEDGED_MAX:?}"
+        ));
     }
     let Some(refused) = refused else {
         return Ok(());

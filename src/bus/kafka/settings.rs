@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
+use rdkafka::error::KafkaError;
 
 /// How long brokers may take to acknowledge a record: webhooks' providers give up after about ten seconds.
 pub const DELIVERY_MAX: Duration = Duration::from_secs(8);
@@ -15,6 +16,30 @@ pub const WAITING_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub const WAITING_RECORDS_MAX: usize = 50_000;
 /// Bytes that the consumer fetches ahead of its windows, over all partitions.
 const FETCHED_KBYTES_MAX: u32 = 8 * 1024;
+
+/// What librdkafka does not take, without the value: it may be a secret.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("bus.librdkafka: {}{why}", .key.as_ref().map(|key| format!("{key}: ")).unwrap_or_default())]
+pub struct WrongSetting {
+    /// The key of librdkafka, where one is to blame.
+    pub key: Option<String>,
+    pub why: String,
+}
+
+impl From<KafkaError> for WrongSetting {
+    fn from(error: KafkaError) -> Self {
+        let KafkaError::ClientConfig(_, said, key, value) = error else {
+            let why = error.to_string();
+            return Self { key: None, why };
+        };
+        let why = match value.as_str() {
+            "" => said,
+            value => said.replace(value, "…"),
+        };
+        let key = Some(key);
+        Self { key, why }
+    }
+}
 
 /// Where the topics are and how they have to be.
 #[derive(Debug, Clone)]

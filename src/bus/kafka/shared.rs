@@ -2,7 +2,7 @@
 //! which partitions are ours, and what was fetched of them.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use tokio::sync::{Mutex as AsyncMutex, Notify, watch};
 use tokio::time::Instant;
+use tracing::debug;
 
 use crate::bus::{BusError, BusState};
 use crate::store::partitions::{Generation, Partitions};
@@ -18,11 +19,16 @@ use crate::store::partitions::{Generation, Partitions};
 use super::context::Context;
 use super::generations::{Generations, Wait};
 use super::settings::Settings;
+use super::statistics::lag_of;
 use super::window::{Command, Found, Window};
 use super::{lock, numbers, record, topic};
 
 /// How often the store is asked what becomes of a sealed topic, while records wait to be accepted.
 const TURN_ASKED_EVERY: Duration = Duration::from_millis(50);
+
+/// A client that has no broker for so long is made anew. One that woke, and is not let into its cluster again yet, names
+/// no broker at all; librdkafka 2.12 forgets then those that it knew, and does not always go back to `bus.brokers`.
+const ANEW_AFTER: Duration = Duration::from_secs(15);
 
 /// What the bus's parts know together.
 pub struct Shared {
@@ -33,6 +39,8 @@ pub struct Shared {
     pub cause: Mutex<Option<String>>,
     /// Somebody found trouble: the topic is looked at.
     pub troubled: Notify,
+    /// When each client was seen to have a broker.
+    connected: Mutex<BTreeMap<String, Instant>>,
     /// A client cannot go on.
     pub broken: Notify,
     /// Empty until the topic was seen.
@@ -43,6 +51,8 @@ pub struct Shared {
     asked: AsyncMutex<Option<Instant>>,
     /// How far partitions were that others wait for.
     pub positions: Mutex<BTreeMap<u32, i64>>,
+    /// How long brokers keep records, in milliseconds; 0 where that is not known.
+    kept_millis: AtomicU64,
     /// Routers, whosever they are, are so far behind that nothing more may be accepted.
     pub too_far_behind: AtomicBool,
     /// Somebody reads a partition that has to wait.
@@ -61,17 +71,35 @@ impl Shared {
             state: watch::Sender::new(BusState::Starting),
             cause: Mutex::default(),
             troubled: Notify::new(),
+            connected: Mutex::default(),
             broken: Notify::new(),
             generations: watch::Sender::default(),
             change: watch::Sender::default(),
             asked: AsyncMutex::default(),
             positions: Mutex::default(),
+            kept_millis: AtomicU64::default(),
             too_far_behind: AtomicBool::default(),
             waiting: Notify::new(),
             windows: Mutex::default(),
             assigned: watch::Sender::new(Vec::new()),
             arrived: Notify::new(),
             decided: Notify::new(),
+        }
+    }
+
+    /// Notes how long the topic keeps what it has, where that ends.
+    pub fn is_kept_for(&self, kept: Option<Duration>) {
+        let millis = kept.map_or(0, |kept| kept.as_millis());
+        let millis = u64::try_from(millis).unwrap_or(u64::MAX);
+        self.kept_millis.store(millis, Ordering::Release);
+    }
+
+    /// How long a record is there at least: as long as is meant, or as the topic says where that is shorter.
+    pub fn retention(&self) -> Duration {
+        let meant = self.settings.retention;
+        match self.kept_millis.load(Ordering::Acquire) {
+            0 => meant,
+            kept => meant.min(Duration::from_millis(kept)),
         }
     }
 
@@ -176,6 +204,10 @@ impl Shared {
     }
 
     pub fn revoke(&self, partitions: &[u32]) {
+        let known = self.generations();
+        for number in partitions {
+            lag_of(&known, *number, 0);
+        }
         let mut windows = lock(&self.windows);
         windows.retain(|number, _| !partitions.contains(number));
         self.tell(&windows);
@@ -248,6 +280,20 @@ impl Shared {
         decided
             .map(|(number, window)| (*number, behind(window)))
             .collect()
+    }
+
+    /// Notes whether a client has any broker; has the clients made anew where one has had none for long.
+    pub fn reaches(&self, client: &str, is_connected: bool) {
+        let mut connected = lock(&self.connected);
+        let now = Instant::now();
+        let last = connected.entry(client.to_owned()).or_insert(now);
+        if is_connected {
+            *last = now;
+        } else if last.elapsed() >= ANEW_AFTER {
+            connected.clear();
+            debug!("the Kafka {client} has no broker for {ANEW_AFTER:?}: it is made anew");
+            self.broken.notify_one();
+        }
     }
 
     /// Notes where partitions end; gives how far each of ours is behind that.

@@ -20,6 +20,10 @@ pub fn tell(shared: &Shared, statistics: &Statistics) {
         let labels = [("client", client()), ("broker", broker.nodeid.to_string())];
         metrics::gauge!("switchboard_kafka_rtt_seconds", &labels).set(rtt.avg as f64 / 1e6);
     }
+    // A coordinator is one of the others by another name.
+    let mut brokers = statistics.brokers.values();
+    let is_connected = brokers.any(|broker| broker.source != "logical" && broker.state == "UP");
+    shared.reaches(&statistics.client_type, is_connected);
     if statistics.client_type != "consumer" {
         return;
     }

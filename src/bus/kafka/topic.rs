@@ -11,7 +11,7 @@ use rdkafka::client::{Client, ClientContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::MetadataTopic;
 
-use super::settings::{RECORD_BYTES_MAX, Settings};
+use super::settings::{RECORD_BYTES_MAX, Settings, WrongSetting};
 
 /// How long brokers may take to answer.
 pub const ANSWER_MAX: Duration = Duration::from_secs(5);
@@ -66,6 +66,17 @@ pub struct Described {
     pub config: Vec<(String, String)>,
 }
 
+impl Described {
+    fn value(&self, key: &str) -> &str {
+        let found = self.config.iter().find(|(known, _)| known == key);
+        found.map(|(_, value)| value.as_str()).unwrap_or_default()
+    }
+
+    fn number(&self, key: &str) -> Option<i64> {
+        self.value(key).parse().ok()
+    }
+}
+
 /// Partitions and replication of every topic there is, by name; blocks. Asked for by name, some brokers would
 /// make it.
 pub fn all<C: ClientContext>(
@@ -87,17 +98,19 @@ pub fn all<C: ClientContext>(
 }
 
 /// Makes the topic or checks it; an error is one line with what to do. One that is `found` has to have
-/// `partitions`, where order rests on their number.
+/// `expected` partitions, where order rests on their number. Gives how long records of one that is there are kept, where
+/// that ends.
 pub async fn ensure<C: ClientContext + 'static>(
     admin: &AdminClient<C>,
     settings: &Settings,
     topic: &str,
     expected: Option<u32>,
     found: Option<(u32, u32)>,
-) -> Result<(), String> {
+) -> Result<Option<Duration>, String> {
     let Some((partitions, replication)) = found else {
         let config = new_config(settings);
-        return create(admin, settings, topic, settings.partitions, &config).await;
+        let made = create(admin, settings, topic, settings.partitions, &config).await;
+        return made.map(|()| None);
     };
     let config = describe(admin, settings, topic).await?;
     let config = config.iter().map(|entry| {
@@ -109,7 +122,9 @@ pub async fn ensure<C: ClientContext + 'static>(
         replication,
         config: config.collect(),
     };
-    check(settings, topic, expected, &described)
+    check(settings, topic, expected, &described)?;
+    let millis = described.number("retention.ms").map(u64::try_from);
+    Ok(millis.and_then(Result::ok).map(Duration::from_millis))
 }
 
 /// The configuration of a topic.
@@ -135,23 +150,21 @@ pub fn check(
     expected: Option<u32>,
     topic: &Described,
 ) -> Result<(), String> {
+    let mut faults = Vec::new();
     if expected.is_some_and(|expected| topic.partitions != expected) {
-        return Err(format!(
+        faults.push(format!(
             "the topic {name} has {} partitions and bus.partitions is {}: order rests on their number; set bus.partitions to {}, and use switchboard bus grow for more of them",
             topic.partitions, settings.partitions, topic.partitions
         ));
     }
     if topic.replication < settings.replication {
-        return Err(format!(
+        faults.push(format!(
             "the topic {name} is kept {} times and bus.replication is {}: reassign its partitions to more brokers, or set bus.replication to what is meant",
             topic.replication, settings.replication
         ));
     }
-    let of = |key: &str| {
-        let found = topic.config.iter().find(|(known, _)| known == key);
-        found.map(|(_, value)| value.as_str()).unwrap_or_default()
-    };
-    let number = |key: &str| of(key).parse::<i64>().ok();
+    let of = |key: &str| topic.value(key);
+    let number = |key: &str| topic.number(key);
     if number("max.message.bytes") == Some(SEALED_BYTES) {
         return Err(format!(
             "the topic {name} is sealed by switchboard bus grow, and the database knows of no other: if it was restored from a backup of before, set max.message.bytes of {name} to {RECORD_BYTES_MAX}; what was accepted onto a later topic is there until its retention"
@@ -160,7 +173,7 @@ pub fn check(
     if let Some(bytes) =
         number("max.message.bytes").filter(|bytes| *bytes < RECORD_BYTES_MAX as i64)
     {
-        return Err(format!(
+        faults.push(format!(
             "the topic {name} takes records of {bytes} bytes, and a long mail has more: set its max.message.bytes to {RECORD_BYTES_MAX}"
         ));
     }
@@ -205,12 +218,15 @@ pub fn check(
             "set cleanup.policy to delete".to_owned(),
         );
     }
-    match wrong.is_empty() {
-        true => Ok(()),
-        false => Err(format!(
+    if !wrong.is_empty() {
+        faults.push(format!(
             "the topic {name} can lose what is acknowledged, or keeps it too long: {}; or accept it by name in bus.accept_unsafe",
             wrong.join(", ")
-        )),
+        ));
+    }
+    match faults.is_empty() {
+        true => Ok(()),
+        false => Err(faults.join("; also, ")),
     }
 }
 
@@ -280,7 +296,11 @@ pub fn explain_code(code: RDKafkaErrorCode, settings: &Settings) -> String {
 pub fn explain_of(error: &KafkaError, settings: &Settings, topic: &str) -> String {
     match error.rdkafka_error_code() {
         Some(code) => explain_code_of(code, settings, topic),
-        None => format!("Kafka at {}: {error}", settings.brokers),
+        None => format!(
+            "Kafka at {}: {}",
+            settings.brokers,
+            WrongSetting::from(error.clone())
+        ),
     }
 }
 

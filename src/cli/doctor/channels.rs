@@ -78,8 +78,9 @@ fn of_state(check: &'static str, name: &str, stands: &Stands) -> Finding {
     };
     match state {
         "ready" => Finding::ok(check, detail),
+        "standby" => Finding::ok(check, format!("{detail}: another process does it")),
         "unauthorized" => Finding::fail(check, detail, RENEW),
-        "unreachable" => Finding::fail(
+        "unreachable" if check == "channel" || lane.is_some() => Finding::fail(
             check,
             detail,
             format!(
@@ -87,6 +88,7 @@ fn of_state(check: &'static str, name: &str, stands: &Stands) -> Finding {
                 lane.unwrap_or(name)
             ),
         ),
+        "unreachable" => Finding::fail(check, detail, "it goes on by itself once that is mended"),
         "starting" => Finding::warn(check, detail, "look again in a moment"),
         _ => Finding::warn(check, detail, of_degraded(name)),
     }

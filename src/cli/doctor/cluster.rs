@@ -67,6 +67,7 @@ fn found(look: &Look, before: i64, after: i64) -> Vec<Finding> {
         return findings;
     }
     let mut runs: BTreeSet<String> = BTreeSet::new();
+    let mut there: Vec<Said> = Vec::new();
     for process in &look.processes {
         let Ok(said) = serde_json::from_str::<Said>(&process.said) else {
             findings.push(Finding::warn(
@@ -81,7 +82,11 @@ fn found(look: &Look, before: i64, after: i64) -> Vec<Finding> {
             runs.extend(said.parts.iter().cloned());
         }
         findings.push(one(process, &said, silent, look));
+        if silent <= GONE_AFTER_MICROS {
+            there.push(said);
+        }
     }
+    findings.extend(differing(&there));
     for (part, lacking) in PARTS {
         if !runs.contains(part.as_str()) {
             findings.push(Finding::fail(
@@ -92,6 +97,35 @@ fn found(look: &Look, before: i64, after: i64) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// Processes that lack what others have. One of an earlier version says nothing of what it has.
+fn differing(there: &[Said]) -> Vec<Finding> {
+    let has = |said: &Said| -> BTreeSet<String> {
+        let channels = said.channels.iter().map(|id| format!("channel {id}"));
+        let queues = said.queues.iter().map(|id| format!("queue {id}"));
+        channels.chain(queues).collect()
+    };
+    let saying = there.iter().filter(|said| !said.queues.is_empty());
+    let all: Vec<(&Said, BTreeSet<String>)> = saying.map(|said| (said, has(said))).collect();
+    let any: BTreeSet<&String> = all.iter().flat_map(|(_, has)| has).collect();
+    let lacking = all.iter().filter_map(|(said, has)| {
+        let lacks: Vec<&str> = (any.iter().filter(|one| !has.contains(**one)))
+            .map(|one| one.as_str())
+            .collect();
+        (!lacks.is_empty()).then(|| {
+            Finding::warn(
+                "config",
+                format!(
+                    "{} does not have {}, which others have",
+                    said.name(),
+                    lacks.join(", ")
+                ),
+                "give every process the same configuration, and reload each",
+            )
+        })
+    });
+    lacking.collect()
 }
 
 fn schema(found: Option<Found>) -> Finding {

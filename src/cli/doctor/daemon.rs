@@ -100,7 +100,7 @@ pub async fn look(config: &Config, status: &Running) -> Vec<Finding> {
         Err(error) => findings.push(Finding::fail(
             "daemon",
             format!("it runs and does not answer as it should: {error}"),
-            "restart it with the same version as this command",
+            "while its database is away it says no more; otherwise run the doctor of its version",
         )),
     }
     findings.push(public_url(config, status).await);

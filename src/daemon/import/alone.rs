@@ -7,8 +7,9 @@ use connector_api::{CancellationToken, Clock, HttpClient, Registration};
 use tokio::task::JoinHandle;
 
 use crate::channels;
-use crate::clock::{SystemClock, micros};
+use crate::clock::SystemClock;
 use crate::config::Config;
+use crate::daemon::elsewhere::Elsewhere;
 use crate::daemon::route::RouterLoop;
 use crate::daemon::settings::retention;
 use crate::daemon::{DataDir, Installation, Keys, StartError, policy};
@@ -41,8 +42,7 @@ impl Alone {
             })?);
         let channels = channels::build(config, registrations, &clock, &http, &Arc::default())?;
         let data_dir = DataDir::hold(&config.server.data_dir)?;
-        let now = micros(clock.now());
-        let installation = Installation::open(config, &data_dir.path, now).await?;
+        let installation = Installation::open(config, &data_dir.path).await?;
         let store = installation.store();
         let keys = Keys::derive(store.installation_key());
         let policy = Arc::new(policy(config, &channels, &keys));
@@ -59,6 +59,13 @@ impl Alone {
             bus: bus.clone(),
             store: store.clone(),
             policy: policy.into(),
+            elsewhere: Arc::new(match installation.is_shared() {
+                false => Elsewhere::nowhere(),
+                true => {
+                    let config = Live::new(config.clone());
+                    Elsewhere::of(store.clone(), clock.clone(), config, "import".to_owned())
+                }
+            }),
             clock: clock.clone(),
             queues: Arc::default(),
             outbox: Arc::default(),

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -52,7 +53,10 @@ impl<'a> Inbound<'a> {
         let partitions = config.bus.partitions;
         tell("waiting for Kafka");
         let opening = async {
-            let numbers: Arc<dyn Partitions> = Arc::new(InOrder { partitions });
+            let numbers: Arc<dyn Partitions> = Arc::new(InOrder {
+                partitions,
+                begun: AtomicBool::default(),
+            });
             let bus = buses::kafka(&config, numbers, blobs)
                 .map_err(|error| MoveError::Refused(error.to_string()))?;
             ready(bus.as_ref()).await?;
@@ -243,11 +247,16 @@ fn failed(error: BusError) -> MoveError {
 /// numbers.
 struct InOrder {
     partitions: u32,
+    /// The topic was seen, and may be there or not before that.
+    begun: AtomicBool,
 }
 
 #[async_trait]
 impl Partitions for InOrder {
     async fn generations(&self, topic: &str) -> store::Result<Vec<Generation>> {
+        if !self.begun.load(Ordering::Acquire) {
+            return Ok(Vec::new());
+        }
         Ok(vec![Generation {
             number: 1,
             topic: topic.to_owned(),
@@ -263,6 +272,7 @@ impl Partitions for InOrder {
         topic: &str,
         _partitions: u32,
     ) -> store::Result<Vec<Generation>> {
+        self.begun.store(true, Ordering::Release);
         self.generations(topic).await
     }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use crate::bus::{Bus, Carried, Content, Envelope, Record};
+use crate::daemon::elsewhere::Elsewhere;
 use crate::live::Live;
 use crate::router::{Policy, Prepared};
 use crate::store::Ownership;
@@ -38,6 +39,7 @@ pub enum Next {
 pub struct Ahead {
     pub bus: Arc<dyn Bus>,
     pub policy: Live<Policy>,
+    pub elsewhere: Arc<Elsewhere>,
     /// [`Prepared::new`]; tests put one in its place that fails.
     pub prepare: fn(i64, Arc<Envelope>) -> Prepared,
 }
@@ -94,12 +96,26 @@ impl Ahead {
             }
             match self.prepared(record) {
                 Ok(prepared) => batch.push(prepared),
-                Err(wrong) if batch.is_empty() => return (wrong, 1),
+                Err(wrong) if batch.is_empty() => {
+                    return (self.waits(record).await.unwrap_or(wrong), 1);
+                }
                 Err(_) => break,
             }
         }
         let taken = batch.len();
         (Next::Batch(batch), taken)
+    }
+
+    /// Another process may have the channel that this one does not know.
+    async fn waits(&self, record: &Record) -> Option<Next> {
+        let Content::Envelope(envelope) = &record.content else {
+            return None;
+        };
+        let channel = &envelope.channel;
+        if self.policy.now().channels.contains_key(channel) {
+            return None;
+        }
+        self.elsewhere.waits_for(channel).await.map(Next::Trouble)
     }
 
     fn prepared(&self, record: &Record) -> Result<Prepared, Next> {

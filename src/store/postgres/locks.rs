@@ -59,9 +59,13 @@ impl Session {
         let sql = "SELECT contact FROM conversation WHERE id = ANY(?1)";
         let values = [Value::Ids(conversations.to_vec())];
         let rows = self.query_values(&self.prepare(sql)?, &values)?;
-        let contacts: Result<BTreeSet<i64>> =
-            rows.iter().map(|row| Ok(row.try_get(0)?)).collect();
+        let contacts: Result<BTreeSet<i64>> = rows.iter().map(|row| Ok(row.try_get(0)?)).collect();
         Ok(contacts?.into_iter().collect())
+    }
+
+    /// One, with whatever is asked next: that sees what whoever had it before wrote.
+    pub fn lock_conversation(&self, id: i64) -> Result<()> {
+        self.write("SELECT FROM conversation WHERE id = ?1 FOR UPDATE", &[id])
     }
 
     pub fn lock_conversations(&self, sorted: Vec<i64>) -> Result<BTreeMap<i64, Held>> {

@@ -6,6 +6,7 @@
 //! Every process has this thread and numbers what it wrote, and what others left. None of them is the only one,
 //! so there is none that could hang: a step is one statement, which the server does or does not do.
 
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -15,20 +16,14 @@ use tracing::warn;
 use crate::store::sql::{self, Conn};
 use crate::store::{Result, StoreError};
 
-use super::database::Database;
 use super::follower::Told;
+use super::pool::Setting;
 use super::session::Session;
 
 /// Events that one step numbers: a few ten milliseconds.
 const STEP_EVENTS: i64 = 5_000;
-/// Where it is nearly always empty a table is taken for small: a step over thousands of events would compare each with each.
-const PLANNING: &str = "SET enable_nestloop = off";
-/// Events after which what was numbered is swept away: every step would go over it again, and the server's own sweep
-/// comes once a minute at most. Rows that wait for an agent come and go as fast.
-const SWEEP_EVENTS: i64 = 2_000;
-/// Somebody else who sweeps is not waited for.
-const SWEEP: &str =
-    "VACUUM (SKIP_LOCKED, TRUNCATE FALSE, PARALLEL 0) event_new, departure_new, waiting";
+/// Between two steps: each costs much the same however many it numbers, and has every process look what there is.
+const GATHER: Duration = Duration::from_millis(5);
 /// How often it is looked for what a process left that died after its commit.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -38,6 +33,7 @@ pub struct Sequencer {
 }
 
 struct Shared {
+    unswept: Arc<AtomicI64>,
     wanted: Mutex<Wanted>,
     changed: Condvar,
     done: watch::Sender<Done>,
@@ -59,8 +55,14 @@ struct Done {
 }
 
 impl Sequencer {
-    pub fn start(database: Database, told: Arc<Told>) -> std::io::Result<Self> {
+    /// `unswept` counts what is numbered.
+    pub fn start(
+        setting: Setting,
+        told: Arc<Told>,
+        unswept: Arc<AtomicI64>,
+    ) -> std::io::Result<Self> {
         let shared = Arc::new(Shared {
+            unswept,
             wanted: Mutex::default(),
             changed: Condvar::new(),
             done: watch::Sender::default(),
@@ -69,7 +71,7 @@ impl Sequencer {
         let own = shared.clone();
         std::thread::Builder::new()
             .name("store-sequencer".to_owned())
-            .spawn(move || own.run(&database))?;
+            .spawn(move || own.run(&setting))?;
         Ok(Self { shared })
     }
 
@@ -113,16 +115,16 @@ impl Shared {
         (!wanted.ended).then_some(wanted.asked)
     }
 
-    fn run(&self, database: &Database) {
+    fn run(&self, setting: &Setting) {
         let mut session = None;
-        let (mut through, mut unswept) = (0, 0);
+        let mut through = 0;
         while let Some(asked) = self.next(through) {
             through = asked;
-            let numbered = number(&mut session, database);
+            let numbered = number(&mut session, setting);
             let failed = match numbered {
                 Ok(Numbered { last, given }) => {
                     self.told.numbered(last);
-                    unswept += given;
+                    self.unswept.fetch_add(given, Ordering::Relaxed);
                     None
                 }
                 Err(error) => {
@@ -133,12 +135,7 @@ impl Shared {
                 }
             };
             self.done.send_replace(Done { through, failed });
-            if let (Some(session), SWEEP_EVENTS..) = (&session, unswept) {
-                unswept = 0;
-                if let Err(error) = session.batch(SWEEP) {
-                    warn!(%error, "sweeping numbered events away failed, trying again later");
-                }
-            }
+            std::thread::sleep(GATHER);
         }
     }
 }
@@ -151,11 +148,9 @@ pub struct Numbered {
 }
 
 /// Numbers everything that is committed.
-pub fn number(session: &mut Option<Session>, database: &Database) -> sql::Result<Numbered> {
+pub fn number(session: &mut Option<Session>, setting: &Setting) -> sql::Result<Numbered> {
     if session.as_ref().is_none_or(Session::is_closed) {
-        let fresh = Session::connect(database)?;
-        fresh.batch(PLANNING)?;
-        *session = Some(fresh);
+        *session = Some(setting.connect()?);
     }
     let mut all = Numbered { last: 0, given: 0 };
     let Some(session) = session else {

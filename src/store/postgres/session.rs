@@ -29,10 +29,6 @@ const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// for ever; no statement takes as long, even while it waits for others.
 const ANSWER_MAX: Duration = Duration::from_secs(30);
 
-/// A statement is planned for whatever will be, also while a table is still small: going through an index is what stays
-/// cheap, and what is read often is in memory. What is asked is never worth compiling.
-const PLANNING: &str = "SET random_page_cost = 1.1; SET jit = off";
-
 /// Turns that the connection's own work gets, to hear that the server hung up: one to be told that there is
 /// something, one to read it, one to end.
 const TURNS: usize = 3;
@@ -158,7 +154,7 @@ impl Session {
                 .map_err(Error::Postgres)
         };
         let client = runtime.block_on(connecting)?;
-        let session = Self {
+        Ok(Self {
             runtime,
             client,
             given_up: Cell::new(false),
@@ -166,9 +162,7 @@ impl Session {
             later: RefCell::default(),
             failed: RefCell::default(),
             patience: Cell::new(ANSWER_MAX),
-        };
-        session.batch(PLANNING)?;
-        Ok(session)
+        })
     }
 
     /// Whether it has ended, also while nobody used it: what came since is looked at first.

@@ -1,5 +1,7 @@
 //! What waits in a queue that is not declared any more.
 
+use std::collections::BTreeSet;
+
 use connector_api::QueueId;
 use tracing::warn;
 
@@ -13,8 +15,13 @@ use super::Tx;
 use super::events::{NewDeparture, write_departures, write_events};
 
 /// Conversations that wait in a queue which is not declared wait in the first one: nobody could claim
-/// them otherwise. The queue that has more waiting now.
-pub fn adopt(tx: &mut Tx<'_>, queues: &[QueueId], now: i64) -> Result<Option<QueueId>> {
+/// them otherwise. Queues that are declared `elsewhere` are left alone. The queue that has more waiting now.
+pub fn adopt(
+    tx: &mut Tx<'_>,
+    queues: &[QueueId],
+    elsewhere: &BTreeSet<QueueId>,
+    now: i64,
+) -> Result<Option<QueueId>> {
     let names = tx.memory.names.clone();
     let declared: Vec<i64> = queues
         .iter()
@@ -29,7 +36,9 @@ pub fn adopt(tx: &mut Tx<'_>, queues: &[QueueId], now: i64) -> Result<Option<Que
     let rows = statement.query_map((), |row| Ok((row.get(0)?, row.get(1)?)))?;
     let used: Vec<(i64, String)> = rows.collect::<sql::Result<_>>()?;
     let mut adopted = None;
-    for (id, name) in used.iter().filter(|(id, _)| !declared.contains(id)) {
+    let is_elsewhere = |name: &str| elsewhere.iter().any(|queue| queue.as_str() == name);
+    let nobodys = |(id, name): &&(i64, String)| !declared.contains(id) && !is_elsewhere(name);
+    for (id, name) in used.iter().filter(nobodys) {
         let conversations = waiting_in(tx, *id)?;
         for conversation in &conversations {
             let left = NewDeparture {

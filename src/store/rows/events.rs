@@ -9,7 +9,7 @@ use crate::store::StoreError;
 use crate::store::events::{
     Departure, EventFilter, EventLog, EventPage, Moved, Place, StoredEvent,
 };
-use crate::store::sql::{self, Conn, Optional as _, Row, ToSql, Value, params};
+use crate::store::sql::{self, Conn, Row, ToSql, Value, params};
 
 use super::facts::{from_json, named};
 use super::names::Names;
@@ -154,22 +154,46 @@ pub fn resume(tx: &mut Tx<'_>, now: i64) -> Result<()> {
     Ok(())
 }
 
+/// How far the log reaches.
+struct Reach {
+    /// Every event above it is in the log.
+    swept: i64,
+    /// Above which number it went on after a restore; 0 where it never was restored.
+    resumed: i64,
+    /// The newest event, also where that is swept.
+    last: i64,
+}
+
+/// One statement: it is asked with every page, by every process.
+fn reach(conn: Conn<'_>) -> sql::Result<Reach> {
+    conn.prepare(&format!(
+        "SELECT coalesce((SELECT max(seq) FROM event), 0),
+           coalesce((SELECT value FROM meta WHERE key = '{SWEPT}'), 0),
+           coalesce((SELECT value FROM meta WHERE key = '{RESUMED}'), 0)"
+    ))?
+    .query_row((), |row| {
+        let (newest, swept, resumed): (i64, _, _) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        Ok(Reach {
+            swept,
+            resumed,
+            last: newest.max(swept).max(resumed),
+        })
+    })
+}
+
 /// The number of the newest event, also where that is swept.
 pub fn last(conn: Conn<'_>) -> sql::Result<i64> {
-    let newest: Option<i64> = conn
-        .prepare("SELECT max(seq) FROM event")?
-        .query_row((), |row| row.get(0))?;
-    Ok(newest.unwrap_or(0).max(swept(conn)?).max(resumed(conn)?))
+    Ok(reach(conn)?.last)
 }
 
 /// Every event above it is in the log.
 pub fn swept(conn: Conn<'_>) -> sql::Result<i64> {
-    number(conn, SWEPT)
+    Ok(reach(conn)?.swept)
 }
 
 /// How many numbers above `after` were given out: not those passed over after a restore.
 pub fn ahead(conn: Conn<'_>, after: i64) -> sql::Result<i64> {
-    let (last, resumed) = (last(conn)?, resumed(conn)?);
+    let Reach { last, resumed, .. } = reach(conn)?;
     if after >= resumed {
         return Ok(last - after);
     }
@@ -177,18 +201,6 @@ pub fn ahead(conn: Conn<'_>, after: i64) -> sql::Result<i64> {
         .prepare("SELECT max(seq) FROM event WHERE seq <= ?1")?
         .query_row([resumed], |row| row.get(0))?;
     Ok(last - resumed + (before.unwrap_or(0) - after).max(0))
-}
-
-fn resumed(conn: Conn<'_>) -> sql::Result<i64> {
-    number(conn, RESUMED)
-}
-
-fn number(conn: Conn<'_>, key: &str) -> sql::Result<i64> {
-    let value = conn
-        .prepare("SELECT value FROM meta WHERE key = ?1")?
-        .query_row([key], |row| row.get(0))
-        .optional()?;
-    Ok(value.unwrap_or(0))
 }
 
 fn set_number(conn: Conn<'_>, key: &str, value: i64) -> sql::Result<()> {
@@ -202,8 +214,11 @@ fn set_number(conn: Conn<'_>, key: &str, value: i64) -> sql::Result<()> {
 
 /// A page of the log, of a snapshot.
 pub fn page(conn: Conn<'_>, names: &Names, after: i64, filter: &EventFilter) -> Result<EventPage> {
-    let (swept, resumed) = (swept(conn)?, resumed(conn)?);
-    let last = last(conn)?;
+    let Reach {
+        swept,
+        resumed,
+        last,
+    } = reach(conn)?;
     let until = last.min(after.saturating_add(SCANNED_MAX));
     let (events, mut through) = events(conn, names, after, until, filter)?;
     if through == until && until < last {

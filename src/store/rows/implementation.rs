@@ -17,8 +17,8 @@ use crate::store::retention::Forgets;
 use crate::store::search::Search;
 use crate::store::sql::params;
 use crate::store::{
-    ConversationFilter, Counts, OutboxFilter, Ownership, QueueDepth, Result, Retention, Rings,
-    RouteCommit, Routed, Senders, SettleAs, Settlement, Settling, Store, StoreError,
+    ConversationFilter, Counts, Declared, OutboxFilter, Ownership, QueueDepth, Result, Retention,
+    Rings, RouteCommit, Routed, Senders, SettleAs, Settlement, Settling, Store, StoreError,
     StoredAttachment, StoredContact, StoredDeadLetter, StoredMessage, Taken, Token, UnsentReply,
 };
 
@@ -169,12 +169,13 @@ where
             .await
     }
 
-    async fn set_senders(&self, senders: Senders, now: i64) -> Result<()> {
+    async fn set_senders(&self, senders: Senders, elsewhere: Declared, now: i64) -> Result<()> {
         let known = Arc::new(senders);
         self.set_known_senders(known.clone());
         self.engine
             .write(0, move |tx| {
-                outbox::held::refuse_unsendable(tx, |name| can_send(Some(&known), name), now)
+                let can_send = |name: &str| can_send(Some(&known), name) || elsewhere.has(name);
+                outbox::held::refuse_unsendable(tx, can_send, now).map(drop)
             })
             .await
     }
@@ -405,16 +406,23 @@ where
         Ok(())
     }
 
-    async fn adopt_stranded(&self, now: i64) -> Result<Rings> {
+    async fn adopt_stranded(&self, elsewhere: Declared, now: i64) -> Result<Rings> {
         let queues = self.queues.now();
+        let known = self.known_senders();
         self.engine
             .write(0, move |tx| {
-                let adopting = adopt::adopt(tx, &queues, now)?;
-                let queues = adopting.into_iter().collect();
-                Ok(Rings {
-                    queues,
-                    ..Rings::default()
-                })
+                let mut rings = match &known {
+                    None => Rings::default(),
+                    Some(known) => {
+                        let can_send =
+                            |name: &str| can_send(Some(known), name) || elsewhere.has(name);
+                        outbox::held::refuse_unsendable(tx, can_send, now)?
+                    }
+                };
+                rings
+                    .queues
+                    .extend(adopt::adopt(tx, &queues, &elsewhere.queues, now)?);
+                Ok(rings)
             })
             .await
     }

@@ -14,6 +14,10 @@ use super::memory::Standing;
 
 type Result<T> = std::result::Result<T, StoreError>;
 
+#[cfg_attr(
+    not(feature = "postgres"),
+    expect(unused_variables, reason = "one writer has nobody beside it")
+)]
 impl<'a> Tx<'a> {
     /// Nobody else writes.
     pub fn is_alone(&self) -> bool {
@@ -85,7 +89,7 @@ impl<'a> Tx<'a> {
     pub fn lock_conversation(&self, id: ConversationId) -> Result<()> {
         #[cfg(feature = "postgres")]
         if let Some(session) = self.beside() {
-            session.lock_conversations(vec![id.0])?;
+            session.lock_conversation(id.0)?;
         }
         Ok(())
     }

@@ -11,8 +11,8 @@ use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
+use crate::store::name_of;
 use crate::store::sql::{self, Conn, Optional as _, params};
-use aws_lc_rs::digest;
 use tracing::error;
 
 const FILE: &str = "lineage";
@@ -63,13 +63,6 @@ impl Lineage {
 /// Of the same length for every count, so that it is written over in place.
 fn line_of(installation: &str, count: i64) -> String {
     format!("switchboard lineage 1 {installation} {count:020}\n")
-}
-
-/// A name for the installation that gives nothing away of its key.
-pub fn name_of(installation_key: &[u8]) -> String {
-    let hash = digest::digest(&digest::SHA256, installation_key);
-    let first = hash.as_ref().iter().take(8);
-    first.map(|byte| format!("{byte:02x}")).collect()
 }
 
 pub fn read(data_dir: &Path) -> io::Result<Beside> {

@@ -8,6 +8,7 @@ use crate::bus::NewBlob;
 use crate::store::moving::{
     Batch, MoveError, Result, Side, Standing, Table, Undecided, Value, kept, moved_tables,
 };
+use crate::store::name_of;
 use crate::store::rows::{events, seen};
 
 use super::open::open_reading;
@@ -49,7 +50,7 @@ impl Source {
         let beside = lineage::read(data_dir).map_err(|error| {
             MoveError::Refused(format!("the lineage in {}: {error}", data_dir.display()))
         })?;
-        let name = lineage::name_of(&self.key()?);
+        let name = name_of(&self.key()?);
         if counted.is_some() && lineage::is_restored(counted, &beside, &name) {
             return Err(MoveError::Refused(format!(
                 "{}: this database was restored from a backup and has not run since: start it once, so that what it \

@@ -15,7 +15,7 @@ use switchboard::api::{
 use switchboard::health::Health;
 use switchboard::ids::{IdCodec, IdKind};
 use switchboard::live::Live;
-use switchboard::store::Token;
+use switchboard::store::{Declared, Token};
 use switchboard::wake::Wakes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -207,7 +207,10 @@ impl Served {
         };
         let senders = senders([("support-mail", mail_carries()), ("shop-chat", chat)]);
         let store = self.desk.store();
-        store.set_senders(senders, self.desk.now()).await.unwrap();
+        store
+            .set_senders(senders, Declared::default(), self.desk.now())
+            .await
+            .unwrap();
     }
 
     /// The public id of the `number`th conversation.

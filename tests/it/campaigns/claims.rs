@@ -179,7 +179,9 @@ fn agents_of_several_processes_never_hold_one_conversation_together() {
     let assigned = EventType::ConversationAssigned.code();
     let released = EventType::ConversationReleased.code();
     // Each was asked for under a key of its own, and answered.
-    let given = number(&format!("SELECT count(*) FROM event WHERE kind = {assigned}"));
+    let given = number(&format!(
+        "SELECT count(*) FROM event WHERE kind = {assigned}"
+    ));
     let claimed = hands.claimed();
     if given != claimed {
         violations.push(format!("{given} claims were given, {claimed} answered"));

@@ -49,11 +49,14 @@ fn files_go_into_the_bucket_and_out_of_it_and_nothing_is_acknowledged_while_it_i
         chaos.port,
         chat_config("http://127.0.0.1:9/none")
     );
-    let daemon = Installation::new(&config);
-    let home = daemon.config();
-    let home = home.parent().unwrap();
-    std::fs::write(home.join("access"), &s3.access_key).unwrap();
-    std::fs::write(home.join("secret-key"), &s3.secret_key).unwrap();
+    let prepared = || {
+        let daemon = Installation::new(&config);
+        let home = daemon.config().parent().unwrap().to_owned();
+        std::fs::write(home.join("access"), &s3.access_key).unwrap();
+        std::fs::write(home.join("secret-key"), &s3.secret_key).unwrap();
+        daemon
+    };
+    let daemon = prepared();
     // Away at the start: up, and it says so.
     chaos.cut_after_bytes(1);
     daemon.run();
@@ -94,6 +97,17 @@ fn files_go_into_the_bucket_and_out_of_it_and_nothing_is_acknowledged_while_it_i
     chaos.heal();
     wait_until("it to heal", PATIENCE, || state(&daemon).0 == "ready");
     assert_eq!(status(&with_film("m-2", 2)), 200);
+
+    // Another installation would remove what only this one knows.
+    let other = prepared();
+    let ended = other.command(&["run", "--listen", &other.address]);
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert!(
+        !ended.status.success()
+            && said.contains("switchboard/shop")
+            && said.contains("of another installation"),
+        "{said}"
+    );
 
     // What no row names goes, what one names stays.
     let orphan = object(b"nobody names it");

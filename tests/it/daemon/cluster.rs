@@ -15,6 +15,7 @@ use crate::peers::{self, Chaos, wait_until};
 use crate::support::Authority;
 use crate::support::kafka::{broker, settings};
 
+mod differing;
 mod faults;
 
 /// What the processes share.
@@ -219,11 +220,16 @@ fn a_process_with_other_files_or_without_rights_is_refused_with_what_to_do() {
     let files = cluster.files.path().display().to_string();
     let elsewhere = tempfile::tempdir().unwrap();
     let elsewhere = elsewhere.path().display().to_string();
+    let other = cluster.postgres.make_database();
     let stranger = cluster.database().replace("switchboard@", "nobody-knows@");
     for (config, said) in [
         (
             good.replace(&files, &elsewhere),
             "set store.blobs_dir to one directory",
+        ),
+        (
+            good.replace(cluster.database_name(), &other),
+            "are of another installation",
         ),
         (
             cluster.config(ALL, &stranger),

@@ -16,9 +16,20 @@ use crate::support::within_patience;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_process_that_only_takes_in_refuses_what_routers_are_too_far_behind_for() {
-    if !peers::enabled() {
-        return;
+    if peers::enabled() {
+        refused_when_behind(Duration::from_secs(4)).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_topic_keeps_for_less_than_is_meant_is_refused_the_sooner() {
+    if peers::enabled() {
+        refused_when_behind(Duration::from_secs(14 * 24 * 60 * 60)).await;
+    }
+}
+
+/// With a topic that keeps what it has for four seconds, whatever the configuration says.
+async fn refused_when_behind(meant: Duration) {
     let (broker, dir) = (broker(), tempfile::tempdir().unwrap());
     let settings = Settings {
         retention: Duration::from_secs(4),
@@ -27,7 +38,15 @@ async fn a_process_that_only_takes_in_refuses_what_routers_are_too_far_behind_fo
     };
     let store = Arc::new(SqliteStore::open(dir.path(), &[], &[]).unwrap());
     let blobs = Blobs::open(dir.path()).unwrap();
-    let bus = KafkaBus::open(settings, store.clone(), blobs, false).unwrap();
+    let open = |settings: Settings| {
+        let bus = KafkaBus::open(settings, store.clone(), blobs.clone(), false);
+        bus.unwrap()
+    };
+    ready(&open(settings.clone())).await;
+    let bus = open(Settings {
+        retention: meant,
+        ..settings
+    });
     ready(&bus).await;
     let mut last = 0;
     let refused = async {

@@ -10,7 +10,7 @@ use switchboard::router::{Policy, Prepared};
 use switchboard::store::postgres::PostgresStore;
 use switchboard::store::uploads::Holder;
 use switchboard::store::{
-    Idempotency, NewReply, Ownership, RouteCommit, Routed, Store, StoreError, Written,
+    Declared, Idempotency, NewReply, Ownership, RouteCommit, Routed, Store, StoreError, Written,
 };
 
 use crate::support::{
@@ -61,7 +61,7 @@ impl Cluster {
         let clock = ManualClock::new();
         let can = ["support-mail", "shop-chat"].map(|channel| (channel, Capabilities::default()));
         for store in &stores {
-            let told = store.set_senders(senders(can.clone()), clock.micros());
+            let told = store.set_senders(senders(can.clone()), Declared::default(), clock.micros());
             told.await.expect("telling who can send");
         }
         Self {

@@ -170,12 +170,12 @@ async fn a_server_that_would_lose_what_was_committed_is_refused_by_the_settings_
         return;
     }
     let made = Postgres::new();
-    let opened = PostgresStore::open(made.own_config(), Vec::new(), Vec::new(), Vec::new(), 1);
+    let opened = PostgresStore::open(made.own_config(), Vec::new(), Vec::new(), Vec::new());
     match opened.await {
         Err(StoreError::Unavailable(reason)) => assert!(reason.contains("fsync = off"), "{reason}"),
         other => panic!("refused: {:?}", other.map(drop)),
     }
     let taken = vec![Risk::Fsync];
-    let opened = PostgresStore::open(made.own_config(), Vec::new(), Vec::new(), taken, 1);
+    let opened = PostgresStore::open(made.own_config(), Vec::new(), Vec::new(), taken);
     assert!(opened.await.is_ok());
 }

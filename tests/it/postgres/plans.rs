@@ -1,6 +1,9 @@
-//! Filing must not cost more because more is kept: what the server's plans read, as it counts that itself.
+//! What is done must not cost more because more is kept, or waits: what the server's plans read, as it counts that
+//! itself.
 
 use std::sync::Arc;
+
+use switchboard::store::events::EventFilter;
 
 use crate::peers;
 use crate::support::{Desk, Postgres, chat};
@@ -40,4 +43,43 @@ async fn known_customers_are_filed_without_a_look_through_all_conversations() {
         number("SELECT seq_tup_read FROM pg_stat_user_tables WHERE relname = 'conversation'");
     let each = (read + looked) / (KNOWN + ROUNDS * AGAIN);
     assert!((1..=READ_MAX).contains(&each), "{each} entries a message");
+}
+
+/// Events that wait for a number at once, and what may be read for each of them.
+const BACKLOG: usize = 10_000;
+const NUMBERED_READ_MAX: usize = 10;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_that_waited_for_long_are_numbered_without_comparing_each_with_each() {
+    if !peers::enabled() {
+        return;
+    }
+    let made = Arc::new(Postgres::new());
+    let mut desk = Desk::on(made.clone()).await;
+    // The statement is planned for good while next to nothing waits.
+    made.ask("VACUUM ANALYZE event_new");
+    for at in 0..10 {
+        desk.deliver([chat(&format!("cust-{at}"), "Hello?")]).await;
+    }
+    made.ask(&format!(
+        "INSERT INTO event_new (kind, at) SELECT 9, 1 FROM generate_series(1, {BACKLOG})"
+    ));
+    let filter = EventFilter {
+        limit: 1,
+        ..EventFilter::default()
+    };
+    desk.store().events(0, filter).await.unwrap();
+    drop(desk);
+    made.left_alone();
+    let number = |sql: &str| made.ask(sql)[0].parse::<usize>().expect("a number");
+    assert!(number("SELECT count(*) FROM event") > BACKLOG);
+    let read = number(
+        "SELECT (SELECT seq_tup_read FROM pg_stat_user_tables WHERE relname = 'event_new')
+           + (SELECT sum(idx_tup_read) FROM pg_stat_user_indexes WHERE relname = 'event_new')",
+    );
+    let each = read / BACKLOG;
+    assert!(
+        (1..=NUMBERED_READ_MAX).contains(&each),
+        "{each} rows an event"
+    );
 }

@@ -12,7 +12,7 @@ use expect_test::{Expect, expect};
 use switchboard::conversation::{Delivery, Status};
 use switchboard::dispatch::{Actor, Refusal};
 use switchboard::router::facts::Role;
-use switchboard::store::{NewReply, Settlement, StoreError, StoredMessage, Written};
+use switchboard::store::{Declared, NewReply, Settlement, StoreError, StoredMessage, Written};
 
 use crate::support::{Backend, Desk, agent, agent_of, chat, mail, senders, supervisor};
 
@@ -47,7 +47,10 @@ pub(super) async fn desk(backend: Arc<dyn Backend>) -> Desk {
         ("shop-chat", chat),
         ("other-chat", other),
     ]);
-    desk.store().set_senders(senders, desk.now()).await.unwrap();
+    desk.store()
+        .set_senders(senders, Declared::default(), desk.now())
+        .await
+        .unwrap();
     desk
 }
 

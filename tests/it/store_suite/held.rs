@@ -10,8 +10,8 @@ use switchboard::conversation::Delivery;
 use switchboard::dispatch::{Action, Actor, Refusal, Role};
 use switchboard::ids::{IdKind, MessageId};
 use switchboard::store::{
-    OutboxFilter, OutboxState, Rings, SettleAs, SettledWhy, Settlement, Settling, StoreError,
-    StoredMessage,
+    Declared, OutboxFilter, OutboxState, Rings, SettleAs, SettledWhy, Settlement, Settling,
+    StoreError, StoredMessage,
 };
 
 use crate::support::{Backend, Desk, agent, agent_of, mail, receipt, supervisor};
@@ -314,7 +314,10 @@ pub async fn what_cannot_be_sent_again_is_not_queued_again(backend: Arc<dyn Back
     let unsent = desk.reply(2, "Hello.").await.id;
     let (store, now) = (desk.store(), desk.now());
     store.hold_unsent(false, now).await.unwrap();
-    store.set_senders(HashMap::new(), now).await.unwrap();
+    store
+        .set_senders(HashMap::new(), Declared::default(), now)
+        .await
+        .unwrap();
     let refused = settle(&desk, held, Some(agent("ada")), SettleAs::Retry).await;
     assert!(
         matches!(

@@ -8,7 +8,7 @@ use connector_api::{Capabilities, TextUnit, Timestamp};
 use switchboard::clock::timestamp;
 use switchboard::conversation::Delivery;
 use switchboard::dispatch::Refusal;
-use switchboard::store::{Settlement, StoreError};
+use switchboard::store::{Declared, Settlement, StoreError};
 
 use crate::support::{Backend, Desk, Said, chat, mail, senders, supervisor};
 
@@ -21,7 +21,10 @@ async fn desk(backend: Arc<dyn Backend>, chat: Capabilities) -> Desk {
         ("shop-chat", chat),
         ("support-mail", Capabilities::default()),
     ]);
-    desk.store().set_senders(senders, desk.now()).await.unwrap();
+    desk.store()
+        .set_senders(senders, Declared::default(), desk.now())
+        .await
+        .unwrap();
     desk
 }
 

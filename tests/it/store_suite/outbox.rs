@@ -8,7 +8,7 @@ use switchboard::conversation::Delivery;
 use switchboard::dispatch::{Action, Refusal};
 use switchboard::ids::IdKind;
 use switchboard::router::Policy;
-use switchboard::store::{Leased, Rings, Settlement, StoreError};
+use switchboard::store::{Declared, Leased, Rings, Settlement, StoreError};
 
 use crate::support::{Backend, Desk, Said, agent, chat, mail, receipt, senders, supervisor};
 
@@ -368,7 +368,10 @@ pub async fn replies_on_a_channel_that_cannot_send_are_refused(backend: Arc<dyn 
     .await;
     let waiting = desk.reply(1, "On its way.").await;
     let senders = senders([("shop-chat", Capabilities::default())]);
-    desk.store().set_senders(senders, desk.now()).await.unwrap();
+    desk.store()
+        .set_senders(senders, Declared::default(), desk.now())
+        .await
+        .unwrap();
     let waited = desk
         .store()
         .message(supervisor(), waiting.id)

@@ -1,8 +1,12 @@
 //! The processes of an installation: who is there, and what all of them hold for true.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::support::{Backend, Desk};
+use switchboard::conversation::Delivery;
+use switchboard::store::Declared;
+
+use crate::support::{Backend, Desk, mail, queue_id, supervisor};
 
 const HOUR: i64 = 3_600_000_000;
 
@@ -43,4 +47,37 @@ pub async fn what_several_processes_agree_on_is_what_the_first_one_said(backend:
     assert_eq!(desk.store().agree("taste", 8).await, Ok(8));
     desk.crash().await;
     assert_eq!(desk.store().agree("colour", 9).await, Ok(7));
+}
+
+pub async fn what_another_process_has_is_left_alone_until_nobody_has_it(backend: Arc<dyn Backend>) {
+    let mut desk = Desk::on(backend).await;
+    desk.deliver([
+        mail("ada@example.com", "Hello?"),
+        mail("bob@example.com", "Hi"),
+    ])
+    .await;
+    let unsent = desk.reply(1, "Hello.").await.id;
+    let stands = async |desk: &Desk| {
+        let reply = desk.store().message(supervisor(), unsent).await.unwrap();
+        let waits = desk.conversation(2).await.queue;
+        (reply.expect("it is there").delivery, waits.to_string())
+    };
+    // This process has neither the channel nor the queue.
+    let (store, now) = (desk.store().clone(), desk.now());
+    let queues = vec![queue_id("backoffice")];
+    store.declare(Vec::new(), queues).await.unwrap();
+    let elsewhere = Declared {
+        channels: ["support-mail".parse().unwrap()].into(),
+        queues: [queue_id("frontline")].into(),
+    };
+    let senders = store.set_senders(HashMap::new(), elsewhere.clone(), now);
+    senders.await.unwrap();
+    store.adopt_stranded(elsewhere, now).await.unwrap();
+    let queued = Some(Delivery::Queued);
+    assert_eq!(stands(&desk).await, (queued, "frontline".to_owned()));
+
+    let rings = store.adopt_stranded(Declared::default(), now).await;
+    let refused = Some(Delivery::Refused);
+    assert_eq!(stands(&desk).await, (refused, "backoffice".to_owned()));
+    assert!(rings.unwrap().queues.contains(&queue_id("backoffice")));
 }

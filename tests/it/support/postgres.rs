@@ -11,7 +11,7 @@ use switchboard::store::sql::Conn;
 
 use super::beside::BesideBus;
 use super::local::TABLES;
-use super::{Backend, ManualClock, Opened};
+use super::{Backend, Opened};
 use crate::peers;
 
 /// The server of the tests may lose what a crash of it loses.
@@ -65,9 +65,8 @@ impl Postgres {
     /// A store whose connections go through another port.
     pub async fn through(&self, port: u16) -> Arc<PostgresStore> {
         let config = self.config(port);
-        let now = ManualClock::new().micros();
         let names = ["main", "support-mail"].map(str::to_owned).to_vec();
-        let opened = PostgresStore::open(config, names, Vec::new(), risks(), now).await;
+        let opened = PostgresStore::open(config, names, Vec::new(), risks()).await;
         Arc::new(opened.expect("opening the store"))
     }
 
@@ -82,9 +81,8 @@ impl Postgres {
     }
 
     async fn open_at(&self, port: u16, names: &[String], queues: &[QueueId]) -> Arc<PostgresStore> {
-        let now = ManualClock::new().micros();
         let (names, queues) = (names.to_vec(), queues.to_vec());
-        let opened = PostgresStore::open(self.config(port), names, queues, risks(), now);
+        let opened = PostgresStore::open(self.config(port), names, queues, risks());
         Arc::new(opened.await.expect("opening the store"))
     }
 
@@ -130,9 +128,8 @@ impl Postgres {
 #[async_trait]
 impl Backend for Postgres {
     async fn open(&self, names: &[String], queues: &[QueueId]) -> Opened {
-        let now = ManualClock::new().micros();
         let (names, queues) = (names.to_vec(), queues.to_vec());
-        let store = PostgresStore::open(self.config(self.server.port), names, queues, risks(), now);
+        let store = PostgresStore::open(self.config(self.server.port), names, queues, risks());
         let store = Arc::new(store.await.expect("opening the store"));
         *self.store.lock().unwrap_or_else(PoisonError::into_inner) = Some(store.clone());
         let installation_key = store.installation_key().to_vec();

@@ -61,14 +61,15 @@ pub fn refuse_unsendable(
     tx: &mut Tx<'_>,
     can_send: impl Fn(&str) -> bool,
     now: i64,
-) -> Result<(), StoreError> {
+) -> Result<Rings, StoreError> {
+    let mut rings = Rings::default();
     for (id, channel) in in_state(tx, &[OutboxState::Queued])? {
         if !can_send(&channel) {
             let reason = cannot_send(&channel);
-            settle(tx, id, &Settlement::Refused { reason }, now)?;
+            rings.add(settle(tx, id, &Settlement::Refused { reason }, now)?);
         }
     }
-    Ok(())
+    Ok(rings)
 }
 
 /// Holds everything unsent, and with `sending` what was under way: a backup's store does not know

@@ -275,6 +275,21 @@ fn since(conn: Conn<'_>, event: i64) -> Result<Option<i64>> {
         .optional()?)
 }
 
+/// Whatever happens to a message or to a contact's conversations may change what is found of it, but for how far a message
+/// got, and who has a conversation in hand. One that went to another queue meanwhile has a departure.
+fn changes_words(kind: EventType, of_message: bool) -> bool {
+    match kind {
+        EventType::MessageDelivery => false,
+        EventType::ConversationAssigned
+        | EventType::ConversationReleased
+        | EventType::ConversationResolved
+        | EventType::ConversationReopened
+        | EventType::ConversationSnoozed
+        | EventType::ConversationWoken => of_message,
+        _ => true,
+    }
+}
+
 /// What has to be indexed again.
 #[derive(Default)]
 struct Touched {
@@ -299,12 +314,11 @@ impl Touched {
             let Some(kind) = EventType::from_code(row.get(1)?) else {
                 continue;
             };
-            // Whatever happens to a message or to a contact's conversations may change its words;
-            // only how far a message got does not.
-            if kind == EventType::MessageDelivery {
+            let message: Option<i64> = row.get(2)?;
+            if !changes_words(kind, message.is_some()) {
                 continue;
             }
-            match row.get::<Option<i64>>(2)? {
+            match message {
                 Some(message) => drop(self.messages.insert(MessageId(message))),
                 None => self
                     .contacts
