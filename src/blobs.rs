@@ -20,7 +20,7 @@ mod reading;
 mod sweep;
 
 #[cfg(feature = "postgres")]
-pub use bucket::{Bucket, Settings as BucketSettings, Trouble};
+pub use bucket::{Bucket, Settings as BucketSettings, Trouble, random};
 pub use incoming::Incoming;
 pub use reading::Found;
 pub use sweep::sweep;

@@ -23,6 +23,8 @@ pub const ENVELOPE_MAJOR: u32 = 1;
 
 /// What every event on the bus is, as CloudEvents say it; the major version is in the name.
 pub const INBOUND_TYPE: &str = "switchboard.inbound.v1";
+/// The type of a record of `switchboard bus grow`, which says nothing to routers.
+pub const MARK_TYPE: &str = "switchboard.mark.v1";
 
 /// An event as it stands on the bus: normalised, with where and when it arrived.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

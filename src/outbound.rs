@@ -68,7 +68,8 @@ impl Lane {
         let mut lockout = Lockout::default();
         let places = usize::from(self.channel.capabilities.sends_inflight_max.max(1));
         let mut sending = FuturesUnordered::new();
-        self.recover().await;
+        // Whether nothing is `sending` that is not being sent here.
+        let mut is_settled = self.recover().await;
         // Nothing is known against it (any more); the first send that fails says more.
         self.note(Some(State::Ready));
         loop {
@@ -78,7 +79,13 @@ impl Lane {
             // One try shows whether we are let in again.
             let places = if lockout.holds() { 1 } else { places };
             let goes_on = locked_out.is_none() && !stop.is_cancelled() && (self.ours)();
-            if sending.len() < places && goes_on {
+            if goes_on && !is_settled && sending.is_empty() {
+                is_settled = self.recover().await;
+                if !is_settled {
+                    rest = REST;
+                }
+            }
+            if sending.len() < places && goes_on && is_settled {
                 match self.lease(places - sending.len()).await {
                     Ok(leased) => {
                         let full = leased.len() + sending.len() >= places;
@@ -91,6 +98,8 @@ impl Lane {
                     }
                     Err(error) => {
                         warn!(channel.id = %self.channel.id, error = %error, "reading the outbox failed, resting");
+                        // It may have been done all the same: then nobody sends what was taken.
+                        is_settled = false;
                         rest = REST;
                     }
                 }
@@ -111,14 +120,19 @@ impl Lane {
         }
     }
 
-    /// What this lane was sending when it broke: it starts with nothing under way.
-    async fn recover(&self) {
+    /// Settles what the lane was sending when it broke, or took without hearing of it. Says whether that is done;
+    /// until it is, nothing leaves.
+    async fn recover(&self) -> bool {
         let (channel, now) = (&self.channel.id, micros(self.clock.now()));
         let idempotent = self.channel.capabilities.send_idempotent;
         match self.store.recover_lane(channel, idempotent, now).await {
-            Ok(rings) => self.ring(&rings),
+            Ok(rings) => {
+                self.ring(&rings);
+                true
+            }
             Err(error) => {
-                warn!(channel.id = %channel, error = %error, "settling what was being sent failed; it waits for the next start");
+                warn!(channel.id = %channel, error = %error, "settling what was being sent failed, resting");
+                false
             }
         }
     }

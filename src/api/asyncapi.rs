@@ -5,7 +5,7 @@ use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 use utoipa::OpenApi;
 
-use crate::bus::Envelope;
+use crate::bus::{Envelope, INBOUND_TYPE, MARK_TYPE};
 
 use super::events::EventView;
 use super::topics::{LETTER_TYPE, QueueRecord};
@@ -40,21 +40,25 @@ pub fn document() -> Value {
             }
         },
         "channels": {
-            "inbound": channel("{prefix}.inbound", "What channels delivered, as it was accepted. The key is a keyed hash of the customer's identity.", "inbound"),
+            "inbound": inbound_channel("{prefix}.inbound"),
+            "inboundLater": later_channel(),
             "events": channel("{prefix}.events", "Everything that changes: what `GET /v1/events` streams. The key is the conversation, or the contact.", "event"),
             "queue": queue_channel(),
             "deadLetter": channel("{prefix}.dead-letter", "Records of `inbound` that nobody could decide: bytes and headers as they were, and headers that say why, after Kafka Connect.", "deadLetter"),
         },
         "operations": {
             "accept": operation("send", "inbound", "Accepts what channels deliver."),
+            "acceptLater": operation("send", "inboundLater", "The same, after the number of partitions was changed."),
             "decide": operation("receive", "inbound", "Decides what was accepted."),
+            "decideLater": operation("receive", "inboundLater", "The same, after the number of partitions was changed."),
             "tellEvents": operation("send", "events", "Tells what happened."),
             "tellQueue": operation("send", "queue", "Tells what happened in a queue, with `fan_out.queue_topics`."),
             "tellDeadLetter": operation("send", "deadLetter", "Tells what could not be decided."),
         },
         "components": {
             "messages": {
-                "inbound": message("Envelope", attributes(crate::bus::INBOUND_TYPE), "What a channel delivered."),
+                "inbound": message("Envelope", attributes(INBOUND_TYPE), "What a channel delivered."),
+                "mark": mark(),
                 "event": message("EventView", attributes("switchboard.message.created.v1"), "What happened."),
                 "queueRecord": message("QueueRecord", attributes("switchboard.message.created.v1"), "What happened to a conversation in the queue, with the conversation as it is then. `switchboard.conversation.left.v1`: it is not in this queue any more. `switchboard.resync.v1`: records are missing; load the queue by the API."),
                 "deadLetter": dead_letter(),
@@ -73,6 +77,23 @@ fn channel(address: &str, description: &str, message: &str) -> Value {
         },
         "messages": { message: { "$ref": format!("#/components/messages/{message}") } }
     })
+}
+
+fn inbound_channel(address: &str) -> Value {
+    let described = "What channels delivered, as it was accepted. The key is a keyed hash of the customer's identity. \
+        Where the number of partitions was changed, each has a mark, and what was accepted later is in the next generation.";
+    let mut channel = channel(address, described, "inbound");
+    channel["messages"]["mark"] = json!({ "$ref": "#/components/messages/mark" });
+    channel
+}
+
+fn later_channel() -> Value {
+    let mut channel = inbound_channel("{prefix}.inbound.{generation}");
+    channel["parameters"]["generation"] = json!({
+        "description": "Which one it is since `switchboard bus grow`, from 2 on.",
+        "examples": ["2"]
+    });
+    channel
 }
 
 fn queue_channel() -> Value {
@@ -115,6 +136,24 @@ fn attributes(kind: &str) -> Value {
             "ce_subject": { "type": "string" },
             "ce_time": { "type": "string", "format": "date-time" },
             "ce_partitionkey": { "type": "string", "description": "The record's key." }
+        }
+    })
+}
+
+/// Says where a partition ends.
+fn mark() -> Value {
+    json!({
+        "summary": "Nothing more comes to this partition: the number of partitions was changed. It has no key and no data.",
+        "headers": {
+            "type": "object",
+            "required": ["ce_specversion", "ce_type", "ce_id", "ce_source"],
+            "properties": {
+                "ce_specversion": { "type": "string", "const": "1.0" },
+                "ce_type": { "type": "string", "const": MARK_TYPE },
+                "ce_id": { "type": "string", "minLength": 1 },
+                "ce_source": { "type": "string", "const": "/bus" }
+            },
+            "additionalProperties": false
         }
     })
 }

@@ -1,6 +1,7 @@
 //! Files in an S3-compatible store, which processes on several hosts share. They have the same names there as in a
 //! directory, so that one can be copied into the other.
 
+use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
@@ -62,6 +63,13 @@ pub struct Bucket {
     pub(super) spool: PathBuf,
     trouble: watch::Sender<Trouble>,
     puts: Semaphore,
+}
+
+/// A number that nobody else has.
+pub fn random() -> io::Result<i64> {
+    let mut bytes = [0; 8];
+    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| io::Error::other("no random bytes"))?;
+    Ok(i64::from_ne_bytes(bytes) & i64::MAX)
 }
 
 impl Bucket {
@@ -126,9 +134,7 @@ impl Bucket {
 
     /// The number of the bucket, which it is given when it has none.
     pub async fn number(&self) -> Result<i64, String> {
-        let mut bytes = [0; 8];
-        aws_lc_rs::rand::fill(&mut bytes).map_err(|_| "no random bytes".to_owned())?;
-        let new = i64::from_ne_bytes(bytes) & i64::MAX;
+        let new = random().map_err(|error| error.to_string())?;
         let text = self.noted(NUMBER, &new.to_string()).await?;
         text.parse().map_err(|_| {
             let (name, endpoint) = (&self.name, &self.endpoint);

@@ -9,8 +9,8 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::clock::micros;
-use crate::store::leases::Lease;
-use crate::store::{Store, StoreError};
+use crate::store::StoreError;
+use crate::store::leases::{Lease, Leases as Store};
 
 /// How long a lease holds: what a process did that was killed has to be done elsewhere within ten seconds.
 pub const HOLDS: Duration = Duration::from_secs(6);
@@ -192,5 +192,124 @@ impl Holder {
             (_, None) => {}
         }
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use async_trait::async_trait;
+
+    use super::*;
+    use crate::clock::SystemClock;
+    use crate::store::Result;
+
+    /// What the store does when it is asked to renew.
+    #[derive(Clone, Copy)]
+    enum Renewal {
+        At(u64),
+        Refused,
+        Fails,
+        Hangs,
+    }
+
+    /// A store that gives a lease after so many milliseconds, and then does as it is told, the last thing for ever.
+    struct Told {
+        gives_after: u64,
+        renewals: Mutex<VecDeque<Renewal>>,
+    }
+
+    fn lease() -> Lease {
+        Lease {
+            name: "one".to_owned(),
+            holder: "here".to_owned(),
+            epoch: 1,
+            until: 0,
+        }
+    }
+
+    #[async_trait]
+    impl Store for Told {
+        async fn take_lease(&self, _: &str, _: &str, _: i64, _: i64) -> Result<Option<Lease>> {
+            tokio::time::sleep(Duration::from_millis(self.gives_after)).await;
+            Ok(Some(lease()))
+        }
+
+        async fn renew_lease(&self, lease: &Lease, _: i64, _: i64) -> Result<Option<Lease>> {
+            let next = {
+                let mut renewals = self.renewals.lock().expect("no panic");
+                match renewals.len() {
+                    1 => renewals[0],
+                    _ => renewals.pop_front().expect("one at least"),
+                }
+            };
+            match next {
+                Renewal::At(millis) => {
+                    tokio::time::sleep(Duration::from_millis(millis)).await;
+                    Ok(Some(lease.clone()))
+                }
+                Renewal::Refused => Ok(None),
+                Renewal::Fails => Err(StoreError::Unavailable("away".to_owned())),
+                Renewal::Hangs => std::future::pending().await,
+            }
+        }
+
+        async fn give_up_lease(&self, _: &Lease) -> Result<()> {
+            Ok(())
+        }
+
+        async fn leases(&self) -> Result<Vec<Lease>> {
+            Ok(Vec::new())
+        }
+    }
+
+    /// Tenths of a second since the lease was asked for: when work could first not trust it, and when it was told to stop.
+    async fn check(gives_after: u64, renewals: &[Renewal], expected: Option<(u128, u128)>) {
+        let holder = Arc::new(Holder {
+            store: Arc::new(Told {
+                gives_after,
+                renewals: Mutex::new(renewals.iter().copied().collect()),
+            }),
+            clock: Arc::new(SystemClock),
+            instance: "here".to_owned(),
+        });
+        let (begun, ended) = (Instant::now(), Arc::new(Mutex::new(None)));
+        let (all, end) = (CancellationToken::new(), ended.clone());
+        let work = |held: Held, stop: CancellationToken| {
+            let (all, end) = (all.clone(), end.clone());
+            async move {
+                while held.holds() && !stop.is_cancelled() {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+                let distrusted = begun.elapsed();
+                stop.cancelled().await;
+                let tenths = |time: Duration| time.as_millis() / 100;
+                let found = (tenths(distrusted), tenths(begun.elapsed()));
+                end.lock().expect("no panic").get_or_insert(found);
+                all.cancel();
+            }
+        };
+        let leases = Leases::Of(holder);
+        let working = leases.while_held("one", all.clone(), || {}, work);
+        let within = tokio::time::timeout(Duration::from_secs(60), working).await;
+        assert_eq!(within.is_ok(), expected.is_some());
+        assert_eq!(*ended.lock().expect("no panic"), expected);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_is_trusted_until_a_second_before_its_end_by_the_holders_own_clock() {
+        use Renewal::{At, Fails, Hangs, Refused};
+        // Renewed every two seconds.
+        check(0, &[At(0)], None).await;
+        check(0, &[Refused], Some((20, 20))).await;
+        check(0, &[Fails], Some((50, 50))).await;
+        check(0, &[Fails, Fails, At(0)], None).await;
+        // What hangs is given up at the end; nothing begins in the second before.
+        check(0, &[Hangs], Some((50, 60))).await;
+        // Renewed at 2 s, known at 4.9 s: it ends at 8 s and not at 10.9.
+        check(0, &[At(2_900), Hangs], Some((70, 80))).await;
+        // Asked for at 0, given at 3 s: it ends at 6 s and not at 9.
+        check(3_000, &[Hangs], Some((50, 60))).await;
     }
 }

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 
+use crate::blobs::random;
 use crate::store::{Store, name_of};
 
 use super::StartError;
@@ -147,13 +148,6 @@ pub fn of_another(key: &str, place: &str) -> String {
 pub fn number_of(dir: &Path) -> io::Result<i64> {
     let number = noted(dir, NUMBER_FILE, || Ok(random()?.to_string()))?;
     number.parse().map_err(io::Error::other)
-}
-
-/// A number that nobody else has.
-pub fn random() -> io::Result<i64> {
-    let mut bytes = [0; 8];
-    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| io::Error::other("no random bytes"))?;
-    Ok(i64::from_ne_bytes(bytes) & i64::MAX)
 }
 
 /// What a directory says of itself in a file, which is given `first` where there is none.

@@ -1,7 +1,7 @@
 //! A lane over the embedded store: what it cannot send, or cannot write down, stops nobody behind
 //! it. The connector is made up; faults of the store are made with SQLite's own means.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -208,6 +208,56 @@ async fn what_a_lane_was_sending_when_it_broke_is_settled_when_it_starts_again()
     sent.runs_until(&["two"]).await;
     let reason = "the lane broke while this was being sent".to_owned();
     assert_eq!(sent.delivery(1).await, (Delivery::Unknown, reason));
+}
+
+/// A commit whose answer was lost, and nobody could say what became of it.
+#[tokio::test]
+async fn what_a_lane_took_without_hearing_of_it_is_settled_while_it_runs() {
+    let sent = Sent::answered(&["one", "two"]).await;
+    let wakes: Arc<Wakes> = Arc::default();
+    sent.sql(
+        "CREATE TRIGGER away BEFORE UPDATE OF state ON outbox WHEN NEW.state = 1
+         BEGIN SELECT RAISE(ABORT, 'away'); END",
+    )
+    .await;
+    let mut lane = sent.lane(Sending(sent.provider.clone()), wakes.clone());
+    let (ours, asked) = (
+        Arc::new(AtomicBool::new(true)),
+        Arc::new(AtomicUsize::new(0)),
+    );
+    let (is_ours, count) = (ours.clone(), asked.clone());
+    lane.ours = Box::new(move || {
+        count.fetch_add(1, Ordering::SeqCst);
+        is_ours.load(Ordering::SeqCst)
+    });
+    let looks_twice = async || {
+        let until = asked.load(Ordering::SeqCst) + 2;
+        while asked.load(Ordering::SeqCst) < until {
+            wakes.ring("support-mail");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    let stop = CancellationToken::new();
+    let stopped = stop.clone();
+    let running = tokio::spawn(async move { lane.run(stopped).await });
+    within_patience("tries to take them", looks_twice()).await;
+    ours.store(false, Ordering::SeqCst);
+    within_patience("the last try", looks_twice()).await;
+    sent.sql(
+        "DROP TRIGGER away; UPDATE outbox SET state = 1 WHERE id = (SELECT min(id) FROM outbox)",
+    )
+    .await;
+    ours.store(true, Ordering::SeqCst);
+    within_patience("sending", async {
+        while sent.provider.texts() != ["two"] {
+            wakes.ring("support-mail");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    })
+    .await;
+    assert_eq!(sent.delivery(1).await.0, Delivery::Unknown);
+    stop.cancel();
+    within_patience("ending the lane", running).await.unwrap();
 }
 
 #[tokio::test]

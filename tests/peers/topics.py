@@ -5,6 +5,7 @@ has; fails where one is no CloudEvent, or does not agree with the document, or w
 """
 
 import json
+import re
 import sys
 
 from cloudevents.core.bindings.kafka import KafkaMessage, from_binary
@@ -19,15 +20,20 @@ with open(specification) as file:
     Draft7Validator(json.load(file)).validate(document)
 
 
-def message_of(topic):
-    """The message that the document has for a topic, found by the channel's address."""
+def messages_of(topic):
+    """The messages that the document has for a topic, found by the channel's address: by type, and all others."""
     for channel in document["channels"].values():
-        address = channel["address"].replace("{prefix}", prefix)
-        start = address.split("{queue}")[0]
-        if address == topic or ("{queue}" in address and topic.startswith(start)):
-            (reference,) = channel["messages"].values()
-            return document["components"]["messages"][reference["$ref"].rsplit("/", 1)[1]]
+        address = re.escape(channel["address"].replace("{prefix}", prefix))
+        if re.fullmatch(re.sub(r"\\{\w+\\}", "[^.]+", address), topic):
+            names = [reference["$ref"].rsplit("/", 1)[1] for reference in channel["messages"].values()]
+            messages = [document["components"]["messages"][name] for name in names]
+            return {message["headers"]["properties"]["ce_type"].get("const"): agrees(message) for message in messages}
     raise SystemExit(f"the document has no channel for {topic}")
+
+
+def agrees(message):
+    """Validators of headers and, where the document says something of it, of the data."""
+    return validator(message["headers"]), validator(message["payload"]) if "payload" in message else None
 
 
 def validator(schema):
@@ -51,17 +57,17 @@ def records(topic):
 
 counts = {}
 for topic in topics:
-    message = message_of(topic)
-    headers_agree = validator(message["headers"])
-    data_agrees = validator(message["payload"]) if "payload" in message else None
+    messages = messages_of(topic)
     counts[topic] = 0
     for record in records(topic):
         headers = dict(record.headers())
         known = {name: value for name, value in headers.items() if name.startswith("ce_") or name == "content-type"}
         event = from_binary(KafkaMessage(headers=known, key=record.key(), value=record.value()), JSONFormat())
         assert event.get_specversion() == "1.0", headers
-        assert event.get_extension("partitionkey").encode() == record.key(), headers
-        assert known["ce_partitionkey"] == record.key(), headers
+        headers_agree, data_agrees = messages.get(event.get_type()) or messages[None]
+        key = record.key()
+        assert event.get_extension("partitionkey") == (key and key.decode()), headers
+        assert known.get("ce_partitionkey") == key, headers
         headers_agree.validate({name: value.decode() for name, value in headers.items() if name != "trace"})
         if data_agrees:
             data_agrees.validate(event.get_data())

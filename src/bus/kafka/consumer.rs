@@ -235,11 +235,8 @@ impl Poller {
         else {
             return Ok(());
         };
-        let offset = match position {
-            // Whatever it begins with: nothing of it was ever decided here.
-            0 => Offset::Beginning,
-            position => Offset::Offset(next_offset(position)),
-        };
+        // Also where nothing was decided yet: of a log that begins later, records are gone that nobody decided.
+        let offset = Offset::Offset(next_offset(position));
         self.client.resume(&list)?;
         let within = Duration::from_secs(1);
         if let Err(error) = self.client.seek(topic, partition, offset, within) {

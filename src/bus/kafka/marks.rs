@@ -12,19 +12,23 @@ use rdkafka::client::{Client, ClientContext};
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{Header, Headers as _, Message as _, OwnedHeaders};
+use rdkafka::message::{Headers as _, Message as _};
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
 use rdkafka::topic_partition_list::Offset;
 use tokio::time::Instant;
 
+use crate::blobs::hex;
+
 use super::context::Quiet;
-use super::record::MARK;
+use super::record;
 use super::settings::Settings;
 use super::topic;
 
 /// How long brokers may take to seal, to take a mark, and to show what is before it.
 const SEALED_MAX: Duration = Duration::from_secs(30);
 const AGAIN_AFTER: Duration = Duration::from_millis(20);
+/// Random bytes of a mark's id.
+const ID_BYTES: usize = 6;
 /// Bytes of what a sealed topic refuses: as many as a small record of ours, and chance, which nothing compresses.
 const PROBE_BYTES: usize = 1024;
 /// Records before a mark that are looked at first; then ever more.
@@ -43,7 +47,7 @@ impl Marker<'_> {
     /// Returns, for every partition, where a mark is behind which no record of ours is taken.
     pub async fn mark(&self) -> Result<Vec<i64>, String> {
         let mut probe = vec![0; PROBE_BYTES];
-        aws_lc_rs::rand::fill(&mut probe).map_err(|_| "no random bytes".to_owned())?;
+        random(&mut probe)?;
         let refused = self.each("refuse records", |partition| {
             self.refuses(partition, &probe)
         });
@@ -54,7 +58,7 @@ impl Marker<'_> {
 
     /// What is taken all the same is a mark, too.
     async fn refuses(&self, partition: i32, probe: &[u8]) -> Result<(), String> {
-        match self.send(partition, Some(probe)).await {
+        match self.send(partition, "probe", Some(probe)).await {
             Ok(_) => Err("it takes them still".to_owned()),
             Err(error) if is_too_large(&error) => Ok(()),
             Err(error) => Err(self.explain(&error)),
@@ -62,7 +66,9 @@ impl Marker<'_> {
     }
 
     async fn takes(&self, partition: i32) -> Result<i64, String> {
-        let sent = self.send(partition, None).await;
+        let mut id = [0; ID_BYTES];
+        random(&mut id)?;
+        let sent = self.send(partition, &hex(&id), None).await;
         sent.map_err(|error| self.explain(&error))
     }
 
@@ -91,14 +97,15 @@ impl Marker<'_> {
         join_all(tries).await.into_iter().collect()
     }
 
-    async fn send(&self, partition: i32, value: Option<&[u8]>) -> Result<i64, KafkaError> {
-        let says: Header<'_, &[u8]> = Header {
-            key: MARK,
-            value: None,
-        };
+    async fn send(
+        &self,
+        partition: i32,
+        id: &str,
+        value: Option<&[u8]>,
+    ) -> Result<i64, KafkaError> {
         let mut record = FutureRecord::<str, [u8]>::to(self.topic)
             .partition(partition)
-            .headers(OwnedHeaders::new().insert(says));
+            .headers(record::mark(id));
         record.payload = value;
         match self.producer.send(record, Duration::ZERO).await {
             Ok(delivered) => Ok(delivered.offset),
@@ -109,6 +116,10 @@ impl Marker<'_> {
     fn explain(&self, error: &KafkaError) -> String {
         topic::explain_of(error, self.settings, self.topic)
     }
+}
+
+fn random(bytes: &mut [u8]) -> Result<(), String> {
+    aws_lc_rs::rand::fill(bytes).map_err(|_| "no random bytes".to_owned())
 }
 
 fn is_too_large(error: &KafkaError) -> bool {
@@ -250,7 +261,10 @@ fn read_to(
         };
         let is_mark = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             let headers = message.headers();
-            headers.is_some_and(|headers| headers.iter().any(|header| header.key == MARK))
+            headers.is_some_and(|headers| {
+                let mut headers = headers.iter();
+                headers.any(|header| record::says_mark(header.key, header.value))
+            })
         }));
         // The crate panics at a header whose name is no UTF-8, and ours is.
         if offset < end

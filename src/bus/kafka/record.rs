@@ -5,12 +5,13 @@ use bytes::Bytes;
 use rdkafka::message::{Header, OwnedHeaders};
 
 use crate::blobs::{Blobs, hex, unhex};
-use crate::bus::{Carried, Content, INBOUND_TYPE, NewBlob, NewRecord, RecordKey, decode};
+use crate::bus::{
+    Carried, Content, INBOUND_TYPE, MARK_TYPE, NewBlob, NewRecord, RecordKey, decode,
+};
 
 const RAW: &str = "ce_raw";
 const BLOBS: &str = "ce_blobs";
-/// Of a record of `switchboard bus grow`, which says nothing to routers.
-pub const MARK: &str = "switchboard.mark";
+const TYPE: &str = "ce_type";
 /// Headers of a record that are read, and bytes of them together: a foreign one may have any number.
 const HEADERS_MAX: usize = 64;
 const HEADER_BYTES_MAX: usize = 256 * 1024;
@@ -31,7 +32,7 @@ pub fn headers(record: &NewRecord) -> OwnedHeaders {
     let attributes = [
         ("content-type", "application/json"),
         ("ce_specversion", "1.0"),
-        ("ce_type", INBOUND_TYPE),
+        (TYPE, INBOUND_TYPE),
         ("ce_id", envelope.event.dedupe_key.as_str()),
         ("ce_source", &source),
         ("ce_time", &time.to_string()),
@@ -110,9 +111,32 @@ pub fn fitting<'a>(headers: impl Iterator<Item = (&'a str, Option<&'a [u8]>)>) -
     headers.take(HEADERS_MAX).take_while(fits).collect()
 }
 
-/// Whether it says nothing, and has no position.
+/// The headers of a mark: a CloudEvent without data, as small as one can be.
+pub fn mark(id: &str) -> OwnedHeaders {
+    let attributes = [
+        ("ce_specversion", "1.0"),
+        (TYPE, MARK_TYPE),
+        ("ce_id", id),
+        ("ce_source", "/bus"),
+    ];
+    let headers = OwnedHeaders::new_with_capacity(attributes.len());
+    attributes
+        .into_iter()
+        .fold(headers, |headers, (key, value)| {
+            let value = Some(value);
+            headers.insert(Header { key, value })
+        })
+}
+
+/// Whether a header says that its record is a mark, which has no position.
+pub fn says_mark(key: &str, value: Option<&[u8]>) -> bool {
+    key == TYPE && value == Some(MARK_TYPE.as_bytes())
+}
+
 pub fn is_mark(headers: &Headers) -> bool {
-    headers.iter().any(|(key, _)| key == MARK)
+    headers
+        .iter()
+        .any(|(key, value)| says_mark(key, Some(value)))
 }
 
 impl Taken {

@@ -15,9 +15,9 @@ use super::settings::{RECORD_BYTES_MAX, Settings, WrongSetting};
 
 /// How long brokers may take to answer.
 pub const ANSWER_MAX: Duration = Duration::from_secs(5);
-/// What `max.message.bytes` of a sealed topic is: room for a mark, and for no record of ours, whose headers alone
+/// What `max.message.bytes` of a sealed topic is: room for a mark (150), and for no record of ours, whose headers alone
 /// have more than twice as many.
-pub const SEALED_BYTES: i64 = 128;
+pub const SEALED_BYTES: i64 = 160;
 const DAY_MILLIS: i64 = 24 * 60 * 60 * 1000;
 /// Redeliveries come for 8 days; above 28 days an erasure could not name a date within a month.
 const RETENTION_DAYS: std::ops::RangeInclusive<i64> = 8..=28;

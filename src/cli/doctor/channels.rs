@@ -112,12 +112,23 @@ mod tests {
     use super::*;
 
     fn check(name: &str, state: &str, reason: Option<&str>, sent: bool, expected: &str) {
+        check_of("channel", name, state, reason, sent, expected);
+    }
+
+    fn check_of(
+        of: &'static str,
+        name: &str,
+        state: &str,
+        reason: Option<&str>,
+        sent: bool,
+        expected: &str,
+    ) {
         let stands = Stands {
             state: state.to_owned(),
             reason: reason.map(str::to_owned),
             worked_at: sent.then_some(connector_api::Timestamp::UNIX_EPOCH),
         };
-        let found = of_state("channel", name, &stands);
+        let found = of_state(of, name, &stands);
         let hint = found.hint.map(|hint| format!(" -> {hint}"));
         let said = format!("{}{}", found.detail, hint.unwrap_or_default());
         assert!(said.contains(expected), "{said}");
@@ -176,6 +187,22 @@ mod tests {
             Some("late"),
             false,
             "goes on by itself",
+        );
+        check_of(
+            "part",
+            "work:relay-events",
+            "unreachable",
+            Some("no broker answers"),
+            false,
+            "no broker answers -> it goes on by itself once that is mended",
+        );
+        check_of(
+            "part",
+            "work:relay-events",
+            "standby",
+            None,
+            false,
+            "standby: another process does it",
         );
     }
 }

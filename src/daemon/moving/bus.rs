@@ -1,6 +1,6 @@
 //! What the embedded bus accepted and its router has not decided goes onto the other bus, as intake would have put it
 //! there: with its key, its time, its digest and its files. A record that is appended twice, because a step was
-//! repeated, is dropped as every redelivery is.
+//! repeated, is dropped as every redelivery is; one that cannot be read is a second dead letter.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;

@@ -195,3 +195,35 @@ fn announce(address: &str, bytes: usize) -> String {
     BufReader::new(stream).read_line(&mut line).unwrap();
     line
 }
+
+#[test]
+fn a_test_message_goes_to_the_address_that_is_named_and_not_only_to_the_configured_one() {
+    let daemon = Installation::start(&chat_config("http://127.0.0.1:9/"));
+    let config = std::fs::read_to_string(daemon.config()).unwrap();
+    // Where nobody listens.
+    daemon.write_config(&config.replace("[server]\n", "[server]\nlisten = \"127.0.0.1:9\"\n"));
+    let said = daemon.command(&["send", "shop-chat", "--from", "cust-7", "Hello?"]);
+    let why = String::from_utf8_lossy(&said.stderr).into_owned();
+    assert!(!said.status.success());
+    assert!(
+        why.contains("Its address is server.listen, or --listen"),
+        "{why}"
+    );
+    let listen = daemon.address.clone();
+    let named = [
+        "send",
+        "shop-chat",
+        "--from",
+        "cust-7",
+        "--listen",
+        &listen,
+        "Hello?",
+    ];
+    let said = daemon.command(&named);
+    let why = String::from_utf8_lossy(&said.stderr).into_owned();
+    assert!(said.status.success(), "{why}");
+    let claimed = daemon
+        .claim(&daemon.token("ada"), "frontline")
+        .expect("the conversation");
+    assert_eq!(claimed["messages"][0]["text"], "Hello?");
+}

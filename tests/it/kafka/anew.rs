@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
+use rdkafka::{Offset, TopicPartitionList};
 use switchboard::blobs::Blobs;
 use switchboard::bus::kafka::KafkaBus;
 use switchboard::bus::{Bus, BusError, BusState};
@@ -12,7 +13,7 @@ use switchboard::store::sqlite::SqliteStore;
 
 use super::{client, ready, record};
 use crate::peers::{self, PATIENCE, wait_until};
-use crate::support::kafka::{broker, settings};
+use crate::support::kafka::{assigned, broker, settings};
 use crate::support::within_patience;
 
 /// Nothing is accepted, and the state says why.
@@ -69,4 +70,37 @@ async fn nothing_is_accepted_onto_a_topic_that_was_made_anew_behind_what_was_dec
     let made = admin.create_topics(&[new], &options).await.unwrap();
     assert!(made[0].is_ok(), "{made:?}");
     refuses(&bus, "ends at 0 and was decided to 5").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn records_that_went_before_anything_was_decided_are_trouble_and_not_passed_over() {
+    if !peers::enabled() {
+        return;
+    }
+    let (broker, dir) = (broker(), tempfile::tempdir().unwrap());
+    let settings = settings(broker.brokers(), 1);
+    let store = Arc::new(SqliteStore::open(dir.path(), &[], &[]).unwrap());
+    let blobs = Blobs::open(dir.path()).unwrap();
+    let open = || KafkaBus::open(settings.clone(), store.clone(), blobs.clone(), true).unwrap();
+    let bus = open();
+    ready(&bus).await;
+    let records = (0..5).map(|number| record(7, number)).collect();
+    bus.append(records).await.unwrap();
+    drop(bus);
+    let admin: AdminClient<DefaultClientContext> = client(&settings).create().unwrap();
+    let mut before = TopicPartitionList::new();
+    let at = Offset::Offset(3);
+    let added = before.add_partition_offset(&settings.topic(), 0, at);
+    added.unwrap();
+    let options = AdminOptions::new();
+    let removed = admin.delete_records(&before, &options).await.unwrap();
+    assert_eq!(removed.elements()[0].error(), Ok(()));
+
+    let bus = open();
+    let partition = assigned(&bus, 1).await[0];
+    let read = within_patience("an answer", bus.read(partition, 0, 9)).await;
+    assert!(
+        matches!(&read, Err(BusError::Unavailable(said)) if said.contains("has offsets 3 to 5 and was decided to 0: records were removed")),
+        "{read:?}"
+    );
 }

@@ -17,6 +17,8 @@ use switchboard::store::{self, Ownership, Store};
 use tokio::sync::{Mutex, Notify, watch};
 use tokio::task::AbortHandle;
 
+mod read;
+
 use super::{expected, ready, record, state};
 use crate::peers;
 use crate::peers::kafka::Kafka;

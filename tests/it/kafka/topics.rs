@@ -264,7 +264,7 @@ async fn others_read_every_topic_and_agree_with_the_schemas() {
 }
 
 /// Python's CloudEvents on Confluent's client, and kcat: they read as many as there are, and the same.
-fn strangers(settings: &Settings, document: &Value, counts: &BTreeMap<String, usize>) {
+pub fn strangers(settings: &Settings, document: &Value, counts: &BTreeMap<String, usize>) {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("asyncapi.json");
     std::fs::write(&file, document.to_string()).unwrap();

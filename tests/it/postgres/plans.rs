@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use switchboard::store::events::EventFilter;
 
-use crate::peers;
+use crate::peers::{self, PATIENCE, wait_until};
 use crate::support::{Desk, Postgres, chat};
 
 /// Customers who wrote before, those of them who write again at once, and how often they do. A statement is planned for
@@ -82,4 +82,31 @@ async fn events_that_waited_for_long_are_numbered_without_comparing_each_with_ea
         (1..=NUMBERED_READ_MAX).contains(&each),
         "{each} rows an event"
     );
+}
+
+/// The server's own sweep comes once a minute at most, and claims and numbers go over what is not swept.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_lives_for_moments_is_swept_away_by_the_process_itself() {
+    if !peers::enabled() {
+        return;
+    }
+    let made = Arc::new(Postgres::new());
+    let desk = Desk::on(made.clone()).await;
+    let sweeps = "SELECT vacuum_count FROM pg_stat_user_tables WHERE relname = 'event_new'";
+    assert_eq!(made.ask(sweeps), ["0"]);
+    made.ask(&format!(
+        "INSERT INTO event_new (kind, at) SELECT 9, 1 FROM generate_series(1, {BACKLOG})"
+    ));
+    let filter = EventFilter {
+        limit: 1,
+        ..EventFilter::default()
+    };
+    desk.store().events(0, filter).await.unwrap();
+    let swept = tokio::task::spawn_blocking({
+        let made = made.clone();
+        move || wait_until("a sweep", PATIENCE, || made.ask(sweeps) != ["0"])
+    });
+    swept.await.unwrap();
+    let waits = made.ask("SELECT count(*) FROM event_new");
+    assert_eq!(waits, ["0"]);
 }
