@@ -30,6 +30,7 @@ mod marks;
 mod numbers;
 mod producer;
 mod publisher;
+mod reach;
 mod record;
 mod settings;
 mod shared;

@@ -18,6 +18,7 @@ use crate::store::partitions::{Generation, Partitions};
 
 use super::context::Context;
 use super::generations::{Generations, Wait};
+use super::reach::{ANEW_AFTER, Reach};
 use super::settings::Settings;
 use super::statistics::lag_of;
 use super::window::{Command, Found, Window};
@@ -25,10 +26,6 @@ use super::{lock, numbers, record, topic};
 
 /// How often the store is asked what becomes of a sealed topic, while records wait to be accepted.
 const TURN_ASKED_EVERY: Duration = Duration::from_millis(50);
-
-/// A client that has no broker for so long is made anew. One that woke, and is not let into its cluster again yet, names
-/// no broker at all; librdkafka 2.12 forgets then those that it knew, and does not always go back to `bus.brokers`.
-const ANEW_AFTER: Duration = Duration::from_secs(15);
 
 /// What the bus's parts know together.
 pub struct Shared {
@@ -40,7 +37,7 @@ pub struct Shared {
     /// Somebody found trouble: the topic is looked at.
     pub troubled: Notify,
     /// When each client was seen to have a broker.
-    connected: Mutex<BTreeMap<String, Instant>>,
+    reach: Mutex<Reach>,
     /// A client cannot go on.
     pub broken: Notify,
     /// Empty until the topic was seen.
@@ -71,7 +68,7 @@ impl Shared {
             state: watch::Sender::new(BusState::Starting),
             cause: Mutex::default(),
             troubled: Notify::new(),
-            connected: Mutex::default(),
+            reach: Mutex::default(),
             broken: Notify::new(),
             generations: watch::Sender::default(),
             change: watch::Sender::default(),
@@ -284,13 +281,7 @@ impl Shared {
 
     /// Notes whether a client has any broker; has the clients made anew where one has had none for long.
     pub fn reaches(&self, client: &str, is_connected: bool) {
-        let mut connected = lock(&self.connected);
-        let now = Instant::now();
-        let last = connected.entry(client.to_owned()).or_insert(now);
-        if is_connected {
-            *last = now;
-        } else if last.elapsed() >= ANEW_AFTER {
-            connected.clear();
+        if lock(&self.reach).note(client, is_connected, Instant::now()) {
             debug!("the Kafka {client} has no broker for {ANEW_AFTER:?}: it is made anew");
             self.broken.notify_one();
         }

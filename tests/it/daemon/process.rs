@@ -192,7 +192,11 @@ impl Installation {
     }
 
     fn command_of(&self, binary: &Path, args: &[&str]) -> std::process::Output {
-        self.command_line(binary, args).output().unwrap()
+        // One that should end and does not fails its test.
+        let line = self.command_line(binary, args);
+        let mut bounded = Command::new("timeout");
+        bounded.arg("120").arg(line.get_program());
+        bounded.args(line.get_args()).output().unwrap()
     }
 
     /// The command line of another command, to be started.
