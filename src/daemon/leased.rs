@@ -146,13 +146,20 @@ impl Holder {
         info!(lease = name, "this process does {name} now");
         let told = stop.child_token();
         let mut working = std::pin::pin!(work(held.clone(), told.clone()));
-        loop {
-            let next = RENEWED_EVERY.min(held.left().saturating_sub(MARGIN));
-            tokio::select! {
-                () = &mut working => break,
-                () = tokio::time::sleep(next) => {}
+        // Beside the work, which goes on while the store is slow to answer.
+        let lost = async {
+            loop {
+                let next = RENEWED_EVERY.min(held.left().saturating_sub(MARGIN));
+                tokio::time::sleep(next).await;
+                if !self.renew(held).await {
+                    return;
+                }
             }
-            if !self.renew(held).await {
+        };
+        tokio::select! {
+            biased;
+            () = &mut working => {}
+            () = lost => {
                 warn!(
                     lease = name,
                     "this process does {name} no more: another one may"
