@@ -46,6 +46,7 @@ pub mod leased;
 mod listener;
 #[cfg(all(feature = "kafka", feature = "postgres"))]
 pub mod moving;
+mod named;
 pub mod notify;
 mod outbox;
 mod parts;
@@ -71,6 +72,7 @@ use elsewhere::Elsewhere;
 pub use installation::Installation;
 use leased::{Holder, Leases};
 pub use listener::{certificates, tls_files};
+pub use named::refuse_missing;
 use notify::Manager;
 use processes::ProcessRows;
 use reload::{Parts, Reload, Source};
@@ -123,6 +125,7 @@ impl Daemon {
         )?;
         let certificates = certificates(&config, clock.now())?;
         let targets = Live::new(targets(&config, &channels, Moment::Start)?);
+        refuse_missing(&config)?;
         warn_of(&config, &channels);
 
         let data_dir = DataDir::hold(&config.server.data_dir)?;
