@@ -129,6 +129,7 @@ impl Daemon {
         warn_of(&config, &channels);
 
         let data_dir = DataDir::hold(&config.server.data_dir)?;
+        let moved = Installation::refuse_moved(&config, &data_dir, restored)?;
         let health = Arc::new(Health::default());
         let (listener, address) = bind(config.server.listen)?;
         let installation = waiting::opened(
@@ -157,6 +158,9 @@ impl Daemon {
         installation
             .hold_what_was_restored(&data_dir, restored, now)
             .await?;
+        if moved {
+            data_dir.unmark_moved()?;
+        }
         let instance = uuid::Uuid::now_v7().as_simple().to_string();
         let parts = Parts {
             channels: channels.clone().into(),

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use switchboard::store::postgres::{Database, Session};
 use switchboard::store::alerts::Watched;
+use switchboard::store::postgres::{Database, Session};
 use switchboard::store::{Store, StoreError};
 
 use super::cursor;
