@@ -81,6 +81,7 @@ pub async fn within_patience<T>(what: &str, work: impl Future<Output = T>) -> T 
 }
 
 /// Asks until it is so.
+#[cfg(feature = "postgres")]
 pub async fn eventually(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     let asking = async {
         while !is_so().await {

@@ -3,16 +3,21 @@
 use super::old::Old;
 use super::{cluster_for, command, migrate, moved, process_of};
 use crate::daemon::cluster::{ALL, Cluster};
-use crate::daemon::process::{Installation, PATIENCE, chat, chat_config, json_of};
+use crate::daemon::process::{Installation, PATIENCE, binary, chat, chat_config, json_of};
 use crate::kafka::client;
 use crate::peers::{self, wait_until};
 use crate::support::kafka::settings;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::Stdio;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 use switchboard::bus::kafka::{Settings, look};
+
+/// How long a start that is refused may take: one that is not would run for ever.
+const ENDS_WITHIN: Duration = Duration::from_secs(30);
 
 /// The move is refused with these words.
 fn check(old: &Old, to: &Installation, words: &str) {
@@ -166,9 +171,20 @@ fn an_installation_that_was_moved_starts_where_it_was_only_if_somebody_says_so()
     assert!(!mark.exists(), "it is not moved yet");
     moved(&old, &process);
     let listen = ["run", "--listen", &old.daemon.address];
-    let refused = old.daemon.command(&listen);
-    let said = String::from_utf8_lossy(&refused.stderr);
-    assert_eq!(refused.status.code(), Some(78), "{said}");
+    let mut started = old.daemon.command_line(Path::new(binary()), &listen);
+    let mut started = started.stderr(Stdio::piped()).spawn().unwrap();
+    let mut ended = None;
+    for _ in 0..ENDS_WITHIN.as_millis() / 10 {
+        ended = started.try_wait().unwrap();
+        if ended.is_some() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    drop(started.kill());
+    let output = started.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(ended.and_then(|status| status.code()), Some(78), "{said}");
     let to = format!("was moved to {}", cluster.database());
     for words in [
         to.as_str(),
