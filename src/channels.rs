@@ -221,7 +221,7 @@ impl SecretResolver for Secrets {
 }
 
 /// Reads a secret of no channel, at the start.
-#[cfg(feature = "kafka")]
+#[cfg(any(feature = "kafka", feature = "postgres"))]
 pub fn read_secret(secret: &SecretRef) -> connector_api::Result<SecretString> {
     Secrets(Moment::Start).resolve(secret)
 }

@@ -46,6 +46,7 @@ pub mod leased;
 mod listener;
 #[cfg(all(feature = "kafka", feature = "postgres"))]
 pub mod moving;
+mod named;
 pub mod notify;
 mod outbox;
 mod parts;
@@ -71,6 +72,7 @@ use elsewhere::Elsewhere;
 pub use installation::Installation;
 use leased::{Holder, Leases};
 pub use listener::{certificates, tls_files};
+pub use named::refuse_missing;
 use notify::Manager;
 use processes::ProcessRows;
 use reload::{Parts, Reload, Source};
@@ -123,9 +125,11 @@ impl Daemon {
         )?;
         let certificates = certificates(&config, clock.now())?;
         let targets = Live::new(targets(&config, &channels, Moment::Start)?);
+        refuse_missing(&config)?;
         warn_of(&config, &channels);
 
         let data_dir = DataDir::hold(&config.server.data_dir)?;
+        let moved = Installation::refuse_moved(&config, &data_dir, restored)?;
         let health = Arc::new(Health::default());
         let (listener, address) = bind(config.server.listen)?;
         let installation = waiting::opened(
@@ -154,6 +158,9 @@ impl Daemon {
         installation
             .hold_what_was_restored(&data_dir, restored, now)
             .await?;
+        if moved {
+            data_dir.unmark_moved()?;
+        }
         let instance = uuid::Uuid::now_v7().as_simple().to_string();
         let parts = Parts {
             channels: channels.clone().into(),

@@ -1,6 +1,6 @@
 //! What is well and what is not, as states: the API, the metrics and the log say the same.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
@@ -71,28 +71,28 @@ pub struct Health {
     /// When something was last done, in UTC microseconds: `ready` alone says that nothing is known
     /// against it.
     worked: Mutex<BTreeMap<String, i64>>,
+    /// What was logged of each since it last was in another state.
+    said: Mutex<BTreeMap<String, BTreeSet<String>>>,
 }
 
+/// Reasons of one state that are remembered as logged.
+const SAID_MAX: usize = 32;
+
 impl Health {
-    /// Notes a state; logs it where it changed.
+    /// Notes a state; logs it where it changed. Of two reasons that take turns each is logged once.
     pub fn set(&self, name: &str, state: State) {
         let mut states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
-        if states.get(name) == Some(&state) {
+        let before = states.get(name);
+        if before == Some(&state) {
             return;
         }
-        let word = state.as_str();
-        match &state {
-            State::Starting | State::Ready | State::Standby => {
-                tracing::info!(part = name, "{name} is {word}");
-            }
-            State::Degraded { reason } | State::Unreachable { reason } => {
-                tracing::warn!(part = name, reason, "{name} is {word}: {reason}");
-            }
-            State::Unauthorized { reason } => {
-                tracing::error!(part = name, reason, "{name} is {word}: {reason}");
-            }
-        }
         tell(name, state.reason().is_some());
+        let is_another = before.map(State::as_str) != Some(state.as_str());
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_news(said.entry(name.to_owned()).or_default(), &state, is_another) {
+            log(name, &state);
+        }
+        drop(said);
         states.insert(name.to_owned(), state);
     }
 
@@ -113,6 +113,10 @@ impl Health {
     /// Forgets a part that is gone.
     pub fn remove(&self, name: &str) {
         self.worked
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(name);
+        self.said
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .remove(name);
@@ -146,7 +150,67 @@ impl Health {
     }
 }
 
+/// Whether a state is to be logged: another one is, and a reason that it did not have yet.
+fn is_news(said: &mut BTreeSet<String>, state: &State, is_another: bool) -> bool {
+    if is_another || said.len() >= SAID_MAX {
+        said.clear();
+    }
+    said.insert(state.reason().unwrap_or_default().to_owned())
+}
+
+fn log(name: &str, state: &State) {
+    let word = state.as_str();
+    match state {
+        State::Starting | State::Ready | State::Standby => {
+            tracing::info!(part = name, "{name} is {word}");
+        }
+        State::Degraded { reason } | State::Unreachable { reason } => {
+            tracing::warn!(part = name, reason, "{name} is {word}: {reason}");
+        }
+        State::Unauthorized { reason } => {
+            tracing::error!(part = name, reason, "{name} is {word}: {reason}");
+        }
+    }
+}
+
 fn tell(name: &str, unwell: bool) {
     let value = if unwell { 1.0 } else { 0.0 };
     metrics::gauge!("switchboard_part_unwell", "part" => name.to_owned()).set(value);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_is_logged_as_it_changes_and_each_reason_of_it_once() {
+        let away = |reason: &str| State::Unreachable {
+            reason: reason.to_owned(),
+        };
+        let mut said = BTreeSet::new();
+        let mut before = "";
+        let mut logged = Vec::new();
+        for state in [
+            State::Ready,
+            away("no answer"),
+            away("refused"),
+            away("no answer"),
+            away("refused"),
+            State::Ready,
+            away("no answer"),
+        ] {
+            if is_news(&mut said, &state, before != state.as_str()) {
+                logged.push(state.reason().unwrap_or("well").to_owned());
+            }
+            before = state.as_str();
+        }
+        assert_eq!(
+            logged,
+            ["well", "no answer", "refused", "well", "no answer"]
+        );
+        for reason in 0..10 * SAID_MAX {
+            is_news(&mut said, &away(&reason.to_string()), false);
+        }
+        assert!(said.len() <= SAID_MAX);
+    }
 }

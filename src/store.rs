@@ -67,6 +67,9 @@ pub enum StoreError {
     /// The database will not have us: an administrator has to see to it. Nothing was done.
     #[error("the database refuses us: {0}")]
     Forbidden(String),
+    /// The same for its password: one that is changed heals it. Nothing was done.
+    #[error("{0}")]
+    Unauthorized(String),
     #[error("the store is shutting down")]
     Closed,
     /// Another router owns the partition, or it moved on: stop.

@@ -423,10 +423,12 @@ impl From<StoreError> for ApiError {
     fn from(failed: StoreError) -> Self {
         match failed {
             StoreError::Refused(refusal) => refusal.into(),
-            StoreError::Unavailable(_) | StoreError::Forbidden(_) => Self::new(
-                Kind::Unavailable,
-                "the store is not available: the daemon's log and `switchboard doctor` say why",
-            ),
+            StoreError::Unavailable(_) | StoreError::Forbidden(_) | StoreError::Unauthorized(_) => {
+                Self::new(
+                    Kind::Unavailable,
+                    "the store is not available: the daemon's log and `switchboard doctor` say why",
+                )
+            }
             StoreError::Closed => Self::new(Kind::Unavailable, "the daemon is shutting down"),
             StoreError::StaleEpoch(_) | StoreError::Poisoned(_) => {
                 error!(error = %failed, "a request failed in the store: {failed}");

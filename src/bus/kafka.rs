@@ -26,6 +26,7 @@ mod following;
 mod generations;
 pub mod grow;
 mod keeper;
+pub mod look;
 mod marks;
 mod numbers;
 mod producer;

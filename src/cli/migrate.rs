@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use connector_api::Registration;
 
-use super::{CommandResult, Common, Failure};
+use super::{CommandResult, Common, Failure, run};
 
 #[derive(Args)]
 #[command(after_help = "\
@@ -38,7 +38,8 @@ impl Migrate {
             ..common.clone()
         };
         let config = common.load(Vec::new(), registrations)?;
-        drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
+        // A configuration that no process would start with is nothing to move to.
+        run::good(&config, registrations).map_err(|errors| Failure::config(&errors))?;
         let tell = |line: &str| eprintln!("{line}");
         let moving = Moving::open(&config, &self.from, &tell).map_err(Failure::new)?;
         let moved = match self.dry_run {

@@ -13,7 +13,7 @@ use crate::clock::SystemClock;
 use crate::config::{Config, ConfigErrors, Flag, Origin, effective};
 use crate::daemon::notify::{Introduction, Manager};
 use crate::daemon::reload::{Reload, Source, log_refusal};
-use crate::daemon::{Daemon, SHUTDOWN_MAX, StartError, certificates, targets};
+use crate::daemon::{Daemon, SHUTDOWN_MAX, StartError, certificates, refuse_missing, targets};
 use crate::http::Reqwest;
 use crate::words::counted;
 
@@ -138,19 +138,14 @@ pub struct Good {
     pub warnings: Vec<String>,
 }
 
-/// Builds every channel and reads the listener's certificate; sums up what there is, or says all
-/// that is wrong.
+/// Builds every channel, reads the listener's certificate and looks for what a start needs; sums up what there
+/// is, or says all that is wrong.
 pub fn good(config: &Config, registrations: &[Registration]) -> Result<Good, ConfigErrors> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
     let mut errors = ConfigErrors::default();
     let mut warnings = Vec::new();
-    let mut note = |found: ConfigErrors| {
-        for error in found.iter() {
-            let (key, message) = (error.key.clone(), error.message.clone());
-            errors.push(error.origin.clone(), key, message);
-        }
-    };
+    let mut note = |found: ConfigErrors| errors.extend(found);
     match Reqwest::new() {
         Err(error) => {
             let mut found = ConfigErrors::default();
@@ -171,6 +166,9 @@ pub fn good(config: &Config, registrations: &[Registration]) -> Result<Good, Con
         }
     }
     if let Err(found) = certificates(config, clock.now()) {
+        note(found);
+    }
+    if let Err(found) = refuse_missing(config) {
         note(found);
     }
     errors.unless_any(Good {

@@ -64,6 +64,13 @@ impl ConfigErrors {
         }
     }
 
+    /// Adds what is wrong elsewhere.
+    pub fn extend(&mut self, others: Self) {
+        for error in others.0 {
+            self.push(error.origin, error.key, error.message);
+        }
+    }
+
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -1,18 +1,16 @@
 //! Files in a bucket: that it is the one of this installation, and whether it takes them. It can be away while
 //! everything here works.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use connector_api::CancellationToken;
-use secrecy::SecretString;
-
 use crate::blobs::{Blobs, Bucket, BucketSettings};
 use crate::channels::read_secret;
-use crate::config::{Config, bucket};
+use crate::config::{Config, ConfigErrors, bucket};
 use crate::health::{Health, State};
 use crate::store::{Store, StoreError, name_of};
+use connector_api::{CancellationToken, SecretRef};
 
 use super::{StartError, shared};
 
@@ -28,30 +26,64 @@ const REGION: &str = "us-east-1";
 
 /// The bucket that is configured, if any.
 pub fn configured(config: &Config, data_dir: &Path) -> Result<Option<Blobs>, StartError> {
+    let Some(opened) = bucket_of(config, data_dir)? else {
+        return Ok(None);
+    };
+    let blobs = Blobs::in_bucket(opened).map_err(|error| StartError::DataDir {
+        path: data_dir.join("spool"),
+        error,
+    })?;
+    Ok(Some(blobs))
+}
+
+/// The bucket, which nobody has asked anything yet; or all that is wrong with how it is configured.
+pub fn bucket_of(config: &Config, data_dir: &Path) -> Result<Option<Bucket>, ConfigErrors> {
+    let Some(settings) = settings(config, data_dir)? else {
+        return Ok(None);
+    };
+    Bucket::open(settings).map(Some).map_err(|error| {
+        let mut errors = ConfigErrors::default();
+        let (key, why) = error.split_once(": ").unwrap_or(("store", &error));
+        errors.push(config.origin(key), key, why);
+        errors
+    })
+}
+
+fn settings(config: &Config, data_dir: &Path) -> Result<Option<BucketSettings>, ConfigErrors> {
     let store = &config.store;
     let Some(url) = &store.blobs_url else {
         return Ok(None);
     };
-    let wrong = |key: &str, error: &dyn std::fmt::Display| {
-        StartError::Other(format!("store.{key}: {error}"))
+    let mut errors = ConfigErrors::default();
+    let mut wrong = |key: &str, error: &dyn std::fmt::Display| {
+        let key = format!("store.{key}");
+        errors.push(config.origin(&key), key, error.to_string());
     };
-    let (bucket, prefix) = bucket::parse(url).map_err(|error| wrong("blobs_url", &error))?;
-    let secret = |key: &str, named: &Option<connector_api::SecretRef>| {
-        let missing = || wrong(key, &"it is missing");
-        let named = named.as_ref().ok_or_else(missing)?;
-        read_secret(named).map_err(|error| wrong(key, &error))
-    };
-    let access_key: SecretString = secret("blobs_access_key", &store.blobs_access_key)?;
-    let secret_key = secret("blobs_secret_key", &store.blobs_secret_key)?;
-    let authority = match &store.blobs_ca_file {
-        None => None,
-        Some(path) => {
-            let read = std::fs::read(path);
-            let said = |error| wrong("blobs_ca_file", &format!("{}: {error}", path.display()));
-            Some(read.map_err(said)?)
+    let place = bucket::parse(url).map_err(|error| wrong("blobs_url", &error));
+    let mut secret = |key: &str, named: &Option<SecretRef>| match named.as_ref().map(read_secret) {
+        Some(Ok(read)) => Some(read),
+        Some(Err(error)) => {
+            wrong(key, &error);
+            None
+        }
+        None => {
+            wrong(key, &"it is missing");
+            None
         }
     };
-    let settings = BucketSettings {
+    let access_key = secret("blobs_access_key", &store.blobs_access_key);
+    let secret_key = secret("blobs_secret_key", &store.blobs_secret_key);
+    let read = |path: &PathBuf| {
+        let read = std::fs::read(path);
+        read.map_err(|error| wrong("blobs_ca_file", &format!("{}: {error}", path.display())))
+    };
+    let authority = store.blobs_ca_file.as_ref().map(read).transpose();
+    let (Ok((bucket, prefix)), Some(access_key), Some(secret_key), Ok(authority)) =
+        (place, access_key, secret_key, authority)
+    else {
+        return Err(errors);
+    };
+    Ok(Some(BucketSettings {
         bucket,
         prefix,
         endpoint: store.blobs_endpoint.clone(),
@@ -60,13 +92,7 @@ pub fn configured(config: &Config, data_dir: &Path) -> Result<Option<Blobs>, Sta
         secret_key,
         authority,
         spool: data_dir.join("spool"),
-    };
-    let opened = Bucket::open(settings).map_err(StartError::Other)?;
-    let blobs = Blobs::in_bucket(opened).map_err(|error| StartError::DataDir {
-        path: data_dir.join("spool"),
-        error,
-    })?;
-    Ok(Some(blobs))
+    }))
 }
 
 /// Looks once whether the bucket is that of the database. One that is another is refused; one that is away is

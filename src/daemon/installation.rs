@@ -8,7 +8,7 @@ use tracing::warn;
 use crate::blobs::Blobs;
 use crate::bus::Bus;
 use crate::bus::local::LocalBus;
-use crate::config::{Config, StoreKind};
+use crate::config::{Config, ConfigErrors, StoreKind};
 #[cfg(feature = "postgres")]
 use crate::store::postgres::PostgresStore;
 use crate::store::sqlite::SqliteStore;
@@ -29,6 +29,26 @@ pub enum Installation {
 }
 
 impl Installation {
+    /// Refuses an installation that was moved elsewhere, unless what it has unsent is to be held; whether it was.
+    pub fn refuse_moved(
+        config: &Config,
+        data_dir: &DataDir,
+        restored: bool,
+    ) -> Result<bool, StartError> {
+        // What several processes share is not in their directories.
+        if config.store.kind != StoreKind::Sqlite {
+            return Ok(false);
+        }
+        match data_dir.moved_to()? {
+            Some(to) if !restored => {
+                let (key, mut errors) = ("server.data_dir", ConfigErrors::default());
+                errors.push(config.origin(key), key, data_dir.refusal_of_moved(&to));
+                Err(errors.into())
+            }
+            moved => Ok(moved.is_some()),
+        }
+    }
+
     /// Opens the store. A database that cannot be reached is [`StoreError::Unavailable`]; one that will
     /// not have us is another error.
     /// `dir`: the data directory, which only a store of its own is in.

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use aws_lc_rs::digest;
 use serde::Serialize;
+use tokio::runtime::Runtime;
 
 use crate::blobs::{Blobs, hex};
 use crate::config::{BusKind, Config, StoreKind};
@@ -19,6 +20,7 @@ use super::{DataDir, StartError, shared};
 
 mod bus;
 mod files;
+mod fits;
 
 use bus::Inbound;
 
@@ -54,14 +56,15 @@ pub struct Moving<'a> {
     files: files::Copying,
     target: Target,
     found: Found,
-    runtime: tokio::runtime::Runtime,
+    runtime: Runtime,
     tell: &'a dyn Fn(&str),
     /// Nobody starts the old one meanwhile.
-    _held: DataDir,
+    held: DataDir,
 }
 
 impl<'a> Moving<'a> {
-    /// Opens both sides and looks whether one can go into the other; copies nothing.
+    /// Opens both sides and looks whether one can go into the other; says all that is in the way at once, and copies
+    /// nothing.
     pub fn open(config: &'a Config, from: &Path, tell: &'a dyn Fn(&str)) -> Result<Self> {
         if config.store.kind != StoreKind::Postgres || config.bus.kind != BusKind::Kafka {
             return refused(
@@ -85,29 +88,23 @@ impl<'a> Moving<'a> {
         })?;
         let source = Source::open(from)?;
         let standing = source.standing()?;
-        let to = bucket(config, &config.server.data_dir).map_err(refusal)?;
-        let files = files::Copying {
-            from: blobs(&from.join("blobs"))?,
-            to: match to {
-                Some(to) => to,
-                None => blobs(&blobs_dir(config, &config.server.data_dir))?,
-            },
-        };
-        files.refuse_same()?;
-        let database = shared::database(config).map_err(refusal)?;
-        let target = Target::connect(database, &shared::accepted(config))?;
-        let found = target.found(&standing)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build();
         let runtime = runtime
             .map_err(|error| MoveError::Refused(format!("starting the runtime: {error}")))?;
-        if let Some(bucket) = files.to.bucket() {
-            // Whether it is there, and ours to use: nobody looks after it meanwhile.
-            let number = runtime.block_on(bucket.number());
-            number.map_err(|error| MoveError::Refused(format!("store.blobs_url: {error}")))?;
-            bucket.set_trouble(None);
+        let mut wrong = Wrong::default();
+        let files = wrong.unless(copying(config, from, &runtime));
+        let target = wrong.unless(target(config, &standing));
+        // What was begun has put something there.
+        if !matches!(target, Some((_, Found::Half | Found::Whole(_)))) {
+            wrong.unless(bus::refuse_used(&runtime, config));
         }
+        let missing = fits::missing(config, &source)?;
+        wrong.0.extend(missing);
+        let (Some(files), Some((target, found)), true) = (files, target, wrong.0.is_empty()) else {
+            return refused(wrong.0.join("\n"));
+        };
         Ok(Self {
             tables: source.tables()?,
             config,
@@ -118,7 +115,7 @@ impl<'a> Moving<'a> {
             found,
             runtime,
             tell,
-            _held: held,
+            held,
         })
     }
 
@@ -147,7 +144,6 @@ impl<'a> Moving<'a> {
         }
         let inbound = Inbound::open(&self.runtime, self.config, self.files.to.clone(), self.tell)?;
         if self.found == Found::Nothing {
-            inbound.refuse_used()?;
             self.target.begin(&self.standing)?;
         }
         let named = self.source.files()?;
@@ -175,6 +171,7 @@ impl<'a> Moving<'a> {
         for table in &self.tables {
             self.target.analyze(table)?;
         }
+        self.mark()?;
         Ok(Moved {
             before: false,
             resumed: self.found == Found::Half,
@@ -214,12 +211,29 @@ impl<'a> Moving<'a> {
                     .to_owned(),
             );
         }
+        self.mark()?;
         Ok(Moved {
             before: true,
             resumed: true,
             tables,
             files: files::Files::of(&self.source.files()?),
             undecided: self.standing.undecided,
+        })
+    }
+
+    /// Has nobody start the old one by mistake: what waits there would leave a second time.
+    fn mark(&self) -> Result<()> {
+        let (store, bus) = (&self.config.store, &self.config.bus);
+        let to = format!(
+            "{} with the topics of {}",
+            store.url.as_deref().unwrap_or_default(),
+            bus.prefix
+        );
+        self.held.mark_moved(&to).map_err(|error| {
+            MoveError::Refused(format!(
+                "everything was moved, and {} could not be marked as moved: {error}: mend that, and begin again",
+                self.held.path.display()
+            ))
         })
     }
 
@@ -293,6 +307,44 @@ impl<'a> Moving<'a> {
             false => Err(differs("its digest differs".to_owned())),
         }
     }
+}
+
+/// What is in the way, a line each.
+#[derive(Default)]
+struct Wrong(Vec<String>);
+
+impl Wrong {
+    fn unless<T>(&mut self, done: Result<T>) -> Option<T> {
+        done.map_err(|error| self.0.push(error.to_string())).ok()
+    }
+}
+
+/// Where the files are, and where they go.
+fn copying(config: &Config, from: &Path, runtime: &Runtime) -> Result<files::Copying> {
+    let to = bucket(config, &config.server.data_dir).map_err(refusal)?;
+    let files = files::Copying {
+        from: blobs(&from.join("blobs"))?,
+        to: match to {
+            Some(to) => to,
+            None => blobs(&blobs_dir(config, &config.server.data_dir))?,
+        },
+    };
+    files.refuse_same()?;
+    if let Some(bucket) = files.to.bucket() {
+        // Whether it is there, and ours to use: nobody looks after it meanwhile.
+        let number = runtime.block_on(bucket.number());
+        number.map_err(|error| MoveError::Refused(format!("store.blobs_url: {error}")))?;
+        bucket.set_trouble(None);
+    }
+    Ok(files)
+}
+
+/// The database, and what is in it.
+fn target(config: &Config, standing: &Standing) -> Result<(Target, Found)> {
+    let database = shared::database(config).map_err(refusal)?;
+    let target = Target::connect(database, &shared::accepted(config))?;
+    let found = target.found(standing)?;
+    Ok((target, found))
 }
 
 fn moved(table: &Table, sum: Sum) -> MovedTable {

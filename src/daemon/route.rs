@@ -134,6 +134,10 @@ impl RouterLoop {
                     reason,
                     carried,
                 }) => self.bury(&mut ownership, record, reason, 1, carried).await,
+                // It is another router's, and this one is about to be told.
+                Some(Next::Trouble(_)) if !self.bus.assigned().borrow().contains(&partition) => {
+                    Step::Again
+                }
                 Some(Next::Trouble(reason)) => self.trouble(partition, &reason),
                 None => self.trouble(partition, "reading from the bus ended"),
             };

@@ -3,6 +3,8 @@
 use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
+#[cfg(feature = "postgres")]
+use std::sync::Arc;
 
 use crate::blobs::random;
 use crate::store::{Store, name_of};
@@ -16,41 +18,64 @@ const INSTALLATION_FILE: &str = "installation";
 /// Under which name the store keeps it.
 pub const NUMBER_KEY: &str = "blobs_dir";
 
-/// The database as it is configured, its password read.
+/// The database as it is configured. Its password is read for each connection, and has to be there now.
 #[cfg(feature = "postgres")]
 pub fn database(
     config: &crate::config::Config,
 ) -> Result<crate::store::postgres::Database, StartError> {
     use std::time::Duration;
 
-    use secrecy::ExposeSecret;
+    use crate::channels::read_secret;
+    use crate::config::ConfigErrors;
+    use crate::store::postgres::{Database, TargetSessionAttrs};
 
     /// A server that says nothing for so long is taken for gone.
     const SILENT_MAX: Duration = Duration::from_secs(10);
     const PROBED_EVERY: Duration = Duration::from_secs(3);
+    /// Shared out among the hosts: one that is gone without a word leaves time for those behind it.
+    const CONNECTED_WITHIN: Duration = Duration::from_secs(3);
 
     let store = &config.store;
+    let mut errors = ConfigErrors::default();
+    let mut wrong = |key: &str, error: String| errors.push(config.origin(key), key, error);
     let url = store.url.as_deref().unwrap_or_default();
-    let wrong = |error| StartError::Other(format!("store.url: {error}"));
-    let mut database: crate::store::postgres::Config = url.parse().map_err(wrong)?;
-    if let Some(password) = &store.password {
-        let password = crate::channels::read_secret(password)
-            .map_err(|error| StartError::Other(format!("store.password: {error}")))?;
-        database.password(password.expose_secret());
+    let parsed = url.parse::<crate::store::postgres::Config>();
+    let parsed = parsed.map_err(|error| wrong("store.url", error.to_string()));
+    if let Some(Err(error)) = store.password.as_ref().map(read_secret) {
+        wrong("store.password", error.to_string());
     }
+    let tls = (store.tls == Some(crate::config::StoreTls::On))
+        .then(|| client(store.ca_file.as_deref()))
+        .transpose()
+        .map_err(|(path, error)| {
+            wrong("store.ca_file", format!("{}: {error}", path.display()));
+        });
+    let (Ok(mut database), Ok(tls), true) = (parsed, tls, errors.is_empty()) else {
+        return Err(errors.into());
+    };
+    if !url.contains("target_session_attrs") {
+        // A standby would be read from as it was, and takes no writes.
+        database.target_session_attrs(TargetSessionAttrs::ReadWrite);
+    }
+    let hosts = u32::try_from(database.get_hosts().len())
+        .unwrap_or(1)
+        .max(1);
     database
         .application_name("switchboard")
+        .connect_timeout(CONNECTED_WITHIN / hosts)
         .tcp_user_timeout(SILENT_MAX)
         .keepalives_idle(PROBED_EVERY)
         .keepalives_interval(PROBED_EVERY);
-    if store.tls == Some(crate::config::StoreTls::On) {
-        let client = client(store.ca_file.as_deref()).map_err(|(path, error)| {
-            let wrong = format!("{}: {error}", path.display());
-            StartError::Other(format!("store.ca_file: {wrong}"))
-        })?;
-        return Ok(crate::store::postgres::Database::over_tls(database, client));
-    }
-    Ok(database.into())
+    let database = match tls {
+        Some(client) => Database::over_tls(database, client),
+        None => database.into(),
+    };
+    Ok(match store.password.clone() {
+        None => database,
+        Some(password) => database.with_password(Arc::new(move || {
+            read_secret(&password).map_err(|error| error.to_string())
+        })),
+    })
 }
 
 /// TLS that believes this authority, or those that browsers know.

@@ -12,7 +12,7 @@ use crate::store::{Store, StoreError};
 /// Under which name its state is kept.
 pub const NAME: &str = "store";
 /// Between two looks.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
+const LOOK_EVERY: Duration = Duration::from_secs(3);
 /// The same while it is away.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
@@ -38,16 +38,22 @@ impl StoreState {
         let state = match self.store.probe(micros(self.clock.now())).await {
             Ok(()) => State::Ready,
             Err(StoreError::Closed) => return LOOK_EVERY,
-            Err(error) => State::Unreachable {
-                reason: error.to_string(),
-            },
+            Err(error) => state_of(&error),
         };
-        let rest = if state == State::Ready {
-            LOOK_EVERY
-        } else {
-            AGAIN_AFTER
+        let rest = match state {
+            State::Unreachable { .. } => AGAIN_AFTER,
+            _ => LOOK_EVERY,
         };
         self.health.set(NAME, state);
         rest
+    }
+}
+
+/// What a failure says of the database: that it is away, or that a person has to see to it.
+pub fn state_of(error: &StoreError) -> State {
+    let reason = error.to_string();
+    match error {
+        StoreError::Unauthorized(_) | StoreError::Forbidden(_) => State::Unauthorized { reason },
+        _ => State::Unreachable { reason },
     }
 }

@@ -19,6 +19,8 @@ use super::{DataDir, StartError, store_state};
 
 /// Between two tries to reach it.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// The same where it does not take our password: servers lock users out who try too often.
+const TRUSTED_AGAIN_AFTER: Duration = Duration::from_secs(10);
 
 /// Opens the installation, however long its database takes to be there.
 pub async fn opened(
@@ -31,12 +33,19 @@ pub async fn opened(
 ) -> Result<Installation, StartError> {
     let mut answering: Option<Answering> = None;
     loop {
+        let again_after;
         match Installation::open(config, &data_dir.path).await {
-            Err(StartError::Store(StoreError::Unavailable(reason)))
-                if config.store.kind == crate::config::StoreKind::Postgres =>
-            {
+            Err(StartError::Store(
+                error @ (StoreError::Unavailable(_) | StoreError::Unauthorized(_)),
+            )) if config.store.kind == crate::config::StoreKind::Postgres => {
+                let state = store_state::state_of(&error);
+                again_after = match state {
+                    State::Unauthorized { .. } => TRUSTED_AGAIN_AFTER,
+                    _ => AGAIN_AFTER,
+                };
+                let reason = state.reason().unwrap_or_default();
                 manager.waiting(&format!("waits for the database: {reason}"));
-                health.set(store_state::NAME, State::Unreachable { reason });
+                health.set(store_state::NAME, state);
                 if answering.is_none() {
                     answering = Some(Answering::start(listener, certificates, health)?);
                 }
@@ -48,7 +57,7 @@ pub async fn opened(
                 return opened;
             }
         }
-        tokio::time::sleep(AGAIN_AFTER).await;
+        tokio::time::sleep(again_after).await;
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use connector_api::QueueId;
 use tokio::sync::watch;
 pub use tokio_postgres::Config;
+pub use tokio_postgres::config::TargetSessionAttrs;
 use tokio_postgres::error::SqlState;
 
 use crate::store::events::Moved;
@@ -41,6 +42,7 @@ use pool::{CommitKey, Connected, Pool, Setting};
 pub use safety::Risk;
 use sequencer::Sequencer;
 pub use session::Session;
+use session::{ANSWER_MAX, WORK_MAX};
 use sweeper::Sweeper;
 pub use values::column;
 
@@ -125,6 +127,11 @@ fn open(
     let writing = Setting {
         database: database.clone(),
         begin: OF_WRITERS,
+        patience: ANSWER_MAX,
+    };
+    let batching = Setting {
+        patience: WORK_MAX,
+        ..writing.clone()
     };
     let reading = Setting {
         begin: OF_READERS,
@@ -134,7 +141,7 @@ fn open(
         begin: OF_SEQUENCER,
         ..writing.clone()
     };
-    let session = writing.connect()?;
+    let session = batching.connect()?;
     safety::refuse_risks(&session, taken)?;
     transaction::alone(&session, || schema::migrate(&session))?;
     let conn = Conn::Postgres(&session);
@@ -151,7 +158,7 @@ fn open(
     let pool =
         |threads, name, setting| Pool::start(threads, name, setting, &known).map_err(started);
     Ok(Postgres {
-        batches: pool(BATCH_WRITERS, "store-batches", &writing)?,
+        batches: pool(BATCH_WRITERS, "store-batches", &batching)?,
         writers: pool(WRITERS, "store-writer", &writing)?,
         readers: pool(READERS, "store-reader", &reading)?,
         _sweeper: Sweeper::start(sequencing.clone(), unswept.clone()).map_err(started)?,

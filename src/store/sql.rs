@@ -24,6 +24,9 @@ pub enum Error {
     #[error("PostgreSQL did not answer within {0:?}")]
     Silent(std::time::Duration),
     #[cfg(feature = "postgres")]
+    #[error("{0}")]
+    Unauthorized(String),
+    #[cfg(feature = "postgres")]
     #[error("no runtime for a connection: {0}")]
     Thread(std::io::Error),
     #[cfg(feature = "postgres")]
@@ -56,6 +59,8 @@ impl From<Error> for StoreError {
             Error::Sqlite(error) => Self::from_sqlite(&error),
             #[cfg(feature = "postgres")]
             Error::Postgres(error) => postgres::trouble(&error),
+            #[cfg(feature = "postgres")]
+            Error::Unauthorized(reason) => Self::Unauthorized(reason),
             #[cfg(feature = "postgres")]
             Error::Silent(_) | Error::Thread(_) => Self::Unavailable(error.to_string()),
             #[cfg(feature = "postgres")]

@@ -3,10 +3,12 @@
 mod claims;
 mod cluster;
 mod events;
+mod hangs;
 mod lists;
 mod plans;
 mod routers;
 mod troubles;
+mod trust;
 
 use std::sync::Arc;
 use std::time::Duration;

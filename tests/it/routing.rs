@@ -2,6 +2,7 @@
 //! an outage is nobody's fault. Faults are made with SQLite's own means.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use connector_api::{CancellationToken, Event, async_trait};
@@ -369,6 +370,21 @@ async fn a_second_router_ends_the_first() {
 struct Shared {
     log: Arc<LocalBus>,
     assigned: watch::Sender<Vec<u32>>,
+    /// All are another process's by now, and the router was not told yet.
+    taken: watch::Sender<bool>,
+    /// How often others than the first were read.
+    reads: AtomicUsize,
+}
+
+impl Shared {
+    fn of(log: Arc<LocalBus>) -> Self {
+        Self {
+            log,
+            assigned: watch::Sender::new(Vec::new()),
+            taken: watch::Sender::new(false),
+            reads: AtomicUsize::new(0),
+        }
+    }
 }
 
 #[async_trait]
@@ -380,7 +396,10 @@ impl Bus for Shared {
         self.log.append_bytes(body, arrived_at).await
     }
     fn assigned(&self) -> watch::Receiver<Vec<u32>> {
-        self.assigned.subscribe()
+        match *self.taken.borrow() {
+            true => watch::Sender::new(Vec::new()).subscribe(),
+            false => self.assigned.subscribe(),
+        }
     }
     async fn read(
         &self,
@@ -390,7 +409,13 @@ impl Bus for Shared {
     ) -> Result<Vec<Record>, BusError> {
         match partition {
             0 => self.log.read(0, position, records_max).await,
-            _ => std::future::pending().await,
+            _ => {
+                self.reads.fetch_add(1, Ordering::SeqCst);
+                let mut taken = self.taken.subscribe();
+                drop(taken.wait_for(|taken| *taken).await);
+                let reason = "this partition is another process's".to_owned();
+                Err(BusError::Unavailable(reason))
+            }
         }
     }
     fn decided(&self, partition: u32, position: i64, records: usize) {
@@ -425,10 +450,7 @@ impl Bus for Shared {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_router_owns_and_decides_the_partitions_that_are_its_own_and_no_others() {
     let mut routed = Routed::new().await;
-    let shared = Arc::new(Shared {
-        log: routed.bus(),
-        assigned: watch::Sender::new(Vec::new()),
-    });
+    let shared = Arc::new(Shared::of(routed.bus()));
     let (running, stop, health) = routed.start_on(shared.clone(), Prepared::new);
     let store = routed.store();
     let epochs = || {
@@ -484,6 +506,24 @@ async fn a_router_owns_and_decides_the_partitions_that_are_its_own_and_no_others
         health.snapshot().get("router").map(State::as_str),
         Some("ready")
     );
+    stop.cancel();
+    within_patience("stopping the router", running)
+        .await
+        .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_partition_that_goes_to_another_process_is_no_trouble() {
+    let routed = Routed::new().await;
+    let shared = Arc::new(Shared::of(routed.bus()));
+    let (running, stop, health) = routed.start_on(shared.clone(), Prepared::new);
+    shared.assigned.send_replace(vec![1]);
+    let reads = || shared.reads.load(Ordering::SeqCst);
+    until("it is read", || reads() > 0).await;
+    shared.taken.send_replace(true);
+    until("it is looked for again", || reads() > 1).await;
+    let router = health.snapshot().remove("router");
+    assert_eq!(router, Some(State::Ready));
     stop.cancel();
     within_patience("stopping the router", running)
         .await

@@ -79,3 +79,14 @@ pub async fn within_patience<T>(what: &str, work: impl Future<Output = T>) -> T 
     let done = tokio::time::timeout(PATIENCE, work).await;
     done.unwrap_or_else(|_| panic!("{what} took longer than {PATIENCE:?}"))
 }
+
+/// Asks until it is so.
+#[cfg(feature = "postgres")]
+pub async fn eventually(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    let asking = async {
+        while !is_so().await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    within_patience(what, asking).await;
+}

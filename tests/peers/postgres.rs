@@ -48,7 +48,53 @@ impl Postgres {
 
     /// A server of one's own, with settings as in its configuration file.
     pub fn start(settings: &[&str]) -> Postgres {
-        let (server, port) = Server::start(|| plan(settings));
+        Self::of(Server::start(|| plan(settings, &Beginning::Empty)))
+    }
+
+    /// A server that asks `user`, and nobody else, for this password.
+    pub fn asking(user: &str, password: &str) -> Postgres {
+        let files = server::open_directory("postgres-trust");
+        let path = files.path().join("trust");
+        let trust = format!(
+            "host all {user} all scram-sha-256\nhost all all all trust\nlocal all all trust\n"
+        );
+        std::fs::write(&path, trust).expect("a file in a fresh directory");
+        let hba = format!("hba_file={}", path.display());
+        let started = Self::start(&[&hba, "fsync=off", "shared_buffers=64MB"]);
+        let role = format!("CREATE ROLE {user} LOGIN SUPERUSER PASSWORD '{password}'");
+        started.run("postgres", &role);
+        started
+    }
+
+    /// A server that follows this one, which from now on commits nothing that the other one has not.
+    pub fn standby(&self) -> Postgres {
+        let follow = Beginning::Follows(self.port);
+        let standby = Self::of(Server::start(|| plan(&["shared_buffers=64MB"], &follow)));
+        self.run(
+            "postgres",
+            "ALTER SYSTEM SET synchronous_standby_names = '*'",
+        );
+        self.run("postgres", "SELECT pg_reload_conf()");
+        wait_until("the standby to be waited for", PATIENCE, || {
+            self.number("SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'") == 1
+        });
+        standby
+    }
+
+    /// Has a standby take over.
+    pub fn promote(&self) {
+        let server = self.server.lock().unwrap_or_else(PoisonError::into_inner);
+        control(&server, &["promote", "-s"]);
+    }
+
+    /// Ends it for good as `pg_ctl stop -m immediate` does.
+    pub fn end_at_once(&self) {
+        let mut server = self.server.lock().unwrap_or_else(PoisonError::into_inner);
+        control(&server, &["stop", "-s", "-m", "immediate"]);
+        server.ended();
+    }
+
+    fn of((server, port): (Server, u16)) -> Postgres {
         let started = Postgres {
             port,
             databases: AtomicU32::new(0),
@@ -95,16 +141,7 @@ impl Postgres {
     /// its log.
     pub fn crash(&self) {
         let mut server = self.server.lock().unwrap_or_else(PoisonError::into_inner);
-        let data = server.directory().join("data");
-        let [setpriv, arguments @ ..] = NOBODY;
-        let stopped = server::as_root(setpriv)
-            .args(arguments)
-            .arg(programs().join("pg_ctl"))
-            .args(["stop", "-s", "-m", "immediate", "-D"])
-            .arg(&data)
-            .current_dir(server.directory())
-            .status();
-        assert!(stopped.is_ok_and(|done| done.success()), "pg_ctl runs");
+        control(&server, &["stop", "-s", "-m", "immediate"]);
         server.ended();
         server.start_again();
         drop(server);
@@ -171,7 +208,27 @@ impl Postgres {
     }
 }
 
-fn plan(settings: &[&str]) -> (Plan, u16) {
+fn control(server: &Server, arguments: &[&str]) {
+    let [setpriv, of_setpriv @ ..] = NOBODY;
+    let done = server::as_root(setpriv)
+        .args(of_setpriv)
+        .arg(programs().join("pg_ctl"))
+        .args(arguments)
+        .arg("-D")
+        .arg(server.directory().join("data"))
+        .current_dir(server.directory())
+        .status();
+    assert!(done.is_ok_and(|done| done.success()), "pg_ctl runs");
+}
+
+/// What a server begins with.
+enum Beginning {
+    Empty,
+    /// What the server at this port has, which it follows.
+    Follows(u16),
+}
+
+fn plan(settings: &[&str], beginning: &Beginning) -> (Plan, u16) {
     let programs = programs();
     let directory = server::open_directory("postgres");
     let path = directory.path().to_owned();
@@ -182,16 +239,25 @@ fn plan(settings: &[&str]) -> (Plan, u16) {
         .status();
     assert!(owner.is_ok_and(|done| done.success()), "chown runs");
     let [setpriv, arguments @ ..] = NOBODY;
-    let made = server::as_root(setpriv)
-        .args(arguments)
-        .arg(programs.join("initdb"))
-        .args(["--username=switchboard", "--auth=trust", "--encoding=UTF8"])
-        .args(["--locale=C.UTF-8", "--no-sync", "-D"])
+    let mut making = server::as_root(setpriv);
+    making.args(arguments);
+    match beginning {
+        Beginning::Empty => making
+            .arg(programs.join("initdb"))
+            .args(["--username=switchboard", "--auth=trust", "--encoding=UTF8"])
+            .args(["--locale=C.UTF-8", "--no-sync", "-D"]),
+        Beginning::Follows(port) => making
+            .arg(programs.join("pg_basebackup"))
+            .args(["-h", "127.0.0.1", "-p", &port.to_string()])
+            .args(["-U", "switchboard", "-c", "fast", "-X", "stream"])
+            .args(["--write-recovery-conf", "--no-sync", "-D"]),
+    };
+    let made = making
         .arg(&data)
         .current_dir(&path)
         .stdout(Stdio::null())
         .status();
-    assert!(made.is_ok_and(|done| done.success()), "initdb runs");
+    assert!(made.is_ok_and(|done| done.success()), "its files are made");
     let mut command: Vec<String> = ["sh", "-c", RUN, "sh"].map(str::to_owned).to_vec();
     command.extend(NOBODY.map(str::to_owned));
     command.push(programs.join("postgres").display().to_string());

@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use tokio::runtime::Runtime;
 
 use crate::blobs::{Blobs, sha256};
+use crate::bus::kafka::look;
 use crate::bus::{Bus, BusError, BusState, Content, NewRecord, RecordKey, decode};
 use crate::config::{Config, Part};
 use crate::store;
@@ -30,6 +31,20 @@ const READ_RECORDS: usize = 500;
 
 /// Digests of bodies in the order of each partition, each once.
 type Order = BTreeMap<u32, Vec<[u8; 32]>>;
+
+/// Refuses a topic that cannot be used, or that others have used; makes none.
+pub fn refuse_used(runtime: &Runtime, config: &Config) -> Result<()> {
+    let settings =
+        buses::settings(config).map_err(|error| MoveError::Refused(error.to_string()))?;
+    match runtime.block_on(look::records(&settings)) {
+        Ok(None | Some(0)) => Ok(()),
+        Ok(Some(records)) => Err(MoveError::Refused(format!(
+            "there are records on the topic `{}` already ({records}): name another bus.prefix",
+            settings.topic()
+        ))),
+        Err(reason) => Err(MoveError::Refused(reason)),
+    }
+}
 
 /// The topic that processes will read.
 pub struct Inbound<'a> {
@@ -68,18 +83,6 @@ impl<'a> Inbound<'a> {
             partitions,
             tell,
         })
-    }
-
-    /// What others put there would be decided as ours.
-    pub fn refuse_used(&self) -> Result<()> {
-        let mark = self.runtime.block_on(self.bus.mark()).map_err(failed)?;
-        match mark.0.values().all(|newest| *newest == 0) {
-            true => Ok(()),
-            false => Err(MoveError::Refused(
-                "there are records on the topic `inbound` already: name another bus.prefix"
-                    .to_owned(),
-            )),
-        }
     }
 
     /// Appends what is not decided, in its order, behind what was appended before.

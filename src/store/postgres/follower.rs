@@ -1,6 +1,7 @@
 //! Follows what other processes write: how far the event log is, whether tokens changed, and which names there
 //! are. They are heard at once (`LISTEN`), and looked for now and then in case one was not.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -79,20 +80,24 @@ struct Following {
 
 impl Following {
     fn run(self) {
+        let failing = Cell::new(false);
         while self.ends.has_changed().is_ok() {
-            if let Err(error) = self.follow() {
-                warn!(%error, "following what other processes write failed, trying again");
+            if let Err(error) = self.follow(&failing) {
+                if !failing.replace(true) {
+                    warn!(%error, "following what other processes write failed, trying again");
+                }
                 std::thread::sleep(RETRY);
             }
         }
     }
 
     /// Until the connection is lost, or nobody wants to know any more.
-    fn follow(&self) -> Result<()> {
+    fn follow(&self, failing: &Cell<bool>) -> Result<()> {
         let (session, mut heard) = Session::listen(&self.database)?;
         let mut ends = self.ends.clone();
         let mut others = 0;
         self.look(&session)?;
+        failing.set(false);
         loop {
             match session.hear(&mut heard, &mut ends, LOOK_EVERY) {
                 // Numbers come with what is heard; of everything else it is looked how it stands.

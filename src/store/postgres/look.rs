@@ -8,7 +8,7 @@ use crate::store::rows::{leases, processes};
 use crate::store::sql::Conn;
 use crate::store::{Result, StoreError};
 
-use super::{Database, OF_READERS, Setting, schema};
+use super::{ANSWER_MAX, Database, OF_READERS, Setting, schema};
 
 /// What a database says of those who work with it.
 #[derive(Debug)]
@@ -32,6 +32,7 @@ fn look_at(database: &Database, within_us: i64) -> Result<Look> {
     let setting = Setting {
         database: database.clone(),
         begin: OF_READERS,
+        patience: ANSWER_MAX,
     };
     let session = setting.connect()?;
     let conn = Conn::Postgres(&session);

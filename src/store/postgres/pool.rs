@@ -3,7 +3,9 @@
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
@@ -23,12 +25,16 @@ type Job = Box<dyn FnOnce(&mut Worker) + Send>;
 /// Hands jobs to the threads, which end with it.
 pub struct Pool {
     jobs: Arc<Jobs>,
+    /// How long an answer may take on these connections.
+    patience: Duration,
 }
 
 #[derive(Default)]
 struct Jobs {
     waiting: Mutex<Waiting>,
     changed: Condvar,
+    /// Counts jobs that ended on a connection that was alive.
+    answered: AtomicU64,
 }
 
 #[derive(Default)]
@@ -49,11 +55,14 @@ pub struct Worker {
 pub struct Setting {
     pub database: Database,
     pub begin: &'static str,
+    /// How long an answer may take.
+    pub patience: Duration,
 }
 
 impl Setting {
     pub fn connect(&self) -> sql::Result<Session> {
         let session = Session::connect(&self.database)?;
+        session.wait_for_answers(self.patience);
         session.batch(self.begin)?;
         Ok(session)
     }
@@ -99,22 +108,48 @@ impl Pool {
                     }
                 })?;
         }
-        Ok(Self { jobs })
+        Ok(Self {
+            jobs,
+            patience: setting.patience,
+        })
     }
 
-    /// Runs `work` on the next connection that is free.
+    /// Runs `work` on the next connection that is free. While the server answers nobody, those who wait for one are
+    /// sent away: each of those before them would take its time.
     pub async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Connected) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let (answer, answered) = oneshot::channel();
+        let (answer, mut answered) = oneshot::channel();
+        // Whoever takes it first decides whether it is done.
+        let work = Arc::new(Mutex::new(Some(work)));
+        let take = |work: &Mutex<Option<_>>| {
+            let mut work = work.lock().unwrap_or_else(PoisonError::into_inner);
+            work.take()
+        };
+        let (begun, jobs) = (work.clone(), self.jobs.clone());
         let job = Box::new(move |worker: &mut Worker| {
+            let Some(work) = take(&begun) else {
+                return;
+            };
             let done = worker.work(work);
+            if worker.is_connected() {
+                jobs.answered.fetch_add(1, Ordering::Relaxed);
+            }
             // A caller that went away needs no answer.
             drop(answer.send(done));
         });
         self.jobs.add(job)?;
-        answered.await.unwrap_or(Err(StoreError::Closed))
+        loop {
+            let before = self.jobs.answered.load(Ordering::Relaxed);
+            if let Ok(done) = tokio::time::timeout(self.patience, &mut answered).await {
+                return done.unwrap_or(Err(StoreError::Closed));
+            }
+            let nobody_is_answered = self.jobs.answered.load(Ordering::Relaxed) == before;
+            if nobody_is_answered && take(&work).is_some() {
+                return Err(sql::Error::Silent(self.patience).into());
+            }
+        }
     }
 }
 
@@ -170,6 +205,11 @@ impl Worker {
                 Err(StoreError::Poisoned("the work panicked".to_owned()))
             }
         }
+    }
+
+    fn is_connected(&self) -> bool {
+        let connected = self.connected.as_ref();
+        connected.is_some_and(|connected| !connected.session.is_closed())
     }
 
     fn connected(&mut self) -> Result<&mut Connected> {

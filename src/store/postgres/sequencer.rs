@@ -118,6 +118,7 @@ impl Shared {
     fn run(&self, setting: &Setting) {
         let mut session = None;
         let mut through = 0;
+        let mut failing = false;
         while let Some(asked) = self.next(through) {
             through = asked;
             let numbered = number(&mut session, setting);
@@ -129,11 +130,13 @@ impl Shared {
                 }
                 Err(error) => {
                     session = None;
-                    let error = StoreError::from(error);
-                    warn!(%error, "numbering events failed, trying again");
-                    Some(error)
+                    Some(StoreError::from(error))
                 }
             };
+            if let Some(error) = failed.as_ref().filter(|_| !failing) {
+                warn!(%error, "numbering events failed, trying again");
+            }
+            failing = failed.is_some();
             self.done.send_replace(Done { through, failed });
             std::thread::sleep(GATHER);
         }

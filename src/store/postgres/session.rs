@@ -24,10 +24,14 @@ use super::database::Database;
 use super::values::Bound;
 
 /// How long a connection may take to come about.
-const CONNECT_MAX: Duration = Duration::from_secs(5);
-/// How long an answer may take. A server that hangs, or whose host is gone without a word, would be waited for
-/// for ever; no statement takes as long, even while it waits for others.
-const ANSWER_MAX: Duration = Duration::from_secs(30);
+const CONNECT_MAX: Duration = Duration::from_secs(4);
+/// How long an answer may take that somebody waits for. A server that hangs, or whose host is gone without a word,
+/// would be waited for for ever; no such statement takes as long, even while it waits for others who stand still.
+/// Helpdesks give up after ten seconds or more: this and one try to connect come before that. The server is not told
+/// of it: a commit that waits for its standbys would be called done if it was cut (`statement_timeout`).
+pub const ANSWER_MAX: Duration = Duration::from_secs(7);
+/// The same of work that nobody waits for: a thousand messages on a slow disk, a start among others that start.
+pub const WORK_MAX: Duration = Duration::from_secs(30);
 
 /// Turns that the connection's own work gets, to hear that the server hung up: one to be told that there is
 /// something, one to read it, one to end.
@@ -100,6 +104,7 @@ impl Session {
     pub fn listen(database: &Database) -> Result<(Self, watch::Receiver<Notes>)> {
         let (notes, heard) = watch::channel(Notes::default());
         let session = Self::connect_and(database, Some(notes))?;
+        session.wait_for_answers(ANSWER_MAX);
         session.batch("LISTEN switchboard")?;
         Ok((session, heard))
     }
@@ -132,8 +137,8 @@ impl Session {
             .enable_all()
             .build()
             .map_err(Error::Thread)?;
+        let config = database.login()?;
         let connecting = async {
-            let config = &database.config;
             match &database.tls {
                 None => {
                     let (client, connection) = config.connect(NoTls).await?;
@@ -151,7 +156,7 @@ impl Session {
             tokio::time::timeout(CONNECT_MAX, connecting)
                 .await
                 .map_err(|_| Error::Silent(CONNECT_MAX))?
-                .map_err(Error::Postgres)
+                .map_err(|error| database.refusal(error))
         };
         let client = runtime.block_on(connecting)?;
         Ok(Self {
@@ -161,7 +166,7 @@ impl Session {
             prepared: RefCell::default(),
             later: RefCell::default(),
             failed: RefCell::default(),
-            patience: Cell::new(ANSWER_MAX),
+            patience: Cell::new(WORK_MAX),
         })
     }
 
@@ -196,10 +201,15 @@ impl Session {
 
     /// The same, where it may take long.
     pub fn batch_within(&self, patience: Duration, sql: &str) -> Result<()> {
-        self.patience.set(patience);
+        let before = self.patience.replace(patience);
         let done = self.batch(sql);
-        self.patience.set(ANSWER_MAX);
+        self.patience.set(before);
         done
+    }
+
+    /// From now on, how long an answer may take.
+    pub fn wait_for_answers(&self, patience: Duration) {
+        self.patience.set(patience);
     }
 
     /// The same, with whatever is asked next.
@@ -266,6 +276,10 @@ impl Session {
         last: impl Future<Output = std::result::Result<T, tokio_postgres::Error>>,
     ) -> Result<T> {
         let later = self.later.take();
+        let patience = self.patience.get();
+        if self.given_up.get() {
+            return Err(Error::Silent(patience));
+        }
         let values: Vec<Vec<&(dyn ToSql + Sync)>> = later.iter().map(Later::values).collect();
         let answers =
             later
@@ -280,7 +294,6 @@ impl Session {
                     }
                 });
         let answers = futures::future::join(all(answers.collect()), last);
-        let patience = self.patience.get();
         let answered = async { tokio::time::timeout(patience, answers).await };
         let Ok((before, last)) = self.runtime.block_on(answered) else {
             self.give_up();
@@ -288,6 +301,10 @@ impl Session {
         };
         let answer = before.and(last);
         if let Err(error) = &answer {
+            if error.code() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION) {
+                // It follows another server now, which is where to go.
+                self.give_up();
+            }
             let mut failed = self.failed.borrow_mut();
             *failed = failed.take().or(error.code().cloned());
         }

@@ -1,6 +1,8 @@
 //! Transactions: those that run alone over all processes and those beside each other, work that has to be run
 //! again, and what became of a transaction whose `COMMIT` was not answered.
 
+use std::time::Duration;
+
 use tokio_postgres::error::SqlState;
 
 use crate::store::rows::memory::Standing;
@@ -20,6 +22,8 @@ const BESIDE: &str = "SELECT pg_advisory_xact_lock_shared(5473, 0)";
 const RUNS_MAX: u32 = 50;
 /// The same where a row was there already: read again it is known, unless the work is to blame.
 const CLASHES_MAX: u32 = 5;
+/// How long it is looked for what became of a transaction: whoever waits has waited for its answer already.
+const LOOK_UP_MAX: Duration = Duration::from_secs(3);
 
 /// Why work is run again.
 enum Again {
@@ -195,6 +199,7 @@ impl Connected {
         self.session = (self.setting.connect())
             .map_err(StoreError::from)
             .map_err(unknown)?;
+        self.session.wait_for_answers(LOOK_UP_MAX);
         let conn = Conn::Postgres(&self.session);
         // The row is this connection's now.
         let before = conn
@@ -211,6 +216,7 @@ impl Connected {
                 return Err(unknown(error.into()));
             }
         };
+        self.session.wait_for_answers(self.setting.patience);
         self.key.number = before + 1;
         if before == number {
             return Ok(());

@@ -1,5 +1,6 @@
 //! What is read of an embedded installation that is moved elsewhere, without changing anything of it.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use rusqlite::{Connection, Row};
@@ -149,6 +150,29 @@ impl Source {
             Ok((row.get(0)?, row.get::<_, i64>(1)?.unsigned_abs()))
         })?;
         Ok(files.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// Replies that have not left, by their channel.
+    pub fn unsent(&self) -> Result<BTreeMap<String, u64>> {
+        self.counted(
+            "SELECT name, count(*) FROM outbox JOIN name ON name.id = outbox.channel GROUP BY name",
+        )
+    }
+
+    /// Conversations that are not over, by their queue.
+    pub fn open_conversations(&self) -> Result<BTreeMap<String, u64>> {
+        self.counted(
+            "SELECT name, count(*) FROM conversation JOIN name ON name.id = conversation.queue
+             WHERE status < 8 GROUP BY name",
+        )
+    }
+
+    fn counted(&self, sql: &str) -> Result<BTreeMap<String, u64>> {
+        let mut asked = self.conn.prepare(sql)?;
+        let counted = asked.query_map([], |row| {
+            Ok((row.get(0)?, row.get::<_, i64>(1)?.unsigned_abs()))
+        })?;
+        Ok(counted.collect::<rusqlite::Result<_>>()?)
     }
 
     /// Records behind this one that were accepted and not decided, some of them.

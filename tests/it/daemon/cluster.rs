@@ -16,7 +16,9 @@ use crate::support::Authority;
 use crate::support::kafka::{broker, settings};
 
 mod differing;
+mod failover;
 mod faults;
+mod trust;
 
 /// What the processes share.
 pub struct Cluster {

@@ -1,9 +1,11 @@
 //! What the database does not do, and who is to blame: a message, or nobody that a dead letter would help.
 
-use switchboard::store::StoreError;
+use switchboard::store::{Store, StoreError};
 
 use super::cluster::Cluster;
+use super::cursor;
 use crate::peers;
+use crate::support::{Postgres, channel_id};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn only_what_is_written_is_to_blame_for_what_does_not_fit() {
@@ -35,4 +37,26 @@ async fn only_what_is_written_is_to_blame_for_what_does_not_fit() {
         };
         assert_eq!(found, expected, "{code}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_whose_server_takes_no_writes_any_more_is_given_up() {
+    if !peers::enabled() {
+        return;
+    }
+    let made = Postgres::new();
+    let store = made.through(made.port()).await;
+    let channel = channel_id("support-mail");
+    // More at once than there are connections, so that each is used.
+    let failures = async || {
+        let saves = (0..64).map(|at| store.save_cursor(&channel, cursor(&at.to_string())));
+        let saved = futures::future::join_all(saves).await;
+        saved.iter().filter(|saved| saved.is_err()).count()
+    };
+    assert_eq!(failures().await, 0);
+    let follows = "SET default_transaction_read_only = on";
+    let set = store.write_raw(move |conn| Ok(conn.batch(follows)?));
+    assert_eq!(set.await, Ok(()));
+    assert_eq!(failures().await, 1);
+    assert_eq!(failures().await, 0);
 }

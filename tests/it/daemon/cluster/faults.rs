@@ -1,5 +1,7 @@
 //! What is away, killed or asleep, one at a time, and how the others go on.
 
+use std::time::Duration;
+
 use super::{ALL, Cluster, get, state};
 use crate::daemon::process::{Installation, PATIENCE, chat, chat_config};
 use crate::daemon::shop::Shop;
@@ -71,6 +73,49 @@ fn while_the_database_is_away_webhooks_are_taken_and_the_api_says_try_again() {
         });
         assert_eq!(queues().status(), 200);
     }
+}
+
+/// Helpdesks give up after ten seconds or more; some for a slow machine.
+const TOLD_WITHIN: Duration = Duration::from_secs(18);
+
+#[test]
+fn while_the_database_hangs_helpdesks_are_answered_in_time_and_so_is_who_asks_how_it_is() {
+    if !peers::enabled() {
+        return;
+    }
+    let shop = Shop::open();
+    let cluster = Cluster::new(chat_config(&shop.url));
+    let chaos = Chaos::start(cluster.postgres.port);
+    let process = cluster.behind(&chaos);
+    process.run();
+    let token = process.token("ada");
+    let said = chat("m1", "cust-7", "Hello?");
+    assert_eq!(process.hook("shop-chat", &said).unwrap().status(), 200);
+    wait_until("it to be decided", PATIENCE, || {
+        let sql = "SELECT count(*) FROM message";
+        cluster.postgres.rows(cluster.database_name(), sql) == ["1"]
+    });
+    chaos.black_hole();
+    std::thread::scope(|scope| {
+        for _ in 0..20 {
+            scope.spawn(|| {
+                let claim = process.url("/v1/queues/frontline/claim");
+                let asked = process.http.post(claim).bearer_auth(&token);
+                let answer = asked.timeout(TOLD_WITHIN).send();
+                let answer = answer.expect("an answer before a helpdesk gives up");
+                assert_eq!(answer.status(), 503);
+                assert!(answer.headers().contains_key("retry-after"));
+            });
+        }
+        wait_until("its state to be told", TOLD_WITHIN, || {
+            state(&process, "store") == "unreachable"
+        });
+    });
+    chaos.heal();
+    wait_until("it to be ready", PATIENCE, || {
+        get(&process, "/readyz") == 200
+    });
+    assert!(process.claim(&token, "frontline").is_some());
 }
 
 #[test]
