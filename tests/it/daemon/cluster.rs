@@ -17,6 +17,8 @@ use crate::support::kafka::{broker, settings};
 
 mod differing;
 mod faults;
+#[cfg(feature = "kafka-secured")]
+mod secured;
 
 /// What the processes share.
 pub struct Cluster {
