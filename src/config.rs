@@ -31,9 +31,10 @@ pub use text::{
     HttpUrl, LABELS, Label, Language, Network, WebOrigin, duration_text, parse_duration, parse_size,
 };
 pub use types::{
-    Across, AlertMail, AlertWebhook, Alerts, Brand, Bus, BusKind, Channel, FanOut, GroupProtocol,
-    Joining, Log, LogFormat, LogLevel, Part, Passed, QUEUE_DEFAULT, Queue, QueueMode, Retention,
-    Rule, Run, Server, Store, StoreKind, StoreTls, UnsafeDatabase, UnsafeTopic, Vouch, When,
+    Across, AlertMail, AlertWebhook, Alerts, Brand, Bus, BusKind, BusTls, Channel, FanOut,
+    GroupProtocol, Joining, Log, LogFormat, LogLevel, Part, Passed, QUEUE_DEFAULT, Queue,
+    QueueMode, Retention, Rule, Run, Sasl, Server, Store, StoreKind, StoreTls, UnsafeDatabase,
+    UnsafeTopic, Vouch, When,
 };
 
 use tree::{KeyPath, Tree};

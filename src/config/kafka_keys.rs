@@ -2,7 +2,7 @@
 //! Some have two names, and both are refused.
 
 /// Keys, their aliases, and why they are not for `bus.librdkafka`.
-const OWNED: [(&[&str], &str); 12] = [
+const OWNED: [(&[&str], &str); 22] = [
     (
         &[
             "bootstrap.servers",
@@ -13,6 +13,54 @@ const OWNED: [(&[&str], &str); 12] = [
         "it is bus.brokers",
     ),
     (&["group.id"], "it is made of bus.prefix"),
+    (&["security.protocol"], "it is bus.tls and bus.sasl"),
+    (
+        &["ssl.ca.location", "ssl.ca.pem", "ssl.ca.certificate.stores"],
+        "it is bus.ca_file",
+    ),
+    (
+        &["ssl.certificate.location", "ssl.key.location"],
+        "it is bus.cert_file and bus.key_file",
+    ),
+    (
+        &[
+            "enable.ssl.certificate.verification",
+            "ssl.endpoint.identification.algorithm",
+        ],
+        "brokers are who their certificates say",
+    ),
+    (
+        &[
+            "sasl.mechanism",
+            "sasl.mechanisms",
+            "sasl.oauthbearer.method",
+            "sasl.oauthbearer.config",
+            "enable.sasl.oauthbearer.unsecure.jwt",
+        ],
+        "it is bus.sasl",
+    ),
+    (
+        &["sasl.username", "sasl.password"],
+        "it is bus.username and bus.password",
+    ),
+    (
+        &["sasl.oauthbearer.token.endpoint.url"],
+        "it is bus.token_url",
+    ),
+    (
+        &["https.ca.location", "https.ca.pem"],
+        "it is bus.token_ca_file",
+    ),
+    (
+        &[
+            "sasl.oauthbearer.client.id",
+            "sasl.oauthbearer.client.credentials.client.id",
+            "sasl.oauthbearer.client.secret",
+            "sasl.oauthbearer.client.credentials.client.secret",
+        ],
+        "it is bus.client_id and bus.client_secret",
+    ),
+    (&["sasl.oauthbearer.scope"], "it is bus.scope"),
     (
         &[
             "acks",
@@ -101,10 +149,7 @@ const OWNED: [(&[&str], &str); 12] = [
 ];
 
 /// Keys that hold secrets: they are named by where they are, never written down.
-const SECRETS: [&str; 8] = [
-    "sasl.password",
-    "sasl.oauthbearer.config",
-    "sasl.oauthbearer.client.secret",
+const SECRETS: [&str; 5] = [
     "ssl.key.password",
     "ssl.key.pem",
     "ssl.keystore.password",

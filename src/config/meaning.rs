@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::database;
 use super::error::ConfigErrors;
 use super::nearest::nearest;
 use super::text::{duration_text, parse_duration, parse_size};
 use super::tree::{KeyPath, Tree};
 use super::types::{Part, QUEUE_DEFAULT};
-use super::{database, kafka_keys};
+
+mod kafka;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
@@ -126,54 +128,6 @@ impl Meaning<'_> {
                 "the key {key:?} is missing, and files are in a bucket: write {{ env = \"NAME\" }} or {{ file = \"path\" }}"
             );
             self.push(&url, message);
-        }
-    }
-
-    /// What only the bus on Kafka needs, and what it does not pass through.
-    fn kafka(&mut self) {
-        let bus = KeyPath::of(["bus"]);
-        let is_kafka = self.text(&bus.key("kind")).as_deref() == Some("kafka");
-        let brokers = self.tree.get(&bus.key("brokers")).and_then(Value::as_array);
-        if is_kafka && brokers.is_some_and(Vec::is_empty) {
-            let message = "the list is empty, and bus.kind is kafka: name at least one broker, as \"host:9092\"";
-            self.push(&bus.key("brokers"), message);
-        }
-        let topics = KeyPath::of(["fan_out", "queue_topics"]);
-        if !is_kafka && self.tree.get(&topics) == Some(&Value::Bool(true)) {
-            let message = "nobody else reads the local bus: set it to false, or bus.kind to kafka";
-            self.push(&topics, message);
-        }
-        for table in ["librdkafka", "librdkafka_secrets"] {
-            let path = bus.key(table);
-            let keys: Vec<String> = self.tree.table(&path).map(|(key, _)| key.clone()).collect();
-            for key in keys {
-                if let Some(why) = kafka_keys::owned(&key) {
-                    let message = format!("Switchboard sets this itself: {why}");
-                    self.push(&path.key(&key), message);
-                } else if table == "librdkafka" && kafka_keys::is_secret(&key) {
-                    let message = "this is a secret: name it under bus.librdkafka_secrets, as { env = \"…\" } or { file = \"…\" }";
-                    self.push(&path.key(&key), message);
-                }
-            }
-        }
-        if self.text(&bus.key("group_protocol")).as_deref() == Some("consumer") {
-            for key in ["session.timeout.ms", "heartbeat.interval.ms"] {
-                let path = bus.key("librdkafka").key(key);
-                if self.tree.get(&path).is_some() {
-                    let message = format!(
-                        "with bus.group_protocol = \"consumer\" brokers say this: set group.consumer.{key} there"
-                    );
-                    self.push(&path, message);
-                }
-            }
-        }
-        let protocol = bus.key("librdkafka").key("security.protocol");
-        if let Some(protocol_named) = self.text(&protocol)
-            && !protocol_named.eq_ignore_ascii_case("plaintext")
-            && !cfg!(feature = "kafka-tls")
-        {
-            let message = "TLS and SASL towards Kafka are not built into this binary: packages have them, and so have builds with the feature \"kafka-tls\"";
-            self.push(&protocol, message);
         }
     }
 

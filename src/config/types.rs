@@ -16,7 +16,7 @@ use crate::conversation::Priority;
 mod bus;
 mod store;
 
-pub use bus::{Bus, BusKind, FanOut, GroupProtocol, Passed, UnsafeTopic};
+pub use bus::{Bus, BusKind, BusTls, FanOut, GroupProtocol, Passed, Sasl, UnsafeTopic};
 pub use store::{Store, StoreKind, StoreTls, UnsafeDatabase};
 
 /// The queue of a channel that names none.

@@ -11,7 +11,7 @@ use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use switchboard::blobs::Blobs;
-use switchboard::bus::kafka::{KafkaBus, Settings, Unsafe};
+use switchboard::bus::kafka::{KafkaBus, Sasl, Security, Settings, Tls, Tokens, Unsafe};
 use switchboard::bus::{
     Bus, BusError, BusState, Content, ENVELOPE_MAJOR, Envelope, INBOUND_TYPE, NewRecord, RecordKey,
 };
@@ -27,6 +27,8 @@ mod bound;
 mod faults;
 mod frozen;
 mod grow;
+#[cfg(feature = "kafka-secured")]
+mod secured;
 pub mod topics;
 
 /// What several processes share: a store and files.
@@ -397,7 +399,33 @@ pub fn client(settings: &Settings) -> ClientConfig {
 /// What Switchboard sets itself cannot be passed through, and what can is not replaced.
 #[test]
 fn every_key_that_the_clients_set_after_what_is_passed_through_is_refused_by_its_name() {
-    let plain = settings("kafka:9092".to_owned(), 1);
+    let tls = Tls {
+        ca_file: Some("a.pem".into()),
+        own: Some(("b.pem".into(), "b.key".into())),
+    };
+    let by_password = Sasl::Password {
+        mechanism: "PLAIN",
+        username: "u".to_owned(),
+        password: "p".into(),
+    };
+    let by_token = Sasl::Token(Tokens {
+        url: Some("https://login.example/token".to_owned()),
+        ca_file: Some("c.pem".into()),
+        client_id: Some("c".to_owned()),
+        client_secret: Some("p".into()),
+        scope: Some("kafka".to_owned()),
+    });
+    for sasl in [by_password, by_token] {
+        let tls = Some(tls.clone());
+        let sasl = Some(sasl);
+        check_owned(Settings {
+            security: Security { tls, sasl },
+            ..settings("kafka:9092".to_owned(), 1)
+        });
+    }
+}
+
+fn check_owned(plain: Settings) {
     let keys = |config: &ClientConfig| -> Vec<String> {
         config
             .config_map()
@@ -428,9 +456,8 @@ fn every_key_that_the_clients_set_after_what_is_passed_through_is_refused_by_its
 fn a_key_that_librdkafka_does_not_take_is_named_and_its_value_is_not() {
     for (key, value) in [
         ("sasl.pasword", "tell nobody"),
-        ("sasl.mechanisms", "tell nobody"),
+        ("broker.address.family", "tell nobody"),
         ("socket.timeout.ms", "-17117"),
-        ("security.protocol", "tell nobody"),
     ] {
         let mut settings = settings("kafka:9092".to_owned(), 1);
         settings.librdkafka.insert(key.to_owned(), value.to_owned());

@@ -14,6 +14,8 @@ mod local;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod said;
+#[cfg(feature = "kafka-secured")]
+pub mod secured;
 mod setup;
 mod show;
 

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs the servers that the tests start for themselves: Kafka from Maven Central, mail servers and PostgreSQL (Debian and its relatives);
-# and clients that are not ours, from PyPI, npm and Debian.
+# clients that are not ours, from PyPI, npm and Debian; and what a build needs that speaks TLS to Kafka.
 #
 # The packages would start system-wide servers and add them to the boot; both are prevented, since the tests run their
 # own on loopback. What is already installed is left as it is.
@@ -103,17 +103,22 @@ missing=''
 # A version of its own in each folder; its package makes and starts no cluster while `policy-rc.d` forbids it.
 ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || missing="$missing postgresql"
 command -v kcat >/dev/null || missing="$missing kcat"
+# What librdkafka is built with (kafka-tls-system).
+for package in libssl-dev:openssl libcurl4-openssl-dev:libcurl; do
+    pkg-config --exists "${package#*:}" 2>/dev/null || missing="$missing ${package%:*}"
+done
+command -v pkg-config >/dev/null || missing="$missing pkg-config"
 # The second IMAP server. Debian lets only one be installed, so of this one the part that differs is unpacked.
 cyrus=/usr/local/lib/switchboard-peers/cyrus-imapd
 lacks_cyrus=''
 [ -x /usr/lib/cyrus/bin/imapd ] || [ -x "$cyrus/usr/lib/cyrus/bin/imapd" ] || lacks_cyrus=yes
 [ -x /usr/lib/cyrus/bin/master ] || missing="$missing cyrus-common"
 if [ -z "$missing$lacks_cyrus" ]; then
-    echo 'peers: Dovecot, Cyrus, Postfix, PostgreSQL and kcat are installed'
+    echo 'peers: Dovecot, Cyrus, Postfix, PostgreSQL, kcat, OpenSSL and libcurl are installed'
     exit 0
 fi
 if ! command -v apt-get >/dev/null; then
-    echo "peers: these tests need Dovecot 2.3 (imap, lmtp), Cyrus 3.6, Postfix 3, PostgreSQL 15 and kcat 1.7; install them and run this again" >&2
+    echo "peers: these tests need Dovecot 2.3 (imap, lmtp), Cyrus 3.6, Postfix 3, PostgreSQL 15, kcat 1.7 and the headers of OpenSSL 3 and libcurl; install them and run this again" >&2
     exit 1
 fi
 

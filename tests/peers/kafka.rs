@@ -5,6 +5,10 @@ use std::process::Command;
 
 use super::server::{self, Plan, Server};
 
+mod secured;
+
+pub use secured::{Allowed, NEWCOMER, Papers, Secured, USER};
+
 /// One broker, which is its own controller.
 pub struct Kafka {
     pub port: u16,
@@ -16,7 +20,7 @@ impl Kafka {
         let (server, port) = Server::start(|| {
             let nodes = [Node::new(1)];
             let port = nodes[0].port;
-            (plan(&nodes, 0), port)
+            (plan(&nodes, 0, &Beside::default()), port)
         });
         Kafka { port, server }
     }
@@ -46,7 +50,7 @@ impl KafkaCluster {
         let servers = std::thread::scope(|scope| {
             let starting: Vec<_> = (0..nodes.len())
                 .map(|at| {
-                    let plan = plan(&nodes, at);
+                    let plan = plan(&nodes, at, &Beside::default());
                     scope.spawn(move || Server::start_one(plan))
                 })
                 .collect();
@@ -127,8 +131,31 @@ fn java(class: &str) -> Vec<String> {
     command
 }
 
-fn plan(nodes: &[Node], at: usize) -> Plan {
+/// What a broker has beside its plain listener.
+#[derive(Default)]
+struct Beside {
+    /// Name, protocol and port.
+    listeners: Vec<(&'static str, &'static str, u16)>,
+    /// Files in its directory.
+    files: Vec<(&'static str, String)>,
+    /// Lines of its settings; `{dir}` stands for that directory.
+    settings: String,
+    /// Arguments of `format`, and of the virtual machine, where `{dir}` stands for it, too.
+    format: Vec<String>,
+    flags: Vec<String>,
+}
+
+fn plan(nodes: &[Node], at: usize, beside: &Beside) -> Plan {
     let directory = tempfile::tempdir().expect("a temporary directory");
+    let inside = |text: &str| text.replace("{dir}", &directory.path().display().to_string());
+    for (name, content) in &beside.files {
+        std::fs::write(directory.path().join(name), content).expect("a file of the broker's");
+    }
+    let joined = |each: &dyn Fn(&(&str, &str, u16)) -> String| -> String {
+        beside.listeners.iter().map(each).collect()
+    };
+    let more = joined(&|(name, _, port)| format!(",{name}://127.0.0.1:{port}"));
+    let protocols = joined(&|(name, protocol, _)| format!(",{name}:{protocol}"));
     let Node {
         id,
         port,
@@ -146,11 +173,11 @@ fn plan(nodes: &[Node], at: usize) -> Plan {
     let settings = format!(
         "process.roles=broker,controller
 node.id={id}
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+listeners=PLAINTEXT://127.0.0.1:{port}{more},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}{more}
 inter.broker.listener.name=PLAINTEXT
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT{protocols}
 controller.quorum.voters={voters}
 log.dirs={}
 auto.create.topics.enable=false
@@ -164,8 +191,9 @@ group.min.session.timeout.ms=1000
 num.network.threads=2
 num.io.threads=2
 log.cleaner.dedupe.buffer.size=8388608
-",
-        data.display()
+{}",
+        data.display(),
+        inside(&beside.settings)
     );
     std::fs::write(&properties, settings).expect("writing the broker's settings");
     let log = directory.path().join("kafka.log");
@@ -188,6 +216,7 @@ rootLogger.appenderRef.file.ref=file
     let formatted = Command::new(program)
         .args(flags)
         .args(["format", "-t", "c3dpdGNoYm9hcmQtdGVzdA", "-c", &properties])
+        .args(&beside.format)
         .output()
         .unwrap_or_else(|error| panic!("starting java: {error}; Kafka needs Java 17"));
     assert!(
@@ -205,12 +234,17 @@ rootLogger.appenderRef.file.ref=file
         at,
         format!("-Dlog4j2.configurationFile={}", logging.display()),
     );
+    for flag in &beside.flags {
+        command.insert(at, inside(flag));
+    }
     command.push(properties);
     Plan {
         name: "Kafka",
         directory,
         log,
         command,
-        ports: vec![port],
+        ports: std::iter::once(port)
+            .chain(beside.listeners.iter().map(|(.., port)| *port))
+            .collect(),
     }
 }

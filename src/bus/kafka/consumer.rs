@@ -296,14 +296,20 @@ impl Poller {
             Some(
                 code @ (Code::UnknownTopicOrPartition
                 | Code::UnknownTopic
-                | Code::TopicAuthorizationFailed
-                | Code::GroupAuthorizationFailed
                 | Code::Authentication
                 | Code::SaslAuthenticationFailed
                 | Code::AllBrokersDown),
             ) => self
                 .shared
                 .down(topic::explain_code(code, &self.shared.settings)),
+            Some(code @ (Code::TopicAuthorizationFailed | Code::GroupAuthorizationFailed)) => {
+                let settings = &self.shared.settings;
+                let reason = match code {
+                    Code::TopicAuthorizationFailed => topic::refused("Read", &settings.topic()),
+                    code => topic::explain_code(code, settings),
+                };
+                self.shared.refuse(reason);
+            }
             Some(Code::Fatal) => self.shared.broken.notify_one(),
             _ => debug!(%error, "the Kafka consumer goes on after: {error}"),
         }

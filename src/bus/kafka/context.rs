@@ -1,6 +1,7 @@
 //! What the clients tell of themselves: log lines, trouble with brokers, statistics.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
@@ -9,7 +10,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::statistics::Statistics;
 use tracing::{debug, info, warn};
 
-use super::Shared;
+use super::{Shared, security, topic};
 
 /// Shared by producer and consumer.
 #[derive(Clone)]
@@ -18,25 +19,36 @@ pub struct Context(pub Arc<Shared>);
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
         log(level, facility, line);
+        // That a broker hangs up is no error of librdkafka's: the log alone says it.
+        if facility == "FAIL"
+            && !self.0.was_well.load(Ordering::Acquire)
+            && let Some(line) = security::explain_end(line, &self.0.settings)
+        {
+            self.0.down_for(line);
+        }
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
         use RDKafkaErrorCode as Code;
-        match error.rdkafka_error_code() {
-            Some(
-                code @ (Code::AllBrokersDown
-                | Code::Authentication
-                | Code::SaslAuthenticationFailed
-                | Code::SSL),
-            ) => self
-                .0
-                .down(super::topic::explain_code(code, &self.0.settings)),
-            Some(Code::Fatal) => {
+        let (shared, settings) = (&self.0, &self.0.settings);
+        let Some(code) = error.rdkafka_error_code() else {
+            return debug!(reason, "librdkafka: {error}: {reason}");
+        };
+        if let Some(line) = security::explain(code, reason, settings) {
+            return shared.down_for(line);
+        }
+        match code {
+            Code::AllBrokersDown => shared.down(topic::explain_code(code, settings)),
+            // An idempotent producer that brokers give no number to.
+            Code::ClusterAuthorizationFailed => {
+                shared.refuse(topic::explain_code(code, settings));
+            }
+            Code::Fatal => {
                 warn!(
                     reason,
                     "a Kafka client cannot go on and is made anew: {reason}"
                 );
-                self.0.broken.notify_one();
+                shared.broken.notify_one();
             }
             _ => debug!(reason, "librdkafka: {error}: {reason}"),
         }

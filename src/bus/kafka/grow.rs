@@ -207,11 +207,26 @@ impl Growth {
         let changed = admin.alter_configs(&changes, &topic::options()).await;
         let changed = changed.map_err(|error| topic::explain_of(&error, &self.settings, name))?;
         match changed.into_iter().next() {
-            None | Some(Ok(_)) => Ok(()),
-            Some(Err((_, code))) => Err(format!(
-                "the topic {name} cannot be sealed: {}; let this user alter its configuration",
-                topic::explain_code_of(code, &self.settings, name)
-            )),
+            None | Some(Ok(_)) => {}
+            Some(Err((_, code))) => {
+                return Err(format!(
+                    "the topic {name} cannot be sealed: {}",
+                    topic::explain_code_of(code, &self.settings, name)
+                ));
+            }
+        }
+        // rdkafka 0.39 takes a refusal for an answer: only the topic tells.
+        let sealed_by = Instant::now() + topic::ANSWER_MAX;
+        loop {
+            let config = topic::describe(admin, &self.settings, name).await?;
+            if value(&config, "max.message.bytes") == Some(topic::SEALED_BYTES) {
+                return Ok(());
+            }
+            if Instant::now() > sealed_by {
+                let refused = topic::refused("AlterConfigs", name);
+                return Err(format!("the topic {name} is not sealed: {refused}"));
+            }
+            tokio::time::sleep(LOOKED_EVERY).await;
         }
     }
 

@@ -19,6 +19,7 @@ use super::context::Context;
 use super::generations::Generations;
 use super::numbers::{inside, next_offset};
 use super::producer::Producer;
+use super::refusal::Then;
 use super::shared::Shared;
 use super::{Clients, lock, numbers, topic};
 
@@ -41,7 +42,7 @@ impl Keeper {
         loop {
             let again = match self.look().await {
                 Ok(()) => {
-                    *lock(&self.shared.cause) = None;
+                    self.shared.is_well();
                     self.shared.state.send_if_modified(|state| {
                         let healed = *state != BusState::Ready;
                         *state = BusState::Ready;
@@ -50,10 +51,8 @@ impl Keeper {
                     LOOK_AGAIN_AFTER
                 }
                 Err(reason) => {
-                    let cause = lock(&self.shared.cause).take();
-                    self.shared
-                        .state
-                        .send_replace(BusState::Down(cause.unwrap_or(reason)));
+                    let reason = self.shared.cause().unwrap_or(reason);
+                    self.shared.state.send_replace(BusState::Down(reason));
                     TRY_AGAIN_AFTER
                 }
             };
@@ -103,7 +102,25 @@ impl Keeper {
             let consumer = Consumer::start(client, self.shared.clone())?;
             *lock(&self.clients.consumer) = Some(consumer);
         }
-        Ok(())
+        self.is_allowed().await
+    }
+
+    /// Whether brokers let us do all that we have to.
+    async fn is_allowed(&self) -> Result<(), String> {
+        let now = Instant::now();
+        let then = lock(&self.shared.refusal).as_mut().map(|one| one.then(now));
+        match then {
+            None => Ok(()),
+            Some(Then::Wait(reason)) => Err(reason),
+            Some(Then::TryAgain(reason)) => {
+                self.renew().await;
+                Err(reason)
+            }
+            Some(Then::Forget) => {
+                *lock(&self.shared.refusal) = None;
+                Ok(())
+            }
+        }
     }
 
     /// Makes the topic that is appended to, or looks at it.

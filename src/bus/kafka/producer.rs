@@ -167,7 +167,7 @@ impl Producer {
                 Ok(delivery) => deliveries.push((sent.at, sent.hash, delivery)),
                 // Those behind it must not overtake it.
                 Err((error, _)) => {
-                    refused = Some(refusal(&error, shared));
+                    refused = Some(refusal(&error, shared, &generation.topic));
                     break;
                 }
             }
@@ -184,7 +184,7 @@ impl Producer {
                     sealed.push(Sent::again(at, hash, message));
                 }
                 Ok(Err((error, _))) => {
-                    refused.get_or_insert_with(|| refusal(&error, shared));
+                    refused.get_or_insert_with(|| refusal(&error, shared, &generation.topic));
                 }
                 Err(_) => {
                     let gone = || BusError::Unavailable("the Kafka client was closed".to_owned());
@@ -214,8 +214,13 @@ fn is_too_large(error: &KafkaError) -> bool {
     error.rdkafka_error_code() == Some(RDKafkaErrorCode::MessageSizeTooLarge)
 }
 
-fn refusal(error: &KafkaError, shared: &Shared) -> BusError {
+fn refusal(error: &KafkaError, shared: &Shared, topic: &str) -> BusError {
     match error.rdkafka_error_code() {
+        Some(RDKafkaErrorCode::TopicAuthorizationFailed) => {
+            let reason = topic::refused("Write", topic);
+            shared.refuse(reason.clone());
+            BusError::Unavailable(reason)
+        }
         Some(RDKafkaErrorCode::QueueFull) => BusError::Overloaded {
             reason: "too much is waiting for Kafka".to_owned(),
         },

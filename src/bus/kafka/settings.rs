@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
+
+use super::security::Security;
 
 /// How long brokers may take to acknowledge a record: webhooks' providers give up after about ten seconds.
 pub const DELIVERY_MAX: Duration = Duration::from_secs(8);
@@ -54,6 +57,8 @@ pub struct Settings {
     pub brokers_share_out: bool,
     /// Settings of a topic that are taken as they are, though they can lose records.
     pub accepted: Vec<super::topic::Unsafe>,
+    /// TLS and SASL.
+    pub security: Security,
     /// Passed through to librdkafka.
     pub librdkafka: BTreeMap<String, String>,
     /// Whether the topic is created and checked at start; librdkafka's mock cluster cannot be asked.
@@ -139,6 +144,7 @@ impl Settings {
 
     fn common(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
+        config.set_log_level(RDKafkaLogLevel::Info);
         let defaults = [
             ("client.id", "switchboard"),
             ("compression.type", "zstd"),
@@ -158,6 +164,7 @@ impl Settings {
         for (key, value) in &self.librdkafka {
             config.set(key, value);
         }
+        self.security.set(&mut config);
         config.set("bootstrap.servers", &self.brokers);
         config.set("statistics.interval.ms", "1000");
         config

@@ -19,6 +19,7 @@ use crate::store::partitions::{Generation, Partitions};
 use super::context::Context;
 use super::generations::{Generations, Wait};
 use super::reach::{ANEW_AFTER, Reach};
+use super::refusal::Refusal;
 use super::settings::Settings;
 use super::statistics::lag_of;
 use super::window::{Command, Found, Window};
@@ -27,13 +28,20 @@ use super::{lock, numbers, record, topic};
 /// How often the store is asked what becomes of a sealed topic, while records wait to be accepted.
 const TURN_ASKED_EVERY: Duration = Duration::from_millis(50);
 
+/// librdkafka tells of a broker's error again after 30 seconds.
+const TOLD_AGAIN_WITHIN: Duration = Duration::from_secs(45);
+
 /// What the bus's parts know together.
 pub struct Shared {
     pub settings: Settings,
     pub store: Arc<dyn Partitions>,
     pub state: watch::Sender<BusState>,
-    /// Why the brokers cannot be used, where they said more than nothing.
-    pub cause: Mutex<Option<String>>,
+    /// Why the brokers cannot be used, where they said more than nothing, and when.
+    cause: Mutex<Option<(String, Instant)>>,
+    /// Whether the brokers were of any use yet.
+    pub was_well: AtomicBool,
+    /// What this user may not do.
+    pub refusal: Mutex<Option<Refusal>>,
     /// Somebody found trouble: the topic is looked at.
     pub troubled: Notify,
     /// When each client was seen to have a broker.
@@ -67,6 +75,8 @@ impl Shared {
             store,
             state: watch::Sender::new(BusState::Starting),
             cause: Mutex::default(),
+            was_well: AtomicBool::default(),
+            refusal: Mutex::default(),
             troubled: Notify::new(),
             reach: Mutex::default(),
             broken: Notify::new(),
@@ -104,15 +114,41 @@ impl Shared {
         BaseConsumer::from_config_and_context(&self.settings.consumer(), Context(self.clone()))
     }
 
-    /// Notes that the brokers cannot be used, and why.
+    /// Notes that the brokers cannot be used. What one of them said says more than that none answers.
     pub fn down(&self, reason: String) {
-        *lock(&self.cause) = Some(reason.clone());
+        let reason = self.cause().unwrap_or(reason);
         self.state.send_if_modified(|state| {
             let news = *state != BusState::Down(reason.clone());
             *state = BusState::Down(reason);
             news
         });
         self.troubled.notify_one();
+    }
+
+    /// Notes what brokers said of why they cannot be used.
+    pub fn down_for(&self, reason: String) {
+        *lock(&self.cause) = Some((reason.clone(), Instant::now()));
+        self.down(reason);
+    }
+
+    /// Why the brokers cannot be used, where one said so lately: clients tell a thing again only after a while.
+    pub fn cause(&self) -> Option<String> {
+        let cause = lock(&self.cause);
+        let lately = cause
+            .as_ref()
+            .filter(|(_, at)| at.elapsed() < TOLD_AGAIN_WITHIN);
+        lately.map(|(reason, _)| reason.clone())
+    }
+
+    pub fn is_well(&self) {
+        self.was_well.store(true, Ordering::Release);
+        *lock(&self.cause) = None;
+    }
+
+    /// Notes that brokers do not let us do what we have to.
+    pub fn refuse(&self, reason: String) {
+        *lock(&self.refusal) = Some(Refusal::new(reason.clone(), Instant::now()));
+        self.down(reason);
     }
 
     pub fn generations(&self) -> Arc<Generations> {

@@ -11,6 +11,7 @@ use rdkafka::client::{Client, ClientContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::MetadataTopic;
 
+use super::security;
 use super::settings::{RECORD_BYTES_MAX, Settings, WrongSetting};
 
 /// How long brokers may take to answer.
@@ -136,11 +137,18 @@ pub async fn describe<C: ClientContext + 'static>(
     let asked = [ResourceSpecifier::Topic(topic)];
     let answer = admin.describe_configs(&asked, &options()).await;
     let answer = answer.map_err(|error| explain_of(&error, settings, topic))?;
-    let described = answer.into_iter().next().map(|one| match one {
-        Ok(resource) => Ok(resource.entries),
-        Err(code) => Err(explain_code_of(code, settings, topic)),
-    });
-    described.unwrap_or_else(|| Err(format!("Kafka says nothing of the topic {topic}")))
+    let entries = match answer.into_iter().next() {
+        Some(Ok(resource)) => resource.entries,
+        Some(Err(code)) => return Err(explain_code_of(code, settings, topic)),
+        None => Vec::new(),
+    };
+    match entries.is_empty() {
+        false => Ok(entries),
+        // rdkafka 0.39 takes a refusal for an answer without entries.
+        true => Err(format!(
+            "Kafka does not tell how the topic {topic} is set: allow DescribeConfigs on it, where this user lacks that (docs/kafka.md has the list)"
+        )),
+    }
 }
 
 /// What is wrong with a topic, all of it in one line.
@@ -269,6 +277,10 @@ pub async fn create<C: ClientContext + 'static>(
             "the topic {topic} cannot be made: bus.replication is {}, and the cluster has fewer brokers",
             settings.replication
         )),
+        Some(Err((_, RDKafkaErrorCode::TopicAuthorizationFailed))) => Err(format!(
+            "the topic {topic} is missing, or this user may not see it: {}; or create it with {partitions} partitions",
+            refused("Create and Describe", topic)
+        )),
         Some(Err((_, code))) => Err(format!(
             "the topic {topic} is missing and cannot be made: {}; create it with {} partitions, or let this user create it",
             explain_code_of(code, settings, topic),
@@ -292,6 +304,13 @@ pub fn explain_code(code: RDKafkaErrorCode, settings: &Settings) -> String {
     explain_code_of(code, settings, &settings.topic())
 }
 
+/// What is missing is named as Kafka's own tools name it.
+pub fn refused(operation: &str, topic: &str) -> String {
+    format!(
+        "Kafka refuses this user the topic {topic}: allow {operation} on it (docs/kafka.md has the list)"
+    )
+}
+
 /// The same about any topic.
 pub fn explain_of(error: &KafkaError, settings: &Settings, topic: &str) -> String {
     match error.rdkafka_error_code() {
@@ -307,29 +326,25 @@ pub fn explain_of(error: &KafkaError, settings: &Settings, topic: &str) -> Strin
 pub fn explain_code_of(code: RDKafkaErrorCode, settings: &Settings, topic: &str) -> String {
     use RDKafkaErrorCode as Code;
     let brokers = &settings.brokers;
+    if let Some(line) = security::explain(code, "", settings) {
+        return line;
+    }
     match code {
         Code::AllBrokersDown
         | Code::BrokerTransportFailure
         | Code::OperationTimedOut
         | Code::RequestTimedOut
         | Code::Resolve => {
-            format!("no Kafka broker answers at {brokers}: start it, or mend bus.brokers")
+            let else_missing = security::unanswered(settings);
+            format!("no Kafka broker answers at {brokers}: start it, or mend bus.brokers{else_missing}")
         }
-        Code::Authentication | Code::SaslAuthenticationFailed => format!(
-            "Kafka at {brokers} refuses the credentials: mend sasl.username and sasl.password in bus.librdkafka"
-        ),
-        Code::SSL => format!(
-            "TLS with Kafka at {brokers} fails: look at security.protocol and ssl.ca.location in bus.librdkafka"
-        ),
-        Code::TopicAuthorizationFailed => format!(
-            "Kafka refuses this user the topic {topic}: allow it to read, write and describe it"
-        ),
+        Code::TopicAuthorizationFailed => refused("Read and Write", topic),
         Code::GroupAuthorizationFailed => format!(
-            "Kafka refuses this user the consumer group {}.router: allow it to read it",
+            "Kafka refuses this user the consumer group {}.router: allow Read on it",
             settings.prefix
         ),
         Code::ClusterAuthorizationFailed => {
-            "Kafka does not allow this user to create topics or to write idempotently".to_owned()
+            "Kafka refuses this user to write: allow Write on the topics, or IdempotentWrite on the cluster where brokers are older than 3.0".to_owned()
         }
         Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition => {
             format!("the topic {topic} is missing: it is made again when it is looked for next")
@@ -363,6 +378,7 @@ mod tests {
             retention: Duration::from_secs(14 * 24 * 60 * 60),
             brokers_share_out: false,
             accepted: accepted.to_vec(),
+            security: Default::default(),
             librdkafka: Default::default(),
             check_topic: true,
         }

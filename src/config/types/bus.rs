@@ -1,10 +1,13 @@
 //! `[bus]`.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use connector_api::SecretRef;
 use schemars::JsonSchema;
 use serde::Deserialize;
+
+use super::super::text::HttpUrl;
 
 /// Holds what was accepted until the router has decided it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -31,6 +34,58 @@ pub struct Bus {
     /// Kafka: settings of the topic that are taken as they are, though they can lose records or keep
     /// them too long.
     pub accept_unsafe: Vec<UnsafeTopic>,
+    /// Kafka: whether connections are encrypted, and the brokers' names and certificates checked. Default:
+    /// `off`, for brokers on this machine or in a network of their own.
+    #[serde(default)]
+    pub tls: Option<BusTls>,
+    /// Kafka: PEM file of the authority that the brokers' certificates are from. Default: those of the
+    /// system.
+    #[serde(default)]
+    #[schemars(length(min = 1))]
+    pub ca_file: Option<PathBuf>,
+    /// Kafka: PEM file of our own certificate and its issuers, where brokers ask for one.
+    #[serde(default)]
+    #[schemars(length(min = 1))]
+    pub cert_file: Option<PathBuf>,
+    /// Kafka: PEM file of its private key.
+    #[serde(default)]
+    #[schemars(length(min = 1))]
+    pub key_file: Option<PathBuf>,
+    /// Kafka: how we say who we are. Default: not at all, or by `cert_file`.
+    #[serde(default)]
+    pub sasl: Option<Sasl>,
+    /// Kafka: the user's name, for `plain` and `scram-sha-…`.
+    #[serde(default)]
+    #[schemars(length(min = 1))]
+    pub username: Option<String>,
+    /// Kafka: the user's password.
+    #[serde(default)]
+    pub password: Option<SecretRef>,
+    /// Kafka: accepts that `plain` and `oauthbearer` send the password or the token unencrypted, without
+    /// `tls` to brokers on other hosts.
+    #[serde(default)]
+    #[schemars(extend("default" = false))]
+    pub sasl_unencrypted: bool,
+    /// Kafka: where `oauthbearer` gets its tokens (OAuth 2.0, client credentials). `https`, or `http` on
+    /// this machine.
+    #[serde(default)]
+    pub token_url: Option<HttpUrl>,
+    /// Kafka: PEM file of the authority that the certificate of `token_url` is from. Default: those of
+    /// the system.
+    #[serde(default)]
+    #[schemars(length(min = 1))]
+    pub token_ca_file: Option<PathBuf>,
+    /// Kafka: whom `token_url` knows.
+    #[serde(default)]
+    #[schemars(length(min = 1))]
+    pub client_id: Option<String>,
+    /// Kafka: the secret of `client_id`.
+    #[serde(default)]
+    pub client_secret: Option<SecretRef>,
+    /// Kafka: what the token is asked for. Default: what `token_url` gives unasked.
+    #[serde(default)]
+    #[schemars(length(min = 1))]
+    pub scope: Option<String>,
     /// Kafka: passed through to librdkafka, except for what Switchboard sets itself.
     #[serde(default)]
     pub librdkafka: BTreeMap<String, Passed>,
@@ -44,6 +99,26 @@ pub struct Bus {
 pub enum GroupProtocol {
     Classic,
     Consumer,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum BusTls {
+    Off,
+    On,
+}
+
+/// How brokers are told who we are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+pub enum Sasl {
+    #[serde(rename = "plain")]
+    Plain,
+    #[serde(rename = "scram-sha-256")]
+    ScramSha256,
+    #[serde(rename = "scram-sha-512")]
+    ScramSha512,
+    #[serde(rename = "oauthbearer")]
+    OAuthBearer,
 }
 
 /// What a topic can have wrong.

@@ -59,8 +59,8 @@ accept_unsafe = ["one-replica"]
 "delivery.timeout.ms" = 5000
 "request.required.acks" = 1
 "linger.ms" = 5
-"sasl.password" = "hunter2"
-"ssl.ca.location" = ["a"]
+"ssl.keystore.password" = "hunter2"
+"ssl.ca.path" = ["a"]
 [bus.librdkafka_secrets]
 "group.id" = { env = "GROUP" }
 "ssl.key.password" = "hunter2"
@@ -74,10 +74,101 @@ accept_unsafe = ["one-replica"]
             :6: bus.accept_unsafe[0]: "one-replica" is not one of one-in-sync-replica, unclean-election, short-retention, long-retention, size-retention, compaction
             :8: bus.librdkafka."delivery.timeout.ms": Switchboard sets this itself: intake is answered before a provider gives up
             :9: bus.librdkafka."request.required.acks": Switchboard sets this itself: what is acknowledged must be on all in-sync replicas, once
-            :11: bus.librdkafka."sasl.password": this is a secret: name it under bus.librdkafka_secrets, as { env = "…" } or { file = "…" }
-            :12: bus.librdkafka."ssl.ca.location": expected true or false or a whole number or text, found a list
+            :11: bus.librdkafka."ssl.keystore.password": this is a secret: name it under bus.librdkafka_secrets, as { env = "…" } or { file = "…" }
+            :12: bus.librdkafka."ssl.ca.path": expected true or false or a whole number or text, found a list
             :14: bus.librdkafka_secrets."group.id": Switchboard sets this itself: it is made of bus.prefix
             :15: bus.librdkafka_secrets."ssl.key.password": a secret never stands in the configuration itself; write { env = "NAME" } or { file = "/path" }"#]],
+    );
+}
+
+#[test]
+#[cfg(feature = "kafka-secured")]
+fn how_brokers_are_reached_and_told_who_we_are_is_said_whole_and_once() {
+    let check = |keys: &str, expected| {
+        check(
+            &format!("[bus]\nbrokers = [\"kafka:9093\"]\n{keys}"),
+            expected,
+        );
+    };
+    let secret = "{ env = \"SECRET\" }";
+    for good in [
+        "tls = \"on\"\nca_file = \"a.pem\"\ncert_file = \"b.pem\"\nkey_file = \"b.key\"".to_owned(),
+        format!("sasl = \"scram-sha-256\"\nusername = \"u\"\npassword = {secret}"),
+        format!("tls = \"on\"\nsasl = \"plain\"\nusername = \"u\"\npassword = {secret}"),
+        format!("sasl_unencrypted = true\nsasl = \"plain\"\nusername = \"u\"\npassword = {secret}"),
+        format!("tls = \"on\"\nsasl = \"oauthbearer\"\ntoken_url = \"https://login.example/token\"\nclient_id = \"c\"\nclient_secret = {secret}\nscope = \"kafka\""),
+        "tls = \"on\"\nsasl = \"oauthbearer\"\n[bus.librdkafka]\n\"sasl.oauthbearer.metadata.authentication.type\" = \"azure_imds\"".to_owned(),
+    ] {
+        check(&good, expect!["nothing is wrong"]);
+    }
+    check(
+        "sasl = \"gssapi\"\ntls = \"yes\"\ntoken_url = \"login\"\npassword = \"hunter2\"",
+        expect![[r#"
+            :3: bus.sasl: "gssapi" is not one of plain, scram-sha-256, scram-sha-512, oauthbearer
+            :4: bus.tls: "yes" is not one of off, on
+            :5: bus.token_url: this is not a URL (relative URL without a base): write it whole, as "https://support.shop.example"
+            :6: bus.password: a secret never stands in the configuration itself; write { env = "NAME" } or { file = "/path" }"#]],
+    );
+    check(
+        "ca_file = \"a.pem\"\nkey_file = \"b.key\"\nusername = \"u\"\nscope = \"kafka\"",
+        expect![[r#"
+            :3: bus.ca_file: it is used only with bus.tls = "on"
+            :4: bus.key_file: it is used only with bus.tls = "on"
+            :4: bus.key_file: the key "cert_file" is missing: a certificate of our own is used with its private key
+            :5: bus.username: it is used only with bus.sasl = "plain" or "scram-sha-…"
+            :6: bus.scope: it is used only with bus.sasl = "oauthbearer""#]],
+    );
+    check(
+        "sasl = \"plain\"\nclient_id = \"c\"",
+        expect![[r#"
+            :3: bus.sasl: the key "password" is missing, and bus.sasl is plain: write { env = "NAME" } or { file = "path" }
+            :3: bus.sasl: the key "username" is missing, and bus.sasl is plain: name whom Kafka knows
+            :3: bus.sasl: the password would go over the network unencrypted: set bus.tls to "on", or accept it by bus.sasl_unencrypted = true
+            :4: bus.client_id: it is used only with bus.sasl = "oauthbearer""#]],
+    );
+    check(
+        "sasl = \"oauthbearer\"\ntoken_url = \"http://login.example/token\"\nusername = \"u\"",
+        expect![[r#"
+            :3: bus.sasl: the key "client_id" is missing, and bus.sasl is oauthbearer: name whom Kafka knows
+            :3: bus.sasl: the key "client_secret" is missing, and bus.sasl is oauthbearer: write { env = "NAME" } or { file = "path" }
+            :3: bus.sasl: the token would go over the network unencrypted: set bus.tls to "on", or accept it by bus.sasl_unencrypted = true
+            :4: bus.token_url: the secret would go over the network unencrypted: use https
+            :5: bus.username: it is used only with bus.sasl = "plain" or "scram-sha-…""#]],
+    );
+}
+
+#[test]
+fn what_has_a_key_of_its_own_is_not_passed_through_by_any_of_its_names() {
+    check(
+        r#"[bus.librdkafka]
+"security.protocol" = "ssl"
+"ssl.ca.location" = "a.pem"
+"ssl.certificate.location" = "b.pem"
+"enable.ssl.certificate.verification" = false
+"ssl.endpoint.identification.algorithm" = "none"
+"sasl.mechanisms" = "PLAIN"
+"sasl.mechanism" = "PLAIN"
+"sasl.oauthbearer.client.credentials.client.id" = "c"
+"https.ca.pem" = "a"
+"ssl.keystore.location" = "stays.p12"
+"sasl.kerberos.service.name" = "stays"
+[bus.librdkafka_secrets]
+"sasl.password" = { env = "P" }
+"sasl.oauthbearer.client.credentials.client.secret" = { env = "P" }
+"ssl.keystore.password" = { env = "P" }
+"#,
+        expect![[r#"
+            :2: bus.librdkafka."security.protocol": Switchboard sets this itself: it is bus.tls and bus.sasl
+            :3: bus.librdkafka."ssl.ca.location": Switchboard sets this itself: it is bus.ca_file
+            :4: bus.librdkafka."ssl.certificate.location": Switchboard sets this itself: it is bus.cert_file and bus.key_file
+            :5: bus.librdkafka."enable.ssl.certificate.verification": Switchboard sets this itself: brokers are who their certificates say
+            :6: bus.librdkafka."ssl.endpoint.identification.algorithm": Switchboard sets this itself: brokers are who their certificates say
+            :7: bus.librdkafka."sasl.mechanisms": Switchboard sets this itself: it is bus.sasl
+            :8: bus.librdkafka."sasl.mechanism": Switchboard sets this itself: it is bus.sasl
+            :9: bus.librdkafka."sasl.oauthbearer.client.credentials.client.id": Switchboard sets this itself: it is bus.client_id and bus.client_secret
+            :10: bus.librdkafka."https.ca.pem": Switchboard sets this itself: it is bus.token_ca_file
+            :14: bus.librdkafka_secrets."sasl.password": Switchboard sets this itself: it is bus.username and bus.password
+            :15: bus.librdkafka_secrets."sasl.oauthbearer.client.credentials.client.secret": Switchboard sets this itself: it is bus.client_id and bus.client_secret"#]],
     );
 }
 

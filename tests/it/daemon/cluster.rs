@@ -18,6 +18,8 @@ use crate::support::kafka::{broker, settings};
 mod differing;
 mod failover;
 mod faults;
+#[cfg(feature = "kafka-secured")]
+mod secured;
 mod trust;
 
 /// What the processes share.

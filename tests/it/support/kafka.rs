@@ -34,6 +34,7 @@ pub fn settings(brokers: String, partitions: u32) -> Settings {
         retention: Duration::from_secs(14 * 24 * 60 * 60),
         brokers_share_out: false,
         accepted: Vec::new(),
+        security: Default::default(),
         librdkafka: Default::default(),
         check_topic: true,
     }
