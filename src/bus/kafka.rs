@@ -22,6 +22,7 @@ use crate::store::partitions::Partitions;
 mod bound;
 mod consumer;
 mod context;
+mod explain;
 mod following;
 mod generations;
 pub mod grow;
@@ -299,7 +300,7 @@ impl Bus for KafkaBus {
             .await
             .map_err(|_| BusError::Unavailable("asking Kafka panicked".to_owned()))?;
         ends.map_err(|error: KafkaError| {
-            BusError::Unavailable(topic::explain(&error, &self.shared.settings))
+            BusError::Unavailable(explain::explain(&error, &self.shared.settings))
         })
     }
 

@@ -23,8 +23,8 @@ use super::context::Context;
 use super::generations::Generations;
 use super::numbers::next_offset;
 use super::record::{self, Beside, Taken};
-use super::topic;
 use super::window::Command;
+use super::{explain, topic};
 
 /// How long a poll waits for something: readers that go elsewhere wait as long.
 const POLL: Duration = Duration::from_millis(20);
@@ -79,7 +79,7 @@ pub struct Consumer {
 
 impl Consumer {
     pub fn start(client: BaseConsumer<Context>, shared: Arc<Shared>) -> Result<Self, String> {
-        let said = |error: KafkaError| topic::explain(&error, &shared.settings);
+        let said = |error: KafkaError| explain::explain(&error, &shared.settings);
         let mut generations = shared.generations.subscribe();
         let known = generations.borrow_and_update().clone();
         subscribe(&client, &known).map_err(said)?;
@@ -301,12 +301,12 @@ impl Poller {
                 | Code::AllBrokersDown),
             ) => self
                 .shared
-                .down(topic::explain_code(code, &self.shared.settings)),
+                .down(explain::explain_code(code, &self.shared.settings)),
             Some(code @ (Code::TopicAuthorizationFailed | Code::GroupAuthorizationFailed)) => {
                 let settings = &self.shared.settings;
                 let reason = match code {
-                    Code::TopicAuthorizationFailed => topic::refused("Read", &settings.topic()),
-                    code => topic::explain_code(code, settings),
+                    Code::TopicAuthorizationFailed => explain::refused("Read", &settings.topic()),
+                    code => explain::explain_code(code, settings),
                 };
                 self.shared.refuse(reason);
             }

@@ -10,7 +10,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::statistics::Statistics;
 use tracing::{debug, info, warn};
 
-use super::{Shared, security, topic};
+use super::{Shared, explain, security};
 
 /// Shared by producer and consumer.
 #[derive(Clone)]
@@ -38,10 +38,10 @@ impl ClientContext for Context {
             return shared.down_for(line);
         }
         match code {
-            Code::AllBrokersDown => shared.down(topic::explain_code(code, settings)),
+            Code::AllBrokersDown => shared.down(explain::explain_code(code, settings)),
             // An idempotent producer that brokers give no number to.
             Code::ClusterAuthorizationFailed => {
-                shared.refuse(topic::explain_code(code, settings));
+                shared.refuse(explain::explain_code(code, settings));
             }
             Code::Fatal => {
                 warn!(

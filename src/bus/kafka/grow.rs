@@ -18,7 +18,7 @@ mod steps;
 use super::context::Quiet;
 use super::marks::{self, Marker};
 use super::settings::Settings;
-use super::{numbers, topic};
+use super::{explain, numbers, topic};
 pub use steps::Done;
 use steps::{Next, next};
 
@@ -49,7 +49,7 @@ impl Growth {
     /// Returns once all is decided that was accepted before; `tell` hears of each step when it is done.
     pub async fn run(&self, partitions: u32, tell: impl Fn(Done)) -> Result<(), String> {
         let first = self.settings.topic();
-        let explain = |error| topic::explain(&error, &self.settings);
+        let explain = |error| explain::explain(&error, &self.settings);
         let admin = AdminClient::from_config_and_context(&self.settings.admin(), Quiet);
         let admin = admin.map_err(explain)?;
         let producer = FutureProducer::from_config_and_context(&self.settings.marker(), Quiet);
@@ -205,13 +205,13 @@ impl Growth {
         );
         let changes = [change.set("max.message.bytes", &sealed)];
         let changed = admin.alter_configs(&changes, &topic::options()).await;
-        let changed = changed.map_err(|error| topic::explain_of(&error, &self.settings, name))?;
+        let changed = changed.map_err(|error| explain::explain_of(&error, &self.settings, name))?;
         match changed.into_iter().next() {
             None | Some(Ok(_)) => {}
             Some(Err((_, code))) => {
                 return Err(format!(
                     "the topic {name} cannot be sealed: {}",
-                    topic::explain_code_of(code, &self.settings, name)
+                    explain::explain_code_of(code, &self.settings, name)
                 ));
             }
         }
@@ -223,7 +223,7 @@ impl Growth {
                 return Ok(());
             }
             if Instant::now() > sealed_by {
-                let refused = topic::refused("AlterConfigs", name);
+                let refused = explain::refused("AlterConfigs", name);
                 return Err(format!("the topic {name} is not sealed: {refused}"));
             }
             tokio::time::sleep(LOOKED_EVERY).await;
@@ -276,7 +276,7 @@ impl Growth {
     async fn last(&self, old: &Generation) -> Result<Vec<i64>, String> {
         let producer = FutureProducer::from_config_and_context(&self.settings.marker(), Quiet);
         let producer: FutureProducer<Quiet> =
-            producer.map_err(|error| topic::explain(&error, &self.settings))?;
+            producer.map_err(|error| explain::explain(&error, &self.settings))?;
         let ends = marks::ends(&producer, &self.settings, &old.topic, old.count()).await?;
         let last = marks::last_before(&self.settings, &old.topic, ends).await?;
         Ok(numbered(old, last))
@@ -290,7 +290,7 @@ impl Growth {
         let producer = producer.clone();
         let asked = tokio::task::spawn_blocking(move || topic::all(producer.client())).await;
         let asked = asked.map_err(|_| "asking Kafka panicked".to_owned())?;
-        let all = asked.map_err(|error| topic::explain(&error, &self.settings))?;
+        let all = asked.map_err(|error| explain::explain(&error, &self.settings))?;
         Ok(all.get(name).copied())
     }
 }

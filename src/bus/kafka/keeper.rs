@@ -21,7 +21,7 @@ use super::numbers::{inside, next_offset};
 use super::producer::Producer;
 use super::refusal::Then;
 use super::shared::Shared;
-use super::{Clients, lock, numbers, topic};
+use super::{Clients, explain, lock, numbers, topic};
 
 /// How long until Kafka is tried again that did not answer, and how often a topic that is well is looked at.
 const TRY_AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -98,7 +98,7 @@ impl Keeper {
         }
         if self.reads && lock(&self.clients.consumer).is_none() {
             let client = self.shared.consumer();
-            let client = client.map_err(|error| topic::explain(&error, settings))?;
+            let client = client.map_err(|error| explain::explain(&error, settings))?;
             let consumer = Consumer::start(client, self.shared.clone())?;
             *lock(&self.clients.consumer) = Some(consumer);
         }
@@ -141,7 +141,7 @@ impl Keeper {
         }
         let context = Context(self.shared.clone());
         let admin = AdminClient::from_config_and_context(&settings.admin(), context)
-            .map_err(|error| topic::explain(&error, settings))?;
+            .map_err(|error| explain::explain(&error, settings))?;
         let mut ensured = topic::ensure(&admin, settings, name, Some(partitions), found).await;
         if found.is_none() && ensured.is_ok() {
             found = self.found(producer, name).await?;
@@ -215,7 +215,7 @@ impl Keeper {
             .await
             .map_err(|_| "asking Kafka panicked".to_owned())?;
         let all =
-            asked.map_err(|error: KafkaError| topic::explain(&error, &self.shared.settings))?;
+            asked.map_err(|error: KafkaError| explain::explain(&error, &self.shared.settings))?;
         Ok(all.get(name).copied())
     }
 

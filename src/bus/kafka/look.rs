@@ -5,6 +5,7 @@ use rdkafka::config::FromClientConfigAndContext as _;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 
 use super::context::Quiet;
+use super::explain;
 use super::settings::Settings;
 use super::topic::{self, ANSWER_MAX};
 
@@ -12,7 +13,7 @@ use super::topic::{self, ANSWER_MAX};
 /// what to do.
 pub async fn records(settings: &Settings) -> Result<Option<u64>, String> {
     let name = settings.topic();
-    let refused = |error| topic::explain_of(&error, settings, &name);
+    let refused = |error| explain::explain_of(&error, settings, &name);
     let consumer = settings.consumer();
     let asked: BaseConsumer<Quiet> = consumer.create_with_context(Quiet).map_err(refused)?;
     let of = name.clone();

@@ -22,7 +22,7 @@ use crate::blobs::hex;
 use super::context::Quiet;
 use super::record;
 use super::settings::Settings;
-use super::topic;
+use super::{explain, topic};
 
 /// How long brokers may take to seal, to take a mark, and to show what is before it.
 const SEALED_MAX: Duration = Duration::from_secs(30);
@@ -114,7 +114,7 @@ impl Marker<'_> {
     }
 
     fn explain(&self, error: &KafkaError) -> String {
-        topic::explain_of(error, self.settings, self.topic)
+        explain::explain_of(error, self.settings, self.topic)
     }
 }
 
@@ -145,7 +145,7 @@ pub async fn ends(
     let asked = asked
         .await
         .map_err(|_| "asking Kafka panicked".to_owned())?;
-    asked.map_err(|error| topic::explain_of(&error, settings, topic))
+    asked.map_err(|error| explain::explain_of(&error, settings, topic))
 }
 
 /// The offsets of the first record of a partition and behind its last one; blocks. Of one that was just made, or whose
@@ -175,7 +175,7 @@ pub async fn last_before(
     let looking = tokio::task::spawn_blocking(move || {
         let reader = BaseConsumer::from_config_and_context(&settings.consumer(), Quiet);
         let reader: BaseConsumer<Quiet> =
-            reader.map_err(|error| topic::explain_of(&error, &settings, &topic))?;
+            reader.map_err(|error| explain::explain_of(&error, &settings, &topic))?;
         look(&reader, &settings, &topic, &before)
     });
     let found = looking.await;
@@ -196,7 +196,7 @@ fn look(
     topic: &str,
     before: &[i64],
 ) -> Result<Vec<Option<i64>>, String> {
-    let explain = |error: KafkaError| topic::explain_of(&error, settings, topic);
+    let explain = |error: KafkaError| explain::explain_of(&error, settings, topic);
     let mut looked = BTreeMap::new();
     for (at, end) in before.iter().enumerate() {
         let at = i32::try_from(at).unwrap_or(i32::MAX);

@@ -18,7 +18,7 @@ use super::context::Context;
 use super::settings::{
     DELIVERY_MAX, RECORD_BYTES_MAX, Settings, WAITING_BYTES_MAX, WAITING_RECORDS_MAX,
 };
-use super::{Shared, numbers, record, topic};
+use super::{Shared, explain, numbers, record};
 
 pub struct Producer {
     pub client: FutureProducer<Context>,
@@ -100,7 +100,7 @@ impl Producer {
         };
         let largest = records.iter().map(|record| record.body.len()).max();
         if largest.is_some_and(|bytes| bytes > RECORD_BYTES_MAX - 64 * 1024) {
-            return Err(BusError::Unavailable(topic::explain_code(
+            return Err(BusError::Unavailable(explain::explain_code(
                 RDKafkaErrorCode::MessageSizeTooLarge,
                 &shared.settings,
             )));
@@ -217,13 +217,13 @@ fn is_too_large(error: &KafkaError) -> bool {
 fn refusal(error: &KafkaError, shared: &Shared, topic: &str) -> BusError {
     match error.rdkafka_error_code() {
         Some(RDKafkaErrorCode::TopicAuthorizationFailed) => {
-            let reason = topic::refused("Write", topic);
+            let reason = explain::refused("Write", topic);
             shared.refuse(reason.clone());
             BusError::Unavailable(reason)
         }
         Some(RDKafkaErrorCode::QueueFull) => BusError::Overloaded {
             reason: "too much is waiting for Kafka".to_owned(),
         },
-        _ => BusError::Unavailable(topic::explain(error, &shared.settings)),
+        _ => BusError::Unavailable(explain::explain(error, &shared.settings)),
     }
 }

@@ -18,7 +18,7 @@ use crate::bus::notices::{Notice, Notices, Topic};
 
 use super::context::Quiet;
 use super::settings::{RECORD_BYTES_MAX, Settings, WrongSetting};
-use super::topic;
+use super::{explain, topic};
 
 /// How often a topic that is well is looked at.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(60);
@@ -105,7 +105,7 @@ async fn look(settings: &Settings, sending: &mut Sending, topics: &[Topic]) -> R
     let mut there = all(settings, &client).await?;
     if settings.check_topic {
         let admin = AdminClient::from_config_and_context(&settings.admin(), Quiet)
-            .map_err(|error| topic::explain(&error, settings))?;
+            .map_err(|error| explain::explain(&error, settings))?;
         let ensured = ensure(settings, &admin, &client, &due, &mut there).await;
         tokio::task::spawn_blocking(move || drop(admin)).await.ok();
         ensured?;
@@ -149,7 +149,7 @@ async fn all(settings: &Settings, client: &Client) -> Result<BTreeMap<String, (u
     let client = client.clone();
     let asked = tokio::task::spawn_blocking(move || topic::all(client.client())).await;
     let asked = asked.map_err(|_| "asking Kafka panicked".to_owned())?;
-    asked.map_err(|error| topic::explain(&error, settings))
+    asked.map_err(|error| explain::explain(&error, settings))
 }
 
 /// The client, made anew where it could not go on.
@@ -190,7 +190,7 @@ async fn deliver(
                 Ok(delivery) => deliveries.push((name.clone(), delivery)),
                 // Those behind it must not overtake it.
                 Err((error, _)) => {
-                    refused = Some(topic::explain_of(&error, settings, &name));
+                    refused = Some(explain::explain_of(&error, settings, &name));
                     break 'all;
                 }
             }
@@ -201,7 +201,7 @@ async fn deliver(
             match delivery.await {
                 Ok(Ok(_)) => {}
                 Ok(Err((error, _))) => {
-                    refused.get_or_insert_with(|| topic::explain_of(&error, settings, &name));
+                    refused.get_or_insert_with(|| explain::explain_of(&error, settings, &name));
                 }
                 Err(_) => {
                     refused.get_or_insert_with(|| "the Kafka client was closed".to_owned());

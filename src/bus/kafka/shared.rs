@@ -23,7 +23,7 @@ use super::refusal::Refusal;
 use super::settings::Settings;
 use super::statistics::lag_of;
 use super::window::{Command, Found, Window};
-use super::{lock, numbers, record, topic};
+use super::{explain, lock, numbers, record};
 
 /// How often the store is asked what becomes of a sealed topic, while records wait to be accepted.
 const TURN_ASKED_EVERY: Duration = Duration::from_millis(50);
@@ -198,7 +198,7 @@ impl Shared {
             }
             if known.coming().is_none() {
                 let code = RDKafkaErrorCode::MessageSizeTooLarge;
-                let reason = topic::explain_code(code, &self.settings);
+                let reason = explain::explain_code(code, &self.settings);
                 return Err(BusError::Unavailable(reason));
             }
             if Instant::now() >= until {

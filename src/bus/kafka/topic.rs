@@ -11,8 +11,8 @@ use rdkafka::client::{Client, ClientContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::MetadataTopic;
 
-use super::security;
-use super::settings::{RECORD_BYTES_MAX, Settings, WrongSetting};
+use super::explain;
+use super::settings::{RECORD_BYTES_MAX, Settings};
 
 /// How long brokers may take to answer.
 pub const ANSWER_MAX: Duration = Duration::from_secs(5);
@@ -136,10 +136,10 @@ pub async fn describe<C: ClientContext + 'static>(
 ) -> Result<Vec<ConfigEntry>, String> {
     let asked = [ResourceSpecifier::Topic(topic)];
     let answer = admin.describe_configs(&asked, &options()).await;
-    let answer = answer.map_err(|error| explain_of(&error, settings, topic))?;
+    let answer = answer.map_err(|error| explain::explain_of(&error, settings, topic))?;
     let entries = match answer.into_iter().next() {
         Some(Ok(resource)) => resource.entries,
-        Some(Err(code)) => return Err(explain_code_of(code, settings, topic)),
+        Some(Err(code)) => return Err(explain::explain_code_of(code, settings, topic)),
         None => Vec::new(),
     };
     match entries.is_empty() {
@@ -269,7 +269,7 @@ pub async fn create<C: ClientContext + 'static>(
         .iter()
         .fold(new, |new, (key, value)| new.set(key, value));
     let made = admin.create_topics(&[new], &options()).await;
-    let made = made.map_err(|error| explain_of(&error, settings, topic))?;
+    let made = made.map_err(|error| explain::explain_of(&error, settings, topic))?;
     match made.into_iter().next() {
         // Another process may have been faster; it is looked at as any other.
         None | Some(Ok(_)) | Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => Ok(()),
@@ -279,11 +279,11 @@ pub async fn create<C: ClientContext + 'static>(
         )),
         Some(Err((_, RDKafkaErrorCode::TopicAuthorizationFailed))) => Err(format!(
             "the topic {topic} is missing, or this user may not see it: {}; or create it with {partitions} partitions",
-            refused("Create and Describe", topic)
+            explain::refused("Create and Describe", topic)
         )),
         Some(Err((_, code))) => Err(format!(
             "the topic {topic} is missing and cannot be made: {}; create it with {} partitions, or let this user create it",
-            explain_code_of(code, settings, topic),
+            explain::explain_code_of(code, settings, topic),
             partitions
         )),
     }
@@ -293,74 +293,6 @@ pub fn options() -> AdminOptions {
     AdminOptions::new()
         .request_timeout(Some(ANSWER_MAX))
         .operation_timeout(Some(ANSWER_MAX))
-}
-
-/// What a failed request about the topic that is read means, in one line with what to do.
-pub fn explain(error: &KafkaError, settings: &Settings) -> String {
-    explain_of(error, settings, &settings.topic())
-}
-
-pub fn explain_code(code: RDKafkaErrorCode, settings: &Settings) -> String {
-    explain_code_of(code, settings, &settings.topic())
-}
-
-/// What is missing is named as Kafka's own tools name it.
-pub fn refused(operation: &str, topic: &str) -> String {
-    format!(
-        "Kafka refuses this user the topic {topic}: allow {operation} on it (docs/kafka.md has the list)"
-    )
-}
-
-/// The same about any topic.
-pub fn explain_of(error: &KafkaError, settings: &Settings, topic: &str) -> String {
-    match error.rdkafka_error_code() {
-        Some(code) => explain_code_of(code, settings, topic),
-        None => format!(
-            "Kafka at {}: {}",
-            settings.brokers,
-            WrongSetting::from(error.clone())
-        ),
-    }
-}
-
-pub fn explain_code_of(code: RDKafkaErrorCode, settings: &Settings, topic: &str) -> String {
-    use RDKafkaErrorCode as Code;
-    let brokers = &settings.brokers;
-    if let Some(line) = security::explain(code, "", settings) {
-        return line;
-    }
-    match code {
-        Code::AllBrokersDown
-        | Code::BrokerTransportFailure
-        | Code::OperationTimedOut
-        | Code::RequestTimedOut
-        | Code::Resolve => {
-            let else_missing = security::unanswered(settings);
-            format!("no Kafka broker answers at {brokers}: start it, or mend bus.brokers{else_missing}")
-        }
-        Code::TopicAuthorizationFailed => refused("Read and Write", topic),
-        Code::GroupAuthorizationFailed => format!(
-            "Kafka refuses this user the consumer group {}.router: allow Read on it",
-            settings.prefix
-        ),
-        Code::ClusterAuthorizationFailed => {
-            "Kafka refuses this user to write: allow Write on the topics, or IdempotentWrite on the cluster where brokers are older than 3.0".to_owned()
-        }
-        Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition => {
-            format!("the topic {topic} is missing: it is made again when it is looked for next")
-        }
-        Code::NotEnoughReplicas | Code::NotEnoughReplicasAfterAppend => {
-            "too few replicas of the topic are in sync: start the brokers that are down".to_owned()
-        }
-        Code::MessageTimedOut => {
-            format!("the brokers at {brokers} did not acknowledge in time: look at them")
-        }
-        Code::MessageSizeTooLarge => format!(
-            "a record is larger than {} MiB",
-            RECORD_BYTES_MAX / (1024 * 1024)
-        ),
-        other => format!("Kafka at {brokers}: {other}"),
-    }
 }
 
 #[cfg(test)]
