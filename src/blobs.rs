@@ -20,13 +20,20 @@ mod reading;
 mod sweep;
 
 #[cfg(feature = "postgres")]
-pub use bucket::{Bucket, Settings as BucketSettings, Trouble, random};
+pub use bucket::{Bucket, Settings as BucketSettings, Trouble};
 pub use incoming::Incoming;
 pub use reading::Found;
 pub use sweep::sweep;
 
 /// Up to this many bytes are kept in the database, larger ones as files.
 pub const INLINE_BYTES_MAX: usize = 64 * 1024;
+
+/// A number that nobody else has.
+pub fn random() -> std::io::Result<i64> {
+    let mut bytes = [0; 8];
+    rand::fill(&mut bytes).map_err(|_| std::io::Error::other("no random bytes"))?;
+    Ok(i64::from_ne_bytes(bytes) & i64::MAX)
+}
 
 /// The files of an installation. Clones share what is held.
 #[derive(Clone)]

@@ -1,7 +1,6 @@
 //! Files in an S3-compatible store, which processes on several hosts share. They have the same names there as in a
 //! directory, so that one can be copied into the other.
 
-use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
@@ -19,7 +18,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::words::innermost;
 
-use super::{name_of, unhex};
+use super::{name_of, random, unhex};
 
 /// The object that says which bucket this is, whatever it is called by whom.
 const NUMBER: &str = "number";
@@ -63,13 +62,6 @@ pub struct Bucket {
     pub(super) spool: PathBuf,
     trouble: watch::Sender<Trouble>,
     puts: Semaphore,
-}
-
-/// A number that nobody else has.
-pub fn random() -> io::Result<i64> {
-    let mut bytes = [0; 8];
-    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| io::Error::other("no random bytes"))?;
-    Ok(i64::from_ne_bytes(bytes) & i64::MAX)
 }
 
 impl Bucket {

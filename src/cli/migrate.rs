@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use clap::Args;
 use connector_api::Registration;
 
-use super::{CommandResult, Common, Failure, run};
+#[cfg(all(feature = "kafka", feature = "postgres"))]
+use super::run;
+use super::{CommandResult, Common, Failure};
 
 #[derive(Args)]
 #[command(after_help = "\
