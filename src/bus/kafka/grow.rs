@@ -96,7 +96,7 @@ impl Growth {
         let first = self.settings.topic();
         let new = topic_of(&first, number);
         let config = topic::describe(admin, &self.settings, &old.topic).await?;
-        if value(&config, "max.message.bytes") == Some(topic::SEALED_BYTES) {
+        if value(&config, "max.message.bytes").is_some_and(|bytes| bytes <= topic::SEALED_BYTES) {
             return Err(format!(
                 "the topic {} is sealed already, and the database knows nothing of that: see /readyz",
                 old.topic

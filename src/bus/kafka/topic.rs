@@ -173,7 +173,7 @@ pub fn check(
     }
     let of = |key: &str| topic.value(key);
     let number = |key: &str| topic.number(key);
-    if number("max.message.bytes") == Some(SEALED_BYTES) {
+    if number("max.message.bytes").is_some_and(|bytes| bytes <= SEALED_BYTES) {
         return Err(format!(
             "the topic {name} is sealed by switchboard bus grow, and the database knows of no other: if it was restored from a backup of before, set max.message.bytes of {name} to {RECORD_BYTES_MAX}; what was accepted onto a later topic is there until its retention"
         ));
