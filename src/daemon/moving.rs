@@ -121,6 +121,9 @@ impl<'a> Moving<'a> {
 
     /// Says what would be moved.
     pub fn look(&self) -> Result<Moved> {
+        if let Found::Whole(number) = self.found {
+            return self.moved_before(number);
+        }
         let tables = self.tables.iter().map(|table| {
             Ok(MovedTable {
                 name: table.name.clone(),
@@ -129,7 +132,7 @@ impl<'a> Moving<'a> {
             })
         });
         Ok(Moved {
-            before: matches!(self.found, Found::Whole(_)),
+            before: false,
             resumed: self.found == Found::Half,
             tables: tables.collect::<Result<_>>()?,
             files: files::Files::of(&self.source.files()?),
@@ -140,7 +143,9 @@ impl<'a> Moving<'a> {
     /// Moves all of it, or what is missing.
     pub fn run(&self) -> Result<Moved> {
         if let Found::Whole(number) = self.found {
-            return self.moved_before(number);
+            let moved = self.moved_before(number)?;
+            self.mark()?;
+            return Ok(moved);
         }
         let inbound = Inbound::open(&self.runtime, self.config, self.files.to.clone(), self.tell)?;
         if self.found == Found::Nothing {
@@ -211,7 +216,6 @@ impl<'a> Moving<'a> {
                     .to_owned(),
             );
         }
-        self.mark()?;
         Ok(Moved {
             before: true,
             resumed: true,

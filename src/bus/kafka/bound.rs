@@ -25,6 +25,8 @@ use super::topic::ANSWER_MAX;
 /// How often it is looked: a thousand times in a retention, within these.
 const LOOKED_EVERY_MIN: Duration = Duration::from_millis(100);
 const LOOKED_EVERY_MAX: Duration = Duration::from_secs(30);
+/// The same while they are too far behind, or while that is not known.
+const LOOKED_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 type Reader = BaseConsumer<Quiet>;
 
@@ -36,7 +38,11 @@ impl Shared {
         let mut positions = BTreeMap::new();
         let mut is_known = true;
         loop {
-            let every = (self.retention() / 1000).clamp(LOOKED_EVERY_MIN, LOOKED_EVERY_MAX);
+            let mut every = (self.retention() / 1000).clamp(LOOKED_EVERY_MIN, LOOKED_EVERY_MAX);
+            // What keeps everybody out is looked at until it is over.
+            if !is_known || self.too_far_behind.load(Ordering::Acquire) {
+                every = every.min(LOOKED_AGAIN_AFTER);
+            }
             tokio::time::sleep(every).await;
             if *self.state.borrow() != BusState::Ready {
                 continue;
@@ -102,8 +108,14 @@ fn behind(
     let half = i64::try_from(shared.retention().as_millis() / 2).unwrap_or(i64::MAX);
     let since = now_millis().saturating_sub(half);
     let mut list = TopicPartitionList::new();
+    // Before it is asked for young ones: what comes between the two questions is young.
+    let mut bounds = BTreeMap::new();
     for number in undecided(&known, positions) {
         if let Some((topic, partition)) = known.place(number) {
+            bounds.insert(
+                number,
+                reader.fetch_watermarks(topic, partition, ANSWER_MAX)?,
+            );
             list.add_partition_offset(topic, partition, Offset::Offset(since))?;
         }
     }
@@ -112,10 +124,13 @@ fn behind(
     }
     let found = reader.offsets_for_times(list, ANSWER_MAX)?;
     for one in found.elements() {
+        one.error()?;
         let Some(number) = known.number(one.topic(), one.partition()) else {
             continue;
         };
-        let (first, end) = reader.fetch_watermarks(one.topic(), one.partition(), ANSWER_MAX)?;
+        let Some((first, end)) = bounds.get(&number).copied() else {
+            continue;
+        };
         let young = match one.offset() {
             Offset::Offset(offset) => offset,
             // All are older.

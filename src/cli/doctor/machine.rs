@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
-use connector_api::Clock;
+use connector_api::{Clock, SecretRef};
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -240,6 +240,21 @@ fn secrets(config: &Config) -> Finding {
         named(&channel.settings, &mut files);
     }
     files.extend(tls_files(config).map(|files| files.key));
+    let (store, bus) = (&config.store, &config.bus);
+    let own = [
+        &store.password,
+        &store.blobs_access_key,
+        &store.blobs_secret_key,
+        &bus.password,
+        &bus.client_secret,
+    ];
+    let own = own.into_iter().flatten();
+    for secret in own.chain(bus.librdkafka_secrets.values()) {
+        if let SecretRef::File(path) = secret {
+            files.push(path.into());
+        }
+    }
+    files.extend(bus.key_file.clone());
     files.sort();
     files.dedup();
     let mut open = Vec::new();

@@ -74,3 +74,31 @@ async fn refused_when_behind(meant: Duration) {
     };
     within_patience("it to be accepted again", accepted).await;
 }
+
+/// Partitions of a topic on which hardly anything comes, so that each look finds most of them without anything young.
+const QUIET: u64 = 100;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_first_record_in_a_while_is_young_also_while_it_is_looked_how_old_records_are() {
+    if !peers::enabled() {
+        return;
+    }
+    let (broker, dir) = (broker(), tempfile::tempdir().unwrap());
+    let settings = Settings {
+        // Looked at ten times a second.
+        retention: Duration::from_secs(100),
+        accepted: vec![Unsafe::ShortRetention],
+        ..settings(broker.brokers(), u32::try_from(QUIET).unwrap())
+    };
+    let store = Arc::new(SqliteStore::open(dir.path(), &[], &[]).unwrap());
+    let blobs = Blobs::open(dir.path()).unwrap();
+    let bus = KafkaBus::open(settings, store, blobs, false).unwrap();
+    ready(&bus).await;
+    for round in 0..2 {
+        for customer in 0..QUIET {
+            let accepted = bus.append(vec![record(customer, round)]).await;
+            assert!(accepted.is_ok(), "{customer}: {accepted:?}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}

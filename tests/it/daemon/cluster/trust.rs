@@ -33,8 +33,8 @@ fn a_start_and_a_check_miss_the_same_things_and_say_where_they_are_named() {
         ),
         (
             "tls = \"on\"\nca_file = \"DIR/there\"\nblobs_dir = \"DIR/blobs\"",
-            "librdkafka_secrets.\"sasl.password\" = { env = \"NOWHERE_SET\" }",
-            &["store.ca_file", "bus.librdkafka_secrets.sasl.password"],
+            "librdkafka_secrets.\"ssl.key.password\" = { env = \"NOWHERE_SET\" }",
+            &["store.ca_file", "bus.librdkafka_secrets.ssl.key.password"],
         ),
         (
             "blobs_url = \"s3://bucket\"\nblobs_access_key = { file = \"DIR/away\" }\n\
