@@ -316,5 +316,11 @@ fn an_installation_that_ran_on_after_its_move_is_not_moved_again() {
         old.daemon.conversations(token).len() == old.shown.len() + 1
     });
     assert!(old.daemon.terminate());
+    let looked = migrate(&old, &process, &["--dry-run"]);
+    let told = String::from_utf8_lossy(&looked.stderr);
+    assert!(
+        !looked.status.success() && told.contains("has run since where it was"),
+        "{told}"
+    );
     check(&old, &process, "has run since where it was");
 }
