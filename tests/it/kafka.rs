@@ -15,7 +15,6 @@ use switchboard::bus::kafka::{KafkaBus, Sasl, Security, Settings, Tls, Tokens, U
 use switchboard::bus::{
     Bus, BusError, BusState, Content, ENVELOPE_MAJOR, Envelope, INBOUND_TYPE, NewRecord, RecordKey,
 };
-use switchboard::store::partitions::Partitions;
 use switchboard::store::sqlite::SqliteStore;
 
 use crate::peers;
@@ -33,7 +32,7 @@ pub mod topics;
 
 /// What several processes share: a store and files.
 struct Site {
-    store: Arc<dyn Partitions>,
+    store: Arc<SqliteStore>,
     blobs: Blobs,
     _dir: tempfile::TempDir,
 }

@@ -1,17 +1,13 @@
 //! A topic that is not the one it was.
 
-use std::sync::Arc;
-
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::{Offset, TopicPartitionList};
-use switchboard::blobs::Blobs;
 use switchboard::bus::kafka::KafkaBus;
 use switchboard::bus::{Bus, BusError, BusState};
 use switchboard::store::Store;
-use switchboard::store::sqlite::SqliteStore;
 
-use super::{client, ready, record};
+use super::{Site, client, ready, record};
 use crate::peers::{self, PATIENCE, wait_until};
 use crate::support::kafka::{assigned, broker, settings};
 use crate::support::within_patience;
@@ -33,18 +29,18 @@ async fn nothing_is_accepted_onto_a_topic_that_was_made_anew_behind_what_was_dec
     if !peers::enabled() {
         return;
     }
-    let (broker, dir) = (broker(), tempfile::tempdir().unwrap());
+    let (broker, site) = (broker(), Site::new());
     let settings = settings(broker.brokers(), 1);
     let topic = settings.topic();
-    let store = Arc::new(SqliteStore::open(dir.path(), &[], &[]).unwrap());
-    let blobs = Blobs::open(dir.path()).unwrap();
-    let open = || KafkaBus::open(settings.clone(), store.clone(), blobs.clone(), true).unwrap();
-    let bus = open();
+    let bus = site.bus(&settings);
     ready(&bus).await;
     let records = (0..5).map(|number| record(7, number)).collect();
     let last = *bus.append(records).await.unwrap().last().unwrap();
-    let owned = store.own(bus.partition_of(last)).await.unwrap();
-    let decided = store.bury(owned, last, String::new(), 1, None, 0).await;
+    let owned = site.store.own(bus.partition_of(last)).await.unwrap();
+    let decided = site
+        .store
+        .bury(owned, last, String::new(), 1, None, 0)
+        .await;
     decided.unwrap();
     drop(bus);
 
@@ -56,7 +52,7 @@ async fn nothing_is_accepted_onto_a_topic_that_was_made_anew_behind_what_was_dec
         let all = admin.inner().fetch_metadata(None, PATIENCE).unwrap();
         all.topics().iter().all(|one| one.name() != topic)
     });
-    let bus = open();
+    let bus = site.bus(&settings);
     refuses(
         &bus,
         "is gone, and with it what was accepted and not decided",
@@ -77,12 +73,9 @@ async fn records_that_went_before_anything_was_decided_are_trouble_and_not_passe
     if !peers::enabled() {
         return;
     }
-    let (broker, dir) = (broker(), tempfile::tempdir().unwrap());
+    let (broker, site) = (broker(), Site::new());
     let settings = settings(broker.brokers(), 1);
-    let store = Arc::new(SqliteStore::open(dir.path(), &[], &[]).unwrap());
-    let blobs = Blobs::open(dir.path()).unwrap();
-    let open = || KafkaBus::open(settings.clone(), store.clone(), blobs.clone(), true).unwrap();
-    let bus = open();
+    let bus = site.bus(&settings);
     ready(&bus).await;
     let records = (0..5).map(|number| record(7, number)).collect();
     bus.append(records).await.unwrap();
@@ -96,7 +89,7 @@ async fn records_that_went_before_anything_was_decided_are_trouble_and_not_passe
     let removed = admin.delete_records(&before, &options).await.unwrap();
     assert_eq!(removed.elements()[0].error(), Ok(()));
 
-    let bus = open();
+    let bus = site.bus(&settings);
     let partition = assigned(&bus, 1).await[0];
     let read = within_patience("an answer", bus.read(partition, 0, 9)).await;
     assert!(
