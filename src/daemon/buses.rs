@@ -82,6 +82,7 @@ pub fn settings(config: &Config) -> Result<Settings, StartError> {
         security,
         librdkafka,
         check_topic: true,
+        overheard: Default::default(),
     })
 }
 

@@ -83,7 +83,9 @@ struct Apart(OnceLock<Reader>);
 impl Apart {
     fn of(&self, shared: &Shared) -> Result<&Reader, KafkaError> {
         if self.0.get().is_none() {
-            let reader = Reader::from_config_and_context(&shared.settings.consumer(), Quiet)?;
+            let settings = &shared.settings;
+            let reader =
+                Reader::from_config_and_context(&settings.consumer(), Quiet::new(settings))?;
             drop(self.0.set(reader));
         }
         self.0.get().ok_or(KafkaError::Canceled)

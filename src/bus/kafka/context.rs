@@ -10,6 +10,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::statistics::Statistics;
 use tracing::{debug, info, warn};
 
+use super::settings::Settings;
 use super::{Shared, explain, security};
 
 /// Shared by producer and consumer.
@@ -59,13 +60,25 @@ impl ClientContext for Context {
     }
 }
 
-/// Says nothing of itself but log lines: what is wrong is the result of what it was asked for.
+/// Says nothing of itself but log lines: what is wrong is the result of what it was asked for. Where that is only that no broker
+/// answers, the lines know more.
 #[derive(Clone)]
-pub struct Quiet;
+pub struct Quiet(Settings);
+
+impl Quiet {
+    pub fn new(settings: &Settings) -> Self {
+        Self(settings.clone())
+    }
+}
 
 impl ClientContext for Quiet {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
         log(level, facility, line);
+        if facility == "FAIL"
+            && let Some(why) = security::explain_line(line, &self.0)
+        {
+            self.0.overheard.note(why);
+        }
     }
 
     fn error(&self, error: KafkaError, reason: &str) {

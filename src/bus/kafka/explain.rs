@@ -23,13 +23,14 @@ pub fn refused(operation: &str, topic: &str) -> String {
 
 /// The same about any topic.
 pub fn explain_of(error: &KafkaError, settings: &Settings, topic: &str) -> String {
-    match error.rdkafka_error_code() {
-        Some(code) => explain_code_of(code, settings, topic),
-        None => format!(
-            "Kafka at {}: {}",
-            settings.brokers,
-            WrongSetting::from(error.clone())
-        ),
+    match error {
+        // rdkafka does not count it among its codes.
+        KafkaError::AdminOp(code) => explain_code_of(*code, settings, topic),
+        KafkaError::ClientConfig(..) => WrongSetting::from(error.clone()).to_string(),
+        other => match other.rdkafka_error_code() {
+            Some(code) => explain_code_of(code, settings, topic),
+            None => format!("Kafka at {}: {other}", settings.brokers),
+        },
     }
 }
 
@@ -45,8 +46,10 @@ pub fn explain_code_of(code: RDKafkaErrorCode, settings: &Settings, topic: &str)
         | Code::OperationTimedOut
         | Code::RequestTimedOut
         | Code::Resolve => {
-            let or_token = security::unanswered(settings);
-            format!("no Kafka broker answers at {brokers}: start it, or mend bus.brokers{or_token}")
+            settings.overheard.take().unwrap_or_else(|| {
+                let or_token = security::unanswered(settings);
+                format!("no Kafka broker answers at {brokers}: start it, or mend bus.brokers{or_token}")
+            })
         }
         Code::TopicAuthorizationFailed => refused("Read and Write", topic),
         Code::GroupAuthorizationFailed => format!(

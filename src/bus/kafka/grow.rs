@@ -50,9 +50,10 @@ impl Growth {
     pub async fn run(&self, partitions: u32, tell: impl Fn(Done)) -> Result<(), String> {
         let first = self.settings.topic();
         let explain = |error| explain::explain(&error, &self.settings);
-        let admin = AdminClient::from_config_and_context(&self.settings.admin(), Quiet);
+        let admin = AdminClient::from_config_and_context(&self.settings.admin(), self.quiet());
         let admin = admin.map_err(explain)?;
-        let producer = FutureProducer::from_config_and_context(&self.settings.marker(), Quiet);
+        let producer =
+            FutureProducer::from_config_and_context(&self.settings.marker(), self.quiet());
         let producer: FutureProducer<Quiet> = producer.map_err(explain)?;
         loop {
             let all = self.store.generations(&first).await.map_err(text)?;
@@ -74,6 +75,10 @@ impl Growth {
                 }
             }
         }
+    }
+
+    fn quiet(&self) -> Quiet {
+        Quiet::new(&self.settings)
     }
 
     /// Makes the next topic like the one there is, and tells the processes of it by a row.
@@ -274,7 +279,8 @@ impl Growth {
 
     /// The last record of each partition as the brokers have it now.
     async fn last(&self, old: &Generation) -> Result<Vec<i64>, String> {
-        let producer = FutureProducer::from_config_and_context(&self.settings.marker(), Quiet);
+        let producer =
+            FutureProducer::from_config_and_context(&self.settings.marker(), self.quiet());
         let producer: FutureProducer<Quiet> =
             producer.map_err(|error| explain::explain(&error, &self.settings))?;
         let ends = marks::ends(&producer, &self.settings, &old.topic, old.count()).await?;

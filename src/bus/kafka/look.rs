@@ -15,7 +15,10 @@ pub async fn records(settings: &Settings) -> Result<Option<u64>, String> {
     let name = settings.topic();
     let refused = |error| explain::explain_of(&error, settings, &name);
     let consumer = settings.consumer();
-    let asked: BaseConsumer<Quiet> = consumer.create_with_context(Quiet).map_err(refused)?;
+    let quiet = Quiet::new(settings);
+    let asked: BaseConsumer<Quiet> = consumer
+        .create_with_context(quiet.clone())
+        .map_err(refused)?;
     let of = name.clone();
     let looking = tokio::task::spawn_blocking(move || {
         let found = topic::all(asked.client())?.get(&of).copied();
@@ -35,7 +38,7 @@ pub async fn records(settings: &Settings) -> Result<Option<u64>, String> {
     let Some((found, records)) = looked.map_err(refused)? else {
         return Ok(None);
     };
-    let admin = AdminClient::from_config_and_context(&settings.admin(), Quiet).map_err(refused)?;
+    let admin = AdminClient::from_config_and_context(&settings.admin(), quiet).map_err(refused)?;
     let expected = Some(settings.partitions);
     topic::ensure(&admin, settings, &name, expected, Some(found)).await?;
     Ok(Some(records))

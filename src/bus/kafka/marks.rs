@@ -173,7 +173,8 @@ pub async fn last_before(
 ) -> Result<Vec<Option<i64>>, String> {
     let (settings, topic) = (settings.clone(), topic.to_owned());
     let looking = tokio::task::spawn_blocking(move || {
-        let reader = BaseConsumer::from_config_and_context(&settings.consumer(), Quiet);
+        let reader =
+            BaseConsumer::from_config_and_context(&settings.consumer(), Quiet::new(&settings));
         let reader: BaseConsumer<Quiet> =
             reader.map_err(|error| explain::explain_of(&error, &settings, &topic))?;
         look(&reader, &settings, &topic, &before)

@@ -104,7 +104,7 @@ async fn look(settings: &Settings, sending: &mut Sending, topics: &[Topic]) -> R
     let client = client(settings, sending)?;
     let mut there = all(settings, &client).await?;
     if settings.check_topic {
-        let admin = AdminClient::from_config_and_context(&settings.admin(), Quiet)
+        let admin = AdminClient::from_config_and_context(&settings.admin(), Quiet::new(settings))
             .map_err(|error| explain::explain(&error, settings))?;
         let ensured = ensure(settings, &admin, &client, &due, &mut there).await;
         tokio::task::spawn_blocking(move || drop(admin)).await.ok();
@@ -157,7 +157,7 @@ fn client(settings: &Settings, sending: &mut Sending) -> Result<Client, String> 
     if let Some(client) = &sending.client {
         return Ok(client.clone());
     }
-    let made = Client::from_config_and_context(&settings.relay(), Quiet)
+    let made = Client::from_config_and_context(&settings.relay(), Quiet::new(settings))
         .map_err(|error| WrongSetting::from(error).to_string())?;
     Ok(sending.client.insert(made).clone())
 }

@@ -153,6 +153,17 @@ pub fn explain(code: RDKafkaErrorCode, reason: &str, settings: &Settings) -> Opt
     })
 }
 
+/// What a client's line about a failed connection means, where that has to do with TLS or SASL.
+pub fn explain_line(line: &str, settings: &Settings) -> Option<String> {
+    use RDKafkaErrorCode as Code;
+    let code = match line {
+        _ if line.contains("SASL authentication error") => Code::SaslAuthenticationFailed,
+        _ if line.contains("SSL handshake failed") => Code::SSL,
+        _ => return explain_end(line, settings),
+    };
+    explain(code, line, settings)
+}
+
 /// What it means that a broker ended a connection, where that may have to do with TLS or SASL. Of one that was of
 /// use before, it does not: it is being stopped.
 pub fn explain_end(reason: &str, settings: &Settings) -> Option<String> {

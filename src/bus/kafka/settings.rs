@@ -2,6 +2,7 @@
 //! passed through can replace it.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
@@ -63,6 +64,23 @@ pub struct Settings {
     pub librdkafka: BTreeMap<String, String>,
     /// Whether the topic is created and checked at start; librdkafka's mock cluster cannot be asked.
     pub check_topic: bool,
+    /// What clients with these settings said of brokers that do not answer.
+    pub overheard: Overheard,
+}
+
+/// The last reason that was logged, until somebody wants to know it.
+#[derive(Debug, Clone, Default)]
+pub struct Overheard(Arc<Mutex<Option<String>>>);
+
+impl Overheard {
+    pub fn note(&self, why: String) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
+    }
+
+    pub fn take(&self) -> Option<String> {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        last.take()
+    }
 }
 
 impl Settings {

@@ -313,6 +313,7 @@ mod tests {
             security: Default::default(),
             librdkafka: Default::default(),
             check_topic: true,
+            overheard: Default::default(),
         }
     }
 

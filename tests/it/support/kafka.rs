@@ -37,6 +37,7 @@ pub fn settings(brokers: String, partitions: u32) -> Settings {
         security: Default::default(),
         librdkafka: Default::default(),
         check_topic: true,
+        overheard: Default::default(),
     }
 }
 

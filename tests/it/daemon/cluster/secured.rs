@@ -107,6 +107,21 @@ fn each_way_to_say_who_we_are_takes_messages_in_and_the_listed_rights_are_enough
         let said = String::from_utf8_lossy(&done.stderr).into_owned();
         (done.status.success(), said)
     };
+    // Who is not believed hears why, and not that no broker answers.
+    let believed = std::fs::read_to_string(process.config()).unwrap();
+    let wrong = by_password("plain").replace(&password, &file("own.pem"));
+    let there = config.replace("[bus]\n", &format!("[bus]\n{wrong}\n"));
+    process.write_config(&there);
+    let (grown, said) = grow();
+    let mend = "refuses the credentials: mend bus.sasl, bus.username and bus.password";
+    assert!(!grown && said.contains(mend), "{said}");
+    process.write_config(&config);
+    let (grown, said) = grow();
+    assert!(
+        !grown && said.contains("set bus.tls and bus.sasl"),
+        "{said}"
+    );
+    process.write_config(&believed);
     let (grown, said) = grow();
     let missing = format!("{}.inbound: allow AlterConfigs on it", cluster.prefix);
     assert!(!grown && said.contains(&missing), "{said}");
