@@ -13,6 +13,10 @@ use super::StartError;
 
 /// The bus on Kafka. It need not be there yet.
 #[cfg(feature = "kafka")]
+#[cfg_attr(
+    not(feature = "postgres"),
+    expect(dead_code, reason = "positions are in a store that processes share")
+)]
 pub fn kafka(
     config: &Config,
     store: Arc<dyn Partitions>,

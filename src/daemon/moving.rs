@@ -265,7 +265,9 @@ impl<'a> Moving<'a> {
         let mut after = self.target.last(table)?;
         let (mut done, all) = (self.target.count(table)?, self.source.count(table)?);
         loop {
-            (self.tell)(&format!("{}: {done} of {all} rows", table.name));
+            if all > 0 {
+                (self.tell)(&format!("{}: {done} of {all} rows", table.name));
+            }
             let batch = self.source.batch(table, after.as_deref())?;
             let Some(last) = batch.rows.last() else {
                 return Ok(());

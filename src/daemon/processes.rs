@@ -2,6 +2,7 @@
 //! whoever tells operators tells of all of them, and any of them can be asked who there is.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,7 +48,13 @@ pub struct Said {
     pub version: String,
     pub host: String,
     pub pid: u32,
+    /// Where it listens, which tells those of one host apart; an earlier version does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listen: Option<SocketAddr>,
     pub parts: Vec<String>,
+    /// How many of the bus's partitions are its to decide.
+    #[serde(default)]
+    pub partitions: usize,
     /// The newest generation of the bus's topic that it knows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generation: Option<u32>,
@@ -123,7 +130,9 @@ impl ProcessRows {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             host: host.nodename().to_string_lossy().into_owned(),
             pid: std::process::id(),
+            listen: Some(config.server.listen),
             parts: self.parts.clone(),
+            partitions: self.bus.assigned().borrow().len(),
             generation: self.bus.generation(),
             channels: config.channels.keys().cloned().collect(),
             queues: config.queues.keys().cloned().collect(),

@@ -298,7 +298,7 @@ fn a_move_that_is_killed_at_any_step_goes_on_from_there() {
     let cluster = cluster_for(&old);
     let process = process_of(&cluster);
     let mut killed = 0;
-    for lines in (1..).step_by(9) {
+    for lines in (1..).step_by(5) {
         let mut child = command(&old, &process, &["--json"]);
         let mut child = child
             .stderr(Stdio::piped())

@@ -149,11 +149,16 @@ fn one(process: &Process, said: &Said, silent: i64, look: &Look) -> Finding {
         true => "holds no lease".to_owned(),
         false => format!("holds {}", held.join(", ")),
     };
-    let (version, parts) = (&said.version, said.parts.join(", "));
-    let detail = format!(
-        "{} process {} of version {version} runs {parts}; {held}",
-        said.host, said.pid
-    );
+    let (host, pid, version, parts) = (&said.host, said.pid, &said.version, said.parts.join(", "));
+    let listens = said
+        .listen
+        .map_or_else(String::new, |at| format!(" at {at}"));
+    let decides = match said.partitions {
+        0 => String::new(),
+        count => format!("; decides {count} partitions"),
+    };
+    let detail =
+        format!("{host} process {pid}{listens} of version {version} runs {parts}{decides}; {held}");
     if silent > GONE_AFTER_MICROS {
         let detail = format!("{detail}; it said nothing for {} s", silent / 1_000_000);
         let hint = "it died, hangs or cannot reach the database: look at its host and its log; others take over";

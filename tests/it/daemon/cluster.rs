@@ -261,14 +261,20 @@ fn the_doctor_tells_who_there_is_who_does_what_and_what_nobody_does() {
         String::from_utf8_lossy(&told.stdout).into_owned()
     };
     let runs = |told: &str, process: &Installation, parts: &str| {
-        let line = format!("process {} of version", process.pid());
+        let line = format!(
+            "process {} at {} of version",
+            process.pid(),
+            process.address
+        );
         let mut lines = told.lines().filter(|said| said.contains(&line));
-        lines.any(|said| said.starts_with("ok") && said.contains(&format!("runs {parts}; holds ")))
+        let does = format!("runs {parts}; holds ");
+        lines.any(|said| said.starts_with("ok") && said.contains(&does))
     };
+    let decides = format!("inbound, router; decides {PARTITIONS} partitions");
     let nobody = "fail  part: no process runs outbound: nothing is sent -> start one whose run.parts has \"outbound\"";
     let told = || {
         let told = doctor();
-        let all = runs(&told, &first, "inbound, router") && runs(&told, &second, "dispatch, api");
+        let all = runs(&told, &first, &decides) && runs(&told, &second, "dispatch, api");
         all && told.contains(nobody) && told.contains("ok    database clock: ")
     };
     wait_until("both to be told of", PATIENCE, told);
