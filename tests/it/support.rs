@@ -27,7 +27,7 @@ use switchboard::bus::Bus;
 use switchboard::store::{IDEMPOTENCY_KEPT, Retention, Store};
 
 pub use actors::{agent, agent_of, supervisor};
-pub use authority::{Authority, Made};
+pub use authority::Authority;
 pub use clock::ManualClock;
 pub use desk::{Desk, holder};
 pub use local::Local;

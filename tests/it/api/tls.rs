@@ -3,34 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use connector_api::Clock;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 use switchboard::api::Deadlines;
-use switchboard::api::tls::{Certificates, TlsFiles};
-use switchboard::clock::SystemClock;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::served::Served;
-use crate::support::within_patience;
-use crate::support::{Authority, Made};
+use crate::support::{Authority, within_patience};
 
 const SOON: Duration = Duration::from_millis(50);
-
-fn open(made: &Made) -> (tempfile::TempDir, Arc<Certificates>) {
-    let dir = tempfile::tempdir().unwrap();
-    made.put(dir.path());
-    let files = TlsFiles {
-        cert: dir.path().join("cert.pem"),
-        key: dir.path().join("key.pem"),
-    };
-    let opened = Certificates::open(files, SystemClock.now()).unwrap();
-    (dir, opened)
-}
 
 fn connector(
     authority: &Authority,
@@ -56,7 +41,7 @@ fn connector(
 #[tokio::test]
 async fn it_speaks_tls_1_2_and_1_3_and_http_1_1() {
     let authority = Authority::new();
-    let (_dir, certificates) = open(&authority.make(2100));
+    let (_dir, certificates) = authority.make(2100).open();
     let acceptor = certificates.acceptor().unwrap();
     let served = Served::over(Some(acceptor), Deadlines::default()).await;
     for version in [&TLS12, &TLS13] {
@@ -79,7 +64,7 @@ async fn it_speaks_tls_1_2_and_1_3_and_http_1_1() {
 
 #[tokio::test]
 async fn a_client_that_does_not_speak_tls_in_time_or_at_all_is_closed() {
-    let (_dir, certificates) = open(&Authority::new().make(2100));
+    let (_dir, certificates) = Authority::new().make(2100).open();
     let deadlines = Deadlines {
         handshake: SOON,
         ..Deadlines::default()

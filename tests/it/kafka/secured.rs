@@ -1,8 +1,9 @@
 //! Brokers that ask who one is, and allow what was allowed by name: what is wrong is one line with what to do.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use switchboard::bus::kafka::{KafkaBus, Sasl, Security, Settings, Tls, Tokens};
 use switchboard::bus::{Bus, BusError, BusState};
@@ -52,10 +53,10 @@ fn password(mechanism: &'static str, password: &str) -> Option<Sasl> {
     })
 }
 
-fn tokens(url: &str, secret: &str) -> Option<Sasl> {
+fn tokens(url: &str, ca_file: Option<PathBuf>, secret: &str) -> Option<Sasl> {
     Some(Sasl::Token(Tokens {
         url: Some(url.to_owned()),
-        ca_file: None,
+        ca_file,
         client_id: Some("switchboard".to_owned()),
         client_secret: Some(secret.into()),
         scope: None,
@@ -88,8 +89,12 @@ async fn what_is_wrong_with_tls_or_sasl_is_one_line_that_names_its_key_and_no_se
     }
     let way = Way::new();
     let broker = way.broker.broker.sasl;
-    let (giving, unknown) =
-        tokio::task::block_in_place(|| (TokenServer::open(&way.broker), TokenServer::unknown()));
+    let (giving, unknown) = tokio::task::block_in_place(|| {
+        (
+            TokenServer::open(&way.broker),
+            TokenServer::unknown(&way.broker),
+        )
+    });
     let plain = &way.broker.broker.kafka.brokers();
     let at = |said: &str| format!("Kafka at 127.0.0.1:{broker} {said}");
     let refused = at("refuses the credentials: mend bus.sasl, bus.username and bus.password");
@@ -97,6 +102,7 @@ async fn what_is_wrong_with_tls_or_sasl_is_one_line_that_names_its_key_and_no_se
         let tls = way.tls(ca_file);
         way.settings(Security { tls, sasl })
     };
+    let ours = || Some(way.files.path().join("ca.pem"));
     let none = |tls| way.settings(Security { tls, sasl: None });
     let cases = [
         (
@@ -131,11 +137,15 @@ async fn what_is_wrong_with_tls_or_sasl_is_one_line_that_names_its_key_and_no_se
             format!("Kafka at {plain} hangs up instead of TLS"),
         ),
         (
-            with("ca.pem", tokens(&giving.url, "wrong-1")),
+            with("ca.pem", tokens(&giving.url, ours(), "wrong-1")),
             format!("no token for Kafka from {}: ", giving.url),
         ),
         (
-            with("ca.pem", tokens(&unknown.url, PASSWORD)),
+            with("ca.pem", tokens(&giving.url, None, PASSWORD)),
+            format!("no token for Kafka from {}: ", giving.url),
+        ),
+        (
+            with("ca.pem", tokens(&unknown.url, ours(), PASSWORD)),
             at(
                 "refuses the credentials: mend bus.client_id and bus.scope, or what brokers expect of a token",
             ),
@@ -151,6 +161,40 @@ async fn what_is_wrong_with_tls_or_sasl_is_one_line_that_names_its_key_and_no_se
     });
     futures::future::join_all(checks).await;
     tokio::task::block_in_place(|| drop((giving, unknown)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_is_renewed_before_it_is_over_and_nothing_is_refused_meanwhile() {
+    if !peers::enabled() {
+        return;
+    }
+    let way = Way::new();
+    let life = Duration::from_secs(20);
+    let giving = tokio::task::block_in_place(|| TokenServer::short(&way.broker, life));
+    let ca_file = Some(way.files.path().join("ca.pem"));
+    let settings = way.settings(Security {
+        tls: way.tls("ca.pem"),
+        sasl: tokens(&giving.url, ca_file, PASSWORD),
+    });
+    let broker = way.broker.clone();
+    let allowed = listed(&settings.prefix);
+    let allow = tokio::task::spawn_blocking(move || broker.broker.allow(USER, &allowed));
+    allow.await.unwrap();
+    let site = Site::new();
+    let bus = site.bus(&settings);
+    state(&bus, str::is_empty).await;
+    assigned(&bus, 1).await;
+    let first_are_over = Instant::now() + life;
+    let mut sent = 0;
+    while Instant::now() < first_are_over + Duration::from_secs(2) {
+        sent += 1;
+        let appended = bus.append(vec![record(1, sent)]).await;
+        assert!(appended.is_ok(), "record {sent}: {appended:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let read = all(&bus, sent).await;
+    assert_eq!(read.values().map(Vec::len).sum::<usize>(), sent);
+    tokio::task::block_in_place(|| drop(giving));
 }
 
 /// Starts a bus whose user lacks something of the list, and hears of it; and nothing more once it is allowed.

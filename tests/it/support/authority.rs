@@ -2,10 +2,14 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
+use connector_api::Clock;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType, date_time_ymd,
 };
+use switchboard::api::tls::{Certificates, TlsFiles};
+use switchboard::clock::SystemClock;
 
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
@@ -55,5 +59,17 @@ impl Made {
             fs::write(dir.join("new"), content).unwrap();
             fs::rename(dir.join("new"), dir.join(name)).unwrap();
         }
+    }
+
+    /// As a listener has it, in files of its own.
+    pub fn open(&self) -> (tempfile::TempDir, Arc<Certificates>) {
+        let dir = tempfile::tempdir().unwrap();
+        self.put(dir.path());
+        let files = TlsFiles {
+            cert: dir.path().join("cert.pem"),
+            key: dir.path().join("key.pem"),
+        };
+        let opened = Certificates::open(files, SystemClock.now()).unwrap();
+        (dir, opened)
     }
 }

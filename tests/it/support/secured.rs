@@ -1,6 +1,8 @@
 //! A broker that asks who one is, shared by the tests that run at a time; and a server that gives tokens for it.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
@@ -10,6 +12,9 @@ use axum::routing::post;
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use serde_json::json;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 use super::Authority;
 use crate::peers::kafka::{Allowed, Papers, Secured};
@@ -109,12 +114,11 @@ impl Signer {
         clippy::disallowed_methods,
         reason = "brokers judge tokens by the machine's clock"
     )]
-    fn token(&self) -> String {
+    fn token(&self, seconds: u64) -> String {
         let now = jiff::Timestamp::now().as_second();
         let part = |value: serde_json::Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
         let header = part(json!({ "alg": "ES256", "kid": "one", "typ": "JWT" }));
-        let claims =
-            json!({ "sub": "switchboard", "scope": "kafka", "iat": now, "exp": now + 600 });
+        let claims = json!({ "sub": "switchboard", "scope": "kafka", "iat": now, "exp": now.unsigned_abs() + seconds });
         let signed = format!("{header}.{}", part(claims));
         let signature = self
             .0
@@ -124,7 +128,10 @@ impl Signer {
     }
 }
 
-/// Gives tokens to whom it knows (RFC 6749, 4.4).
+/// How long the tokens are good for that nobody waits for the end of.
+const LIFE: Duration = Duration::from_secs(600);
+
+/// Gives tokens to whom it knows (RFC 6749, 4.4), over TLS.
 pub struct TokenServer {
     pub url: String,
     _runtime: tokio::runtime::Runtime,
@@ -132,21 +139,27 @@ pub struct TokenServer {
 
 impl TokenServer {
     pub fn open(broker: &Guarded) -> Self {
-        Self::giving(broker.signer.clone())
+        Self::giving(broker, &broker.signer, LIFE)
+    }
+
+    /// Its tokens are over soon; the broker takes nothing more of a client then that has no new one.
+    pub fn short(broker: &Guarded, life: Duration) -> Self {
+        Self::giving(broker, &broker.signer, life)
     }
 
     /// Its tokens are signed with a key that no broker knows.
-    pub fn unknown() -> Self {
-        Self::giving(Arc::new(Signer::new()))
+    pub fn unknown(broker: &Guarded) -> Self {
+        Self::giving(broker, &Arc::new(Signer::new()), LIFE)
     }
 
-    fn giving(signer: Arc<Signer>) -> Self {
+    fn giving(broker: &Guarded, signer: &Arc<Signer>, life: Duration) -> Self {
         let mut runtime = tokio::runtime::Builder::new_multi_thread();
         let runtime = runtime.worker_threads(1).enable_all().build().unwrap();
         let listener = runtime
             .block_on(tokio::net::TcpListener::bind("127.0.0.1:0"))
             .unwrap();
-        let url = format!("http://{}/token", listener.local_addr().unwrap());
+        let url = format!("https://{}/token", listener.local_addr().unwrap());
+        let (signer, seconds) = (signer.clone(), life.as_secs());
         let give = move |headers: HeaderMap, body: String| async move {
             let known = format!(
                 "Basic {}",
@@ -159,15 +172,40 @@ impl TokenServer {
                 let no = json!({ "error": "invalid_client" });
                 return (StatusCode::UNAUTHORIZED, axum::Json(no)).into_response();
             }
-            let token = signer.token();
-            axum::Json(json!({ "access_token": token, "token_type": "Bearer", "expires_in": 600 }))
-                .into_response()
+            let token = signer.token(seconds);
+            axum::Json(
+                json!({ "access_token": token, "token_type": "Bearer", "expires_in": seconds }),
+            )
+            .into_response()
         };
         let app = axum::Router::new().route("/token", post(give));
-        runtime.spawn(async move { axum::serve(listener, app).await });
+        let (_files, certificates) = broker.authority.make(2090).open();
+        let tls = OverTls(listener, certificates.acceptor().unwrap());
+        runtime.spawn(async move { axum::serve(tls, app).await });
         Self {
             url,
             _runtime: runtime,
         }
+    }
+}
+
+struct OverTls(TcpListener, TlsAcceptor);
+
+impl axum::serve::Listener for OverTls {
+    type Io = TlsStream<TcpStream>;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        loop {
+            let (stream, address) = self.0.accept().await.unwrap();
+            // Who does not believe us goes.
+            if let Ok(stream) = self.1.accept(stream).await {
+                return (stream, address);
+            }
+        }
+    }
+
+    fn local_addr(&self) -> std::io::Result<Self::Addr> {
+        self.0.local_addr()
     }
 }

@@ -92,6 +92,7 @@ listener.name.login.plain.sasl.jaas.config={login}.plain.PlainLoginModule requir
 listener.name.login.scram-sha-256.sasl.jaas.config={login}.scram.ScramLoginModule required;
 listener.name.login.scram-sha-512.sasl.jaas.config={login}.scram.ScramLoginModule required;
 listener.name.login.oauthbearer.sasl.jaas.config={login}.oauthbearer.OAuthBearerLoginModule required;
+listener.name.login.oauthbearer.connections.max.reauth.ms=3600000
 listener.name.login.oauthbearer.sasl.server.callback.handler.class={login}.oauthbearer.OAuthBearerValidatorCallbackHandler
 sasl.oauthbearer.jwt.validator.class={login}.oauthbearer.BrokerJwtValidator
 sasl.oauthbearer.jwks.endpoint.url=file://{{dir}}/keys.json

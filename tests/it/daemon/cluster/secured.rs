@@ -58,7 +58,7 @@ fn each_way_to_say_who_we_are_takes_messages_in_and_the_listed_rights_are_enough
         (by_password("scram-sha-256"), guarded.broker.sasl),
         (
             format!(
-                "{tls}\nsasl = \"oauthbearer\"\ntoken_url = \"{url}\"\nclient_id = \"switchboard\"\nclient_secret = {{ file = {password} }}\nscope = \"kafka\""
+                "{tls}\nsasl = \"oauthbearer\"\ntoken_url = \"{url}\"\ntoken_ca_file = {ca}\nclient_id = \"switchboard\"\nclient_secret = {{ file = {password} }}\nscope = \"kafka\""
             ),
             guarded.broker.sasl,
         ),
