@@ -1,6 +1,7 @@
 //! What a configuration names that is not there, and passwords that are not taken.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 
 use super::{ALL, Cluster, get, state};
@@ -132,5 +133,50 @@ fn a_password_that_is_missing_or_wrong_is_a_state_until_it_is_right() {
         }
         child.kill().unwrap();
         child.wait().unwrap();
+    }
+}
+
+#[test]
+fn the_doctor_warns_of_each_secret_of_store_and_bus_that_everybody_may_read() {
+    let files = tempfile::tempdir().unwrap();
+    let names = [
+        "store-password",
+        "access-key",
+        "secret-key",
+        "bus-secret",
+        "passed-through",
+    ];
+    let at = |name: &str| files.path().join(name).display().to_string();
+    for name in names {
+        fs::write(at(name), "a secret").unwrap();
+    }
+    let [password, access, key, secret, through] = names.map(at);
+    let config = format!(
+        "[bus]\nkind = \"kafka\"\nbrokers = [\"127.0.0.1:1\"]\ntls = \"on\"\nsasl = \"scram-sha-256\"\nusername = \"u\"\n\
+         password = {{ file = \"{secret}\" }}\nlibrdkafka_secrets.\"ssl.key.password\" = {{ file = \"{through}\" }}\n\
+         [store]\nkind = \"postgres\"\nurl = \"postgres://switchboard@127.0.0.1:1/switchboard\"\n\
+         password = {{ file = \"{password}\" }}\nblobs_url = \"s3://bucket\"\n\
+         blobs_access_key = {{ file = \"{access}\" }}\nblobs_secret_key = {{ file = \"{key}\" }}\n"
+    );
+    let process = Installation::new(&config);
+    let warned_of = || {
+        let told = process.command(&["doctor"]);
+        let told = String::from_utf8_lossy(&told.stdout).into_owned();
+        let warns = |path: &&str| {
+            let line = format!("everybody on this machine may read {}", at(path));
+            told.lines()
+                .any(|said| said.starts_with("warn  secrets: ") && said.contains(&line))
+        };
+        names.into_iter().filter(warns).collect::<Vec<_>>()
+    };
+    let mode = |name: &str, bits| {
+        fs::set_permissions(at(name), fs::Permissions::from_mode(bits)).unwrap();
+    };
+    names.iter().for_each(|name| mode(name, 0o600));
+    assert_eq!(warned_of(), Vec::<&str>::new());
+    for open in names {
+        mode(open, 0o644);
+        assert_eq!(warned_of(), [open]);
+        mode(open, 0o600);
     }
 }
