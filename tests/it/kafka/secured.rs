@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use switchboard::bus::kafka::{KafkaBus, Sasl, Security, Settings, Tls, Tokens};
 use switchboard::bus::{Bus, BusError, BusState};
@@ -184,9 +184,9 @@ async fn a_token_is_renewed_before_it_is_over_and_nothing_is_refused_meanwhile()
     let bus = site.bus(&settings);
     state(&bus, str::is_empty).await;
     assigned(&bus, 1).await;
-    let first_are_over = Instant::now() + life;
+    let first_are_over = tokio::time::Instant::now() + life;
     let mut sent = 0;
-    while Instant::now() < first_are_over + Duration::from_secs(2) {
+    while tokio::time::Instant::now() < first_are_over + Duration::from_secs(2) {
         sent += 1;
         let appended = bus.append(vec![record(1, sent)]).await;
         assert!(appended.is_ok(), "record {sent}: {appended:?}");
