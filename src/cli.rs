@@ -12,6 +12,7 @@ use connector_api::Registration;
 use crate::config::{self, Config, Flag, Sources};
 use crate::{channels, telemetry};
 
+mod backup;
 #[cfg(feature = "kafka")]
 mod bus;
 mod channel;
@@ -99,6 +100,10 @@ enum Command {
     Import(import::Import),
     /// Move an installation of one process to Kafka and PostgreSQL
     Migrate(migrate::Migrate),
+    /// Copy the installation as it is now, while it runs, and read the copy back
+    Backup(backup::Backup),
+    /// Put a backup where an installation is to run
+    Restore(backup::Restore),
     /// Make, list and revoke API tokens
     #[command(subcommand)]
     Token(control::Token),
@@ -136,6 +141,8 @@ pub fn run_with(extra: &[Registration]) -> ExitCode {
         Command::Channel(channel) => channel.run(&cli.common, &registrations),
         Command::Import(import) => import.run(&cli.common, &registrations),
         Command::Migrate(migrate) => migrate.run(&cli.common, &registrations),
+        Command::Backup(backup) => backup.run(&cli.common, &registrations),
+        Command::Restore(restore) => restore.run(&cli.common, &registrations),
         Command::Token(token) => token.run(&cli.common, &registrations),
         Command::DeadLetters(letters) => letters.run(&cli.common, &registrations),
         Command::Outbox(outbox) => outbox.run(&cli.common, &registrations),

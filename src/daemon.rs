@@ -23,6 +23,7 @@ use crate::wake::Wakes;
 
 mod accepting;
 mod alerting;
+pub mod backup;
 mod bells;
 mod bus_state;
 #[cfg(any(feature = "kafka", feature = "postgres"))]
@@ -30,6 +31,7 @@ mod buses;
 pub mod channel_test;
 mod channels;
 pub mod control;
+mod copying;
 mod core;
 mod data_dir;
 pub mod elsewhere;

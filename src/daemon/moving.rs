@@ -14,12 +14,12 @@ use crate::store::moving::{MoveError, Result, Standing, Sum, Table, Value};
 use crate::store::postgres::moving::{End, Found, Target};
 use crate::store::sqlite::moving::Source;
 
+use super::copying::{Copying, Files};
 use super::files::configured as bucket;
 use super::installation::blobs_dir;
 use super::{DataDir, StartError, shared};
 
 mod bus;
-mod files;
 mod fits;
 
 use bus::Inbound;
@@ -32,7 +32,7 @@ pub struct Moved {
     /// Whether anything of it was there already.
     pub resumed: bool,
     pub tables: Vec<MovedTable>,
-    pub files: files::Files,
+    pub files: Files,
     /// Records that were accepted and not decided.
     pub undecided: u64,
 }
@@ -53,7 +53,7 @@ pub struct Moving<'a> {
     source: Source,
     standing: Standing,
     tables: Vec<Table>,
-    files: files::Copying,
+    files: Copying,
     target: Target,
     found: Found,
     runtime: Runtime,
@@ -135,7 +135,7 @@ impl<'a> Moving<'a> {
             before: false,
             resumed: self.found == Found::Half,
             tables: tables.collect::<Result<_>>()?,
-            files: files::Files::of(&self.source.files()?),
+            files: Files::of(&self.source.files()?),
             undecided: self.standing.undecided,
         })
     }
@@ -152,7 +152,8 @@ impl<'a> Moving<'a> {
             self.target.begin(&self.standing)?;
         }
         let named = self.source.files()?;
-        self.runtime.block_on(self.files.copy(&named, self.tell))?;
+        let copied = self.runtime.block_on(self.files.copy(&named, self.tell));
+        copied.map_err(mend)?;
         for table in &self.tables {
             self.copy(table)?;
         }
@@ -160,9 +161,8 @@ impl<'a> Moving<'a> {
         (self.tell)("comparing");
         let tables = self.tables.iter().map(|table| self.compare(table));
         let tables = tables.collect::<Result<Vec<_>>>()?;
-        let files = self
-            .runtime
-            .block_on(self.files.compare(&named, self.tell))?;
+        let compared = self.runtime.block_on(self.files.compare(&named, self.tell));
+        let files = compared.map_err(mend)?;
         inbound.compare(&self.source, &self.standing)?;
         (self.tell)("finishing");
         let number = number_of(&tables);
@@ -220,7 +220,7 @@ impl<'a> Moving<'a> {
             before: true,
             resumed: true,
             tables,
-            files: files::Files::of(&self.source.files()?),
+            files: Files::of(&self.source.files()?),
             undecided: self.standing.undecided,
         })
     }
@@ -326,16 +326,16 @@ impl Wrong {
 }
 
 /// Where the files are, and where they go.
-fn copying(config: &Config, from: &Path, runtime: &Runtime) -> Result<files::Copying> {
+fn copying(config: &Config, from: &Path, runtime: &Runtime) -> Result<Copying> {
     let to = bucket(config, &config.server.data_dir).map_err(refusal)?;
-    let files = files::Copying {
+    let files = Copying {
         from: blobs(&from.join("blobs"))?,
         to: match to {
             Some(to) => to,
             None => blobs(&blobs_dir(config, &config.server.data_dir))?,
         },
     };
-    files.refuse_same()?;
+    refuse_same(&files)?;
     if let Some(bucket) = files.to.bucket() {
         // Whether it is there, and ours to use: nobody looks after it meanwhile.
         let number = runtime.block_on(bucket.number());
@@ -343,6 +343,26 @@ fn copying(config: &Config, from: &Path, runtime: &Runtime) -> Result<files::Cop
         bucket.set_trouble(None);
     }
     Ok(files)
+}
+
+/// The new one forgets files in its time; those of the old one stay.
+fn refuse_same(files: &Copying) -> Result<()> {
+    let real = |blobs: &Blobs| std::fs::canonicalize(blobs.dir()).ok();
+    let is_same = || real(&files.from).is_some_and(|one| Some(one) == real(&files.to));
+    match files.to.bucket().is_none() && is_same() {
+        false => Ok(()),
+        true => refused(
+            "store.blobs_dir is the directory that the installation has its files in now: name another one, so that it \
+             stays as it is"
+                .to_owned(),
+        ),
+    }
+}
+
+fn mend(failed: String) -> MoveError {
+    MoveError::Refused(format!(
+        "{failed}: mend or remove what is there, and begin again"
+    ))
 }
 
 /// The database, and what is in it.

@@ -64,7 +64,7 @@ const OF_SEQUENCER: &str = "SET enable_seqscan = off; SET enable_nestloop = off;
 const PARTITION_BITS: u32 = 12;
 const OWN_NUMBERS: i64 = (1 << PARTITION_BITS) - 1;
 /// Ids taken at once.
-const IDS_BLOCK: i64 = 1 << 16;
+pub(in crate::store) const IDS_BLOCK: i64 = 1 << 16;
 
 pub type PostgresStore = RowStore<Postgres>;
 

@@ -18,6 +18,7 @@ use crate::store::rows::{Engine, RowStore, Tx, events, outbox};
 use crate::store::sql::Conn;
 use crate::store::{Result, StoreError, name_of};
 
+pub mod backup;
 mod checkpoint;
 mod lineage;
 pub mod look;
@@ -184,7 +185,8 @@ impl SqliteStore {
 
     /// Finds out whether this database ran here last. One that did not was restored from a backup
     /// (so it is `given` where somebody says so): everything unsent in it is held, and how much that
-    /// is, is returned, and its events go on under numbers that nobody has seen yet. From here on what leaves is counted beside the database, too.
+    /// is, is returned, and its events and rows go on under numbers
+    /// that nobody has seen yet. From here on what leaves is counted beside the database, too.
     pub async fn follow_lineage(
         &self,
         data_dir: &Path,

@@ -3,6 +3,7 @@
 mod alerts;
 mod attachments;
 mod authorize;
+mod backup;
 #[cfg(feature = "postgres")]
 mod bucket;
 mod channel_test;

@@ -90,6 +90,7 @@ macro_rules! store_suite {
                 only_a_held_reply_is_settled_and_only_once
                 a_repeated_key_settles_once_and_another_request_under_it_is_refused
                 a_reply_sent_again_has_its_full_time_again
+                a_restored_store_gives_out_numbers_that_no_copy_of_it_has_given_out
                 what_is_held_as_restored_leaves_only_when_it_is_settled
                 what_was_under_way_is_held_with_the_rest_where_nothing_runs
                 a_receipt_settles_what_is_held_as_restored

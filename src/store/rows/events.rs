@@ -15,6 +15,8 @@ use super::facts::{from_json, named};
 use super::names::Names;
 use super::permission::only_visible;
 use super::{Engine, RowStore};
+#[cfg(feature = "postgres")]
+use crate::store::postgres::IDS_BLOCK;
 use crate::store::rows::Tx;
 
 type Result<T> = std::result::Result<T, StoreError>;
@@ -134,21 +136,25 @@ pub fn new_operation(tx: &Tx<'_>) -> Result<i64> {
     }
 }
 
-/// Has the numbers of a restored log go on where no number was given out since the backup was made:
-/// a client that has one of those would not notice that it is another event's now. At the time in
-/// microseconds, which a log reaches by counting no sooner than time does; so they are higher than
-/// those of every other log that was made of the same backup, too, and JavaScript holds them until
-/// the year 2255.
+/// Has the numbers of a restored store go on where no number was given out since the backup was made, those of events and those
+/// of rows, which ids are made of: a client that has one of those would not notice that it is another event's or message's now.
+/// At the time in microseconds, which a store reaches by counting no sooner than time does; so they are higher than those of
+/// every other store that was made of the same backup, too, and JavaScript holds those of events until the year 2255.
 pub fn resume(tx: &mut Tx<'_>, now: i64) -> Result<()> {
     let resumed = now.max(last(tx.conn)? + RESUMED_EVENTS_MIN);
     set_number(tx.conn, RESUMED, resumed)?;
     tx.memory.next_seq = resumed;
     match tx.conn {
-        Conn::Sqlite(_) => {}
+        Conn::Sqlite(_) => tx.memory.leave_out(now),
         #[cfg(feature = "postgres")]
         Conn::Postgres(_) => {
             let sql = "UPDATE sequencer SET last = ?1";
             tx.conn.prepare(sql)?.execute([resumed])?;
+            let block = tx.memory.block_at(now, IDS_BLOCK);
+            let sql = "SELECT setval('id_block', GREATEST(nextval('id_block'), ?1))";
+            let block: i64 = tx.conn.prepare(sql)?.query_row([block], |row| row.get(0))?;
+            tx.memory.names.leave_ids_out(now);
+            tx.memory.take_ids(block * IDS_BLOCK, IDS_BLOCK);
         }
     }
     Ok(())

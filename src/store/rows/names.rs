@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::RwLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 /// Names and their numbers, both ways.
 #[derive(Default)]
@@ -11,6 +11,8 @@ pub struct Names {
     known: RwLock<Known>,
     /// Counts the numbers that were looked up in vain: another process may have given them.
     missed: AtomicU64,
+    /// Numbers of rows go on above this: every connection of the store has these names, so all of them hear of it.
+    ids_above: AtomicI64,
 }
 
 #[derive(Default)]
@@ -37,6 +39,15 @@ impl Names {
             conn.batch("NOTIFY switchboard, 'names'")?;
         }
         Ok(())
+    }
+
+    /// Has rows get numbers above this one, from now on.
+    pub fn leave_ids_out(&self, until: i64) {
+        self.ids_above.fetch_max(until, Ordering::Relaxed);
+    }
+
+    pub fn ids_above(&self) -> i64 {
+        self.ids_above.load(Ordering::Relaxed)
     }
 
     /// Reads all that is durable.

@@ -15,7 +15,7 @@ use crate::store::name_of;
 use crate::store::sql::{self, Conn, Optional as _, params};
 use tracing::error;
 
-const FILE: &str = "lineage";
+pub const FILE: &str = "lineage";
 const KEY: &str = "leases";
 
 /// What the file beside a database says.

@@ -12,6 +12,7 @@ use crate::store::moving::{
 use crate::store::name_of;
 use crate::store::rows::{events, seen};
 
+use super::backup::named_files;
 use super::open::open_reading;
 use super::{SCHEMA_VERSION, database_path, lineage};
 
@@ -139,17 +140,9 @@ impl Source {
         Ok(count.unsigned_abs())
     }
 
-    /// Files that rows name: captured bytes, attachments, uploads. In order.
+    /// Files that rows name, in order.
     pub fn files(&self) -> Result<Vec<([u8; 32], u64)>> {
-        let mut named = self.conn.prepare(
-            "SELECT sha256, bytes_len FROM raw WHERE sha256 IS NOT NULL
-             UNION SELECT sha256, bytes_len FROM blob WHERE content IS NULL
-             UNION SELECT sha256, bytes_len FROM upload WHERE content IS NULL ORDER BY 1",
-        )?;
-        let files = named.query_map([], |row| {
-            Ok((row.get(0)?, row.get::<_, i64>(1)?.unsigned_abs()))
-        })?;
-        Ok(files.collect::<rusqlite::Result<_>>()?)
+        Ok(named_files(&self.conn)?)
     }
 
     /// Replies that have not left, by their channel.

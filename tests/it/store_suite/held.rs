@@ -212,6 +212,25 @@ pub async fn a_reply_sent_again_has_its_full_time_again(backend: Arc<dyn Backend
     assert!(leased.accepted_at < desk.now(), "its date stays");
 }
 
+pub async fn a_restored_store_gives_out_numbers_that_no_copy_of_it_has_given_out(
+    backend: Arc<dyn Backend>,
+) {
+    let mut desk = Desk::on(backend).await;
+    desk.deliver([mail("ada@example.com", "Hello?")]).await;
+    let before = desk.reply(1, "Hello.").await.id;
+    let now = desk.now();
+    assert!(before.0 < now);
+    desk.crash().await;
+    desk.store().hold_unsent(true, now).await.unwrap();
+    // Over every connection there is.
+    let replies = (0..20).map(|_| desk.reply(1, "Hello again."));
+    for reply in futures::future::join_all(replies).await {
+        assert!(reply.id.0 >= now, "{:?} is not above {now}", reply.id);
+    }
+    desk.crash().await;
+    assert!(desk.reply(1, "And again.").await.id.0 >= now);
+}
+
 pub async fn what_is_held_as_restored_leaves_only_when_it_is_settled(backend: Arc<dyn Backend>) {
     let mut desk = Desk::on(backend).await;
     let unknown = lost(&mut desk, 1).await;

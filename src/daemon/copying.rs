@@ -1,20 +1,18 @@
-//! Files that rows name: attachments, large mails, uploads. Each is named by what is in it.
+//! Copying the files that rows name from one place to another: attachments, large mails, uploads. Each is named by what is
+//! in it.
 
-use std::fs;
 use std::io;
-use std::path::Path;
 
 use futures::TryStreamExt as _;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::blobs::{Blobs, hex};
-use crate::store::moving::{MoveError, Result};
 
 /// Files between two lines that say how far it is.
 const TOLD_EVERY: usize = 1_000;
 
 /// How many there are.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Files {
     pub count: u64,
     pub bytes: u64,
@@ -29,6 +27,9 @@ impl Files {
     }
 }
 
+/// Where a file is that could not be copied, and why.
+type Result<T> = std::result::Result<T, String>;
+
 /// From a directory to another one, or to a bucket.
 pub struct Copying {
     pub from: Blobs,
@@ -36,18 +37,6 @@ pub struct Copying {
 }
 
 impl Copying {
-    /// The new one forgets files in its time; those of the old one stay.
-    pub fn refuse_same(&self) -> Result<()> {
-        if self.to.bucket().is_some() || !same(self.from.dir(), self.to.dir()) {
-            return Ok(());
-        }
-        Err(MoveError::Refused(
-            "store.blobs_dir is the directory that the installation has its files in now: name another one, so that it \
-             stays as it is"
-                .to_owned(),
-        ))
-    }
-
     /// Copies those that are not there yet.
     pub async fn copy(&self, named: &[([u8; 32], u64)], tell: &dyn Fn(&str)) -> Result<()> {
         for (at, (sha256, bytes_len)) in named.iter().enumerate() {
@@ -58,6 +47,21 @@ impl Copying {
             copied.map_err(|error| self.failed(sha256, &error))?;
         }
         Ok(())
+    }
+
+    /// Those that are not where they come from.
+    pub async fn missing(&self, named: &[([u8; 32], u64)]) -> Result<Vec<[u8; 32]>> {
+        let mut missing = Vec::new();
+        for (sha256, _) in named {
+            let found = self.from.find(*sha256).await;
+            if found
+                .map_err(|error| self.failed(sha256, &error))?
+                .is_none()
+            {
+                missing.push(*sha256);
+            }
+        }
+        Ok(missing)
     }
 
     async fn copy_one(&self, sha256: &[u8; 32], bytes_len: u64) -> io::Result<()> {
@@ -91,16 +95,11 @@ impl Copying {
         found.read(0, all).try_for_each(async |_| Ok(())).await
     }
 
-    fn failed(&self, sha256: &[u8; 32], error: &io::Error) -> MoveError {
-        MoveError::Refused(format!(
-            "the file {}, which was to come from {}: {error}: mend or remove what is there, and begin again",
+    fn failed(&self, sha256: &[u8; 32], error: &io::Error) -> String {
+        format!(
+            "the file {}, which was to come from {}: {error}",
             hex(sha256),
             self.from.dir().display()
-        ))
+        )
     }
-}
-
-fn same(one: &Path, other: &Path) -> bool {
-    let real = |dir| fs::canonicalize(dir).ok();
-    real(one).is_some_and(|one| Some(one) == real(other))
 }
