@@ -185,11 +185,7 @@ impl Place {
         let mut partial = name.to_owned();
         partial.push(".partial");
         let partial = real.join(partial);
-        match fs::remove_dir_all(&partial) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(failed(&partial, &error)),
-        }
+        remove_unfinished(&partial)?;
         // It has what customers wrote, and every key.
         let made = fs::DirBuilder::new().mode(0o700).create(&partial);
         made.map_err(|error| failed(&partial, &error))?;
@@ -215,6 +211,26 @@ impl Place {
         };
         finished().map_err(|error: io::Error| failed(&self.to, &error))
     }
+}
+
+/// Removes what a backup that was ended left, and nothing else of that name.
+fn remove_unfinished(partial: &Path) -> Result<()> {
+    let entries = match fs::read_dir(partial) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(failed(partial, &error)),
+    };
+    for entry in entries {
+        let name = entry.map_err(|error| failed(partial, &error))?.file_name();
+        let name = name.to_string_lossy();
+        if name != FILES && name != MANIFEST && !name.starts_with(DATABASE) {
+            return refused(format!(
+                "{}: it would be written there first, and there is something else: move it away, or name another --to",
+                partial.join(&*name).display()
+            ));
+        }
+    }
+    fs::remove_dir_all(partial).map_err(|error| failed(partial, &error))
 }
 
 /// What several processes share is in the hands of PostgreSQL, Kafka and the file store.

@@ -1,4 +1,4 @@
-//! Campaigns: faults over and over while several processes work on one Kafka and one PostgreSQL. `make test` runs a
+//! Campaigns: faults over and over, on one process with what is built in and on several with one Kafka and one PostgreSQL. `make test` runs a
 //! few rounds of each; the lengths of docs/reliability.md are asked for with `SWITCHBOARD_CAMPAIGN=full`, and then
 //! each leaves a line in `reliability/ledger.jsonl`.
 
@@ -6,6 +6,7 @@ mod brokers;
 mod claims;
 mod database;
 mod grow;
+mod kill;
 mod ledger;
 mod moving;
 mod rolling;
@@ -15,7 +16,7 @@ mod traffic;
 
 use std::time::Duration;
 
-use ledger::{Entry, close};
+use ledger::{CLUSTER, Entry, close};
 use traffic::{Sent, Traffic, violations, watch_positions};
 
 use crate::daemon::cluster::Cluster;
@@ -71,6 +72,7 @@ impl Campaign {
         }
         close(&Entry {
             campaign: self.name,
+            on: CLUSTER,
             seed: self.seed,
             trials,
             longest: self.gap_max.is_some().then_some(gap),

@@ -10,14 +10,14 @@ use reqwest::{Client, StatusCode};
 use serde_json::Value;
 use switchboard::router::effects::EventType;
 
-use super::ledger::{Entry, close};
+use super::ledger::{CLUSTER, Entry, close};
 use super::routers::Fault;
 use super::size;
-use super::traffic::random;
 use crate::daemon::cluster::{ALL, Cluster};
 use crate::daemon::process::{Installation, chat, chat_config};
 use crate::daemon::shop::Shop;
 use crate::peers::{self, wait_until};
+use crate::support::random;
 
 const AGENTS: usize = 200;
 /// Fewer than agents, so that they meet.
@@ -197,6 +197,7 @@ fn agents_of_several_processes_never_hold_one_conversation_together() {
     }
     close(&Entry {
         campaign: "claims",
+        on: CLUSTER,
         seed,
         trials: claimed,
         longest: None,

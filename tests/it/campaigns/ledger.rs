@@ -2,15 +2,32 @@
 
 use std::fs;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
+
+/// Which bus and store it ran on.
+#[derive(Clone, Copy)]
+pub struct On {
+    bus: &'static str,
+    store: &'static str,
+}
+
+pub const CLUSTER: On = On {
+    bus: "kafka",
+    store: "postgres",
+};
+pub const EMBEDDED: On = On {
+    bus: "local",
+    store: "sqlite",
+};
 
 /// What a campaign came to.
 pub struct Entry {
     pub campaign: &'static str,
+    pub on: On,
     pub seed: u64,
     /// Kills, cuts, rounds.
     pub trials: usize,
@@ -24,8 +41,8 @@ pub fn close(entry: &Entry) {
     if super::full() {
         let mut line = json!({
             "campaign": entry.campaign,
-            "bus": "kafka",
-            "store": "postgres",
+            "bus": entry.on.bus,
+            "store": entry.on.store,
             "commit": commit(),
             "seed": entry.seed,
             "trials": entry.trials,
@@ -34,7 +51,7 @@ pub fn close(entry: &Entry) {
         if let Some(longest) = entry.longest {
             line["longest_ms"] = u64::try_from(longest.as_millis()).expect("a time").into();
         }
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("reliability/ledger.jsonl");
+        let path = path();
         fs::create_dir_all(path.parent().expect("a folder")).expect("the folder of the ledger");
         let opened = fs::File::options().create(true).append(true).open(path);
         writeln!(opened.expect("the ledger"), "{line}").expect("a line in the ledger");
@@ -46,6 +63,19 @@ pub fn close(entry: &Entry) {
         entry.violations.len(),
         entry.seed
     );
+}
+
+fn path() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("reliability/ledger.jsonl")
+}
+
+/// How many lines there are of a campaign: one that runs in slices goes on behind them.
+pub fn lines_of(campaign: &str) -> usize {
+    let text = fs::read_to_string(path()).unwrap_or_default();
+    let lines = text
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).expect("a line of JSON"));
+    lines.filter(|line| line["campaign"] == campaign).count()
 }
 
 /// What was tried: the commit, with a mark where the tree had more.

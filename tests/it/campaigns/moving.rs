@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use super::{Entry, close, size};
+use super::{CLUSTER, Entry, close, size};
 use crate::daemon::cluster::{ALL, Cluster};
 use crate::daemon::process::{Installation, PATIENCE, binary, chat, chat_config, json_of};
 use crate::daemon::shop::Shop;
@@ -114,6 +114,7 @@ fn an_installation_is_moved_with_interruptions() {
 fn end(violations: Vec<String>) {
     close(&Entry {
         campaign: "moving",
+        on: CLUSTER,
         seed: 0,
         trials: STEPS.len(),
         longest: None,

@@ -3,12 +3,12 @@
 
 use std::time::Duration;
 
-use super::traffic::random;
 use super::{Campaign, full, size};
 use crate::daemon::cluster::{ALL, Cluster};
 use crate::daemon::process::{Installation, chat_config};
 use crate::daemon::shop::Shop;
 use crate::peers;
+use crate::support::random;
 
 /// Longer than a broker waits for a member, and than a lease holds: somebody else has all of it meanwhile.
 const ASLEEP_LONG: Duration = Duration::from_secs(9);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::ledger::{Entry, close};
+use super::ledger::{CLUSTER, Entry, close};
 use super::{full, size};
 use crate::daemon::cluster::{ALL, Cluster};
 use crate::daemon::process::{chat, chat_config};
@@ -75,6 +75,7 @@ fn what_a_killed_process_did_is_done_elsewhere_within_ten_seconds() {
     assert_eq!(shop.deliveries(), rounds, "each answer leaves once");
     close(&Entry {
         campaign: "takeover",
+        on: CLUSTER,
         seed: 0,
         trials: rounds,
         longest: Some(longest),

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::daemon::process::{Installation, chat};
 use crate::peers::{self, Postgres, wait_until};
+use crate::support::random;
 
 /// Threads that send.
 const SENDERS: usize = 4;
@@ -39,15 +40,6 @@ pub struct Sent {
     gap: Mutex<(Option<Instant>, Duration)>,
     /// Nothing more is to be sent.
     pub stopped: AtomicBool,
-}
-
-/// Small and repeatable (splitmix64).
-pub fn random(seed: &mut u64) -> u64 {
-    *seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let mut mixed = *seed;
-    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    mixed ^ (mixed >> 31)
 }
 
 impl Sent {

@@ -211,6 +211,9 @@ fn what_would_be_no_backup_is_refused_with_what_to_do() {
     let to = dir.join("monday");
     fs::create_dir(dir.join("monday.partial")).unwrap();
     fs::write(dir.join("monday.partial/switchboard.db"), "half").unwrap();
+    fs::write(dir.join("monday.partial/mine"), "mine").unwrap();
+    check(&backup(&daemon, &to), "there is something else");
+    fs::remove_file(dir.join("monday.partial/mine")).unwrap();
     report(&backup(&daemon, &to));
     assert!(!dir.join("monday.partial").exists());
     check(&backup(&daemon, &to), "it is there already");
