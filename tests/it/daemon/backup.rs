@@ -19,7 +19,7 @@ use super::shop::Shop;
 use crate::peers::wait_until;
 
 /// More than a row holds.
-const PHOTO: [u8; 100_000] = [7; 100_000];
+static PHOTO: [u8; 100_000] = [7; 100_000];
 
 fn backup(daemon: &Installation, to: &Path) -> Output {
     daemon.command(&["backup", "--json", "--to", to.to_str().unwrap()])
@@ -179,9 +179,7 @@ fn a_backup_taken_under_load_has_all_that_was_acknowledged_before_and_is_restore
     );
     let is_new = |one: &&str| !ids(&found).contains(one);
     wait_until("the new message", PATIENCE, || {
-        ids(&messages(&elsewhere, &token))
-            .iter()
-            .any(|one| is_new(one))
+        ids(&messages(&elsewhere, &token)).iter().any(&is_new)
     });
     for one in ids(&messages(&elsewhere, &token))
         .iter()
