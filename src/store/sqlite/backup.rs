@@ -13,8 +13,10 @@ use crate::store::{Result, StoreError, name_of};
 use super::open::{found, open_reading};
 use super::{database_path, lineage};
 
-/// Pages between two lines that say how far it is: 64 MiB.
-const STEP_PAGES: i32 = 16 * 1024;
+/// Pages that are copied and synced at a time, 8 MiB: what piles up to be written is what the daemon's own commits wait for.
+const STEP_PAGES: i32 = 2 * 1024;
+/// Steps between two lines that say how far it is.
+const TOLD_EVERY: usize = 16;
 
 /// What a copy has.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,30 +38,39 @@ pub struct Held {
 /// Copies it, durably, whoever writes to it meanwhile: of what is committed later the copy has nothing. Until it is done the
 /// write-ahead log grows by all that is written. `tell`: pages that are left, and pages in all.
 pub fn copy(database: &Path, to: &Path, tell: &dyn Fn(u64, u64)) -> Result<()> {
-    copy_in_steps(database, to, STEP_PAGES, tell)
+    let mut steps = 0;
+    let mut told = move |left, all| {
+        if steps % TOLD_EVERY == 0 {
+            tell(left, all);
+        }
+        steps += 1;
+    };
+    copy_in_steps(database, to, STEP_PAGES, &mut told)
 }
 
 fn copy_in_steps(
     database: &Path,
     to: &Path,
     step_pages: i32,
-    tell: &dyn Fn(u64, u64),
+    tell: &mut dyn FnMut(u64, u64),
 ) -> Result<()> {
     let source = open_reading(database)?;
     // One moment for all steps: else each commit between two of them has it begin again.
     source.execute_batch("BEGIN; SELECT 1 FROM meta LIMIT 1")?;
     let mut target = Connection::open(to)?;
-    // It is nobody's until it is whole: synced once, at its end.
-    target.execute_batch("PRAGMA synchronous = OFF")?;
+    // It is nobody's until it is whole: it needs no journal, and is synced here.
+    target.execute_batch("PRAGMA synchronous = OFF; PRAGMA journal_mode = OFF")?;
+    let failed = |error: io::Error| StoreError::Unavailable(format!("{}: {error}", to.display()));
+    let file = File::options().write(true).open(to).map_err(failed)?;
     let copying = Backup::new(&source, &mut target)?;
     while copying.step(step_pages)? != StepResult::Done {
+        file.sync_data().map_err(failed)?;
         let at = copying.progress();
         tell(pages(at.remaining), pages(at.pagecount));
     }
     drop(copying);
     target.close().map_err(|(_, error)| error)?;
-    let synced = File::open(to).and_then(|file| file.sync_all());
-    synced.map_err(|error| StoreError::Unavailable(format!("{}: {error}", to.display())))
+    file.sync_all().map_err(failed)
 }
 
 fn pages(count: i32) -> u64 {
@@ -176,12 +187,12 @@ mod tests {
         };
         (0..500).for_each(|_| say());
         let steps = Cell::new(0);
-        let meanwhile = |_, _| {
+        let mut meanwhile = |_, _| {
             say();
             steps.set(steps.get() + 1);
             assert!(steps.get() < 100, "it begins again and again");
         };
-        copy_in_steps(&from, &to, 10, &meanwhile).unwrap();
+        copy_in_steps(&from, &to, 10, &mut meanwhile).unwrap();
         assert!(steps.get() > 20);
         assert_eq!(check(&to).unwrap(), None);
         let count = |path: &Path| -> i64 {
