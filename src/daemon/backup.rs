@@ -17,6 +17,7 @@ use crate::store::sqlite::backup::{self as copy, Held};
 use crate::store::sqlite::database_path;
 
 use super::copying::{Copying, Files};
+use super::installation::blobs_dir;
 
 mod restore;
 
@@ -89,7 +90,7 @@ pub async fn back_up(
         ));
     }
     let place = Place::make(to, data_dir)?;
-    let from = blobs(&data_dir.join("blobs"))?;
+    let from = blobs(&blobs_dir(config, data_dir))?;
     let to = blobs(&place.partial.join(FILES))?;
     let copying = Copying { from, to };
     let (made_at, held) = a_moment(&database, &place, &copying, clock, tell).await?;

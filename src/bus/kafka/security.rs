@@ -159,6 +159,8 @@ pub fn explain_line(line: &str, settings: &Settings) -> Option<String> {
     let code = match line {
         _ if line.contains("SASL authentication error") => Code::SaslAuthenticationFailed,
         _ if line.contains("SSL handshake failed") => Code::SSL,
+        // One that was of use may say this as well: it is being stopped.
+        _ if line.contains("in state UP") => return None,
         _ => return explain_end(line, settings),
     };
     explain(code, line, settings)

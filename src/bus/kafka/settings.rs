@@ -8,6 +8,7 @@ use std::time::Duration;
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
+use tokio::time::Instant;
 
 use super::security::Security;
 
@@ -68,18 +69,22 @@ pub struct Settings {
     pub overheard: Overheard,
 }
 
+/// How long a reason is of now: clients try again at least every ten seconds, and log it again.
+const OVERHEARD_MAX: Duration = Duration::from_secs(30);
+
 /// The last reason that was logged, until somebody wants to know it.
 #[derive(Debug, Clone, Default)]
-pub struct Overheard(Arc<Mutex<Option<String>>>);
+pub struct Overheard(Arc<Mutex<Option<(Instant, String)>>>);
 
 impl Overheard {
     pub fn note(&self, why: String) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), why));
     }
 
     pub fn take(&self) -> Option<String> {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        last.take()
+        let (at, why) = last.take()?;
+        (at.elapsed() < OVERHEARD_MAX).then_some(why)
     }
 }
 

@@ -11,8 +11,8 @@ use crate::store::sqlite::backup as copy;
 use crate::store::sqlite::{SCHEMA_VERSION, database_path};
 
 use super::{
-    BackupError, Copying, DATABASE, FILES, FORMAT, MANIFEST, Manifest, Result, blobs, digest_of,
-    failed, refuse_shared, refused, unreadable,
+    BackupError, Copying, DATABASE, FILES, FORMAT, MANIFEST, Manifest, Result, blobs, blobs_dir,
+    digest_of, failed, refuse_shared, refused, unreadable,
 };
 use crate::daemon::DataDir;
 
@@ -69,7 +69,7 @@ pub async fn restore(
     }
     let copying = Copying {
         from: kept,
-        to: blobs(&data_dir.join("blobs"))?,
+        to: blobs(&blobs_dir(config, data_dir))?,
     };
     copying.copy(&held.files, tell).await?;
     copying.compare(&held.files, tell).await?;
