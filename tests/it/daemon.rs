@@ -22,7 +22,7 @@ mod mailboxes;
 mod manager;
 mod memory;
 pub mod post_office;
-mod preload;
+pub mod preload;
 pub mod process;
 mod reload;
 mod restored;

@@ -4,6 +4,8 @@
 
 #[path = "../peers/peers.rs"]
 mod peers;
+#[path = "../sim/sim.rs"]
+mod sim;
 
 mod api;
 mod architecture;

@@ -10,7 +10,7 @@ pub fn library(dir: &Path, source: &str) -> PathBuf {
     let compiled = Command::new("cc")
         .args(["-shared", "-fPIC", "-o"])
         .args([&library, &file])
-        .arg("-ldl")
+        .args(["-ldl", "-lpthread"])
         .status()
         .expect("a C compiler, as for building");
     assert!(compiled.success());

@@ -20,6 +20,11 @@ impl ManualClock {
         self.0.fetch_add(by, Ordering::SeqCst);
     }
 
+    pub fn set_back(&self, by: Duration) {
+        let by = i64::try_from(by.as_micros()).expect("a test's time span is short");
+        self.0.fetch_sub(by, Ordering::SeqCst);
+    }
+
     pub fn micros(&self) -> i64 {
         self.0.load(Ordering::SeqCst)
     }

@@ -78,24 +78,78 @@ impl OnKafka {
 #[async_trait]
 impl Backend for OnKafka {
     async fn open(&self, names: &[String], queues: &[QueueId]) -> Opened {
-        let before = self
-            .bus
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        if let Some(before) = before {
-            before.leave().await;
-        }
         let opened = self.local.open(names, queues).await;
-        let store: Arc<dyn Partitions> = opened.store.clone();
-        let bus = KafkaBus::open(self.settings.clone(), store, self.blobs.clone(), true);
-        let bus = Arc::new(bus.expect("good settings"));
-        *self.bus.lock().unwrap_or_else(PoisonError::into_inner) = Some(bus.clone());
-        assigned(bus.as_ref(), 1).await;
+        let bus = join(&self.settings, &self.bus, opened.store.clone(), &self.blobs).await;
         Opened { bus, ..opened }
     }
 
     async fn rows(&self) -> Vec<(String, i64)> {
         self.local.rows().await
     }
+}
+
+/// The same bus beside PostgreSQL: the pair that several processes share.
+#[cfg(feature = "postgres")]
+pub struct OnBoth {
+    settings: Settings,
+    postgres: super::Postgres,
+    blobs: Blobs,
+    bus: Mutex<Option<Arc<KafkaBus>>>,
+    _dir: tempfile::TempDir,
+    _broker: Arc<Kafka>,
+}
+
+#[cfg(feature = "postgres")]
+impl OnBoth {
+    pub fn new() -> Self {
+        let broker = broker();
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        Self {
+            settings: settings(broker.brokers(), 1),
+            postgres: super::Postgres::new(),
+            blobs: Blobs::open(dir.path()).expect("a directory for files"),
+            bus: Mutex::default(),
+            _dir: dir,
+            _broker: broker,
+        }
+    }
+}
+
+#[cfg(feature = "postgres")]
+#[async_trait]
+impl Backend for OnBoth {
+    async fn open(&self, names: &[String], queues: &[QueueId]) -> Opened {
+        let opened = self.postgres.open(names, queues).await;
+        let bus = join(&self.settings, &self.bus, opened.store.clone(), &self.blobs).await;
+        Opened { bus, ..opened }
+    }
+
+    fn has_log(&self) -> bool {
+        false
+    }
+
+    async fn rows(&self) -> Vec<(String, i64)> {
+        self.postgres.rows().await
+    }
+}
+
+/// Leaves the group as the process before did, and joins it as another one.
+async fn join(
+    settings: &Settings,
+    running: &Mutex<Option<Arc<KafkaBus>>>,
+    store: Arc<dyn Partitions>,
+    blobs: &Blobs,
+) -> Arc<KafkaBus> {
+    let before = running
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .take();
+    if let Some(before) = before {
+        before.leave().await;
+    }
+    let bus = KafkaBus::open(settings.clone(), store, blobs.clone(), true);
+    let bus = Arc::new(bus.expect("good settings"));
+    *running.lock().unwrap_or_else(PoisonError::into_inner) = Some(bus.clone());
+    assigned(bus.as_ref(), 1).await;
+    bus
 }
