@@ -20,9 +20,14 @@ pub mod kill;
 mod mail;
 mod mailboxes;
 mod manager;
+#[cfg_attr(
+    not(all(feature = "kafka", feature = "postgres")),
+    allow(dead_code, reason = "campaigns need all of it")
+)]
+pub mod manifest;
 mod memory;
 pub mod post_office;
-mod preload;
+pub mod preload;
 pub mod process;
 mod reload;
 mod restored;
