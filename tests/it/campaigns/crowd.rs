@@ -116,7 +116,9 @@ impl Crowd {
     /// Waits until all of it is settled, then adds what is not as it has to be; says how much was acknowledged so far.
     pub fn compare(&self, when: &str) -> usize {
         let manifest = self.manifest();
-        let found = Found::settled(&self.daemon, &self.token, manifest.acknowledged());
+        let found = Found::settled(&self.daemon, &self.token, |found| {
+            manifest.is_decided(found)
+        });
         let mut violations = manifest.violations(&found, &self.shop.texts());
         violations.extend(manifest.violations_of_files(&self.daemon, &self.token, &found));
         violations.extend(violations_of_database(&self.daemon));

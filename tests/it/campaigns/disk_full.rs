@@ -6,10 +6,13 @@ use std::io::{ErrorKind, Write};
 use std::path::Path;
 use std::time::Duration;
 
+use reqwest::blocking::Response;
+use serde_json::Value;
+
 use super::crowd::Crowd;
 use super::disk::{Mount, may_mount, put_data};
 use super::{Slices, full};
-use crate::daemon::process::{PATIENCE, json_of};
+use crate::daemon::process::PATIENCE;
 use crate::peers::{now, wait_until};
 
 /// All of it is memory.
@@ -90,7 +93,9 @@ fn moment(crowd: &Crowd, ballast: &Path, is_well: bool) {
 /// What `/readyz` says of a part: its state, and why.
 fn state(crowd: &Crowd, part: &str) -> (String, String) {
     let asked = crowd.daemon.http.get(crowd.daemon.url("/readyz"));
-    let found = json_of(asked.send().expect("an answer"))["states"][part].clone();
+    // It has them whether it is ready or not.
+    let said: Value = (asked.send().and_then(Response::json)).expect("an answer");
+    let found = &said["states"][part];
     let word = |key: &str| found[key].as_str().unwrap_or_default().to_owned();
     (word("state"), word("reason"))
 }

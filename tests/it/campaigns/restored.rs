@@ -96,7 +96,10 @@ fn restore(crowd: &Crowd, number: usize) {
 
 /// Every one of them is held, and nobody else; then somebody who asked the shop says of each what became of it.
 fn settle(crowd: &Crowd, unsent: &[String]) {
-    let found = Found::settled(&crowd.daemon, &crowd.token, crowd.manifest().acknowledged());
+    let manifest = crowd.manifest();
+    let found = Found::settled(&crowd.daemon, &crowd.token, |found| {
+        manifest.is_decided(found)
+    });
     let mut times: BTreeMap<String, usize> = BTreeMap::new();
     for (_, text) in crowd.shop.texts() {
         *times.entry(text).or_default() += 1;

@@ -236,7 +236,7 @@ pub fn check(post: &dyn Post, scale: &Scale) {
         });
     });
 
-    let found = Found::settled(&daemon, &token, messages);
+    let found = Found::settled(&daemon, &token, |found| found.count() >= messages);
     let mut manifest = Manifest::default();
     let order = post.order();
     for customer in 0..scale.customers {

@@ -7,11 +7,12 @@ use rusqlite::{Connection, OpenFlags};
 use serde_json::Value;
 
 use super::process::Installation;
-use crate::peers::{wait_for, wait_until};
+use crate::peers::{now, wait_for};
 use crate::support::random;
 
 /// How long all that was acknowledged may take to be decided, and all that was accepted to leave.
 const SETTLED_MAX: Duration = Duration::from_secs(60);
+const LOOKS_EVERY: Duration = Duration::from_millis(20);
 /// What is stored beside a database's rows is larger than this.
 const FILE_BYTES_MIN: usize = 64 * 1024 + 1;
 
@@ -89,6 +90,15 @@ impl Manifest {
             gone: gone_before,
             ..backup.clone()
         };
+    }
+
+    /// Whether as much of each customer is there as was acknowledged; what nobody was told of may be there, too.
+    pub fn is_decided(&self, found: &Found) -> bool {
+        let said = found.said();
+        self.customers.iter().all(|(address, customer)| {
+            let stored = said.get(address.as_str()).map_or(0, Vec::len);
+            stored >= customer.acknowledged.len()
+        })
     }
 
     /// Everything that is not as it has to be. `at_shop` is what the shop was sent, once per id.
@@ -232,18 +242,16 @@ pub struct Found {
 }
 
 impl Found {
-    /// What there is once so many messages of customers are, and every reply was sent, or not.
-    pub fn settled(daemon: &Installation, token: &str, messages: usize) -> Self {
-        let mut found = None;
-        wait_until("everything to be decided", SETTLED_MAX, || {
-            let now = Self::now(daemon, token);
-            let enough = now.said().values().map(Vec::len).sum::<usize>() >= messages;
-            // They sleep for a second; and a look is of many moments.
-            let stands = now.is("snoozed") == 0 && now.is("queued") == now.waiting;
-            found = Some(now);
-            enough && stands
-        });
-        let mut found = found.expect("the last look");
+    /// What there is once it is `enough` and every reply was sent, or not; or when all patience is over.
+    pub fn settled(daemon: &Installation, token: &str, enough: impl Fn(&Self) -> bool) -> Self {
+        let deadline = now() + SETTLED_MAX;
+        let mut found = Self::now(daemon, token);
+        // They sleep for a second; and a look is of many moments.
+        let stands = |found: &Self| found.is("snoozed") == 0 && found.is("queued") == found.waiting;
+        while !(enough(&found) && stands(&found)) && now() < deadline {
+            std::thread::sleep(LOOKS_EVERY);
+            found = Self::now(daemon, token);
+        }
         for reply in found.messages.values_mut().flatten() {
             let path = format!("/v1/messages/{}", reply["id"].as_str().unwrap_or_default());
             if is_open(reply) {
@@ -272,6 +280,11 @@ impl Found {
             messages,
             waiting,
         }
+    }
+
+    /// How many messages of customers there are.
+    pub fn count(&self) -> usize {
+        self.said().values().map(Vec::len).sum()
     }
 
     /// What each customer said, in order.
