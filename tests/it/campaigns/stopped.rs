@@ -11,7 +11,7 @@ const RUNS_WITHIN_MS: u64 = 500;
 /// One of so many is a long one.
 const LONG_EVERY: usize = 10;
 const STOPPED_WITHIN_MS: u64 = 800;
-/// Longer than a lease of what is sent, and than what sleeps does.
+/// Longer than anything sleeps here, and than what is sent waits before it is tried again.
 const LONG: Duration = Duration::from_secs(6);
 const COMPARED_EVERY: usize = 5;
 
