@@ -238,10 +238,8 @@ impl Crowd {
         self.state().manifest.asked = Some((conversation.clone(), text.clone()));
         let answer = self.post(&path, &key, &json!({ "text": text }))?;
         let status = answer.status();
-        if status != 202 {
-            if !self.is_taken(&text, answer) {
-                return None;
-            }
+        if status != 202 && !self.is_taken(&text, answer) {
+            return None;
         }
         self.state()
             .manifest
