@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
@@ -160,7 +160,8 @@ impl Installation {
     }
 
     /// Waits until it has ended itself, and says how.
-    pub fn wait_for_end(&self) -> ExitStatus {
+    #[cfg(all(feature = "kafka", feature = "postgres"))]
+    pub fn wait_for_end(&self) -> std::process::ExitStatus {
         let mut child = self.child.lock().unwrap().take().expect("a running daemon");
         wait_for("the daemon to end itself", PATIENCE, || {
             child.try_wait().unwrap()
