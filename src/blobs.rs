@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aws_lc_rs::{digest, rand};
 use bytes::Bytes;
+use tracing::error;
 
 use crate::bus::NewBlob;
 
@@ -270,11 +271,23 @@ fn place(beside: &Path, path: &Path) -> std::io::Result<()> {
 fn write_beside(beside: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let mut file = File::create_new(beside)?;
     file.write_all(bytes)?;
-    file.sync_all()
+    file.sync_all().map_err(end_on_failed_fsync)
 }
 
 fn sync_dir(dir: &Path) -> std::io::Result<()> {
-    File::open(dir)?.sync_all()
+    File::open(dir)?.sync_all().map_err(end_on_failed_fsync)
+}
+
+/// A failed fsync ends the process, as one of the database does: the kernel may have dropped a name
+/// that is seen all the same, and who wants the file again would find it, and the next fsync going
+/// well. A disk that is full drops nothing but what is new, which is removed.
+fn end_on_failed_fsync(failure: std::io::Error) -> std::io::Error {
+    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+    if !matches!(failure.kind(), StorageFull | QuotaExceeded) {
+        error!(error = %failure, "fsync of a file failed, ending the process so that nothing unsafe is acknowledged");
+        std::process::abort();
+    }
+    failure
 }
 
 /// Sixteen random hex digits: thread and process numbers are used again, files of a crash stay.

@@ -8,7 +8,7 @@ use tokio::io::AsyncWriteExt;
 
 use crate::bus::NewBlob;
 
-use super::{Blobs, INLINE_BYTES_MAX, apart, place, unique};
+use super::{Blobs, INLINE_BYTES_MAX, apart, end_on_failed_fsync, place, unique};
 
 /// Dropped before its end it leaves nothing.
 pub struct Incoming {
@@ -80,7 +80,7 @@ impl Incoming {
             });
         };
         file.flush().await?;
-        file.sync_all().await?;
+        file.sync_all().await.map_err(end_on_failed_fsync)?;
         let blobs = self.blobs;
         #[cfg(feature = "postgres")]
         if blobs.bucket().is_some() {

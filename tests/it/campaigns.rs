@@ -4,19 +4,27 @@
 
 mod brokers;
 mod claims;
+mod crowd;
 mod database;
+mod disk;
+mod disk_full;
 mod grow;
+mod io_errors;
 mod kill;
 mod ledger;
 mod moving;
+mod power_cut;
+mod restored;
 mod rolling;
 mod routers;
+mod stopped;
 mod takeover;
 mod traffic;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use ledger::{CLUSTER, Entry, close};
+use ledger::{CLUSTER, EMBEDDED, Entry, close, lines_of};
 use traffic::{Sent, Traffic, violations, watch_positions};
 
 use crate::daemon::cluster::Cluster;
@@ -30,6 +38,42 @@ fn full() -> bool {
 /// Rounds and messages: a taste of it, or the whole.
 fn size(taste: (usize, usize), whole: (usize, usize)) -> (usize, usize) {
     if full() { whole } else { taste }
+}
+
+/// A campaign on one process, in slices: each has a line in the ledger, and the next sitting goes on behind the last. Otherwise
+/// the first of a taste.
+struct Slices {
+    name: &'static str,
+    count: usize,
+    seed: u64,
+    /// Kills, cuts, rounds of one.
+    trials: usize,
+}
+
+impl Slices {
+    /// `run` gives what was violated in one with that seed; what it panics with is a violation, too.
+    fn run(&self, run: impl Fn(u64) -> Vec<String>) {
+        let todo = match full() {
+            true => lines_of(self.name)..self.count,
+            false => 0..1,
+        };
+        for slice in todo {
+            let seed = self.seed + slice as u64;
+            println!("{}: slice {slice}, seed {seed}", self.name);
+            let violations = catch_unwind(AssertUnwindSafe(|| run(seed))).unwrap_or_else(|why| {
+                let said = why.downcast_ref::<String>().cloned();
+                vec![said.unwrap_or_else(|| "a check failed".to_owned())]
+            });
+            close(&Entry {
+                campaign: self.name,
+                on: EMBEDDED,
+                seed,
+                trials: self.trials,
+                longest: None,
+                violations,
+            });
+        }
+    }
 }
 
 /// A campaign's name and chance, and what customers write meanwhile.

@@ -20,6 +20,11 @@ pub mod kill;
 mod mail;
 mod mailboxes;
 mod manager;
+#[cfg_attr(
+    not(all(feature = "kafka", feature = "postgres")),
+    allow(dead_code, reason = "campaigns need all of it")
+)]
+pub mod manifest;
 mod memory;
 pub mod post_office;
 pub mod preload;

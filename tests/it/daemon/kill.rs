@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::mail::{proven, wait_for_mailbox};
+use super::manifest::{Found, Manifest};
 use super::post_office::{PostOffice, mail_channel};
 use super::process::{Installation, MAIL_PASSWORD, PATIENCE, chat, chat_config};
 use super::shop::Shop;
@@ -235,27 +236,25 @@ pub fn check(post: &dyn Post, scale: &Scale) {
         });
     });
 
-    let stored = wait_for("everything to be decided", PATIENCE * 2, || {
-        let stored = texts_by_customer(&daemon, &token);
-        (stored.values().map(Vec::len).sum::<usize>() >= messages).then_some(stored)
-    });
+    let found = Found::settled(&daemon, &token, |found| found.count() >= messages);
+    let mut manifest = Manifest::default();
     let order = post.order();
     for customer in 0..scale.customers {
         let mut numbers: Vec<usize> = (customer..messages).step_by(scale.customers).collect();
         if let Some(order) = order.as_ref().filter(|_| scale.writes_mail(customer)) {
             numbers.sort_by_key(|number| order.iter().position(|other| other == number));
         }
-        let expected: Vec<String> = numbers.into_iter().map(text_of).collect();
         let address = scale.address_of(customer);
-        let found = stored.get(&address).cloned().unwrap_or_default();
-        assert_eq!(
-            found, expected,
-            "messages of {address}, once each and in order"
-        );
+        for number in numbers {
+            manifest.is_acknowledged(&address, text_of(number));
+        }
     }
-    check_states(&daemon, &token, scale);
-    let accepted = accepted.into_inner().unwrap();
-    check_replies(&daemon, &token, &shop, post, &accepted, scale);
+    for reply in accepted.into_inner().unwrap() {
+        manifest.is_accepted(reply);
+    }
+    let violations = manifest.violations(&found, &shop.texts());
+    assert!(violations.is_empty(), "{violations:#?}");
+    check_mails(&found, post, scale);
 }
 
 /// By chance, after as many messages as are due.
@@ -363,89 +362,18 @@ fn persist<T>(what: &str, attempt: impl FnMut() -> Option<T>) -> T {
     wait_for(what, Duration::from_secs(60), attempt)
 }
 
-/// What each customer said, in the order of `seq`.
-fn texts_by_customer(daemon: &Installation, token: &str) -> BTreeMap<String, Vec<String>> {
-    let mut texts: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for conversation in daemon.conversations(token).iter().rev() {
-        for message in daemon.messages(token, conversation["id"].as_str().unwrap()) {
-            if message["author"] == "customer" {
-                let customer = message["from"]["address"].as_str().unwrap().to_owned();
-                texts
-                    .entry(customer)
-                    .or_default()
-                    .push(message["text"].as_str().unwrap().to_owned());
-            }
-        }
-    }
-    texts
-}
-
-/// Every conversation is in exactly one place: waiting, held by the one agent, or resolved.
-fn check_states(daemon: &Installation, token: &str, scale: &Scale) {
-    let conversations = daemon.conversations(token);
-    assert_eq!(
-        conversations.len(),
-        scale.customers,
-        "one conversation per customer"
-    );
-    let waiting = conversations
-        .iter()
-        .filter(|found| found["status"] == "queued")
-        .count();
-    let queues = daemon.get(token, "/v1/queues");
-    assert_eq!(
-        queues["items"][0]["waiting"], waiting,
-        "the queue holds what is queued"
-    );
-    for found in &conversations {
-        let is_right = match found["status"].as_str().unwrap() {
-            "queued" => found["assignee"].is_null(),
-            "assigned" | "pending" => found["assignee"] == "ada",
-            status => status == "resolved",
-        };
-        assert!(is_right, "{found}");
-    }
-}
-
-/// Each accepted reply is one message. One in the chat reached the shop once under its own id. One
-/// by mail reached the customer once, or nobody knows and it says so: none arrived twice.
-fn check_replies(
-    daemon: &Installation,
-    token: &str,
-    shop: &Shop,
-    post: &dyn Post,
-    accepted: &[(String, String)],
-    scale: &Scale,
-) {
-    let mut stored: Vec<(String, String)> = Vec::new();
-    let mut in_chat = Vec::new();
+/// An answer by mail reached the customer once, or nobody knows and it says so: none arrived twice.
+fn check_mails(found: &Found, post: &dyn Post, scale: &Scale) {
     let mut by_mail: BTreeMap<String, Value> = BTreeMap::new();
-    for conversation in daemon.conversations(token) {
-        let id = conversation["id"].as_str().unwrap();
-        let messages = daemon.messages(token, id);
-        for message in messages.iter().filter(|found| found["author"] == "agent") {
+    let mut in_chat = 0;
+    for (_, message) in found.replies() {
+        if message["channel"] == "support-mail" {
             let text = message["text"].as_str().unwrap().to_owned();
-            stored.push((id.to_owned(), text.clone()));
-            if message["channel"] == "support-mail" {
-                by_mail.insert(text, settled(daemon, token, message));
-            } else {
-                daemon.wait_for_delivery(token, message["id"].as_str().unwrap(), "sent");
-                in_chat.push(text);
-            }
+            by_mail.insert(text, message.clone());
+        } else {
+            in_chat += 1;
         }
     }
-    let mut expected = accepted.to_vec();
-    expected.sort();
-    stored.sort();
-    assert_eq!(stored, expected, "every accepted reply is stored once");
-    in_chat.sort();
-    let mut delivered: Vec<String> = shop.texts().into_iter().map(|(_, text)| text).collect();
-    delivered.sort();
-    assert_eq!(
-        delivered, in_chat,
-        "every reply reached the shop under one id"
-    );
-
     let is = |text: &String, outcome: &str| by_mail[text]["delivery"] == outcome;
     let sent: Vec<&String> = by_mail.keys().filter(|text| is(text, "sent")).collect();
     let received = wait_for("every mail sent to arrive", PATIENCE, || {
@@ -462,8 +390,7 @@ fn check_replies(
     let unknown = by_mail.keys().filter(|text| is(text, "unknown")).count();
     assert_eq!(sent.len() + unknown, by_mail.len(), "{by_mail:?}");
     let counts = format!(
-        "{} replies in the chat, {} by mail: {} sent, {unknown} unknown",
-        in_chat.len(),
+        "{in_chat} replies in the chat, {} by mail: {} sent, {unknown} unknown",
         by_mail.len(),
         sent.len()
     );
@@ -471,19 +398,8 @@ fn check_replies(
     // That there was something to lose. How many mails are under way at a kill is chance, and each of
     // them ends unknown: on a busy machine a third does.
     let by_mail = scale.by_mail().count();
-    let enough = in_chat.len() >= scale.customers / 4 && sent.len() >= by_mail / 2;
+    let enough = in_chat >= scale.customers / 4 && sent.len() >= by_mail / 2;
     assert!(enough && unknown > 0, "{counts}");
-}
-
-/// A reply once its lane is done with it.
-fn settled(daemon: &Installation, token: &str, message: &Value) -> Value {
-    let path = format!("/v1/messages/{}", message["id"].as_str().unwrap());
-    let mut known = Some(message.clone());
-    wait_for("a reply by mail to be settled", PATIENCE * 2, || {
-        let view = known.take().unwrap_or_else(|| daemon.get(token, &path));
-        let open = matches!(view["delivery"].as_str(), Some("queued" | "sending"));
-        (!open).then_some(view)
-    })
 }
 
 /// How many times each answer came to a customer by mail.

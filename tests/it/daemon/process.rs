@@ -159,6 +159,15 @@ impl Installation {
         child.wait().unwrap().success()
     }
 
+    /// Waits until it has ended itself, and says how.
+    #[cfg(all(feature = "kafka", feature = "postgres"))]
+    pub fn wait_for_end(&self) -> std::process::ExitStatus {
+        let mut child = self.child.lock().unwrap().take().expect("a running daemon");
+        wait_for("the daemon to end itself", PATIENCE, || {
+            child.try_wait().unwrap()
+        })
+    }
+
     /// The process that runs now.
     pub fn pid(&self) -> u32 {
         let child = self.child.lock().unwrap();
