@@ -64,6 +64,7 @@ async fn read(
             format!("the body may have {bytes_max} bytes"),
         )
     };
+    refuse_coded(request.headers())?;
     let declared = request.headers().get(header::CONTENT_LENGTH);
     let declared = declared.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     let declared_bytes = declared.and_then(|length| usize::try_from(length).ok());
@@ -100,6 +101,18 @@ async fn read(
             ),
         )),
     }
+}
+
+/// Nothing is unpacked here: a few bytes could become as many as anybody likes.
+pub fn refuse_coded(headers: &HeaderMap) -> ApiResult<()> {
+    let coding = headers.get(header::CONTENT_ENCODING);
+    if coding.is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        return Ok(());
+    }
+    Err(ApiError::new(
+        Kind::UnsupportedMediaType,
+        "send the body as it is, without Content-Encoding",
+    ))
 }
 
 /// A body that is one JSON object, with its bytes. serde_json refuses nesting deeper than 128.

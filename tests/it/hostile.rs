@@ -19,9 +19,11 @@
 //! | any bytes in any parser | `parsers`, which replays the corpus of `fuzz/` |
 
 mod access;
+mod bombs;
 mod fetches;
 mod hooks;
 mod injection;
+mod parsers;
 mod party;
 mod proofs;
 mod threads;

@@ -430,7 +430,7 @@ async fn cve_2026_40591_nobody_is_bound_to_a_customer_that_the_doer_may_not_see_
 /// Flowise: rows of other workspaces came through `… OR apikey IS NULL`.
 #[tokio::test]
 async fn ghsa_c2c9_mfw7_p8hw_what_is_nobodys_is_not_everybodys() {
-    let shop = Shop::open().await;
+    let mut shop = Shop::open().await;
     let served = &shop.served;
     // Two backends whose tokens name no agent: what one left there is not the other's.
     let [one, other] = [
@@ -439,7 +439,14 @@ async fn ghsa_c2c9_mfw7_p8hw_what_is_nobodys_is_not_everybodys() {
     ];
     let upload = served.post(&one, "/v1/uploads?name=a.txt").body(b"secret");
     let upload = upload.send().await.is(201)["id"].clone();
-    let path = format!("/v1/conversations/{}/messages", shop.seen.conversation);
+    let asked = mail("eve@customer.example", "Can I have the papers?");
+    shop.served.deliver([asked]).await;
+    let served = &shop.served;
+    let number = served.desk.conversations().await.len();
+    let path = format!(
+        "/v1/conversations/{}/messages",
+        served.conversation(number).await
+    );
     let with_file = json!({ "text": "See.", "attachments": [upload] });
     let send =
         |token: &str, key: &str, body: &Value| served.post(token, &path).key(key).json(body).send();
@@ -447,6 +454,7 @@ async fn ghsa_c2c9_mfw7_p8hw_what_is_nobodys_is_not_everybodys() {
         .await
         .problem(422, "unprocessable");
     assert_eq!(stolen["field"], "attachments");
+    send(&one, "k-1", &with_file).await.is(202);
     // Keys of requests are each token's own: the same one names another answer.
     let mine = send(&one, "k-2", &json!({ "text": "One." })).await.is(202);
     let theirs = send(&other, "k-2", &json!({ "text": "Two." }))
