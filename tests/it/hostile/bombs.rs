@@ -48,7 +48,7 @@ fn json_bombs() -> Vec<(String, String, &'static [u16])> {
     bombs.push((
         "depth 1,000,000, open".to_owned(),
         "[".repeat(1_000_000),
-        &[400],
+        &[400, 422],
     ));
     for (what, value, expected) in [
         (
@@ -115,11 +115,8 @@ async fn json_of_any_depth_and_shape_has_a_clear_answer() {
             answer.status,
             answer.text
         );
-        assert!(
-            answer.text.len() < 4_000,
-            "{what}: {} bytes of answer",
-            answer.text.len()
-        );
+        let is_brief = answer.status.is_success() || answer.text.len() < 4_000;
+        assert!(is_brief, "{what}: {} bytes of answer", answer.text.len());
     }
     let query = format!("/v1/search?q={}", "%28".repeat(10_000));
     let long = served.get(&sue, &query).send().await;
@@ -238,7 +235,7 @@ fn pour(address: &str, head: &str, piece: &[u8]) -> u16 {
     stream.set_write_timeout(Some(PATIENCE)).unwrap();
     stream.write_all(head.as_bytes()).unwrap();
     let mut sent = 0;
-    while sent < 64 * 1024 * 1024 && stream.write_all(piece).is_ok() {
+    while !piece.is_empty() && sent < 64 * 1024 * 1024 && stream.write_all(piece).is_ok() {
         sent += piece.len();
     }
     let mut answer = [0; 12];
