@@ -16,6 +16,8 @@ use super::problem::{ApiError, ApiResult, Kind};
 /// The largest body of an API call: a text of the longest length, escaped, fits.
 pub const BODY_BYTES_MAX: usize = 1024 * 1024;
 pub const TEXT_CHARS_MAX: usize = 100_000;
+/// Of the name of a field that is not there.
+const FIELD_CHARS_SHOWN: usize = 100;
 /// Once that much of a body is here, room is made for as much as was announced.
 const RESERVED_AFTER_BYTES: usize = 256 * 1024;
 
@@ -176,6 +178,8 @@ fn object_of(bytes: &[u8]) -> ApiResult<Map<String, Value>> {
 }
 
 pub fn unknown_field(name: &str, allowed: &[&str]) -> ApiError {
+    // An answer is not as long as whoever asks likes.
+    let name: &str = &name.chars().take(FIELD_CHARS_SHOWN).collect::<String>();
     let detail = match allowed {
         [] => format!("there is no field \"{name}\": this takes no body"),
         allowed => format!("there is no field \"{name}\": use {}", allowed.join(", ")),
