@@ -1,4 +1,4 @@
-.PHONY: run test check lint release packages dist bench bench-cluster bench-mail bench-postgres bench-search
+.PHONY: run test check lint release packages dist bench bench-cluster bench-mail bench-postgres bench-search fuzz
 
 TARGET = $(or $(CARGO_TARGET_DIR),target)
 
@@ -11,6 +11,10 @@ test:
 	sh tests/peers/install.sh && SWITCHBOARD_PEERS=1 cargo test --workspace --features kafka-tls-system,postgres $(ARGS)
 
 check: lint packages
+
+# Any bytes into every parser of outside bytes, each target for a minute: make fuzz ARGS='mail 600'
+fuzz:
+	.ci/fuzz $(ARGS)
 
 # Format, lints of the whole and of what a build without servers has, licences.
 lint:

@@ -21,7 +21,8 @@ mod demo;
 mod doctor;
 mod health;
 mod here;
-mod import;
+#[doc(hidden)]
+pub mod import;
 mod migrate;
 mod outbox;
 mod parse;

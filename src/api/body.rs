@@ -16,6 +16,8 @@ use super::problem::{ApiError, ApiResult, Kind};
 /// The largest body of an API call: a text of the longest length, escaped, fits.
 pub const BODY_BYTES_MAX: usize = 1024 * 1024;
 pub const TEXT_CHARS_MAX: usize = 100_000;
+/// Of the name of a field that is not there.
+const FIELD_CHARS_SHOWN: usize = 100;
 /// Once that much of a body is here, room is made for as much as was announced.
 const RESERVED_AFTER_BYTES: usize = 256 * 1024;
 
@@ -64,6 +66,7 @@ async fn read(
             format!("the body may have {bytes_max} bytes"),
         )
     };
+    refuse_coded(request.headers())?;
     let declared = request.headers().get(header::CONTENT_LENGTH);
     let declared = declared.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     let declared_bytes = declared.and_then(|length| usize::try_from(length).ok());
@@ -100,6 +103,18 @@ async fn read(
             ),
         )),
     }
+}
+
+/// Nothing is unpacked here: a few bytes could become as many as anybody likes.
+pub fn refuse_coded(headers: &HeaderMap) -> ApiResult<()> {
+    let coding = headers.get(header::CONTENT_ENCODING);
+    if coding.is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        return Ok(());
+    }
+    Err(ApiError::new(
+        Kind::UnsupportedMediaType,
+        "send the body as it is, without Content-Encoding",
+    ))
 }
 
 /// A body that is one JSON object, with its bytes. serde_json refuses nesting deeper than 128.
@@ -163,6 +178,8 @@ fn object_of(bytes: &[u8]) -> ApiResult<Map<String, Value>> {
 }
 
 pub fn unknown_field(name: &str, allowed: &[&str]) -> ApiError {
+    // An answer is not as long as whoever asks likes.
+    let name: &str = &name.chars().take(FIELD_CHARS_SHOWN).collect::<String>();
     let detail = match allowed {
         [] => format!("there is no field \"{name}\": this takes no body"),
         allowed => format!("there is no field \"{name}\": use {}", allowed.join(", ")),

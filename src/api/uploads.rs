@@ -135,6 +135,7 @@ async fn receive(app: &App, request: Request) -> ApiResult<(Incoming, Vec<u8>)> 
         let detail = format!("a file may have {bytes_max} bytes");
         ApiError::new(Kind::TooLarge, detail)
     };
+    super::body::refuse_coded(request.headers())?;
     let declared = request.headers().get(header::CONTENT_LENGTH);
     let declared = declared.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if declared.is_some_and(|length| length > bytes_max) {

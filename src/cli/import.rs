@@ -31,6 +31,24 @@ use progress::Progress;
 /// Exit code of a command that Ctrl-C ended.
 const EXIT_INTERRUPTED: u8 = 130;
 
+/// Reads a file as an import does, to its end, and gives how many items it has: for the fuzzers of `fuzz/`.
+#[doc(hidden)]
+pub fn items_of(path: &std::path::Path, is_mbox: bool) -> Result<usize, String> {
+    let how = How {
+        quoting: Quoting::Mboxrd,
+        certain: false,
+    };
+    let mut reader: Box<dyn batches::Reader> = match is_mbox {
+        true => Box::new(mbox::Mbox::open(path, how, 0)?),
+        false => Box::new(lines::Lines::open(path, 0)?),
+    };
+    let mut items = 0;
+    while reader.next().map_err(|error| error.to_string())?.is_some() {
+        items += 1;
+    }
+    Ok(items)
+}
+
 #[derive(Args)]
 #[command(after_help = "\
 Mails for a mail channel: an mbox, a Maildir (cur and new), an .eml file, or a directory with .eml

@@ -21,7 +21,7 @@ mod order;
 mod repeated;
 mod rights;
 mod search;
-mod served;
+pub mod served;
 mod settling;
 mod surgery;
 mod tls;

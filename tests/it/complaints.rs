@@ -27,7 +27,6 @@
 
 mod lost;
 mod order;
-mod security;
 mod threads;
 mod twice;
 
@@ -39,7 +38,7 @@ use crate::support::{Desk, Said};
 
 /// A mail to `support-mail`, with lines of header before its text. What stands first is what our
 /// own server stamped: its sender is proven.
-fn proven(head: &str, text: &str) -> Said {
+pub fn proven(head: &str, text: &str) -> Said {
     let from = head.lines().find_map(|line| line.strip_prefix("From: "));
     let domain = from.and_then(|from| from.rsplit_once('@'));
     let domain = domain.map_or("", |(_, domain)| domain.trim_end_matches('>'));
@@ -48,7 +47,7 @@ fn proven(head: &str, text: &str) -> Said {
 }
 
 /// The same where nothing proves who wrote.
-fn claimed(head: &str, text: &str) -> Said {
+pub fn claimed(head: &str, text: &str) -> Said {
     let mail = format!("{}\n\n{text}\n", head.trim_end()).replace('\n', "\r\n");
     let settings = ParseSettings {
         own: OwnAddresses::new(["support@shop.example"]),
@@ -65,7 +64,7 @@ fn claimed(head: &str, text: &str) -> Said {
 
 /// What there is. Keys made from a mail's content are left out: tokens of an installation are part
 /// of it.
-async fn shown(desk: &Desk) -> String {
+pub async fn shown(desk: &Desk) -> String {
     let text = desk.shows().await;
     let mut pieces = text.split("sha256:");
     let mut shown = pieces.next().unwrap_or_default().to_owned();
@@ -85,7 +84,7 @@ async fn check(mails: impl IntoIterator<Item = Said>, expected: Expect) {
 }
 
 /// Has `ada@example.com` ask, an agent answer, and gives the id of the answer as mail carries it.
-async fn answered(desk: &mut Desk) -> String {
+pub async fn answered(desk: &mut Desk) -> String {
     let question = "From: Ada <ada@example.com>\nSubject: Order 17\nMessage-ID: <a1@example.com>";
     desk.deliver([proven(question, "Where is it?")]).await;
     let answer = desk.reply(1, "On its way.").await;

@@ -26,10 +26,10 @@ use crate::support::{channel_id, policy};
 const EXCHANGES: u64 = 10_000;
 
 /// Most automatic mails between two addresses, both ways together.
-const PER_PAIR_MAX: usize = 2;
+pub const PER_PAIR_MAX: usize = 2;
 
 /// Mails after which an exchange counts as endless.
-const MAILS_MAX: usize = 24;
+pub const MAILS_MAX: usize = 24;
 
 /// Who is at the other end of an exchange, and how many automatic mails may come of it in all:
 /// fewer than the bar where their own mail says that a machine wrote it.
@@ -59,33 +59,33 @@ const OTHERS: [(Other, usize); 5] = [
 
 /// One mail on its way.
 #[derive(Debug, Clone)]
-struct Mail {
-    from: String,
-    to: String,
-    bytes: Vec<u8>,
-    has_null_sender: bool,
+pub struct Mail {
+    pub from: String,
+    pub to: String,
+    pub bytes: Vec<u8>,
+    pub has_null_sender: bool,
 }
 
 /// Xorshift: the same exchange for the same seed.
-struct Random(u64);
+pub struct Random(u64);
 
 impl Random {
-    fn of(seed: u64) -> Self {
+    pub fn of(seed: u64) -> Self {
         Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 
-    fn below(&mut self, bound: u64) -> u64 {
+    pub fn below(&mut self, bound: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
         self.0 % bound
     }
 
-    fn is(&mut self) -> bool {
+    pub fn is(&mut self) -> bool {
         self.below(2) == 0
     }
 
-    fn one_of<'a>(&mut self, choices: &[&'a str]) -> &'a str {
+    pub fn one_of<'a>(&mut self, choices: &[&'a str]) -> &'a str {
         choices[self.below(choices.len() as u64) as usize]
     }
 }
@@ -100,28 +100,28 @@ impl IdSource for Counter {
 }
 
 /// What does not change from exchange to exchange.
-struct World {
-    ours: Office,
-    theirs: Office,
+pub struct World {
+    pub ours: Office,
+    pub theirs: Office,
 }
 
 /// One installation: policy and composer.
-struct Office {
-    address: String,
+pub struct Office {
+    pub address: String,
     policy: Policy,
     composer: Composer,
     settings: ParseSettings,
 }
 
 /// What one installation knows in one exchange.
-struct Desk<'a> {
+pub struct Desk<'a> {
     office: &'a Office,
     facts: Facts,
     ids: Counter,
 }
 
 impl Office {
-    fn new(address: &str) -> Self {
+    pub fn new(address: &str) -> Self {
         let keys = Keys::derive(address.repeat(4).as_bytes());
         let mut policy = policy(&keys);
         for channel in policy.channels.values_mut() {
@@ -152,7 +152,7 @@ impl Office {
         }
     }
 
-    fn desk(&self) -> Desk<'_> {
+    pub fn desk(&self) -> Desk<'_> {
         Desk {
             office: self,
             facts: Facts::default(),
@@ -163,7 +163,7 @@ impl Office {
 
 impl Desk<'_> {
     /// Takes a mail in as the daemon does, and gives what it sends by itself.
-    async fn take(&mut self, mail: &Mail) -> Vec<Mail> {
+    pub async fn take(&mut self, mail: &Mail) -> Vec<Mail> {
         let office = self.office;
         let mut event = parse(Bytes::copy_from_slice(&mail.bytes), &office.settings);
         let answered = match &event.event {
@@ -346,7 +346,7 @@ impl<'a> Stranger<'a> {
 }
 
 /// What servers on the way do: a relay may take headers away, the last one stamps.
-fn deliver(mail: &mut Mail, is_stripped: bool, is_stamped: bool) {
+pub fn deliver(mail: &mut Mail, is_stripped: bool, is_stamped: bool) {
     let text = String::from_utf8_lossy(&mail.bytes).into_owned();
     let mut head = String::new();
     let (fields, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));

@@ -19,6 +19,7 @@ mod complaints;
 mod config;
 mod daemon;
 mod deploy;
+mod hostile;
 mod inbound;
 mod joining;
 #[cfg(feature = "kafka")]

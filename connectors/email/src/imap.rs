@@ -5,7 +5,7 @@ mod cursor;
 mod fetch;
 mod link;
 mod memory;
-mod session;
+pub(crate) mod session;
 mod sync;
 mod target;
 mod troubles;

@@ -63,6 +63,20 @@ impl Composer {
     }
 }
 
+/// Reads what an IMAP or an SMTP server answers, without one: for the fuzzers of `fuzz/`.
+#[doc(hidden)]
+pub mod scripted {
+    /// How many mails the answers to a listing and its fetches bring.
+    pub async fn imap(answers: &[u8]) -> connector_api::Result<usize> {
+        crate::imap::session::scripted::read(answers).await
+    }
+
+    /// How many replies there are until one that is none.
+    pub async fn smtp(answers: &[u8]) -> usize {
+        crate::smtp::replies(answers).await
+    }
+}
+
 /// How long a server may take for one answer, and for all of a check; it stands in nobody's way, but
 /// operators wait for it.
 const CHECK_ANSWER_TIMEOUT: Duration = Duration::from_secs(10);

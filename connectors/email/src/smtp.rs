@@ -30,6 +30,7 @@ use crate::smtp::dialogue::Dialogue;
 use crate::smtp::several::split;
 pub(crate) use crate::smtp::verp::LOCAL_CHARS_MAX as VERP_LOCAL_CHARS_MAX;
 use crate::smtp::verp::Senders;
+pub(crate) use crate::smtp::wire::replies;
 
 type Lines = lines::Lines<Dialogue>;
 type Turn<'a> = lines::Turn<'a, Dialogue>;

@@ -23,6 +23,10 @@ pub struct SigningKey(hmac::Key);
 impl SigningKey {
     /// Reads `whsec_<base64>` or raw text. The error never contains the secret.
     pub fn new(secret: &str) -> std::result::Result<Self, &'static str> {
+        // A file or a variable that somebody forgot to fill: anybody could guess that key.
+        if secret.trim().is_empty() {
+            return Err("is empty");
+        }
         let key = match secret.strip_prefix(SECRET_PREFIX) {
             Some(encoded) => STANDARD
                 .decode(encoded)

@@ -11,6 +11,7 @@ mod line;
 mod login;
 mod mailboxes;
 mod names;
+pub(crate) mod scripted;
 mod words;
 
 use std::sync::Arc;

@@ -5,6 +5,8 @@ mod parts;
 
 use std::time::SystemTime;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use connector_api::{Error, Namespace, OutboundMessage, Recipient, Result};
 use lettre::Address;
 use lettre::message::header::{self, HeaderName, HeaderValue, Headers};
@@ -23,6 +25,10 @@ const REFERENCE_BYTES_MAX: usize = 500;
 
 /// Longest subject sent, in characters.
 const SUBJECT_CHARS_MAX: usize = 500;
+
+/// Bytes in an encoded word: it has at most 75 characters (RFC 2047, section 2), of which base64
+/// has 60.
+const ENCODED_WORD_BYTES_MAX: usize = 45;
 
 /// Our id once more, under a name that nobody else has a reason to change; `parse::dsn` reads it.
 const OWN_ID_HEADER: &str = "X-Switchboard-ID";
@@ -103,7 +109,7 @@ fn headers(
     }
     if let Some(subject) = message.subject.as_deref() {
         let subject: String = one_line(subject).chars().take(SUBJECT_CHARS_MAX).collect();
-        headers.set(header::Subject::from(subject));
+        headers.insert_raw(subject_header(subject));
     }
     let references = references(&message.references);
     if let Some(nearest) = references.last() {
@@ -161,7 +167,12 @@ fn address(recipient: &Recipient) -> Result<Address> {
         return Err(Error::rejected("a recipient has no mail address"));
     }
     let text = &recipient.address;
-    let is_clean = !text.contains(|c: char| c.is_control() || c.is_whitespace());
+    // In quotes these are allowed, and readers of the header take them for another address.
+    let is_read_apart = |c| matches!(c, '<' | '>' | '(' | ')' | '@' | ',' | ';' | ':' | '\\');
+    let local = text.rsplit_once('@').map_or("", |(local, _)| local);
+    let is_clean = !text.contains(|c: char| c.is_control() || c.is_whitespace())
+        && !local.contains(is_read_apart)
+        && !local.contains("=?");
     let address = is_clean.then(|| text.parse::<Address>().ok()).flatten();
     address.ok_or_else(|| Error::rejected("a recipient's mail address is not valid"))
 }
@@ -213,10 +224,29 @@ fn references(all: &[String]) -> Vec<String> {
     }
 }
 
-/// A name for a header: one line, nothing invisible; `None` when nothing is left.
+/// A name for a header: one line, nothing invisible; `None` when nothing is left. What a receiver
+/// would take for an encoded word (RFC 2047) is taken apart: decoded it may hold line breaks.
 fn clean_name(text: &str) -> Option<String> {
     let name: String = one_line(text).chars().take(200).collect();
+    let name = name.replace("=?", "= ?");
     (!name.is_empty()).then_some(name)
+}
+
+/// A subject that reads at the receiver as it was written: with what looks like an encoded word in it,
+/// all of it is encoded.
+fn subject_header(subject: String) -> HeaderValue {
+    let name = HeaderName::new_from_ascii_str("Subject");
+    if !subject.contains("=?") {
+        return HeaderValue::new(name, subject);
+    }
+    let mut words: Vec<String> = Vec::new();
+    let mut rest = subject.as_str();
+    while !rest.is_empty() {
+        let (word, behind) = rest.split_at(rest.floor_char_boundary(ENCODED_WORD_BYTES_MAX));
+        words.push(format!("=?utf-8?b?{}?=", STANDARD.encode(word)));
+        rest = behind;
+    }
+    HeaderValue::dangerous_new_pre_encoded(name, subject, words.join("\r\n "))
 }
 
 /// Turns every line break and control character into a space: no header can be injected.

@@ -195,6 +195,17 @@ impl Wire {
     }
 }
 
+/// Reads replies from bytes that are all there already, until one is none: what a fuzzer runs.
+pub(crate) async fn replies(answers: &[u8]) -> usize {
+    let stream = tokio::io::join(io::Cursor::new(answers.to_vec()), tokio::io::sink());
+    let mut wire = Wire::over(stream, Duration::from_secs(30));
+    let mut replies = 0;
+    while wire.reply().await.is_ok() {
+        replies += 1;
+    }
+    replies
+}
+
 async fn in_time<T>(
     limit: Duration,
     future: impl Future<Output = Result<T, Lost>>,
