@@ -38,12 +38,14 @@ mod docs;
 mod documentation;
 mod drafts;
 mod events;
+pub mod export;
 mod fields;
 mod hooks;
 mod macros;
 mod messages;
 mod operations;
 mod participants;
+mod privacy;
 mod problem;
 mod queues;
 mod request;
@@ -292,6 +294,11 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(macros::preview_macro))
         .routes(routes!(macros::apply_macro))
         .routes(routes!(contacts::get_contact, contacts::edit_contact))
+        .routes(routes!(privacy::hold_contact, privacy::release_contact))
+        .routes(routes!(privacy::export_contact))
+        .routes(routes!(privacy::erase_contact))
+        .routes(routes!(privacy::list_erasures))
+        .routes(routes!(privacy::get_erasure))
         .routes(routes!(channels::list_channels))
         .routes(routes!(surgery::merge_conversation))
         .routes(routes!(surgery::split_conversation))
@@ -310,6 +317,7 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(operations::get_version))
         .routes(routes!(docs::get_openapi))
         .routes(routes!(docs::get_asyncapi))
+        .routes(routes!(docs::get_export_schema))
         .routes(routes!(docs::get_docs))
         .routes(routes!(docs::get_docs_asset))
 }
@@ -318,7 +326,7 @@ fn routes() -> OpenApiRouter<Arc<App>> {
 fn missing_part(served: Served, path: &str) -> Option<ApiError> {
     let (part, has) = match path.split('/').nth(1)? {
         "hooks" => ("inbound", served.hooks),
-        "v1" | "docs" | "openapi.json" => ("api", served.api),
+        "v1" | "docs" | "openapi.json" | "export.schema.json" => ("api", served.api),
         _ => return None,
     };
     let detail =

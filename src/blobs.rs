@@ -16,12 +16,14 @@ use crate::bus::NewBlob;
 
 #[cfg(feature = "postgres")]
 mod bucket;
+mod erasing;
 mod incoming;
 mod reading;
 mod sweep;
 
 #[cfg(feature = "postgres")]
 pub use bucket::{Bucket, Settings as BucketSettings, Trouble};
+pub use erasing::erase;
 pub use incoming::Incoming;
 pub use reading::Found;
 pub use sweep::sweep;

@@ -26,6 +26,7 @@ pub mod import;
 mod migrate;
 mod outbox;
 mod parse;
+mod privacy;
 mod reload;
 mod run;
 mod send;
@@ -114,6 +115,14 @@ enum Command {
     /// Look at replies that have not left, and settle those that are held
     #[command(subcommand)]
     Outbox(outbox::Outbox),
+    /// Put a legal hold on a contact, or lift it: nothing of a held one is removed
+    Hold(privacy::Hold),
+    /// Write everything that is kept of a contact into a directory
+    Export(privacy::Export),
+    /// Erase a contact and everything that is kept of it, and print the report
+    Erase(privacy::Erase),
+    /// List erasures, with what each removed and where copies may be until when
+    Erasures(privacy::Erasures),
     /// Change the topic on Kafka that processes share
     #[cfg(feature = "kafka")]
     #[command(subcommand)]
@@ -147,6 +156,10 @@ pub fn run_with(extra: &[Registration]) -> ExitCode {
         Command::Token(token) => token.run(&cli.common, &registrations),
         Command::DeadLetters(letters) => letters.run(&cli.common, &registrations),
         Command::Outbox(outbox) => outbox.run(&cli.common, &registrations),
+        Command::Hold(hold) => hold.run(&cli.common, &registrations),
+        Command::Erase(erase) => erase.run(&cli.common, &registrations),
+        Command::Erasures(erasures) => erasures.run(&cli.common, &registrations),
+        Command::Export(export) => export.run(&cli.common, &registrations),
         #[cfg(feature = "kafka")]
         Command::Bus(bus) => bus.run(&cli.common, &registrations),
     };

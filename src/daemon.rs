@@ -35,6 +35,7 @@ mod copying;
 mod core;
 mod data_dir;
 pub mod elsewhere;
+pub mod erasing;
 #[cfg(feature = "postgres")]
 mod files;
 mod forgetting;

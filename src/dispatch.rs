@@ -11,6 +11,7 @@ use crate::router::facts::Conversation;
 pub mod address;
 pub mod fit;
 pub mod macros;
+pub mod privacy;
 pub mod surgery;
 pub mod verbs;
 
@@ -221,6 +222,8 @@ pub enum Refusal {
     NotQueued { delivery: Option<Delivery> },
     #[error("{0}")]
     Surgery(#[from] surgery::Refused),
+    #[error("{0}")]
+    Privacy(#[from] privacy::Refused),
     #[error("the text has {length} {unit}; the channel {channel} takes {max}")]
     TooLong {
         channel: ChannelId,

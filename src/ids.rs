@@ -56,6 +56,7 @@ pub enum IdKind {
     Upload,
     /// The time in a cursor of a list by time.
     PageTime,
+    Erasure,
 }
 
 impl IdKind {
@@ -71,6 +72,7 @@ impl IdKind {
             Self::Macro => "mac",
             Self::Upload => "fil",
             Self::PageTime => "at",
+            Self::Erasure => "era",
         }
     }
 }

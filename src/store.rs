@@ -32,6 +32,7 @@ mod outbox;
 pub mod partitions;
 #[cfg(feature = "postgres")]
 pub mod postgres;
+pub mod privacy;
 pub mod processes;
 pub mod relays;
 pub mod retention;
@@ -206,6 +207,8 @@ pub struct StoredContact {
     pub attributes: Attributes,
     pub identities: Vec<StoredIdentity>,
     pub suggestions: Vec<(Namespace, String)>,
+    /// Why nothing of it may be removed.
+    pub hold: Option<privacy::Hold>,
     /// The contact that it was merged into.
     pub merged_into: Option<ContactId>,
     /// Contacts that were merged into it, the last ones.
@@ -324,6 +327,8 @@ pub trait Store:
     + Desk
     + Macros
     + Forgets
+    + privacy::Privacy
+    + privacy::Erases
     + Watched
     + Imports
     + leases::Leases

@@ -43,6 +43,19 @@ pub async fn get_asyncapi() -> Response {
     (headers, DOCUMENT.as_str()).into_response()
 }
 
+/// Gives the JSON Schema of a contact's export.
+#[utoipa::path(
+    get,
+    path = "/export.schema.json",
+    tag = "Operations",
+    responses((status = 200, description = "JSON Schema 2020-12", body = serde_json::Value))
+)]
+pub async fn get_export_schema() -> Response {
+    static DOCUMENT: LazyLock<String> = LazyLock::new(|| super::export::schema().to_string());
+    let headers = [(CONTENT_TYPE, "application/schema+json")];
+    (headers, DOCUMENT.as_str()).into_response()
+}
+
 /// Shows this document as a page.
 #[utoipa::path(
     get,

@@ -241,6 +241,8 @@ problems! {
     KeyReused = [(422, "This takes no body, or the Idempotency-Key was used for another request")];
     /// Of contacts.
     MergedAway = [(409, "It was merged into another one, which stands for it now: `merged_into`")];
+    /// Of erasures.
+    Kept = [(409, "A legal hold keeps it, or it was merged into another one: `merged_into`")];
     /// Of surgery.
     Operable = [
         (403, "The token's role may not do this, or a conversation is another agent's"),

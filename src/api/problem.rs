@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use crate::conversation::{Delivery, Status};
 use crate::dispatch::surgery::Refused;
-use crate::dispatch::{Refusal, Role};
+use crate::dispatch::{Refusal, Role, privacy};
 use crate::store::StoreError;
 
 pub const PROBLEM_JSON: &str = "application/problem+json";
@@ -53,10 +53,12 @@ pub enum Kind {
     OperationTooLarge,
     UndoFirst,
     AlreadyUndone,
+    OnHold,
+    BeingErased,
 }
 
 impl Kind {
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 37] = [
         Self::BadRequest,
         Self::IdempotencyKeyRequired,
         Self::Unauthorized,
@@ -92,6 +94,8 @@ impl Kind {
         Self::OperationTooLarge,
         Self::UndoFirst,
         Self::AlreadyUndone,
+        Self::OnHold,
+        Self::BeingErased,
     ];
 
     /// Status, the word in `type`, and the title.
@@ -172,6 +176,8 @@ impl Kind {
             ),
             Self::UndoFirst => (409, "undo-first", "A later operation builds on this one"),
             Self::AlreadyUndone => (409, "already-undone", "The operation was undone before"),
+            Self::OnHold => (409, "legal-hold", "A legal hold keeps it"),
+            Self::BeingErased => (409, "being-erased", "The contact is being erased"),
         }
     }
 
@@ -194,6 +200,14 @@ impl Kind {
             Refused::TooMany { .. } => Self::OperationTooLarge,
             Refused::UndoFirst { .. } => Self::UndoFirst,
             Refused::AlreadyUndone { .. } => Self::AlreadyUndone,
+        }
+    }
+
+    fn of_privacy(refused: &privacy::Refused) -> Self {
+        match refused {
+            privacy::Refused::OnHold { .. } => Self::OnHold,
+            privacy::Refused::BeingErased => Self::BeingErased,
+            privacy::Refused::SomeQueues => Self::Forbidden,
         }
     }
 
@@ -367,6 +381,7 @@ impl From<Refusal> for ApiError {
             Refusal::TooLong { .. } => Kind::TextTooLong,
             Refusal::WindowClosed { .. } => Kind::WindowClosed,
             Refusal::Surgery(refused) => Kind::of_surgery(refused),
+            Refusal::Privacy(refused) => Kind::of_privacy(refused),
         };
         let mut detail = refusal.to_string();
         if matches!(refusal, Refusal::Role { .. }) {
@@ -409,6 +424,7 @@ impl From<Refusal> for ApiError {
                 answer.problem.holder = holder;
             }
             Refusal::Surgery(_)
+            | Refusal::Privacy(_)
             | Refusal::NotFound { .. }
             | Refusal::Role { .. }
             | Refusal::NotAnswerable { .. }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use connector_api::Timestamp;
+use connector_api::{Namespace, Timestamp};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -12,8 +12,10 @@ use crate::conversation::{Priority, Status};
 use crate::ids::{ContactId, ConversationId, IdCodec, IdKind, MessageId};
 use crate::router::facts::{Conversation, LinkReason, Participant, Role};
 use crate::router::triage::UNKNOWN;
+use crate::store::privacy::Hold;
 use crate::store::{QueueDepth, StoredContact, StoredIdentity};
 
+pub mod erasure;
 pub mod explanation;
 pub mod message;
 pub mod operation;
@@ -291,11 +293,46 @@ pub struct ContactView {
     pub identities: Vec<IdentityView>,
     /// Addresses somebody claims for this contact; nothing is done by them.
     pub suggestions: Vec<SuggestionView>,
+    /// The legal hold on it: while there is one, nothing of it is removed.
+    #[schema(required)]
+    pub hold: Option<HoldView>,
     /// The contact that it was merged into and that stands for it.
     #[schema(required)]
     pub merged_into: Option<String>,
     /// Contacts that were merged into this one, the last 100, newest first.
     pub merged: Vec<String>,
+}
+
+impl ContactView {
+    /// Names all addresses that are claimed for it, where it is read with the first ones only.
+    pub fn suggest(&mut self, all: &[(Namespace, String)]) {
+        let all = all.iter().map(|(namespace, address)| SuggestionView {
+            namespace: namespace.as_str().to_owned(),
+            address: address.clone(),
+        });
+        self.suggestions = all.collect();
+    }
+}
+
+/// Why nothing of a contact may be removed.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct HoldView {
+    #[schema(example = "Claim of 2026-03-02, file 17/26")]
+    pub reason: String,
+    /// The agent who put it on, or the role of a token without one.
+    #[schema(example = "ada")]
+    pub by: String,
+    pub since: Timestamp,
+}
+
+impl HoldView {
+    fn of(hold: &Hold) -> Self {
+        Self {
+            reason: hold.reason.clone(),
+            by: hold.who.clone(),
+            since: timestamp(hold.at),
+        }
+    }
 }
 
 /// An address that may belong to a contact.
@@ -324,6 +361,7 @@ impl ContactView {
             version: contact.version,
             identities: contact.identities.iter().map(IdentityView::of).collect(),
             suggestions: suggestions.collect(),
+            hold: contact.hold.as_ref().map(HoldView::of),
             merged_into: contact.merged_into.map(|into| ids.contact(into)),
             merged: contact.merged.iter().map(|id| ids.contact(*id)).collect(),
         }

@@ -54,7 +54,7 @@ where
 }
 
 /// Of these files removes those that no row names.
-async fn remove_unnamed<E, F>(
+pub(super) async fn remove_unnamed<E, F>(
     blobs: &Blobs,
     some: &[[u8; 32]],
     spared: Duration,

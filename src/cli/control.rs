@@ -249,7 +249,7 @@ async fn offline(
     let installation = opened.map_err(start_failure)?;
     let store = installation.store();
     let blobs = installation.blobs(config, data_dir).await;
-    blobs.map_err(start_failure)?;
+    let blobs = blobs.map_err(start_failure)?;
     drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
     let http: Arc<dyn HttpClient> = Arc::new(Reqwest::new().map_err(Failure::new)?);
     let keeper = Arc::new(Keeper::default());
@@ -270,6 +270,7 @@ async fn offline(
         store,
         channels: built.into(),
         policy: policy.into(),
+        blobs,
         ids: keys.ids,
         clock,
         queues: Arc::default(),

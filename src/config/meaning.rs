@@ -175,6 +175,7 @@ impl Meaning<'_> {
             ("retention", "dead_letters", DAY, CENTURY, ""),
             ("retention", "drafts", DAY, CENTURY, ""),
             ("retention", "audit", DAY, CENTURY, ""),
+            ("retention", "backups", DAY, CENTURY, ""),
             ("retention", "events", DAY, CENTURY, ""),
             ("alerts", "remind_every", minute, 30 * DAY, ""),
             ("alerts", "over_after", second, DAY, ""),

@@ -178,6 +178,10 @@ pub struct Retention {
     #[serde(deserialize_with = "text::duration")]
     #[schemars(with = "text::DurationText")]
     pub audit: Duration,
+    /// For how long you keep backups: nothing is removed by it, reports of erasures say until when one may have a copy.
+    #[serde(deserialize_with = "text::duration")]
+    #[schemars(with = "text::DurationText")]
+    pub backups: Duration,
 }
 
 /// What operators are told of, and who.

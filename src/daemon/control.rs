@@ -16,7 +16,9 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinHandle;
 use tracing::{debug, warn};
 
+use crate::api::export::Place;
 use crate::api::token;
+use crate::blobs::Blobs;
 use crate::channels::LiveChannels;
 use crate::clock::{micros, timestamp};
 use crate::ids::{IdCodec, IdKind};
@@ -33,6 +35,7 @@ use super::reload::Reload;
 mod channel;
 pub mod import;
 mod outbox;
+mod privacy;
 pub mod status;
 pub mod steps;
 
@@ -112,6 +115,30 @@ pub enum Request {
     },
     /// Reads the configuration again.
     Reload,
+    /// Puts a legal hold on a contact; without a reason, lifts it.
+    HoldContact {
+        contact: String,
+        reason: Option<String>,
+    },
+    /// A piece of a contact's export: the first, or the one at a place that the one before gave.
+    ExportContact {
+        contact: String,
+        place: Option<Place>,
+    },
+    /// Erases a contact.
+    EraseContact {
+        contact: String,
+        reason: String,
+    },
+    /// The newest erasures, or the one of this id.
+    Erasures {
+        id: Option<String>,
+    },
+    /// Some bytes of a file of an export.
+    ExportFile {
+        id: String,
+        from: u64,
+    },
 }
 
 /// `result`, or `error` for a person.
@@ -127,6 +154,7 @@ pub struct Control {
     pub store: Arc<dyn Store>,
     pub channels: LiveChannels,
     pub policy: Live<Policy>,
+    pub blobs: Blobs,
     pub ids: IdCodec,
     pub clock: Arc<dyn Clock>,
     /// Rung under a queue's id when it has more waiting.
@@ -248,6 +276,11 @@ impl Control {
                 state,
                 answer,
             } => self.authorize_step(&channel, state, answer).await,
+            Request::HoldContact { contact, reason } => self.hold_contact(&contact, reason).await,
+            Request::ExportContact { contact, place } => self.export_contact(&contact, place).await,
+            Request::EraseContact { contact, reason } => self.erase_contact(&contact, reason).await,
+            Request::Erasures { id } => self.erasures(id).await,
+            Request::ExportFile { id, from } => self.export_file(&id, from).await,
             Request::Reload => match &self.reload {
                 Some(reload) => {
                     let changes = reload.run().await?;

@@ -21,6 +21,7 @@ use super::bus_state;
 use super::channel_test::ChannelTests;
 use super::control;
 use super::core::{Core, When};
+use super::erasing::{self, Erasing};
 #[cfg(feature = "postgres")]
 use super::files::{self, BucketState};
 use super::forgetting::{self, Forgetting};
@@ -151,6 +152,24 @@ pub fn dispatch(core: &Core, tasks: &mut Tasks) {
         When::Sending,
         forgetting::NAME,
         forgetting,
+        |all, stop| async move {
+            all.run(stop).await;
+        },
+    );
+    let erasing = Erasing {
+        store: core.store.clone(),
+        bus: core.bus.clone(),
+        blobs: core.blobs.clone(),
+        clock: core.clock.clone(),
+        health: core.health.clone(),
+        keep: core.parts.kept.clone(),
+        data_dir: (!core.is_shared).then(|| core.data_dir.path.clone()),
+    };
+    core.once(
+        tasks,
+        When::Routing,
+        erasing::NAME,
+        erasing,
         |all, stop| async move {
             all.run(stop).await;
         },
@@ -352,6 +371,7 @@ pub fn control(
         store: core.store.clone(),
         channels: core.parts.channels.clone(),
         policy: core.parts.policy.clone(),
+        blobs: core.blobs.clone(),
         ids: core.keys.ids.clone(),
         clock: core.clock.clone(),
         queues: core.queues.clone(),

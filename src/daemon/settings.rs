@@ -175,6 +175,8 @@ pub fn policy(config: &Config, channels: &Channels, keys: &Keys) -> Policy {
 pub struct Kept {
     pub swept: Retention,
     pub forgotten: Periods,
+    /// How long backups are kept, as the configuration says.
+    pub backups: std::time::Duration,
 }
 
 pub fn retention(config: &Config) -> Kept {
@@ -193,5 +195,6 @@ pub fn retention(config: &Config) -> Kept {
             drafts: kept.drafts,
             audit: kept.audit,
         },
+        backups: kept.backups,
     }
 }

@@ -345,10 +345,13 @@ pub enum EventType {
     ConversationSplit,
     MessageMoved,
     OperationUndone,
+    ContactHeld,
+    ContactReleased,
+    ContactErased,
 }
 
 impl EventType {
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 23] = [
         Self::MessageCreated,
         Self::MessageChanged,
         Self::MessageDelivery,
@@ -369,6 +372,9 @@ impl EventType {
         Self::ConversationSplit,
         Self::MessageMoved,
         Self::OperationUndone,
+        Self::ContactHeld,
+        Self::ContactReleased,
+        Self::ContactErased,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -393,6 +399,9 @@ impl EventType {
             Self::ConversationSplit => "conversation.split",
             Self::MessageMoved => "message.moved",
             Self::OperationUndone => "operation.undone",
+            Self::ContactHeld => "contact.held",
+            Self::ContactReleased => "contact.released",
+            Self::ContactErased => "contact.erased",
         }
     }
 

@@ -19,6 +19,7 @@ use crate::store::sql::{Conn, Optional as _};
 use crate::store::{Result, StoreError};
 
 mod database;
+mod erasing;
 mod follower;
 mod given;
 mod locks;
@@ -74,6 +75,8 @@ pub struct Postgres {
     writers: Pool,
     readers: Pool,
     names: Arc<Names>,
+    /// For what needs a connection of its own.
+    apart: Setting,
     told: Arc<Told>,
     sequencer: Sequencer,
     _sweeper: Sweeper,
@@ -161,6 +164,7 @@ fn open(
         batches: pool(BATCH_WRITERS, "store-batches", &batching)?,
         writers: pool(WRITERS, "store-writer", &writing)?,
         readers: pool(READERS, "store-reader", &reading)?,
+        apart: writing,
         _sweeper: Sweeper::start(sequencing.clone(), unswept.clone()).map_err(started)?,
         sequencer: Sequencer::start(sequencing, told.clone(), unswept).map_err(started)?,
         _follower: Follower::start(database.clone(), told.clone(), known.clone())

@@ -35,6 +35,7 @@ pub mod operating;
 pub mod outbox;
 pub mod partitions;
 pub mod permission;
+pub mod privacy;
 pub(super) mod processes;
 pub mod reading;
 mod relays;

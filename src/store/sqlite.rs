@@ -20,6 +20,7 @@ use crate::store::{Result, StoreError, name_of};
 
 pub mod backup;
 mod checkpoint;
+mod erasing;
 mod lineage;
 pub mod look;
 pub mod moving;
@@ -54,6 +55,7 @@ pub struct Sqlite {
     /// What left, counted beside the database, once the daemon follows it.
     lineage: OnceLock<Arc<Lineage>>,
     key: Vec<u8>,
+    path: PathBuf,
     checkpointing: Arc<AtomicBool>,
 }
 
@@ -164,7 +166,7 @@ impl SqliteStore {
         let searcher = search::Searcher::open(&path)?;
         let checkpointing = Arc::new(AtomicBool::new(true));
         checkpoint::start(
-            path,
+            path.clone(),
             wal,
             state.clone(),
             writer.downgrade(),
@@ -178,6 +180,7 @@ impl SqliteStore {
             state,
             lineage: OnceLock::new(),
             key,
+            path,
             checkpointing,
         };
         Ok(Self::new(engine, queues.to_vec()))

@@ -18,6 +18,7 @@ mod macros;
 mod messages;
 mod operations;
 mod order;
+mod privacy;
 mod repeated;
 mod rights;
 mod search;

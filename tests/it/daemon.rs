@@ -13,6 +13,7 @@ mod complaints;
 mod corpus;
 mod doctor;
 mod dump;
+mod erasing;
 mod external;
 mod fsync;
 mod import;

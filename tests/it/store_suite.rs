@@ -22,6 +22,7 @@ mod operating;
 mod outbox;
 mod permissions;
 mod position;
+mod privacy;
 mod processes;
 mod relays;
 mod replies;
@@ -111,6 +112,16 @@ macro_rules! store_suite {
                 a_lease_has_one_holder_until_it_is_over_or_given_up
                 an_epoch_rises_with_every_change_of_holder_and_fences_off_the_last_one
                 of_many_who_want_a_lease_at_once_one_gets_it
+            }
+            privacy {
+                nothing_of_a_held_contact_goes_until_the_hold_is_lifted
+                a_hold_is_on_both_after_a_merge_and_after_its_undo
+                only_a_supervisor_of_all_queues_answers_for_a_whole_person
+                an_export_is_what_was_stored_of_the_person_and_nothing_of_another
+                an_erasure_leaves_nothing_of_a_contact_though_it_crashes_at_every_step
+                what_comes_again_of_an_erased_one_brings_nothing_back_and_what_is_new_is_somebody_new
+                what_an_erased_one_wrote_to_others_loses_its_words_and_theirs_stay
+                an_erasure_waits_for_what_is_being_sent_and_a_hold_keeps_it_off
             }
             processes {
                 a_process_is_there_until_it_ends_or_says_nothing_more

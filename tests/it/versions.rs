@@ -11,14 +11,16 @@ use switchboard::store::sqlite::SqliteStore;
 
 use crate::support::{channels, chat, names, queues};
 
-const EARLIER_SQLITE: [&str; 2] = [
+const EARLIER_SQLITE: [&str; 3] = [
     include_str!("../fixtures/schema/1.sqlite.sql"),
     include_str!("../fixtures/schema/2.sqlite.sql"),
+    include_str!("../fixtures/schema/3.sqlite.sql"),
 ];
 #[cfg(feature = "postgres")]
-const EARLIER_POSTGRES: [&str; 2] = [
+const EARLIER_POSTGRES: [&str; 3] = [
     include_str!("../fixtures/schema/1.postgres.sql"),
     include_str!("../fixtures/schema/2.postgres.sql"),
+    include_str!("../fixtures/schema/3.postgres.sql"),
 ];
 
 #[test]

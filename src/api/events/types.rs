@@ -241,6 +241,18 @@ fn told(kind: EventType) -> Told {
                 "acting_token",
             ],
         ),
+        EventType::ContactHeld => (
+            "a legal hold was put on a contact: nothing of it is removed",
+            &["contact_id", "agent", "acting_token"],
+        ),
+        EventType::ContactReleased => (
+            "the legal hold on a contact was lifted",
+            &["contact_id", "agent", "acting_token"],
+        ),
+        EventType::ContactErased => (
+            "a contact and all that was said with it is gone; told on a bus, to whoever keeps copies",
+            &["contact_id", "agent", "acting_token"],
+        ),
     };
     Told { meaning, data }
 }

@@ -1,4 +1,5 @@
-//! Forgetting. What is deleted stays in its pages until these are used again: an erasure has to rewrite them.
+//! Forgetting. What is deleted stays in its pages until these are used again; an erasure vacuums
+//! them, and says what that leaves.
 
 use async_trait::async_trait;
 

@@ -13,6 +13,7 @@ use crate::ids::{ContactId, ConversationId, MessageId};
 use crate::router::Policy;
 use crate::router::facts::Conversation;
 use crate::store::attachments::{DueFetch, FetchOutcome};
+use crate::store::privacy::Erases;
 use crate::store::retention::Forgets;
 use crate::store::search::Search;
 use crate::store::sql::params;
@@ -28,12 +29,13 @@ use super::{Engine, RowStore, Tx, adopt, arrived, attachments, facts, operating,
 
 mod desk;
 mod macros;
+mod privacy;
 mod surgery;
 
 #[async_trait]
 impl<E: Engine> Store for RowStore<E>
 where
-    Self: Search + Forgets,
+    Self: Search + Forgets + Erases,
 {
     async fn own(&self, partition: u32) -> Result<Ownership> {
         self.engine.write_beside(0, move |tx| {

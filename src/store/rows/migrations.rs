@@ -16,7 +16,7 @@ pub struct Migration {
 }
 
 /// In order, without a gap. What is added here is in schema.sql, too, for databases that are new.
-const MIGRATIONS: [Migration; 2] = [
+const MIGRATIONS: [Migration; 3] = [
     Migration {
         to: 2,
         oldest: 1,
@@ -26,6 +26,11 @@ const MIGRATIONS: [Migration; 2] = [
         to: 3,
         oldest: 1,
         common: include_str!("migrations/3.sql"),
+    },
+    Migration {
+        to: 4,
+        oldest: 1,
+        common: include_str!("migrations/4.sql"),
     },
 ];
 

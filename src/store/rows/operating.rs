@@ -6,12 +6,15 @@ use connector_api::{ChannelId, Cursor};
 
 use crate::bus::{Content, decode};
 use crate::ids::IdSource;
-use crate::router::{self, Policy, Prepared};
+use crate::router::facts::Facts;
+use crate::router::{self, Policy, Prepared, Verdict};
 use crate::store::sql::{self, Conn, Optional as _, Row, params};
 use crate::store::{Retention, Rings, StoreError, StoredDeadLetter, Token};
 
 use super::effects::json;
 use super::facts::from_json;
+use super::privacy::erasing;
+use super::privacy::holds::NOT_HELD;
 use super::{arrived, effects, events, facts, gate, locks, outbox, seen, uploads};
 use crate::store::rows::Tx;
 
@@ -234,7 +237,47 @@ pub fn decide(
     arrived::keep_needed(tx.conn, batch, &effects)?;
     effects::write(tx, &known, &effects, now)?;
     arrived::keep_headers(tx.conn, batch, &effects)?;
+    drop_copies_of_the_gone(tx.conn, batch, &known, &effects)?;
     Ok(effects)
+}
+
+/// Set while copies of what is gone were dropped, and may still stand in unused bytes of the database.
+pub const COPIES_DROPPED: &str = "copies_dropped";
+
+/// Under which number the files of such copies are noted to be removed: that of no erasure.
+pub const COPIES: i64 = 0;
+
+/// What comes again of a message that is gone has a copy in the log: that goes at once, so that a redelivery brings
+/// back nothing of whoever was erased.
+fn drop_copies_of_the_gone(
+    conn: Conn<'_>,
+    batch: &[Prepared],
+    known: &Facts,
+    effects: &router::Effects,
+) -> Result<()> {
+    let verdicts = batch.iter().zip(&effects.verdicts);
+    // A bus elsewhere brings its bytes with the record, and they are not kept.
+    let again = verdicts
+        .filter(|(record, verdict)| **verdict == Verdict::Duplicate && record.carried.is_none());
+    let mut dropped = false;
+    for (record, _) in again {
+        let seen = known.seen.get(&record.key).into_iter().flatten();
+        let mut is_gone = true;
+        for seen in seen {
+            let mut there = conn.prepare("SELECT 1 FROM message WHERE id = ?1 AND deleted = 0")?;
+            is_gone &= !there.exists([seen.message.0])?;
+        }
+        if is_gone {
+            erasing::note_files(conn, COPIES, record.offset)?;
+            drop_unused(conn, record.offset)?;
+            dropped = true;
+        }
+    }
+    if dropped {
+        conn.prepare("INSERT INTO meta (key, value) VALUES (?1, 1) ON CONFLICT DO NOTHING")?
+            .execute([COPIES_DROPPED])?;
+    }
+    Ok(())
 }
 
 /// Queues whose waiting rows a batch added to, by messages or by refused answers, and channels
@@ -354,10 +397,15 @@ fn due_log(conn: Conn<'_>, before: i64, position: i64) -> Result<Vec<i64>> {
     Ok(due)
 }
 
-/// Captured bytes past their time. On a bus of several partitions numbers do not rise with it.
+/// Captured bytes past their time, unless a legal hold keeps them. On a bus of several partitions numbers do not rise with it.
 fn due_raw(conn: Conn<'_>, before: i64) -> Result<Vec<i64>> {
-    let mut statement =
-        conn.prepare("SELECT id FROM raw WHERE arrived_at < ?1 ORDER BY arrived_at LIMIT ?2")?;
+    let held = format!(
+        "SELECT 1 FROM message JOIN conversation ON conversation.id = message.conversation
+         WHERE (message.id = raw.id OR message.id = (SELECT message FROM change WHERE record = raw.id)) AND NOT ({NOT_HELD})"
+    );
+    let mut statement = conn.prepare(&format!(
+        "SELECT id FROM raw WHERE arrived_at < ?1 AND NOT EXISTS ({held}) ORDER BY arrived_at LIMIT ?2"
+    ))?;
     let rows = statement.query_map([before, SWEEP_ROWS_MAX], |row| row.get(0))?;
     Ok(rows.collect::<sql::Result<_>>()?)
 }

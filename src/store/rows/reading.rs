@@ -297,6 +297,11 @@ pub fn contact(
     if conversations(conn, names, actor, &filter)?.is_empty() {
         return Ok(None);
     }
+    contact_row(conn, names, id)
+}
+
+/// A contact by its number, whoever asks: for callers that checked before.
+pub fn contact_row(conn: Conn<'_>, names: &Names, id: ContactId) -> Result<Option<StoredContact>> {
     let found = conn
         .prepare(
             "SELECT brand, verified, name, version, created_at, attributes, merged_into FROM contact
@@ -316,6 +321,7 @@ pub fn contact(
                 },
                 identities: Vec::new(),
                 suggestions: Vec::new(),
+                hold: None,
                 merged_into: row.get::<Option<i64>>(6)?.map(ContactId),
                 merged: Vec::new(),
             })
@@ -335,6 +341,7 @@ pub fn contact(
             name: row.get(3)?,
         })
     })?;
+    contact.hold = super::privacy::holds::of(conn, id)?;
     contact.identities = identities.collect::<sql::Result<_>>()?;
     let mut statement =
         conn.prepare("SELECT namespace, address FROM suggestion WHERE contact = ?1 LIMIT 100")?;

@@ -7,6 +7,9 @@ use crate::store::sql::{self, Conn, Optional as _};
 use crate::store::{Result, StoreError};
 
 use super::operating::drop_unused;
+use super::privacy::elsewhere::not_erasing;
+use super::privacy::erasing::note_files;
+use super::privacy::holds::NOT_HELD;
 
 /// Rows of each other kind that one step removes.
 const ROWS_MAX: i64 = 200;
@@ -30,7 +33,8 @@ const OF_A_CONVERSATION: [(&str, &str); 4] = [
     ("guest", "conversation"),
     ("search_moved", "conversation"),
 ];
-const OF_A_CONTACT: [(&str, &str); 4] = [
+const OF_A_CONTACT: [(&str, &str); 5] = [
+    ("hold", "contact"),
     ("identity", "contact"),
     ("suggestion", "contact"),
     ("contact_search", "rowid"),
@@ -51,7 +55,9 @@ pub fn forget(conn: Conn<'_>, periods: &Periods, messages: u32, now: i64) -> Res
     let mut left = i64::from(messages);
     while left > 0 {
         let removed = match remains(conn)? {
-            Some((conversation, message)) => remove_remains(conn, conversation, message, left)?,
+            Some((conversation, message)) => {
+                remove_remains(conn, conversation, message, left, None)?
+            }
             None => match due(conn, before(periods.resolved))? {
                 Some((conversation, _)) => {
                     gone.contacts += remove_conversation(conn, conversation)?;
@@ -70,33 +76,36 @@ pub fn forget(conn: Conn<'_>, periods: &Periods, messages: u32, now: i64) -> Res
     gone.overdue = next.map(|(_, ended)| before(periods.resolved) - ended);
     gone.more = next.is_some() || remains(conn)?.is_some();
     forget_letters(conn, before(periods.dead_letters), &mut gone)?;
-    gone.drafts = delete_some(conn, "draft", "at < ?1", before(periods.drafts))?;
+    let drafts = format!(
+        "at < ?1 AND NOT EXISTS (SELECT 1 FROM conversation WHERE conversation.id = draft.conversation AND NOT ({NOT_HELD}))"
+    );
+    gone.drafts = delete_some(conn, "draft", &drafts, before(periods.drafts))?;
     gone.tokens = delete_some(conn, "token", "revoked_at < ?1", before(periods.audit))?;
     let full = [gone.dead_letters, gone.drafts, gone.tokens];
     gone.more |= full.iter().any(|rows| *rows >= ROWS_MAX as u64);
     Ok(gone)
 }
 
-/// The conversation that is due first, with the time it ended at. One that has something unsent is
-/// not over, one in which something was said since is as young as that, and tokens of one that was
+/// The conversation that is due first, with the time it ended at. One that a legal hold keeps is never due,
+/// one that has something unsent is not over, one in which something was said since is as young as that, and tokens of one that was
 /// merged lead to the other for as long as that is there.
 fn due(conn: Conn<'_>, before: i64) -> Result<Option<(i64, i64)>> {
     Ok(conn
-        .prepare(
+        .prepare(&format!(
             "SELECT id, resolved_at FROM conversation INDEXED BY conversation_ended
-             WHERE status >= 8 AND resolved_at < ?1 AND last_inbound_at < ?1
+             WHERE status >= 8 AND resolved_at < ?1 AND last_inbound_at < ?1 AND {NOT_HELD}
              AND NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.conversation = conversation.id)
              AND NOT EXISTS (SELECT 1 FROM conversation AS into_
                WHERE into_.id = json_extract(conversation.detail, '$.merged_into'))
-             ORDER BY resolved_at LIMIT 1",
-        )?
+             ORDER BY resolved_at LIMIT 1"
+        ))?
         .query_row([before], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?)
 }
 
 /// Takes a conversation away and leaves its newest message to be removed next. Contacts that have
 /// no other one go as well; how many.
-fn remove_conversation(conn: Conn<'_>, id: i64) -> Result<u64> {
+pub(super) fn remove_conversation(conn: Conn<'_>, id: i64) -> Result<u64> {
     let (contact, last): (i64, Option<i64>) = conn
         .prepare("SELECT contact, last_message FROM conversation WHERE id = ?1")?
         .query_row([id], |row| Ok((row.get(0)?, row.get(1)?)))?;
@@ -123,7 +132,7 @@ fn remove_conversation(conn: Conn<'_>, id: i64) -> Result<u64> {
 
 /// Takes a contact away, and those that were merged into it, unless a conversation is theirs or has
 /// words of theirs.
-fn remove_contact(conn: Conn<'_>, id: i64) -> Result<u64> {
+pub(super) fn remove_contact(conn: Conn<'_>, id: i64) -> Result<u64> {
     let needed = conn
         .prepare(
             "SELECT 1 WHERE EXISTS (SELECT 1 FROM conversation WHERE contact = ?1)
@@ -171,14 +180,25 @@ fn forget_operations(conn: Conn<'_>, id: i64, kinds: &str) -> Result<()> {
 }
 
 fn remains(conn: Conn<'_>) -> Result<Option<(i64, i64)>> {
+    let sql = format!(
+        "SELECT conversation, message FROM remains WHERE {} LIMIT 1",
+        not_erasing()
+    );
     Ok(conn
-        .prepare("SELECT conversation, message FROM remains LIMIT 1")?
+        .prepare(&sql)?
         .query_row((), |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?)
 }
 
-/// Removes up to `limit` messages of a conversation that is gone, the newest first, by their links.
-fn remove_remains(conn: Conn<'_>, conversation: i64, newest: i64, limit: i64) -> Result<u64> {
+/// Removes up to `limit` messages of a conversation that is gone, the newest first, by their links. An erasure has the
+/// files noted that they named.
+pub(super) fn remove_remains(
+    conn: Conn<'_>,
+    conversation: i64,
+    newest: i64,
+    limit: i64,
+    erasure: Option<i64>,
+) -> Result<u64> {
     let mut next = Some(newest);
     let mut removed = 0;
     while let Some(message) = next.filter(|_| (removed as i64) < limit) {
@@ -187,7 +207,7 @@ fn remove_remains(conn: Conn<'_>, conversation: i64, newest: i64, limit: i64) ->
             .query_row([message, conversation], |row| row.get(0))
             .optional()?;
         if prev.is_some() {
-            remove_message(conn, message)?;
+            remove_message(conn, message, erasure)?;
             removed += 1;
         }
         next = prev.flatten();
@@ -203,10 +223,13 @@ fn remove_remains(conn: Conn<'_>, conversation: i64, newest: i64, limit: i64) ->
     Ok(removed)
 }
 
-fn remove_message(conn: Conn<'_>, id: i64) -> Result<()> {
+fn remove_message(conn: Conn<'_>, id: i64, erasure: Option<i64>) -> Result<()> {
     let mut records = numbers(conn, "SELECT record FROM change WHERE message = ?1", id)?;
     records.push(id);
     for record in records {
+        if let Some(erasure) = erasure {
+            note_files(conn, erasure, record)?;
+        }
         delete_each(conn, &OF_A_RECORD, record)?;
     }
     delete_each(conn, &OF_A_MESSAGE, id)?;

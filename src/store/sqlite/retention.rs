@@ -30,7 +30,7 @@ impl Forgets for SqliteStore {
 }
 
 /// Pages that are freed are overwritten, too. Elsewhere they are not, to spare the writing.
-fn overwriting<T>(conn: &Connection, work: impl FnOnce() -> Result<T>) -> Result<T> {
+pub(super) fn overwriting<T>(conn: &Connection, work: impl FnOnce() -> Result<T>) -> Result<T> {
     conn.execute_batch("PRAGMA secure_delete = ON")?;
     let done = work();
     conn.execute_batch("PRAGMA secure_delete = FAST")?;

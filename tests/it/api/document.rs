@@ -30,6 +30,14 @@ fn the_document_is_the_one_that_was_reviewed() {
 }
 
 #[test]
+fn the_document_is_the_one_that_was_reviewed_of_exports_too() {
+    reviewed(
+        "docs/export.schema.json",
+        &switchboard::api::export::schema(),
+    );
+}
+
+#[test]
 fn the_document_is_the_one_that_was_reviewed_of_the_topics_too() {
     reviewed("docs/asyncapi.json", &switchboard::api::asyncapi());
 }
@@ -65,11 +73,12 @@ fn every_operation_has_a_name_a_place_and_its_problems() {
         "get_version",
         "get_openapi",
         "get_asyncapi",
+        "get_export_schema",
         "get_docs",
     ];
     let mut names = HashSet::new();
     let operations = operations(&document);
-    assert_eq!(operations.len(), 55);
+    assert_eq!(operations.len(), 62);
     for (method, path, operation) in operations {
         let what = format!("{method} {path}");
         let name = operation["operationId"]

@@ -162,6 +162,7 @@ when = { labels = ["urgency:high"] }
 
         [retention]
         audit = "365d"  # built-in
+        backups = "30d"  # built-in
         bus = "14d"  # built-in
         bus_unsafe = false  # built-in
         dead_letters = "90d"  # built-in

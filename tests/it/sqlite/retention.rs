@@ -26,7 +26,9 @@ fn periods() -> Periods {
 
 /// Columns that name a message, a conversation or a contact, where something else than the lists of
 /// retention sees to them.
-const OTHERWISE: [(&str, &str); 18] = [
+const OTHERWISE: [(&str, &str); 19] = [
+    // A record of what was done, under the number of what is gone.
+    ("erasure", "contact"),
     // A number, not what it is of.
     ("partition_end", "record"),
     // What it is about itself.

@@ -13,7 +13,7 @@ use switchboard::store::sqlite::{SqliteStore, WalLimits, database_path};
 use super::{Backend, Opened};
 
 /// What is counted.
-pub const TABLES: [&str; 23] = [
+pub const TABLES: [&str; 28] = [
     "log",
     "body",
     "raw",
@@ -37,6 +37,11 @@ pub const TABLES: [&str; 23] = [
     "guest",
     "remains",
     "cursor",
+    "recipient",
+    "hold",
+    "erasing",
+    "erasing_address",
+    "erasing_file",
 ];
 
 /// Every opening works on a copy of the files as they were: what the one before still writes is

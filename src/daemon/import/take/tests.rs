@@ -78,6 +78,7 @@ async fn before_the_router(events: usize, items: usize) -> usize {
         store,
         clock,
         kept: Live::new(Kept {
+            backups: Duration::ZERO,
             swept: Retention {
                 raw: ever,
                 bus: ever,

@@ -16,6 +16,7 @@ use crate::store::rows::Tx;
 use crate::store::rows::effects;
 use crate::store::rows::events::{new_operation, write_events};
 use crate::store::rows::facts::load_contact;
+use crate::store::rows::privacy::holds;
 use crate::store::rows::reading;
 use crate::store::sql::{self, Optional as _};
 use crate::store::surgery::{Operated, OperationKind, Order};
@@ -140,6 +141,7 @@ pub fn write_merge(tx: &mut Tx<'_>, merge: &Merge) -> Result<()> {
         "UPDATE contact SET verified = 1 WHERE id = ?1 AND (SELECT verified FROM contact WHERE id = ?2) <> 0",
     )?
     .execute(pair)?;
+    holds::share(conn, from, into)?;
     moved.apart = conn
         .prepare("DELETE FROM apart WHERE (one = ?1 AND other = ?2) OR (one = ?2 AND other = ?1)")?
         .execute(pair)?

@@ -31,6 +31,18 @@ pub fn ask(conn: &Connection) -> Result<()> {
     set(conn, FORGOTTEN, Some(1))
 }
 
+/// Begins a merge of everything that is in the index now, whenever the last one began. One that is under way has to
+/// come to its end before: `false`.
+pub fn begin_now(conn: &Connection, now: i64) -> Result<bool> {
+    if get(conn, MERGING)?.is_some() {
+        return Ok(false);
+    }
+    set(conn, FORGOTTEN, Some(1))?;
+    set(conn, BEGAN_AT, None)?;
+    step(conn, now)?;
+    Ok(true)
+}
+
 /// One step, where a merge is under way or due; whether there is more.
 pub fn step(conn: &Connection, now: i64) -> Result<bool> {
     if get(conn, MERGING)?.is_none() {

@@ -12,6 +12,7 @@ use crate::store::rows::Tx;
 use crate::store::rows::effects::write_conversation;
 use crate::store::rows::events::{new_operation, write_events};
 use crate::store::rows::facts::conversation;
+use crate::store::rows::privacy::holds;
 use crate::store::rows::surgery::{Result, fresh, undo};
 use crate::store::sql::{Optional as _, params};
 use crate::store::surgery::{Operated, OperationKind, Order, StoredOperation};
@@ -86,6 +87,7 @@ pub fn unmerge(
             .prepare("INSERT INTO apart (one, other) VALUES (?1, ?2) ON CONFLICT DO NOTHING")?
             .execute([from.min(into), from.max(into)])?;
     }
+    holds::share(tx.conn, from, into)?;
     // Words of either may be in conversations of the other: both stay as long as those.
     tx.conn
         .prepare(
