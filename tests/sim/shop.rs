@@ -122,10 +122,10 @@ impl Shop {
             _ => mail(&address(customer), &text).message_id(&format!("<n{number}@example.com>")),
         };
         // The shop's chat vouches for the address.
-        if channel == CHAT && chance % 3 == 0 {
+        if channel == CHAT && chance.is_multiple_of(3) {
             said = said.with_email(&address(customer));
         }
-        let file = (chance % 5 == 0).then_some(number);
+        let file = (chance.is_multiple_of(5)).then_some(number);
         if let Some(number) = file {
             said = said.attachment("photo.jpg", self::file(number));
         }

@@ -272,6 +272,7 @@ async fn a_contact_is_shown_with_what_proves_it() {
           "brand": "main",
           "created_at": "2026-01-05T09:00:00.01Z",
           "evidence": "verified",
+          "hold": null,
           "id": "con_1",
           "identities": [
             {

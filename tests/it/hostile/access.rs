@@ -21,6 +21,8 @@ struct Things {
     /// A macro.
     text: String,
     queue: String,
+    /// It is its brand's, whatever queues the erased person wrote to.
+    erasure: String,
 }
 
 /// A customer's matter in `frontline`, one in `backoffice`, and one of the other brand.
@@ -70,6 +72,12 @@ impl Shop {
                 json!({ "name": queue, "text": "Hello.", "brands": [brand], "queues": [queue] });
             let text = made(&served, &sue, "/v1/macros", &text).await;
             let contact = served.desk.conversation(number - 1).await.contact;
+            let gone = format!("gone-{number}@customer.example");
+            served.deliver([said(channel, &gone, "Forget me.")]).await;
+            let gone = served.desk.conversation(number).await.contact;
+            let gone = served.ids().encode(IdKind::Contact, gone.0);
+            let path = format!("/v1/contacts/{gone}/erase");
+            let erasure = made(&served, &sue, &path, &json!({ "reason": "asked" })).await;
             let word = |value: &Value| value.as_str().unwrap().to_owned();
             things.push(Things {
                 contact: served.ids().encode(IdKind::Contact, contact.0),
@@ -77,6 +85,10 @@ impl Shop {
                 attachment: word(&messages["items"][0]["attachments"][0]["id"]),
                 event: word(&merged["event_id"]),
                 text: word(&text["id"]),
+                erasure: match brand {
+                    "outlet" => word(&erasure["id"]),
+                    _ => served.ids().encode(IdKind::Erasure, 987_654_321),
+                },
                 queue: queue.to_owned(),
                 conversation: first,
             });
@@ -114,6 +126,7 @@ impl Things {
             Some("events") => &self.event,
             Some("macros") => &self.text,
             Some("queues") => &self.queue,
+            Some("erasures") => &self.erasure,
             _ => {
                 panic!("what does {path} name? Say it here, so that strangers' ids are tried on it")
             }
@@ -130,6 +143,7 @@ impl Things {
             attachment: id(IdKind::Attachment),
             event: id(IdKind::Event),
             text: id(IdKind::Macro),
+            erasure: id(IdKind::Erasure),
             queue: "nowhere".to_owned(),
         }
     }
@@ -164,6 +178,7 @@ fn body(method: &Method, path: &str, with: &Things) -> Option<Value> {
         ) => return None,
         ("PATCH", _) if path.contains("contacts") => json!({ "name": "Mallory" }),
         ("PATCH", _) => json!({ "tags": ["mine"] }),
+        (_, "hold" | "erase") => json!({ "reason": "asked" }),
         ("PUT", "draft") => json!({ "text": "Hello" }),
         ("PUT", _) | ("POST", "macros") => json!({ "name": "Mine", "text": "Hello" }),
         (_, "merge") if path.contains("contacts") => json!({ "into": with.contact }),
