@@ -26,7 +26,12 @@ where
         }
     }
     let removed = remove_unnamed(blobs, &there, spared, &unnamed).await?;
-    if let Place::Directory(dir) = &blobs.place {
+    let dir = match &blobs.place {
+        Place::Directory(dir) => Some(dir),
+        #[cfg(feature = "postgres")]
+        Place::Bucket(_) => None,
+    };
+    if let Some(dir) = dir {
         let shelves: BTreeSet<_> = files.iter().map(|file| dir.join(name_of(file).0)).collect();
         apart(move || {
             let there = shelves.iter().filter(|shelf| shelf.is_dir());

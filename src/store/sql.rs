@@ -87,6 +87,15 @@ impl<'a> From<&'a rusqlite::Connection> for Conn<'a> {
 }
 
 impl<'a> Conn<'a> {
+    /// SQLite's own connection, for what only that database does.
+    pub fn of_sqlite(self) -> std::result::Result<&'a rusqlite::Connection, StoreError> {
+        match self {
+            Self::Sqlite(conn) => Ok(conn),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(_) => Err(StoreError::Unavailable("another database's".to_owned())),
+        }
+    }
+
     /// Has what follows see one state of the database.
     pub fn snapshot(self) -> Result<Snapshot<'a>> {
         match self {

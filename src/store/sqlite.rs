@@ -252,11 +252,7 @@ impl SqliteStore {
         &self,
         work: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let own = |tx: &mut Tx<'_>| match tx.conn {
-            Conn::Sqlite(conn) => work(conn),
-            #[cfg(feature = "postgres")]
-            Conn::Postgres(_) => Err(StoreError::Unavailable("another database's".to_owned())),
-        };
+        let own = |tx: &mut Tx<'_>| work(tx.conn.of_sqlite()?);
         self.engine.writer.run(0, own).await
     }
 

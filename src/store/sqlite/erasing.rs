@@ -11,7 +11,6 @@ use tracing::warn;
 use crate::store::privacy::{Erases, Overwritten, Step};
 use crate::store::rows::operating::COPIES_DROPPED;
 use crate::store::rows::privacy::erasing;
-use crate::store::sql::Conn;
 use crate::store::{Result, StoreError};
 
 use super::SqliteStore;
@@ -27,9 +26,7 @@ const CUT_WAIT: Duration = Duration::from_millis(100);
 impl Erases for SqliteStore {
     async fn erase_step(&self, id: i64, messages: u32, now: i64) -> Result<Step> {
         let work = move |tx: &mut crate::store::rows::Tx<'_>| {
-            let Conn::Sqlite(conn) = tx.conn else {
-                return Err(StoreError::Unavailable("another database's".to_owned()));
-            };
+            let conn = tx.conn.of_sqlite()?;
             overwriting(conn, || erasing::step(tx, id, messages, now))
         };
         self.engine.writer.run(messages as usize, work).await
@@ -55,9 +52,7 @@ impl Erases for SqliteStore {
 
     async fn overwrite(&self, id: i64) -> Result<Overwritten> {
         let forget = move |tx: &mut crate::store::rows::Tx<'_>| {
-            let Conn::Sqlite(conn) = tx.conn else {
-                return Err(StoreError::Unavailable("another database's".to_owned()));
-            };
+            let conn = tx.conn.of_sqlite()?;
             overwriting(conn, || erasing::forget_known(tx, id))
         };
         self.engine.writer.run(0, forget).await?;
