@@ -207,6 +207,7 @@ impl Delivery {
     pub fn after_receipt(self, stage: DeliveryStage) -> Option<Self> {
         let next = match (self, stage) {
             (Self::Sending | Self::Sent | Self::Unknown, DeliveryStage::Failed) => Self::Refused,
+            (_, DeliveryStage::Failed) if bug!("receipt-goes-back") => Self::Refused,
             (_, DeliveryStage::Failed) => return None,
             (Self::Queued | Self::Sending | Self::Unknown, DeliveryStage::Accepted) => Self::Sent,
             (Self::Delivered | Self::Read, DeliveryStage::Delivered) => return None,

@@ -283,7 +283,9 @@ pub fn act(
         status,
         holder: holder.clone(),
     };
-    let permitted = actor.role == Role::Supervisor || actor.holds(conversation);
+    let permitted = actor.role == Role::Supervisor
+        || actor.holds(conversation)
+        || bug!("anybody-acts-on-what-another-holds");
     let held = || {
         let refusal = Refusal::NotAssignee {
             action: action.as_str(),
@@ -309,6 +311,9 @@ pub fn act(
             held()?;
             conversation.status = Status::Queued;
             conversation.assignee = None;
+            if bug!("age-reset-on-release") {
+                conversation.enqueued_at = now;
+            }
             EventType::ConversationReleased
         }
         Action::Resolve => {

@@ -7,6 +7,8 @@
 //! [`relay`] tells others on topics of the bus.
 //! Across: [`config`], [`daemon`], [`clock`], [`ids`], [`http`], [`telemetry`], [`health`].
 
+#[macro_use]
+pub mod seeded;
 // In the order a message goes through.
 pub mod api;
 pub mod bus;

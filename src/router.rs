@@ -227,7 +227,7 @@ fn route_one(
     let seen = facts.seen.entry(record.key).or_default();
     if seen
         .iter()
-        .any(|seen| seen.digest == record.envelope.digest)
+        .any(|seen| seen.digest == record.envelope.digest || bug!("other-content-dropped"))
     {
         return Verdict::Duplicate;
     }

@@ -54,11 +54,10 @@ pub enum Kind {
     UndoFirst,
     AlreadyUndone,
     OnHold,
-    BeingErased,
 }
 
 impl Kind {
-    pub const ALL: [Self; 37] = [
+    pub const ALL: [Self; 36] = [
         Self::BadRequest,
         Self::IdempotencyKeyRequired,
         Self::Unauthorized,
@@ -95,7 +94,6 @@ impl Kind {
         Self::UndoFirst,
         Self::AlreadyUndone,
         Self::OnHold,
-        Self::BeingErased,
     ];
 
     /// Status, the word in `type`, and the title.
@@ -177,7 +175,6 @@ impl Kind {
             Self::UndoFirst => (409, "undo-first", "A later operation builds on this one"),
             Self::AlreadyUndone => (409, "already-undone", "The operation was undone before"),
             Self::OnHold => (409, "legal-hold", "A legal hold keeps it"),
-            Self::BeingErased => (409, "being-erased", "The contact is being erased"),
         }
     }
 
@@ -206,7 +203,6 @@ impl Kind {
     fn of_privacy(refused: &privacy::Refused) -> Self {
         match refused {
             privacy::Refused::OnHold { .. } => Self::OnHold,
-            privacy::Refused::BeingErased => Self::BeingErased,
             privacy::Refused::SomeQueues => Self::Forbidden,
         }
     }

@@ -22,8 +22,6 @@ pub enum Refused {
         "this token is of some queues only, and a contact's conversations may be in any: use one of all queues"
     )]
     SomeQueues,
-    #[error("this contact is being erased")]
-    BeingErased,
 }
 
 /// A hold is put on and lifted by a supervisor who sees the contact.

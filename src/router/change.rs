@@ -46,6 +46,7 @@ pub fn apply(
             );
             Verdict::Changed
         }
+        None if bug!("early-change-forgotten") => Verdict::Pending,
         None => {
             facts
                 .pending

@@ -34,7 +34,8 @@ pub fn identity_key(record: &Prepared, claim: &IdentityClaim) -> IdentityKey {
     let envelope = &record.envelope;
     IdentityKey {
         brand: envelope.brand.clone(),
-        scope: (!claim.evidence.is_verified()).then(|| envelope.channel.clone()),
+        scope: (!claim.evidence.is_verified() && !bug!("claimed-is-verified"))
+            .then(|| envelope.channel.clone()),
         namespace: claim.namespace.clone(),
         address: claim.address.clone(),
     }

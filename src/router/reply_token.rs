@@ -35,7 +35,11 @@ impl ReplyTokens {
         let bytes = unbase32(token.strip_prefix("sb")?)?;
         let (number, mac) = bytes.split_at_checked(NUMBER_BYTES)?;
         let number: [u8; NUMBER_BYTES] = number.try_into().ok()?;
-        constant_time::verify_slices_are_equal(mac, &self.mac(number)).ok()?;
+        if bug!("mac-compared-by-equality") {
+            (mac == self.mac(number)).then_some(())?;
+        } else if !bug!("mac-not-checked") {
+            constant_time::verify_slices_are_equal(mac, &self.mac(number)).ok()?;
+        }
         let value = number
             .iter()
             .fold(0, |value: i64, byte| value << 8 | i64::from(*byte));

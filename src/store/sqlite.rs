@@ -208,6 +208,7 @@ impl SqliteStore {
                 let counted = lineage::counted(tx.conn)?;
                 let restored = given || lineage::is_restored(counted, &beside, &installation);
                 let held = match restored {
+                    true if bug!("restored-backup-sends") => None,
                     true => {
                         events::resume(tx, now)?;
                         Some(outbox::held::hold(tx, true, now)?.0)

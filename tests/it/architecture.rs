@@ -109,8 +109,54 @@ fn every_test_and_file_that_holds_a_promise_is_there() {
     assert!(stale.is_empty(), "{}", stale.join("\n"));
 }
 
+/// How long a comparison takes tells how much of a MAC was right: none may be one by `==`.
+#[test]
+fn macs_are_compared_in_constant_time() {
+    let mut compared = Vec::new();
+    let sources = ["src", "connectors"].map(|dir| rust_files(Path::new(dir)));
+    for file in sources.into_iter().flatten() {
+        if file.components().any(|part| part.as_os_str() == "tests") {
+            continue;
+        }
+        let text = fs::read_to_string(&file).unwrap();
+        let lines = text.lines().zip(1..);
+        let mut seeded = 0_u32;
+        for (line, number) in lines {
+            // What a bug put in on purpose says counts only where it is asked for.
+            let asked = std::env::var(switchboard::seeded::ASKED).unwrap_or_default();
+            if line.contains("bug!(") && !line.contains(&format!("\"{asked}\"")) {
+                seeded = 3;
+            }
+            let is_compared = [" == ", " != "].iter().any(|sign| {
+                let sides = line.split_once(sign);
+                sides.is_some_and(|(left, right)| is_mac(left, true) || is_mac(right, false))
+            });
+            if is_compared && seeded == 0 {
+                compared.push(format!("{}:{number}: {}", file.display(), line.trim()));
+            }
+            seeded = seeded.saturating_sub(1);
+        }
+    }
+    assert!(compared.is_empty(), "{}", compared.join("\n"));
+}
+
+/// Whether the word before the sign, or behind it, names a MAC.
+fn is_mac(side: &str, before: bool) -> bool {
+    let words = side.split(|c: char| !c.is_alphanumeric() && !matches!(c, '_' | '.'));
+    let mut words = words.filter(|word| !word.is_empty());
+    let word = if before {
+        words.next_back()
+    } else {
+        words.next()
+    };
+    let name = word
+        .and_then(|word| word.rsplit('.').next())
+        .unwrap_or_default();
+    ["mac", "hmac", "signature", "test_mac"].contains(&name)
+}
+
 /// What stands between backticks.
-fn quoted(cell: &str) -> impl Iterator<Item = &str> {
+pub fn quoted(cell: &str) -> impl Iterator<Item = &str> {
     cell.split('`').skip(1).step_by(2)
 }
 

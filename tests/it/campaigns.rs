@@ -11,7 +11,7 @@ mod disk_full;
 mod grow;
 mod io_errors;
 mod kill;
-mod ledger;
+pub mod ledger;
 mod moving;
 mod power_cut;
 mod restored;

@@ -34,6 +34,7 @@ mod postgres;
 mod properties;
 mod relays;
 mod routing;
+mod seeded;
 mod sqlite;
 mod store_suite;
 mod support;

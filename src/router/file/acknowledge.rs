@@ -46,7 +46,8 @@ pub fn acknowledge(
         .get(&envelope.channel)?
         .acknowledge
         .as_ref()?;
-    if envelope.event.history || envelope.event.automatic.is_some() {
+    let automatic = envelope.event.automatic.is_some() && !bug!("machines-are-answered");
+    if envelope.event.history || automatic {
         return Some(AcknowledgeWhy::AutomaticMessage);
     }
     if record.labels.is_spam() {

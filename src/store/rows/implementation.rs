@@ -54,13 +54,18 @@ where
 
     async fn route(&self, commit: RouteCommit) -> Result<Routed> {
         let messages = commit.batch.len();
+        let last = commit.batch.last();
+        let position = last.map_or(commit.ownership.position, |last| last.offset);
+        let apart = bug!("position-in-its-own-transaction");
+        if apart {
+            let own = move |tx: &mut Tx<'_>| move_position(tx, &commit.ownership, position);
+            self.engine.write_beside(0, own).await?;
+        }
         self.engine
             .write_beside(messages, move |tx| {
-                let position = commit
-                    .batch
-                    .last()
-                    .map_or(commit.ownership.position, |last| last.offset);
-                move_position(tx, &commit.ownership, position)?;
+                if !apart {
+                    move_position(tx, &commit.ownership, position)?;
+                }
                 let effects = operating::decide(tx, &commit.batch, &commit.policy, commit.now)?;
                 Ok(Routed {
                     position,
@@ -461,7 +466,7 @@ fn move_position(tx: &Tx<'_>, ownership: &Ownership, position: i64) -> Result<()
         .conn
         .prepare("UPDATE position SET position = ?1 WHERE partition = ?2 AND position = ?3 AND epoch = ?4")?
         .execute(params![position, ownership.partition, ownership.position, ownership.epoch])?;
-    if moved == 1 {
+    if moved == 1 || bug!("position-not-checked") {
         return Ok(());
     }
     Err(StoreError::StaleEpoch(format!(

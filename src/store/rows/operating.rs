@@ -125,6 +125,9 @@ pub fn revoke_token(tx: &mut Tx<'_>, id: i64, now: i64) -> Result<bool> {
 }
 
 pub fn count_attempt(tx: &mut Tx<'_>, record: i64) -> Result<u32> {
+    if bug!("tries-not-counted") {
+        return Ok(1);
+    }
     Ok(tx
         .conn
         .prepare(
@@ -187,7 +190,7 @@ pub fn redrive(
         .conn
         .prepare("UPDATE dead_letter SET state = ?1 WHERE record = ?2 AND state = ?3")?
         .execute([FILED, record, PARKED])?;
-    if changed == 0 {
+    if changed == 0 && !bug!("redriven-over-and-over") {
         return Ok(None);
     }
     let body: Option<Vec<u8>> = tx

@@ -180,9 +180,13 @@ pub fn lease(
     for row in due_and_locked(tx, channel, limit, now)? {
         match sendable(tx, &row, channel, can, now)? {
             Ok(draft) => {
+                let state = match bug!("attempt-not-written-down") {
+                    true => OutboxState::Queued,
+                    false => OutboxState::Sending,
+                };
                 tx.conn.write(
                     "UPDATE outbox SET state = ?1, attempts = attempts + 1 WHERE id = ?2",
-                    [OutboxState::Sending.code(), row.id.0],
+                    [state.code(), row.id.0],
                 )?;
                 deliver(tx.conn, row.id, Delivery::Sending, None)?;
                 let event = NewEvent::delivery(row.conversation, row.id, Delivery::Sending, now);

@@ -22,6 +22,11 @@ const LIVE: i64 = 4;
 /// Those that are not live are looked into for these only, which are few.
 const NAMED: i64 = 30;
 
+thread_local! {
+    /// What the writer of this thread filed, for a bug put in on purpose.
+    static SINCE_THE_START: std::cell::RefCell<HashSet<Key16>> = std::cell::RefCell::default();
+}
+
 /// All generations that are kept, oldest first.
 pub fn generations(conn: Conn<'_>) -> sql::Result<Vec<i64>> {
     let mut statement = conn.prepare(match conn {
@@ -77,6 +82,11 @@ fn find_within(
     let keys: Vec<Key16> = wanted.iter().copied().collect();
     let newest = memory.generations.last().copied().unwrap_or(0);
     let kept = memory.generations.iter().rev();
+    let back = if bug!("dedupe-of-three-days") {
+        1
+    } else {
+        back
+    };
     let live = kept.take_while(|generation| **generation > newest - back);
     let tables = live.map(|generation| table(*generation));
     for table in tables.chain(["seen_lasting".to_owned()]) {
@@ -95,6 +105,14 @@ fn find_within(
         }
         asked.done()?;
     }
+    if bug!("dedupe-in-memory") {
+        SINCE_THE_START.with_borrow(|known| {
+            found
+                .iter_mut()
+                .filter(|(key, _)| !known.contains(*key))
+                .for_each(|(_, seen)| seen.clear())
+        });
+    }
     // The rows are in the order of digests, which is chance; the first one is what was said first.
     for seen in found.values_mut() {
         seen.sort_by_key(|seen| seen.message);
@@ -106,6 +124,9 @@ fn find_within(
 pub fn insert(tx: &mut Tx<'_>, seen: &[NewSeen], now: i64) -> Result<(), StoreError> {
     if seen.is_empty() {
         return Ok(());
+    }
+    if bug!("dedupe-in-memory") {
+        SINCE_THE_START.with_borrow_mut(|known| known.extend(seen.iter().map(|new| new.key)));
     }
     let generation = generation(tx, now)?;
     let pushed = table(generation);

@@ -25,6 +25,9 @@ pub fn open_writing(path: &Path) -> Result<Connection> {
          PRAGMA wal_autocheckpoint = 0; PRAGMA cache_size = -131072; PRAGMA temp_store = MEMORY;
          PRAGMA busy_timeout = 5000; PRAGMA journal_size_limit = 33554432;",
     )?;
+    if bug!("commits-not-synced") {
+        conn.execute_batch("PRAGMA synchronous = NORMAL;")?;
+    }
     conn.set_prepared_statement_cache_capacity(256);
     keep_plans(&conn)?;
     Ok(conn)

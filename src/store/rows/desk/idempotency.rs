@@ -57,7 +57,7 @@ pub fn kept(
     idempotency: Option<&Idempotency>,
     at: i64,
 ) -> Result<Option<Kept>, StoreError> {
-    let Some((key, fingerprint)) = idempotency else {
+    let Some((key, fingerprint)) = idempotency.filter(|_| !bug!("idempotency-key-ignored")) else {
         return Ok(None);
     };
     tx.lock_name("idempotency", key)?;

@@ -235,7 +235,8 @@ fn write_waiting(conn: Conn<'_>, all: &[Changed<'_>]) -> Result<(), StoreError> 
         "DELETE FROM waiting WHERE queue = ?1 AND fit_class = 0 AND rank = ?2 AND id = ?3",
     )?;
     for one in &moved {
-        if let Some((queue, rank)) = place(one) {
+        let left = place(one).filter(|_| !bug!("claimed-still-waits"));
+        if let Some((queue, rank)) = left {
             delete.add([queue, rank, one.conversation.id.0])?;
         }
     }

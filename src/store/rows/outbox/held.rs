@@ -45,7 +45,8 @@ pub fn recover(
             Some(_) => "the lane broke while this was being sent",
         };
         let reason = reason.to_owned();
-        let settlement = if idempotent.iter().any(|known| known.as_str() == of) {
+        let once = idempotent.iter().any(|known| known.as_str() == of);
+        let settlement = if once || bug!("what-was-being-sent-is-sent-again") {
             Settlement::Retry { at: now, reason }
         } else {
             Settlement::Unknown { reason }

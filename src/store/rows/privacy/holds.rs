@@ -69,6 +69,9 @@ pub fn keeps(conn: Conn<'_>, contact: ContactId) -> Result<Option<Refused>> {
         who: hold.who,
         since: Timestamp::from_microsecond(hold.at).unwrap_or_default(),
     };
+    if bug!("legal-hold-ignored") {
+        return Ok(None);
+    }
     if let Some(hold) = of(conn, contact)? {
         return Ok(Some(refused("this contact", hold)));
     }

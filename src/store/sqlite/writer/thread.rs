@@ -88,6 +88,10 @@ impl WriterThread {
             }
         }
         let gathered = started.elapsed();
+        if bug!("answered-before-the-commit") {
+            let early = finishes.drain(..);
+            early.for_each(|finish| finish(Ok(())));
+        }
         let committed = match (failed, self.conn.is_autocommit()) {
             (Some(error), _) => Err(error),
             (None, true) => Err(StoreError::Unavailable(
@@ -160,6 +164,7 @@ impl WriterThread {
         let (finish, failed) = self.run_job(job);
         let ended = match failed {
             None => execute(&self.conn, "RELEASE job"),
+            Some(_) if bug!("failure-undoes-nothing") => execute(&self.conn, "RELEASE job"),
             Some(_) => {
                 self.memory.restore(before);
                 execute(&self.conn, "ROLLBACK TO job")
