@@ -31,8 +31,10 @@ use super::settings::Kept;
 pub const NAME: &str = "work:erasure";
 /// Looks for what was asked for.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// Between two looks for copies that came again of what is gone: each goes over the whole database.
-const OVERWRITE_EVERY: Duration = Duration::from_secs(20);
+/// Between two looks for copies that came again of what is gone. Each goes over the whole database, so that there are
+/// so many times as long as it took between two.
+const OVERWRITE_EVERY_MIN: Duration = Duration::from_secs(20);
+const OVERWRITE_REST_TIMES: u32 = 100;
 /// Erasures that one look goes on with: one that waits holds up no other.
 const AT_ONCE: u32 = 50;
 /// Messages that one step removes: some milliseconds of the writer.
@@ -71,7 +73,7 @@ impl Erasing {
     pub async fn run(&self, stop: CancellationToken) {
         self.health.set(NAME, State::Ready);
         let mut again = true;
-        let mut overwritten: Option<Instant> = None;
+        let mut overwrite_at: Option<Instant> = None;
         loop {
             let mut done = match again && !bug!("erased-comes-back-with-a-backup") {
                 true => self.again().await,
@@ -81,9 +83,11 @@ impl Erasing {
             if done.is_ok() {
                 done = self.look(&stop).await;
             }
-            if done.is_ok() && overwritten.is_none_or(|at| at.elapsed() >= OVERWRITE_EVERY) {
-                overwritten = Some(instant());
+            if done.is_ok() && overwrite_at.is_none_or(|at| at <= instant()) {
+                let begun = instant();
                 done = self.overwrite_dropped().await;
+                let rest = begun.elapsed() * OVERWRITE_REST_TIMES;
+                overwrite_at = Some(instant() + rest.max(OVERWRITE_EVERY_MIN));
             }
             self.health.set(
                 NAME,

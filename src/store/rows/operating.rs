@@ -5,7 +5,7 @@ use std::sync::Arc;
 use connector_api::{ChannelId, Cursor};
 
 use crate::bus::{Content, decode};
-use crate::ids::IdSource;
+use crate::ids::{IdSource, MessageId};
 use crate::router::facts::Facts;
 use crate::router::{self, Policy, Prepared, Verdict};
 use crate::store::sql::{self, Conn, Optional as _, Row, params};
@@ -260,23 +260,43 @@ fn drop_copies_of_the_gone(
 ) -> Result<()> {
     let verdicts = batch.iter().zip(&effects.verdicts);
     // A bus elsewhere brings its bytes with the record, and they are not kept.
-    let again = verdicts
-        .filter(|(record, verdict)| **verdict == Verdict::Duplicate && record.carried.is_none());
-    let mut dropped = false;
-    for (record, _) in again {
-        let seen = known.seen.get(&record.key).into_iter().flatten();
-        let mut is_gone = true;
-        for seen in seen {
-            let mut there = conn.prepare("SELECT 1 FROM message WHERE id = ?1 AND deleted = 0")?;
-            is_gone &= !there.exists([seen.message.0])?;
-        }
-        if is_gone {
-            erasing::note_files(conn, COPIES, record.offset)?;
-            drop_unused(conn, record.offset)?;
-            dropped = true;
-        }
+    let again: Vec<&Prepared> = verdicts
+        .filter(|(record, verdict)| **verdict == Verdict::Duplicate && record.carried.is_none())
+        .map(|(record, _)| record)
+        .collect();
+    if again.is_empty() {
+        return Ok(());
     }
-    if dropped {
+    let filed: Vec<(usize, MessageId)> = again
+        .iter()
+        .enumerate()
+        .flat_map(|(place, record)| {
+            let seen = known.seen.get(&record.key).into_iter().flatten();
+            seen.map(move |seen| (place, seen.message))
+        })
+        .collect();
+    let mut is_there = vec![false; again.len()];
+    let sql = "SELECT 1 FROM message WHERE id = ?1 AND deleted = 0";
+    let mut asked = conn.read_each(sql, |row, _| {
+        let there = filed
+            .get(row)
+            .and_then(|(place, _)| is_there.get_mut(*place));
+        there.into_iter().for_each(|there| *there = true);
+        Ok(())
+    })?;
+    for (_, message) in &filed {
+        asked.add([message.0])?;
+    }
+    asked.done()?;
+    let gone: Vec<i64> = (again.iter().zip(is_there))
+        .filter(|(_, is_there)| !is_there)
+        .map(|(record, _)| record.offset)
+        .collect();
+    for record in &gone {
+        erasing::note_files(conn, COPIES, *record)?;
+        drop_unused(conn, *record)?;
+    }
+    if !gone.is_empty() {
         conn.prepare("INSERT INTO meta (key, value) VALUES (?1, 1) ON CONFLICT DO NOTHING")?
             .execute([COPIES_DROPPED])?;
     }
