@@ -43,6 +43,7 @@ pub fn random() -> std::io::Result<i64> {
 pub struct Blobs {
     place: Place,
     held: Arc<Mutex<Held>>,
+    looked_at: Arc<reading::LookedAt>,
 }
 
 /// Where they are.
@@ -96,6 +97,7 @@ impl Blobs {
         Ok(Self {
             place: Place::Directory(dir.to_owned()),
             held: Arc::default(),
+            looked_at: Arc::default(),
         })
     }
 
@@ -106,6 +108,7 @@ impl Blobs {
         Ok(Self {
             place: Place::Bucket(Arc::new(bucket)),
             held: Arc::default(),
+            looked_at: Arc::default(),
         })
     }
 

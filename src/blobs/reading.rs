@@ -1,7 +1,9 @@
 //! Reading files back, a piece at a time: nothing stays open while whoever they go to takes their time. A file that
-//! is read whole is checked against its name on the way.
+//! is read whole is checked against its name on the way; before a part of one is given, all of it is.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_lc_rs::digest;
 use bytes::Bytes;
@@ -20,9 +22,40 @@ const CHUNK_BYTES: u64 = 64 * 1024;
 #[cfg(feature = "postgres")]
 const REQUEST_BYTES: u64 = 1024 * 1024;
 
+/// Parts that are read of a file after one look at all of it: a player asks for many.
+const PARTS_PER_LOOK: u32 = 64;
+const LOOKED_AT_MAX: usize = 1_024;
+
+/// Files that were what their names say, and how many parts may be read before the next look.
+#[derive(Default)]
+pub(super) struct LookedAt(Mutex<HashMap<[u8; 32], u32>>);
+
+impl LookedAt {
+    /// Whether a part may be read without a look.
+    fn take(&self, sha256: &[u8; 32]) -> bool {
+        let mut left = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match left.get_mut(sha256) {
+            Some(left) if *left > 0 => {
+                *left -= 1;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn note(&self, sha256: [u8; 32]) {
+        let mut left = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if left.len() >= LOOKED_AT_MAX {
+            left.clear();
+        }
+        left.insert(sha256, PARTS_PER_LOOK);
+    }
+}
+
 /// A file that is there.
 #[derive(Clone)]
 pub struct Found {
+    looked_at: Arc<LookedAt>,
     sha256: [u8; 32],
     bytes_len: u64,
     source: Source,
@@ -54,6 +87,7 @@ impl Blobs {
             },
         };
         Ok(Some(Found {
+            looked_at: self.looked_at.clone(),
             sha256,
             bytes_len,
             source,
@@ -86,24 +120,49 @@ impl Found {
     }
 
     /// `count` bytes from `from`, read as they are taken. Of a file that is another one than its name says the last
-    /// piece is an error.
+    /// piece is an error, and of a part of it the first one; a bucket sees to its own parts.
     pub fn read(
         self,
         from: u64,
         count: u64,
     ) -> impl Stream<Item = std::io::Result<Bytes>> + Send + 'static {
+        let until = from.saturating_add(count).min(self.bytes_len);
+        let is_whole = from == 0 && until == self.bytes_len;
+        if is_whole {
+            return self.checked().boxed();
+        }
+        let look = self.clone().look();
+        let part = stream::once(look).try_filter_map(async |()| Ok(None));
+        part.chain(self.pieces(from, until)).boxed()
+    }
+
+    /// Looks at all of it, where that was not done lately.
+    async fn look(self) -> std::io::Result<()> {
+        if !matches!(self.source, Source::Disk(_)) || self.looked_at.take(&self.sha256) {
+            return Ok(());
+        }
+        let (looked_at, sha256) = (self.looked_at.clone(), self.sha256);
+        self.checked().try_for_each(async |_| Ok(())).await?;
+        looked_at.note(sha256);
+        Ok(())
+    }
+
+    fn checked(self) -> impl Stream<Item = std::io::Result<Bytes>> + Send + 'static {
         let (sha256, bytes_len) = (self.sha256, self.bytes_len);
-        let until = from.saturating_add(count).min(bytes_len);
-        let pieces = stream::try_unfold((self, from), move |(file, from)| async move {
+        checked(self.pieces(0, bytes_len).boxed(), sha256)
+    }
+
+    fn pieces(
+        self,
+        from: u64,
+        until: u64,
+    ) -> impl Stream<Item = std::io::Result<Bytes>> + Send + 'static {
+        stream::try_unfold((self, from), move |(file, from)| async move {
             let bytes_max = file.piece_bytes().min(until.saturating_sub(from));
             let piece = file.read_at(from, bytes_max).await?;
             let next = from + piece.len() as u64;
             Ok((!piece.is_empty()).then_some((piece, (file, next))))
-        });
-        match (from, until) {
-            (0, until) if until == bytes_len => checked(pieces.boxed(), sha256).boxed(),
-            _ => pieces.boxed(),
-        }
+        })
     }
 
     fn piece_bytes(&self) -> u64 {

@@ -247,6 +247,13 @@ pub fn beside(core: &Core, tasks: &mut Tasks) {
         );
     }
     if !core.is_shared {
+        core.everywhere(
+            tasks,
+            When::Sending,
+            store_state::NAME,
+            core.health.clone(),
+            store_state::tell_damage,
+        );
         return;
     }
     let state = StoreState {

@@ -49,6 +49,20 @@ impl StoreState {
     }
 }
 
+/// Says of a database of one's own when its disk has damaged it.
+pub async fn tell_damage(health: Arc<Health>, stop: CancellationToken) {
+    let mut found = crate::store::sqlite::damage::found();
+    let met = tokio::select! {
+        () = stop.cancelled() => return,
+        met = found.wait_for(Option::is_some) => met,
+    };
+    if let Some(reason) = met.ok().and_then(|met| met.clone()) {
+        health.set(NAME, State::Degraded { reason });
+    }
+    // Once found it stays: no later look would find the page whole.
+    stop.cancelled().await;
+}
+
 /// What a failure says of the database: that it is away, or that a person has to see to it.
 pub fn state_of(error: &StoreError) -> State {
     let reason = error.to_string();

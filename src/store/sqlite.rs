@@ -20,6 +20,7 @@ use crate::store::{Result, StoreError, name_of};
 
 pub mod backup;
 mod checkpoint;
+pub mod damage;
 mod erasing;
 mod lineage;
 pub mod look;
@@ -28,6 +29,7 @@ pub(super) mod open;
 mod readers;
 mod retention;
 mod search;
+mod wal;
 pub mod writer;
 
 pub use crate::store::rows::migrations::SCHEMA_VERSION;
@@ -140,8 +142,10 @@ impl SqliteStore {
         wal: WalLimits,
     ) -> Result<Self> {
         let path = database_path(data_dir);
+        damage::look(&path)?;
         let conn = open_writing(&path)?;
         let now = migrate(&conn)?;
+        damage::sum_up(&conn)?;
         let known = Arc::new(Names::default());
         let all: Vec<String> = names
             .iter()
@@ -273,6 +277,9 @@ impl SqliteStore {
 impl StoreError {
     pub fn from_sqlite(error: &rusqlite::Error) -> Self {
         use rusqlite::ErrorCode as Code;
+        if let Some(reason) = damage::note(error) {
+            return Self::Unavailable(reason);
+        }
         match error.sqlite_error_code() {
             Some(
                 Code::DatabaseCorrupt

@@ -2,6 +2,7 @@
 //! few rounds of each; the lengths of docs/reliability.md are asked for with `SWITCHBOARD_CAMPAIGN=full`, and then
 //! each leaves a line in `reliability/ledger.jsonl`.
 
+mod bit_flips;
 mod brokers;
 mod claims;
 mod crowd;

@@ -109,6 +109,15 @@ impl Installation {
     }
 
     fn run_binary_with(&self, binary: &Path, args: &[&str], environment: &[(&str, &str)]) {
+        self.spawn(binary, args, environment);
+        wait_until(
+            &format!("the daemon to be ready; log: {}", self.log().display()),
+            PATIENCE,
+            || self.is_ready(),
+        );
+    }
+
+    fn spawn(&self, binary: &Path, args: &[&str], environment: &[(&str, &str)]) {
         let log = fs::File::options()
             .create(true)
             .append(true)
@@ -128,17 +137,27 @@ impl Installation {
             .spawn()
             .unwrap();
         *self.child.lock().unwrap() = Some(child);
-        let ready = || {
-            self.http
-                .get(self.url("/readyz"))
-                .send()
-                .is_ok_and(|answer| answer.status().is_success())
-        };
-        wait_until(
-            &format!("the daemon to be ready; log: {}", self.log().display()),
-            PATIENCE,
-            ready,
-        );
+    }
+
+    fn is_ready(&self) -> bool {
+        let asked = self.http.get(self.url("/readyz")).send();
+        asked.is_ok_and(|answer| answer.status().is_success())
+    }
+
+    /// Starts the daemon, which may refuse to run; whether it runs.
+    pub fn runs(&self) -> bool {
+        self.spawn(Path::new(binary()), &[], &[]);
+        wait_for("the daemon to be ready, or to end", PATIENCE, || {
+            let ended = {
+                let mut child = self.child.lock().unwrap();
+                let ended = child.as_mut().expect("a daemon").try_wait().unwrap();
+                ended.inspect(|_| *child = None)
+            };
+            match ended {
+                Some(_) => Some(false),
+                None => self.is_ready().then_some(true),
+            }
+        })
     }
 
     /// Ends it as a power cut of the process would.
