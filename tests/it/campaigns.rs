@@ -18,6 +18,7 @@ mod power_cut;
 mod restored;
 mod rolling;
 mod routers;
+mod simulation;
 mod stopped;
 mod takeover;
 mod traffic;
