@@ -59,10 +59,12 @@ fn whatever_fails_on_one_disk_every_promise_holds_at_every_step() {
     days(seeds());
 }
 
-/// Plays these days, and has every fault happen.
+/// Plays these days; where there are many, every fault has to happen.
 pub fn days(seeds: Range<u64>) {
+    let are_many = seeds.end - seeds.start >= SEEDS.end - SEEDS.start;
     let told = under_the_disk(ON_A_DISK, &seeds);
-    check(&told, OF_A_DISK.iter().chain(&OF_ANYTHING));
+    let expected = are_many.then(|| OF_A_DISK.iter().chain(&OF_ANYTHING));
+    check(&told, expected.into_iter().flatten());
 }
 
 #[test]
