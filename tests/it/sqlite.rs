@@ -2,6 +2,7 @@
 //! and the intake's brake.
 
 mod retention;
+mod sums;
 
 use std::sync::Arc;
 

@@ -280,5 +280,10 @@ mod tests {
             };
             assert_eq!(changed(&log, at, bit), done, "{at}");
         }
+        // The highest bit of a word: the sum is the same with that of another word. In the last commit, too.
+        for at in [first + 24 + 1_003, third - 4_120 + 24 + 1_003] {
+            let done = changed(&log, at, |bytes| bytes[0] ^= 0x80);
+            assert!(matches!(done, Found::Damaged { .. }), "{at}: {done:?}");
+        }
     }
 }
