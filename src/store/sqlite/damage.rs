@@ -69,7 +69,7 @@ pub(super) fn look(database: &Path) -> Result<()> {
     }
     for _ in 0..BITS_MAX {
         match wal::look(&log).map_err(|error| trouble(&log, error))? {
-            Found::Whole => return Ok(()),
+            Found::Whole => return sync(&log).map_err(|error| trouble(&log, error)),
             Found::Flipped { byte, bit } => {
                 warn!(byte, bit, file = %log.display(), "a bit of the write-ahead log was not what was written, and is put right: look at the disk");
                 wal::put_right(&log, byte, bit).map_err(|error| trouble(&log, error))?;
@@ -78,6 +78,16 @@ pub(super) fn look(database: &Path) -> Result<()> {
         }
     }
     Err(damaged(&log, 0))
+}
+
+/// A commit that a killed process had written and not synced is there for the next one, and would be followed by others; and
+/// what was in it would be acknowledged to who sends it again. From here on it stays.
+fn sync(log: &Path) -> io::Result<()> {
+    match File::open(log) {
+        Ok(file) => file.sync_all(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 fn damaged(log: &Path, frame: u64) -> StoreError {

@@ -1,7 +1,7 @@
 //! What the write-ahead log says of itself before SQLite reads it. SQLite reads it up to the first frame whose sum is
 //! wrong and forgets the rest: that is right where a power cut tore the last commit, and loses what was acknowledged
 //! where the disk changed a bit in the middle. The two can be told apart. Each commit is synced before the next is written, so
-//! a commit that another one follows was whole once; and a torn write is not one bit away from what was written.
+//! a commit that another one follows was whole once; and a commit that is all there but for one bit was not torn.
 //! A single bit is put right, and said, where only one can have been it; anything else ends the start, before anything
 //! was changed.
 //!
@@ -89,12 +89,20 @@ fn frames(file: File, header: &Header) -> io::Result<Found> {
             continue;
         }
         let before = (number - 1) * frame.len() as u64 + HEADER_BYTES as u64;
-        return Ok(match header.fix(sums, &mut frame) {
+        let fix = header.fix(sums, &mut frame);
+        if let Fix::Bit(byte, bit) = fix {
+            frame[byte as usize] ^= 1 << bit;
+        }
+        let is_lost = match fix {
+            Fix::None => header.goes_on_after(&mut file, frame)?,
+            Fix::Bit(..) | Fix::Several => header.is_complete(&mut file, sums, frame)?,
+        };
+        return Ok(match fix {
+            _ if !is_lost => Found::Whole,
             Fix::Bit(byte, bit) => Found::Flipped {
                 byte: before + byte,
                 bit,
             },
-            Fix::None if !header.goes_on_after(&mut file, frame)? => Found::Whole,
             Fix::None | Fix::Several => Found::Damaged { frame: number },
         });
     }
@@ -133,13 +141,33 @@ impl Header {
     fn goes_on_after(&self, file: &mut BufReader<File>, mut before: Vec<u8>) -> io::Result<bool> {
         let mut frame = vec![0; before.len()];
         while fill(file, &mut frame)? {
-            let is_commit = self.is_of_this_log(&before) && before[4..8] != [0; 4];
+            let is_commit = self.is_of_this_log(&before) && is_commit(&before);
             if is_commit && self.follows(stored(&before), &frame) {
                 return Ok(true);
             }
             std::mem::swap(&mut before, &mut frame);
         }
         Ok(false)
+    }
+
+    /// Whether all of a commit is there, from one of its frames on. One that is not was never acknowledged: what a power
+    /// cut tore off may have been a bit.
+    fn is_complete(
+        &self,
+        file: &mut BufReader<File>,
+        before: Sums,
+        mut frame: Vec<u8>,
+    ) -> io::Result<bool> {
+        // What is wrong may be the sums themselves.
+        let mut sums = [stored(&frame), self.sum(before, &frame)];
+        while !is_commit(&frame) {
+            let is_there = fill(file, &mut frame)?;
+            if !is_there || !sums.iter().any(|sums| self.follows(*sums, &frame)) {
+                return Ok(false);
+            }
+            sums = [stored(&frame); 2];
+        }
+        Ok(true)
     }
 }
 
@@ -158,6 +186,11 @@ fn header(bytes: &[u8]) -> Option<Header> {
         salts: std::array::from_fn(|at| bytes[16 + at]),
         sums,
     })
+}
+
+/// Whether a commit ends with this frame: it says how many pages the database has then.
+fn is_commit(frame: &[u8]) -> bool {
+    frame[4..8] != [0; 4]
 }
 
 /// The sums that a frame has.
@@ -272,6 +305,9 @@ mod tests {
             let done = changed(&log, at, sector);
             assert!(matches!(done, Found::Damaged { .. }), "{at}: {done:?}");
         }
+        // Of a commit that was cut off, a bit may be what was torn.
+        let cut = &log[..second + 2 * 4_120];
+        assert_eq!(changed(cut, second + 24, bit), Found::Whole);
         // Low bits, which the sum tells apart, wherever they are: of the header, of a commit, of the last one.
         for at in [16, first + 1_000, second + 8, third - 4_000] {
             let done = Found::Flipped {
