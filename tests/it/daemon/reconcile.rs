@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 use super::mail::{proven, wait_for_mailbox};
 use super::mailboxes::{config, mail, wait_for_count};
 use super::post_office::mail_channel;
-use super::process::{Installation, MAIL_PASSWORD, PATIENCE};
+use super::process::{Installation, MAIL_PASSWORD, PATIENCE, chat, chat_config, json_of};
+use super::shop::Shop;
 use crate::peers::imap::Imap;
 use crate::peers::{self, Dovecot, Postfix, wait_for};
 
@@ -163,5 +164,67 @@ fn a_reply_without_a_copy_in_the_folder_of_sent_mail_is_named_and_a_mailbox_that
     assert_eq!(
         failed["channels"][0]["provider"]["state"], "failed",
         "{failed:#}"
+    );
+}
+
+/// Makes a dead letter of the one message there is, as if it had never been filed.
+fn park(daemon: &Installation) {
+    let tables = Connection::open(daemon.dir.path().join("data/switchboard.db")).unwrap();
+    let mut seen = tables
+        .prepare("SELECT name FROM sqlite_master WHERE name GLOB 'seen_[0-9]*'")
+        .unwrap();
+    let seen = seen.query_map([], |row| row.get::<_, String>(0)).unwrap();
+    let seen: Vec<String> = seen.map(Result::unwrap).collect();
+    let filed = ["message", "conversation", "waiting", "reference"].map(str::to_owned);
+    for table in filed.into_iter().chain(seen) {
+        tables.execute(&format!("DELETE FROM {table}"), []).unwrap();
+    }
+    let letter = "INSERT INTO dead_letter (record, state, reason, attempts, at)
+         SELECT record, 0, 'a bug of ours', 5, arrived_at FROM log";
+    assert_eq!(tables.execute(letter, []).unwrap(), 1);
+}
+
+#[test]
+fn a_dead_letter_that_is_named_is_filed_once_however_often_it_is_filed_again() {
+    let shop = Shop::open();
+    let daemon = Installation::start(&chat_config(&shop.url));
+    let token = daemon.token("ada");
+    json_of(
+        daemon
+            .hook("shop-chat", &chat("m-1", "cust-7", "Hello?"))
+            .unwrap(),
+    );
+    wait_for_count(&daemon, &token, 1);
+    assert!(daemon.terminate());
+    park(&daemon);
+    daemon.run();
+    let (code, report) = reconcile(&daemon);
+    assert_eq!(
+        (code, gaps(&report)),
+        (Some(3), vec![["dead_letter", "message:m-1", "message:m-1"]]),
+        "{report:#}"
+    );
+    let id = report["gaps"][0]["id"].as_str().unwrap();
+    let next = report["gaps"][0]["next"].as_str().unwrap();
+    assert!(
+        next.contains(&format!("switchboard dead-letters redrive {id}")),
+        "{next}"
+    );
+    let filed = [1, 2, 3].map(|_| {
+        daemon
+            .command(&["dead-letters", "redrive", id])
+            .status
+            .success()
+    });
+    assert_eq!(filed, [true, false, false]);
+    let conversations = daemon.conversations(&token);
+    assert_eq!(conversations.len(), 1);
+    let messages = daemon.messages(&token, conversations[0]["id"].as_str().unwrap());
+    assert_eq!(messages.len(), 1);
+    let (code, report) = reconcile(&daemon);
+    assert_eq!((code, gaps(&report)), (Some(4), vec![]), "{report:#}");
+    assert_eq!(
+        report["channels"][0]["provider"]["state"],
+        "cannot_be_asked"
     );
 }
