@@ -48,6 +48,7 @@ mod participants;
 mod privacy;
 mod problem;
 mod queues;
+mod reconciliation;
 mod request;
 mod search;
 mod serve;
@@ -67,6 +68,7 @@ pub use attachments::FileLinks;
 pub use channels::ChannelFacts;
 pub use events::STREAMS_MAX;
 use problem::{ApiError, Kind};
+pub use reconciliation::{NoReport, Reconciling};
 pub use serve::serve;
 pub use verbs::TIMERS;
 pub use waiting::serve_waiting;
@@ -83,6 +85,7 @@ pub struct ApiState {
     pub outbox: Arc<Wakes>,
     pub hooks: Arc<dyn Hooks>,
     pub health: Arc<Health>,
+    pub reconciling: Arc<dyn Reconciling>,
     pub metrics: PrometheusHandle,
     /// What this process answers besides operators.
     pub served: Served,
@@ -308,6 +311,8 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(surgery::undo_operation))
         .routes(routes!(events::stream_events))
         .routes(routes!(search::search))
+        // Administrators.
+        .routes(routes!(reconciliation::reconcile))
         // Providers.
         .routes(routes!(hooks::deliver_webhook))
         // Operators.

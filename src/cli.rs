@@ -1,7 +1,7 @@
 //! The command line. Every command takes `--config` and `--data-dir`.
 //!
 //! Exit codes: 0 done; 1 failed; 2 wrong usage; 65 input that cannot be read (`parse`, `import`);
-//! 78 a configuration that is wrong; 130 stopped by Ctrl-C (`import`).
+//! 78 a configuration that is wrong; 3 gaps and 4 something that could not be asked (`reconcile`); 130 stopped by Ctrl-C (`import`).
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -27,6 +27,7 @@ mod migrate;
 mod outbox;
 mod parse;
 mod privacy;
+mod reconcile;
 mod reload;
 mod run;
 mod send;
@@ -115,6 +116,8 @@ enum Command {
     /// Look at replies that have not left, and settle those that are held
     #[command(subcommand)]
     Outbox(outbox::Outbox),
+    /// Compare what providers have with what was accepted, stored and routed, and name every gap
+    Reconcile(reconcile::Reconcile),
     /// Put a legal hold on a contact, or lift it: nothing of a held one is removed
     Hold(privacy::Hold),
     /// Write everything that is kept of a contact into a directory
@@ -156,6 +159,7 @@ pub fn run_with(extra: &[Registration]) -> ExitCode {
         Command::Token(token) => token.run(&cli.common, &registrations),
         Command::DeadLetters(letters) => letters.run(&cli.common, &registrations),
         Command::Outbox(outbox) => outbox.run(&cli.common, &registrations),
+        Command::Reconcile(reconcile) => reconcile.run(&cli.common, &registrations),
         Command::Hold(hold) => hold.run(&cli.common, &registrations),
         Command::Erase(erase) => erase.run(&cli.common, &registrations),
         Command::Erasures(erasures) => erasures.run(&cli.common, &registrations),

@@ -54,6 +54,7 @@ pub mod notify;
 mod outbox;
 mod parts;
 pub mod processes;
+pub mod reconcile;
 pub mod relays;
 pub mod reload;
 pub mod route;
@@ -78,6 +79,7 @@ pub use listener::{certificates, tls_files};
 pub use named::refuse_missing;
 use notify::Manager;
 use processes::ProcessRows;
+use reconcile::{DECIDED_WITHIN, Reconciler};
 use reload::{Parts, Reload, Source};
 pub use settings::{Keys, policy, warn_of};
 pub use shutdown::SHUTDOWN_MAX;
@@ -228,7 +230,17 @@ impl Daemon {
             config: parts.config.clone(),
             is_shared: installation.is_shared(),
         });
+        let reconciler = Arc::new(Reconciler {
+            store: store.clone(),
+            channels: parts.channels.clone(),
+            policy: parts.policy.clone(),
+            clock: clock.clone(),
+            bus: Some(bus.clone()),
+            decided_within: DECIDED_WITHIN,
+            turn: Default::default(),
+        });
         let core = Core {
+            reconciler,
             processes,
             data_dir,
             is_shared: installation.is_shared(),

@@ -34,6 +34,7 @@ pub mod health;
 pub mod http;
 pub mod ids;
 pub mod live;
+pub mod reconcile;
 pub mod search;
 pub mod subject;
 pub mod telemetry;

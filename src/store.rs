@@ -34,6 +34,7 @@ pub mod partitions;
 pub mod postgres;
 pub mod privacy;
 pub mod processes;
+pub mod reconcile;
 pub mod relays;
 pub mod retention;
 pub mod rows;
@@ -334,6 +335,7 @@ pub trait Store:
     + leases::Leases
     + processes::Processes
     + partitions::Partitions
+    + reconcile::Reconciles
     + relays::Relays
     + surgery::SurgeryStore
     + events::EventLog

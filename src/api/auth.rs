@@ -91,6 +91,9 @@ pub struct Reading(pub Caller);
 /// A caller that may claim, answer and end conversations.
 pub struct Working(pub Caller);
 
+/// A caller that runs the installation.
+pub struct Administering(pub Caller);
+
 /// A caller that may see the queues and their depths.
 pub struct Watching(pub Caller);
 
@@ -137,6 +140,7 @@ macro_rules! caller_with {
     };
 }
 
+caller_with!(Administering, |role| role == Role::Admin);
 caller_with!(Reading, Role::reads_messages);
 caller_with!(Working, Role::works);
 caller_with!(Watching, |role| role != Role::Connector);

@@ -43,6 +43,7 @@ use super::views::ConversationView;
         (name = "Surgery", description = "Putting right what was joined wrongly, and undoing that"),
         (name = "Search", description = "Words to messages and contacts"),
         (name = "Events", description = "What changes, as it changes"),
+        (name = "Administration", description = "Whether nothing is missing"),
         (name = "Hooks", description = "Where providers deliver"),
         (name = "Operations", description = "Health, metrics, documentation; no token needed")
     ),

@@ -10,14 +10,16 @@ use clap::Subcommand;
 use connector_api::{ChannelId, Clock, HttpClient, Registration};
 use serde_json::Value;
 
-use crate::channels;
+use crate::channels::{self, LiveChannels};
 use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::credentials::Keeper;
 use crate::daemon::control::{Answer, Control, Request, ask, is_up};
+use crate::daemon::reconcile::{DECIDED_WITHIN, Reconciler};
 use crate::daemon::{DataDir, Installation, Keys, policy};
 use crate::dispatch::Role;
 use crate::http::Reqwest;
+use crate::live::Live;
 use crate::store::SCOPE_ACT_AS;
 
 use super::run::start_failure;
@@ -266,10 +268,20 @@ async fn offline(
     let keys = Keys::derive(store.installation_key());
     let policy = Arc::new(policy(config, &built, &keys));
     keeper.open(store.clone(), keys.vault);
+    let (channels, policy) = (LiveChannels::from(built), Live::from(policy));
+    let reconciler = Arc::new(Reconciler {
+        store: store.clone(),
+        channels: channels.clone(),
+        policy: policy.clone(),
+        clock: clock.clone(),
+        bus: None,
+        decided_within: DECIDED_WITHIN,
+        turn: Default::default(),
+    });
     Ok(Control {
         store,
-        channels: built.into(),
-        policy: policy.into(),
+        channels,
+        policy,
         blobs,
         ids: keys.ids,
         clock,
@@ -281,5 +293,6 @@ async fn offline(
         tests: None,
         about: None,
         reload: None,
+        reconciler,
     })
 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use connector_api::{CancellationToken, ChannelId, Clock};
+use connector_api::{CancellationToken, ChannelId, Clock, Timestamp};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
@@ -30,12 +30,14 @@ use crate::wake::Wakes;
 use super::StartError;
 use super::channel_test::ChannelTests;
 use super::import::{Begin, Importer};
+use super::reconcile::Reconciler;
 use super::reload::Reload;
 
 mod channel;
 pub mod import;
 mod outbox;
 mod privacy;
+mod reconcile;
 pub mod status;
 pub mod steps;
 
@@ -113,6 +115,11 @@ pub enum Request {
         state: Hidden,
         answer: Option<Hidden>,
     },
+    /// Compares what came since with what is stored; of one channel, or of all.
+    Reconcile {
+        since: Timestamp,
+        channel: Option<String>,
+    },
     /// Reads the configuration again.
     Reload,
     /// Puts a legal hold on a contact; without a reason, lifts it.
@@ -170,6 +177,7 @@ pub struct Control {
     pub tests: Option<ChannelTests>,
     pub about: Option<status::About>,
     pub reload: Option<Arc<Reload>>,
+    pub reconciler: Arc<Reconciler>,
 }
 
 impl Control {
@@ -281,6 +289,7 @@ impl Control {
             Request::EraseContact { contact, reason } => self.erase_contact(&contact, reason).await,
             Request::Erasures { id } => self.erasures(id).await,
             Request::ExportFile { id, from } => self.export_file(&id, from).await,
+            Request::Reconcile { since, channel } => self.reconcile(since, channel).await,
             Request::Reload => match &self.reload {
                 Some(reload) => {
                     let changes = reload.run().await?;

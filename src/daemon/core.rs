@@ -18,6 +18,7 @@ use super::DataDir;
 use super::elsewhere::Elsewhere;
 use super::leased::{Held, Leases};
 use super::processes::ProcessRows;
+use super::reconcile::Reconciler;
 use super::reload::Parts;
 use super::settings::Keys;
 use super::shutdown::{Stop, Tasks};
@@ -49,6 +50,7 @@ pub struct Core {
     pub elsewhere: Arc<Elsewhere>,
     /// As `/version` shows it.
     pub instance: String,
+    pub reconciler: Arc<Reconciler>,
     pub stop: Stop,
 }
 

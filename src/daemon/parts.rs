@@ -330,6 +330,7 @@ pub fn listen(
         outbox: core.outbox.clone(),
         hooks,
         health: core.health.clone(),
+        reconciling: core.reconciler.clone(),
         metrics: core.metrics.clone(),
         served: Served {
             api: core.runs(Part::Api),
@@ -375,6 +376,7 @@ pub fn control(
     reload: Arc<Reload>,
 ) -> Result<(), StartError> {
     let control = control::Control {
+        reconciler: core.reconciler.clone(),
         store: core.store.clone(),
         channels: core.parts.channels.clone(),
         policy: core.parts.policy.clone(),

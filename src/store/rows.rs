@@ -38,6 +38,7 @@ pub mod permission;
 pub mod privacy;
 pub(super) mod processes;
 pub mod reading;
+mod reconcile;
 mod relays;
 pub mod retention;
 pub mod search;

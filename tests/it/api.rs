@@ -19,6 +19,7 @@ mod messages;
 mod operations;
 mod order;
 mod privacy;
+mod reconciliation;
 mod repeated;
 mod rights;
 mod search;

@@ -30,6 +30,7 @@ mod memory;
 pub mod post_office;
 pub mod preload;
 pub mod process;
+mod reconcile;
 mod reload;
 mod restored;
 pub mod shop;

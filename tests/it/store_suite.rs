@@ -24,6 +24,7 @@ mod permissions;
 mod position;
 mod privacy;
 mod processes;
+mod reconcile;
 mod relays;
 mod replies;
 mod retention;
@@ -173,6 +174,13 @@ macro_rules! store_suite {
                 a_stale_owner_writes_nothing
                 a_batch_decided_twice_is_written_once
                 what_is_not_decided_is_decided_after_a_crash
+            }
+            reconcile {
+                a_day_of_everything_that_may_be_has_no_gap
+                every_kind_of_gap_is_named_with_what_to_do
+                what_is_young_is_under_way_and_no_gap
+                a_provider_that_does_not_answer_or_cannot_be_asked_is_never_a_success
+                an_erasure_makes_no_gap_at_any_of_its_steps_and_names_nobody
             }
             relays {
                 a_relay_moves_from_where_it_is_under_its_own_epoch

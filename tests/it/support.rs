@@ -13,6 +13,7 @@ pub mod kafka;
 mod local;
 #[cfg(feature = "postgres")]
 mod postgres;
+mod providers;
 mod said;
 #[cfg(feature = "kafka-secured")]
 pub mod secured;
@@ -33,6 +34,7 @@ pub use desk::{Desk, holder};
 pub use local::Local;
 #[cfg(feature = "postgres")]
 pub use postgres::Postgres;
+pub use providers::{Provider, reconciler};
 pub use said::{Said, chat, delete, echo, edit, mail, reaction, receipt, system};
 pub use setup::{channel_id, channels, names, policy, queue_id, queues, senders};
 pub use show::show_sorted;
@@ -48,6 +50,11 @@ pub trait Backend: Send + Sync {
     /// Whether the bus is a log in the store, which has what was accepted before it is decided.
     fn has_log(&self) -> bool {
         true
+    }
+
+    /// Does to the rows what no part of Switchboard does.
+    async fn damage(&self, _sql: &str) {
+        panic!("this backend is never damaged")
     }
 
     /// Rows by kind.

@@ -19,6 +19,8 @@ pub struct Capabilities {
     /// The provider keeps what we missed (a mailbox): reading again after a crash loses nothing.
     /// Its items are remembered for as long as the provider can show them again.
     pub replayable: bool,
+    /// The provider can be asked what it has: [`crate::Inventory`].
+    pub inventory: bool,
     /// Longest text of one message, in `text_unit`; `None`: no limit of its own.
     pub text_max: Option<u32>,
     pub text_unit: TextUnit,

@@ -3,12 +3,12 @@
 //! A connector turns what one provider sends into [`InboundEvent`]s and what an agent writes into
 //! provider calls. It sees this crate and nothing else of the daemon. It hands out the surfaces
 //! that it has ([`WebhookSource`], [`PollSource`], [`StreamSource`], [`Sender`],
-//! [`AttachmentSource`], [`Authorization`]); no method returns "unsupported". Retries, rate,
+//! [`AttachmentSource`], [`Authorization`], [`Inventory`]); no method returns "unsupported". Retries, rate,
 //! splitting, dedupe and durability belong to the daemon.
 //!
 //! Reading order: [`ids`], [`event`] (what comes in), [`outbound`] (what goes out), [`surface`]
-//! (the traits), [`authorization`], [`capability`], [`error`], [`context`], [`credentials`],
-//! [`registration`].
+//! (the traits), [`authorization`], [`inventory`], [`capability`], [`error`], [`context`],
+//! [`credentials`], [`registration`].
 
 pub mod authorization;
 pub mod capability;
@@ -17,6 +17,7 @@ pub mod credentials;
 pub mod error;
 pub mod event;
 pub mod ids;
+pub mod inventory;
 pub mod outbound;
 pub mod registration;
 pub mod surface;
@@ -39,6 +40,7 @@ pub use event::{
     Sender as MessageSender, ThreadHints,
 };
 pub use ids::{BrandId, ChannelId, DedupeKey, Namespace, QueueId, reply_token_candidates};
+pub use inventory::{INVENTORY_PAGE_MAX, Inventory, InventoryPages, ProviderItem, Standing};
 pub use jiff::Timestamp;
 pub use outbound::{
     FileContent, OutboundAttachment, OutboundMessage, ReadFile, Recipient, RefusedRecipient,

@@ -13,6 +13,7 @@ use crate::authorization::Authorization;
 use crate::capability::{Capabilities, Check, Health};
 use crate::error::Result;
 use crate::event::InboundEvent;
+use crate::inventory::Inventory;
 use crate::outbound::{OutboundMessage, Recipient, SendReceipt};
 
 /// One channel, built from its configuration.
@@ -45,6 +46,10 @@ pub trait Connector: Send + Sync {
         None
     }
     fn attachment_source(&self) -> Option<&dyn AttachmentSource> {
+        None
+    }
+    /// What the provider still has, for `switchboard reconcile`; `None`: it cannot be asked.
+    fn inventory(&self) -> Option<&dyn Inventory> {
         None
     }
     /// How a person grants this channel access, where the provider wants that.

@@ -3,6 +3,7 @@
 
 mod cursor;
 mod fetch;
+mod inventory;
 mod link;
 mod memory;
 pub(crate) mod session;

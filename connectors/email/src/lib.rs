@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use connector_api::{
     Authorization, Backfill, BuildContext, Capabilities, Check, Connector, ConnectorKind, Error,
-    ErrorKind, Health, ImportFormat, InboundEvent, Namespace, OutboundMessage, Recipient,
-    Registration, Result, Sender, StreamSource, TextUnit, WebhookRequest, WebhookSource,
+    ErrorKind, Health, ImportFormat, InboundEvent, Inventory, Namespace, OutboundMessage,
+    Recipient, Registration, Result, Sender, StreamSource, TextUnit, WebhookRequest, WebhookSource,
     async_trait,
 };
 
@@ -141,6 +141,7 @@ impl Connector for MailChannel {
             receipts: true,
             authorization: self.authorizer.is_some(),
             replayable: is_mailbox,
+            inventory: is_mailbox,
             text_max: None,
             text_unit: TextUnit::Chars,
             attachment_bytes_max: Some(smtp::ATTACHMENT_BYTES_MAX),
@@ -189,6 +190,13 @@ impl Connector for MailChannel {
 
     fn sender(&self) -> Option<&dyn Sender> {
         Some(&self.outbox)
+    }
+
+    fn inventory(&self) -> Option<&dyn Inventory> {
+        match &self.inbound {
+            Inbound::Mailbox(mailbox) => Some(mailbox),
+            Inbound::Hook(_) => None,
+        }
     }
 
     fn authorization(&self) -> Option<&dyn Authorization> {

@@ -8,6 +8,7 @@ mod charset;
 mod content;
 mod dsn;
 mod encoded_words;
+pub(crate) mod head;
 pub(crate) mod headers;
 mod identity;
 mod key;

@@ -5,6 +5,7 @@ pub(crate) mod attachments;
 pub(crate) mod authorize;
 pub(crate) mod faults;
 pub(crate) mod inbound;
+pub(crate) mod inventory;
 pub(crate) mod parsing;
 pub(crate) mod pull;
 pub(crate) mod secrecy;
@@ -60,6 +61,10 @@ mod gate {
 
     pub fn replayable(can: &Capabilities) -> bool {
         can.replayable && pull(can)
+    }
+
+    pub fn listing(can: &Capabilities) -> bool {
+        can.inventory && pull(can)
     }
 
     pub fn poll(can: &Capabilities) -> bool {

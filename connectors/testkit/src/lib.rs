@@ -65,6 +65,7 @@ macro_rules! each_case {
             [pull rejected_credentials_are_auth pull]
             [pull what_came_while_down_arrives replayable]
             [pull first_connection_marks_its_place replayable]
+            [inventory what_was_accepted_is_listed_under_its_keys listing]
             [pull empty_poll_keeps_cursor poll]
             [pull cancel_mid_poll_loses_nothing poll]
             [stream ack_only_after_accept stream]

@@ -204,6 +204,16 @@ const BROKEN: &[(Break, Surface, &[&str])] = &[
         &["cancel_mid_poll_loses_nothing"],
     ),
     (
+        Break::ListsUnderOtherKeys,
+        Surface::Poll,
+        &["what_was_accepted_is_listed_under_its_keys"],
+    ),
+    (
+        Break::ListsAllAsAhead,
+        Surface::Poll,
+        &["what_was_accepted_is_listed_under_its_keys"],
+    ),
+    (
         Break::AcksFirst,
         Surface::Stream,
         &["ack_only_after_accept"],

@@ -233,7 +233,8 @@ pub fn conversation(
         .optional()
 }
 
-fn conversations_named(
+/// Those of these conversations that are there.
+pub fn conversations_named(
     conn: Conn<'_>,
     names: &Names,
     wanted: &HashSet<ConversationId>,

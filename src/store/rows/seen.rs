@@ -66,6 +66,12 @@ pub fn find_named(conn: Conn<'_>, memory: &Memory, keys: &HashSet<Key16>) -> sql
     find_within(conn, memory, keys, NAMED)
 }
 
+/// Everything filed under these keys, as far back as any are kept, for whoever only reads.
+pub fn find_kept(conn: Conn<'_>, keys: &HashSet<Key16>) -> sql::Result<Found> {
+    let tables = generations(conn)?.into_iter().map(table);
+    look_up(conn, tables, keys)
+}
+
 /// What was filed under keys, what was said first coming first.
 pub type Found = HashMap<Key16, Vec<Seen>>;
 
@@ -75,11 +81,6 @@ fn find_within(
     wanted: &HashSet<Key16>,
     back: i64,
 ) -> sql::Result<Found> {
-    let mut found: Found = wanted.iter().map(|key| (*key, Vec::new())).collect();
-    if wanted.is_empty() {
-        return Ok(found);
-    }
-    let keys: Vec<Key16> = wanted.iter().copied().collect();
     let newest = memory.generations.last().copied().unwrap_or(0);
     let kept = memory.generations.iter().rev();
     let back = if bug!("dedupe-of-three-days") {
@@ -88,7 +89,19 @@ fn find_within(
         back
     };
     let live = kept.take_while(|generation| **generation > newest - back);
-    let tables = live.map(|generation| table(*generation));
+    look_up(conn, live.map(|generation| table(*generation)), wanted)
+}
+
+fn look_up(
+    conn: Conn<'_>,
+    tables: impl Iterator<Item = String>,
+    wanted: &HashSet<Key16>,
+) -> sql::Result<Found> {
+    let mut found: Found = wanted.iter().map(|key| (*key, Vec::new())).collect();
+    if wanted.is_empty() {
+        return Ok(found);
+    }
+    let keys: Vec<Key16> = wanted.iter().copied().collect();
     for table in tables.chain(["seen_lasting".to_owned()]) {
         let sql = format!("SELECT digest, message FROM {table} WHERE key = ?1");
         let mut asked = conn.read_each(&sql, |place, row| {

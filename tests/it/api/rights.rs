@@ -75,21 +75,23 @@ async fn each_role_may_do_what_it_is_for_and_nothing_else() {
         post(&format!("/v1/conversations/{conversation}/reopen")),
         post(&format!("/v1/messages/{message}/settle")),
     ];
-    // Whether the role sees the queues, reads and works.
+    // Whether the role sees the queues, reads, works and runs the installation.
     let roles = [
-        ("agent", true, true, true),
-        ("supervisor", true, true, true),
-        ("reader", true, true, false),
-        ("admin", true, false, false),
-        ("connector", false, false, false),
+        ("agent", true, true, true, false),
+        ("supervisor", true, true, true, false),
+        ("reader", true, true, false, false),
+        ("admin", true, false, false, true),
+        ("connector", false, false, false, false),
     ];
-    for (role, watching, reading, working) in roles {
+    let administers = [get("/v1/reconciliation")];
+    for (role, watching, reading, working, administering) in roles {
         let token = served.token(role, "ada", &[], &[]).await;
         let queues = [get("/v1/queues")];
         let groups = [
             (&queues[..], watching),
             (&reads[..], reading),
             (&works[..], working),
+            (&administers[..], administering),
         ];
         for (calls, permitted) in groups {
             for (method, path) in calls {

@@ -21,7 +21,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
-use crate::support::{Desk, Local, Said, senders, within_patience};
+use crate::support::{Desk, Local, Said, reconciler, senders, within_patience};
 
 /// The cap of webhook bodies here; small, so that exceeding it is quick.
 pub const HOOK_BYTES_MAX: usize = 4 * 1024;
@@ -95,6 +95,7 @@ impl Served {
             outbox: outbox.clone(),
             hooks: hooks.clone(),
             health: health.clone(),
+            reconciling: Arc::new(reconciler(&desk, [])),
             metrics: PrometheusBuilder::new().build_recorder().handle(),
             body_bytes_max: HOOK_BYTES_MAX,
             hooks_bytes_max: HOOKS_BYTES_MAX,

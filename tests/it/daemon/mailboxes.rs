@@ -64,7 +64,7 @@ impl Server for Cyrus {
     }
 }
 
-fn mail(number: usize) -> Vec<u8> {
+pub fn mail(number: usize) -> Vec<u8> {
     let from = format!("c{number}@customer.example");
     proven(&from, "Hello", &format!("n-{number}"), "", &text(number))
 }
@@ -74,7 +74,7 @@ fn text(number: usize) -> String {
 }
 
 /// A configuration with a mailbox at this port; `imap` are more keys of its table.
-fn config(port: u16, imap: &str) -> String {
+pub fn config(port: u16, imap: &str) -> String {
     format!(
         "[queues.frontline]\n[channels.support-mail]\nconnector = \"email\"\nqueue = \"frontline\"\n\
          address = \"support@shop.example\"\nauthserv_id = \"mx.shop.example\"\npoll_interval = \"1s\"\n\
@@ -99,7 +99,7 @@ fn said(daemon: &Installation, token: &str) -> Vec<String> {
     said
 }
 
-fn wait_for_count(daemon: &Installation, token: &str, count: usize) -> Vec<Value> {
+pub fn wait_for_count(daemon: &Installation, token: &str, count: usize) -> Vec<Value> {
     wait_for(&format!("{count} conversations"), PATIENCE * 2, || {
         Some(daemon.conversations(token)).filter(|found| found.len() >= count)
     })

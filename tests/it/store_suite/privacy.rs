@@ -290,7 +290,7 @@ pub async fn an_export_is_what_was_stored_of_the_person_and_nothing_of_another(
     }
 }
 
-fn asking(desk: &Desk, contact: ContactId) -> Asking {
+pub fn asking(desk: &Desk, contact: ContactId) -> Asking {
     Asking {
         contact,
         actor: supervisor(),
@@ -301,7 +301,7 @@ fn asking(desk: &Desk, contact: ContactId) -> Asking {
 }
 
 /// One step of an erasure, as the daemon takes it; `false` while it waits, or once it is done.
-async fn step(desk: &Desk, id: i64) -> bool {
+pub async fn step(desk: &Desk, id: i64) -> bool {
     let store = desk.store();
     let erasure = store.erasure(id).await.unwrap().unwrap();
     let stage = erasure.stage;

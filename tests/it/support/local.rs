@@ -138,6 +138,12 @@ impl Backend for Local {
         }
     }
 
+    async fn damage(&self, sql: &str) {
+        let conn = rusqlite::Connection::open(database_path(&self.dir())).expect("the database");
+        conn.busy_timeout(super::PATIENCE).expect("a time to wait");
+        conn.execute_batch(sql).expect("a statement");
+    }
+
     async fn rows(&self) -> Vec<(String, i64)> {
         let store = self.store();
         let count = store.read(|conn, _| {

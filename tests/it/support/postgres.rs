@@ -140,6 +140,10 @@ impl Backend for Postgres {
         }
     }
 
+    async fn damage(&self, sql: &str) {
+        self.run(sql);
+    }
+
     fn has_log(&self) -> bool {
         false
     }

@@ -6,6 +6,8 @@
 //! news then: the position keeps the date of the newest such mail by the server's own clock
 //! (INTERNALDATE, which survives copies), so no clock of ours has to agree with it.
 
+mod standing;
+
 use std::collections::BTreeMap;
 
 use connector_api::{Cursor, Error, Result};

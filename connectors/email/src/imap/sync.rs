@@ -103,8 +103,8 @@ impl<'a> Follower<'a> {
     /// Whether mail arrives in the mailbox that is open. In others lie copies of what we sent; at
     /// Google's all over, but in the inbox.
     pub(crate) fn is_arrival(&self, at_google: bool) -> bool {
-        let Some(at) = self.open else { return true };
-        same_mailbox(self.name(at), "INBOX") || (at == 0 && !at_google)
+        let open = self.open;
+        open.is_none_or(|at| is_arrival(self.name(at), at, at_google))
     }
 
     /// Files what is new in one mailbox.
@@ -419,4 +419,9 @@ impl<'a> Follower<'a> {
         tokio::time::sleep(wait).await;
         Ok(())
     }
+}
+
+/// Whether mail arrives in the mailbox of that name and place in the configuration.
+pub(crate) fn is_arrival(name: &str, at: usize, at_google: bool) -> bool {
+    same_mailbox(name, "INBOX") || (at == 0 && !at_google)
 }

@@ -30,13 +30,15 @@ pub(crate) async fn capabilities_match_surfaces(kit: &Kit) -> Verdict {
             can.authorization,
             connector.authorization().is_some(),
         ),
+        ("inventory", can.inventory, connector.inventory().is_some()),
     ];
     for (surface, claimed, there) in claims {
         ensure(claimed == there, || {
             format!("{surface} is claimed: {claimed}, handed out: {there}")
         })?;
     }
-    let carries = |(name, claimed, _): &(&str, bool, bool)| *claimed && *name != "authorization";
+    let beside = ["authorization", "inventory"];
+    let carries = |(name, claimed, _): &(&str, bool, bool)| *claimed && !beside.contains(name);
     ensure(claims.iter().any(carries), || {
         "no surface is claimed".to_owned()
     })?;

@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex};
 use connector_api::{
     Authorization, CancellationToken, Capabilities, Check, Connector, Credentials, Cursor,
     DedupeKey, DeliveryStage, Error, ErrorKind, Event, Evidence, Health, IdentityClaim,
-    InboundBatch, InboundEvent, InboundMessage, Intake, MessageSender, Method, Namespace,
-    PollSource, Result, Sender, StreamSource, ThreadHints, WebhookOutcome, WebhookReply,
-    WebhookRequest, WebhookSource, async_trait,
+    InboundBatch, InboundEvent, InboundMessage, Intake, Inventory, InventoryPages, MessageSender,
+    Method, Namespace, PollSource, ProviderItem, Result, Sender, Standing, StreamSource,
+    ThreadHints, Timestamp, WebhookOutcome, WebhookReply, WebhookRequest, WebhookSource,
+    async_trait,
 };
 use serde_json::{Map, Value, json};
 
@@ -173,6 +174,7 @@ impl Connector for Toy {
             receipts: true,
             authorization: self.surface == Surface::Stream,
             replayable: self.surface != Surface::Webhook,
+            inventory: self.surface == Surface::Poll,
             text_max: Some(2_000),
             attachment_bytes_max: Some(1_024),
             attachments_bytes_max: Some(2_000),
@@ -231,6 +233,10 @@ impl Connector for Toy {
 
     fn sender(&self) -> Option<&dyn Sender> {
         Some(self)
+    }
+
+    fn inventory(&self) -> Option<&dyn Inventory> {
+        (self.surface == Surface::Poll).then_some(self as _)
     }
 
     fn authorization(&self) -> Option<&dyn Authorization> {
@@ -309,6 +315,33 @@ impl PollSource for Toy {
             .collect::<Result<_>>()?;
         let cursor = cursor(next).filter(|_| !self.is(Break::CursorInMemory));
         Ok(InboundBatch { events, cursor })
+    }
+}
+
+#[async_trait]
+impl Inventory for Toy {
+    async fn list_since(
+        &self,
+        _since: Timestamp,
+        read_to: Option<&Cursor>,
+        pages: &dyn InventoryPages,
+    ) -> Result<()> {
+        let world = self.log_in()?;
+        let read_to = read_to.and_then(|cursor| cursor.0.as_u64()).unwrap_or(0);
+        let mut listed = Vec::new();
+        for (place, item) in (0..).zip(&world.items()) {
+            let standing = match place < read_to && !self.is(Break::ListsAllAsAhead) {
+                true => Standing::Passed,
+                false => Standing::Ahead,
+            };
+            let mut one = ProviderItem::new(format!("item {place}"), standing);
+            one.keys = match self.is(Break::ListsUnderOtherKeys) {
+                true => vec![DedupeKey::new(format!("place-{place}"))],
+                false => vec![self.read(item)?.dedupe_key],
+            };
+            listed.push(one);
+        }
+        pages.page(listed).await
     }
 }
 

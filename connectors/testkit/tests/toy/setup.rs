@@ -51,6 +51,8 @@ pub enum Break {
     NoFirstCursor,
     EmptyPollMovesCursor,
     PollKeepsItsPlace,
+    ListsUnderOtherKeys,
+    ListsAllAsAhead,
     AcksFirst,
     AcceptsAtOnce,
     ReconnectStartsAtNow,

@@ -363,6 +363,12 @@ impl Connection {
         for (item, section, content) in [
             ("BODY.PEEK[]", "BODY[]", mail.raw.to_vec()),
             ("BODY.PEEK[HEADER]", "BODY[HEADER]", header_of(&mail.raw)),
+            // All fields are more than was asked for, and no harm.
+            (
+                "BODY.PEEK[HEADER.FIELDS",
+                "BODY[HEADER.FIELDS (MESSAGE-ID X-SWITCHBOARD-ID)]",
+                header_of(&mail.raw),
+            ),
         ] {
             if command.contains(item) {
                 let mut literal = format!("{section} {{{}}}\r\n", content.len()).into_bytes();
