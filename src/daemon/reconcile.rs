@@ -25,6 +25,8 @@ mod listing;
 
 use listing::{Found, Listing};
 
+/// How far a provider's clock may be from ours, in microseconds.
+const CLOCK_SLACK_MICROS: i64 = 5 * 60 * 1_000_000;
 /// Rows of one question to the store: some milliseconds.
 const PAGE: u32 = 500;
 /// As [`Reconciler::decided_within`]; routers are seconds behind.
@@ -182,7 +184,7 @@ impl Reconciler {
         while let Some(from) = after {
             let page = self.store.said_after(from, whole.since, PAGE).await?;
             for said in &page.items {
-                tally.said(said, copied(said, found));
+                tally.said(said, copied(said, found, whole.since));
             }
             after = page.next;
         }
@@ -205,10 +207,13 @@ impl Reconciler {
     }
 }
 
-/// Whether a copy of a reply was found, where its provider keeps copies at all.
-fn copied(said: &Said, found: &Found) -> Option<bool> {
+/// Whether a copy of a reply was found, where its provider keeps copies at all. One that was accepted just after
+/// `since` may have a copy dated before it, by the provider's clock.
+fn copied(said: &Said, found: &Found, since: i64) -> Option<bool> {
     let copies = found.copies.get(&said.channel)?;
-    Some(copies.contains(&said.number))
+    let is_there = copies.contains(&said.number);
+    let is_early = said.arrived_at.saturating_sub(since) < CLOCK_SLACK_MICROS;
+    (is_there || !is_early).then_some(is_there)
 }
 
 fn undecided_key(record: &Record) -> Option<Key16> {

@@ -72,7 +72,9 @@ impl Tally {
     /// Something that could not be compared.
     pub fn note(&mut self, note: String) {
         self.incomplete = true;
-        self.notes.push(note);
+        if self.notes.len() < GAPS_NAMED_MAX {
+            self.notes.push(note);
+        }
     }
 
     pub fn record(&mut self, record: &Record) {
@@ -312,7 +314,6 @@ impl Tally {
             (0, true) => Outcome::Incomplete,
             _ => Outcome::Gaps,
         };
-        self.notes.truncate(GAPS_NAMED_MAX);
         Report {
             since: timestamp(self.whole.since),
             as_of: timestamp(self.whole.now),
