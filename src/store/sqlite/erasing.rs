@@ -91,6 +91,12 @@ impl SqliteStore {
                  `sqlite3 switchboard.db VACUUM`"
                     .to_owned(),
             ),
+            scrub::Scrubbed::Held => {
+                return Ok(Overwritten::Later(
+                    "somebody reads an old state of the database (a backup): its write-ahead log would grow by what is overwritten"
+                        .to_owned(),
+                ));
+            }
             scrub::Scrubbed::Moving => {
                 return Ok(Overwritten::Later(
                     "pages of the database move faster than their unused space is overwritten"

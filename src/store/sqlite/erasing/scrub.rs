@@ -9,6 +9,8 @@
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
@@ -20,12 +22,23 @@ use crate::store::{Result, StoreError};
 const STEP_PAGES: usize = 64;
 /// Looks at what moved while it was to be overwritten, and rounds over free pages.
 const ROUNDS_MAX: usize = 8;
+/// Pages that one look remembers, some MB; where there are more, all is looked at again.
+const DIRTY_MAX: usize = 64 * 1024;
+/// Looks that find so many.
+const LOOKS_MAX: usize = 1_024;
+/// The write-ahead log is let grow to so much by overwriting: at its limit intake would refuse.
+const LOG_BYTES: u64 = 128 * 1024 * 1024;
+const LOOK_AT_LOG: Duration = Duration::from_millis(50);
+/// How long overwriting waits for the log to be copied, before it begins anew later.
+const LOG_WAIT: Duration = Duration::from_secs(60);
 
 /// What overwriting came to.
 pub(super) enum Scrubbed {
     Clean,
     /// Some pages always moved.
     Moving,
+    /// Something keeps the write-ahead log from being copied, and it would grow.
+    Held,
     /// This SQLite gives no pages.
     Impossible,
 }
@@ -51,25 +64,44 @@ impl SqliteStore {
     /// Overwrites what is found in unused bytes of all pages.
     pub(super) async fn scrub(&self) -> Result<Scrubbed> {
         let mut only: Option<HashSet<i64>> = None;
-        for _ in 0..ROUNDS_MAX {
+        let mut rounds = 0;
+        for _ in 0..LOOKS_MAX {
             let path = self.engine.path.clone();
             let found = tokio::task::spawn_blocking(move || look(&path, only.as_ref())).await;
             let found = found.map_err(|error| StoreError::Unavailable(error.to_string()))??;
             let Some(dirty) = found else {
                 return Ok(Scrubbed::Impossible);
             };
+            let is_all = dirty.len() < DIRTY_MAX;
             let mut moved = HashSet::new();
             for some in dirty.chunks(STEP_PAGES) {
+                if !self.log_is_short().await {
+                    return Ok(Scrubbed::Held);
+                }
                 let some = some.to_vec();
                 moved.extend(self.write_raw(move |conn| overwrite(conn, &some)).await?);
             }
-            if moved.is_empty() {
+            if is_all && moved.is_empty() {
                 self.scrub_free().await?;
                 return Ok(Scrubbed::Clean);
             }
-            only = Some(moved);
+            rounds += usize::from(is_all);
+            if rounds == ROUNDS_MAX {
+                break;
+            }
+            only = is_all.then_some(moved);
         }
         Ok(Scrubbed::Moving)
+    }
+
+    /// Waits until the log has room for more of what nobody is in a hurry for.
+    async fn log_is_short(&self) -> bool {
+        let is_short = async {
+            while self.engine.state.wal_bytes.load(Ordering::Acquire) >= LOG_BYTES {
+                tokio::time::sleep(LOOK_AT_LOG).await;
+            }
+        };
+        tokio::time::timeout(LOG_WAIT, is_short).await.is_ok()
     }
 
     /// Pages that nothing is on.
@@ -130,6 +162,9 @@ fn look_at(
     let mut inner: HashMap<String, (i64, u64)> = HashMap::new();
     let mut leaf = (String::new(), (0, 0));
     while let Some(row) = rows.next()? {
+        if dirty.len() >= DIRTY_MAX {
+            break;
+        }
         let (path, page, pagetype, payload): (String, i64, String, i64) =
             (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?);
         let kind = match pagetype.as_str() {
