@@ -13,6 +13,6 @@ fn main() {
         .compile("switchboard_pages");
     let built = std::env::var("OUT_DIR").unwrap_or_default();
     println!("cargo:rustc-link-search=native={built}");
-    // Whole: nothing but SQLite, which comes later on the linker's line, asks for what is in it.
+    // Whole: nothing asks for what is in it, it begins by itself.
     println!("cargo:rustc-link-lib=static:+whole-archive=switchboard_pages");
 }

@@ -133,10 +133,10 @@ pub(super) fn sum_up(conn: &Connection) -> Result<()> {
             true
         }
         None => {
-            warn!(
-                "this build has no sums of pages: it was made without the repository's .cargo/config.toml"
-            );
-            return Ok(());
+            return Err(StoreError::Unavailable(
+                "this build has no sums of pages: it was linked without src/store/sqlite/pages.c"
+                    .to_owned(),
+            ));
         }
     };
     conn.execute_batch(&format!("PRAGMA application_id = {APPLICATION_ID}"))?;

@@ -165,12 +165,13 @@ static int reserve(sqlite3 *db, char **error, const struct sqlite3_api_routines 
   return SQLITE_OK;
 }
 
-/* SQLite calls it when it begins: SQLITE_EXTRA_INIT, of .cargo/config.toml. */
-int switchboard_pages_init(const char *unused) {
+/*
+** Before main, and so before any database is opened. SQLite's own way, SQLITE_EXTRA_INIT, would ask it of every program that
+** is linked with this SQLite, and so of those without this file, too (benches/load.rs).
+*/
+__attribute__((constructor)) static void begin(void) {
   sqlite3_vfs *below = sqlite3_vfs_find(0);
-  int rc;
-  (void)unused;
-  if (below == 0) return SQLITE_ERROR;
+  if (below == 0) return;
   /* Of the functions of the ordinary layer, only the one that opens a file looks at which layer it is called on. */
   over = *below;
   over.zName = "switchboard-pages";
@@ -178,6 +179,6 @@ int switchboard_pages_init(const char *unused) {
   over.pNext = 0;
   over.pAppData = below;
   over.xOpen = pages_open;
-  rc = sqlite3_vfs_register(&over, 1);
-  return rc == SQLITE_OK ? sqlite3_auto_extension((void (*)(void))reserve) : rc;
+  /* One of them alone is found at the first start: no database is opened without sums (damage.rs). */
+  if (sqlite3_vfs_register(&over, 1) == SQLITE_OK) sqlite3_auto_extension((void (*)(void))reserve);
 }
