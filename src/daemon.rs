@@ -301,7 +301,6 @@ impl Daemon {
         parts::control(&core, &mut tasks, address, hooks, reload.clone())?;
         let dir = core.data_dir.path.display();
         info!(%address, data_dir = %dir, "switchboard listens on {address}");
-        manager.started();
         if manager.is_there() {
             let watch = Watch::new(manager, bus.clone(), health.clone());
             let watching = watch.run(core.stop.routing.clone());

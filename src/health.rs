@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
 
 /// The state of a part or a channel.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -73,6 +74,8 @@ pub struct Health {
     worked: Mutex<BTreeMap<String, i64>>,
     /// What was logged of each since it last was in another state.
     said: Mutex<BTreeMap<String, BTreeSet<String>>>,
+    /// Tells whoever waits that a state is another one.
+    changed: Notify,
 }
 
 /// Reasons of one state that are remembered as logged.
@@ -94,6 +97,8 @@ impl Health {
         }
         drop(said);
         states.insert(name.to_owned(), state);
+        drop(states);
+        self.changed.notify_waiters();
     }
 
     /// Notes that a part has done what it is there for.
@@ -125,6 +130,8 @@ impl Health {
             tell(name, false);
             tracing::info!(part = name, "{name} is gone");
         }
+        drop(states);
+        self.changed.notify_waiters();
     }
 
     pub fn snapshot(&self) -> BTreeMap<String, State> {
@@ -132,6 +139,26 @@ impl Health {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
+    }
+
+    /// Waits until each part that the daemon needs has said how it is.
+    pub async fn begun(&self) {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            // Before the look: what changes after it is heard.
+            changed.as_mut().enable();
+            if !self.is_starting() {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    fn is_starting(&self) -> bool {
+        let states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut parts = states.iter();
+        parts.any(|(name, state)| is_core(name) && *state == State::Starting)
     }
 
     /// Whether the daemon can do its work: the router decides and the store answers. A channel
@@ -181,6 +208,30 @@ fn tell(name: &str, unwell: bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn the_start_is_over_once_each_part_that_is_needed_has_said_how_it_is() {
+        let health = Health::default();
+        for part in ["router", "intake", "bus", "channel:shop", "work:retention"] {
+            health.set(part, State::Starting);
+        }
+        let begun = health.begun();
+        tokio::pin!(begun);
+        let mut is_over = async || {
+            let waited = std::future::poll_fn(|context| {
+                std::task::Poll::Ready(begun.as_mut().poll(context).is_ready())
+            });
+            waited.await
+        };
+        assert!(!is_over().await);
+        health.set("router", State::Ready);
+        assert!(!is_over().await);
+        let reason = "no answer".to_owned();
+        health.set("bus", State::Unreachable { reason });
+        assert!(!is_over().await, "intake has not said how it is");
+        health.remove("intake");
+        assert!(is_over().await, "channels and work beside start later");
+    }
 
     #[test]
     fn a_state_is_logged_as_it_changes_and_each_reason_of_it_once() {

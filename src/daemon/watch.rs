@@ -17,6 +17,8 @@ use super::{bus_state, store_state};
 
 /// How old a status may be.
 const LOOKS_EVERY: Duration = Duration::from_secs(5);
+/// How long a part may leave open how it is before the manager is told that the start is over.
+const BEGINS_WITHIN: Duration = Duration::from_secs(10);
 /// Looks at least, within the time that the manager waits: one may be late.
 const LOOKS_PER_WATCHDOG: u32 = 4;
 /// Under which name the router's state and its work are kept.
@@ -64,8 +66,12 @@ impl Watch {
         }
     }
 
-    /// Looks now and then, until `stop`.
+    /// Tells that the start is over, then looks now and then, until `stop`.
     pub async fn run(mut self, stop: CancellationToken) {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = begin(&self.manager, &self.health) => {}
+        }
         let watchdog = self.manager.watchdog();
         let often = watchdog.map(|watchdog| watchdog / LOOKS_PER_WATCHDOG);
         let every = often.map_or(LOOKS_EVERY, |often| often.min(LOOKS_EVERY));
@@ -135,6 +141,14 @@ impl Watch {
     }
 }
 
+/// Tells that the start is over once `/readyz` knows how every part is: what the manager starts next asks at once, and would be
+/// sent away.
+async fn begin(manager: &Manager, health: &Health) {
+    // One that leaves it open is no reason to be ended: its state says so from now on.
+    drop(tokio::time::timeout(BEGINS_WITHIN, health.begun()).await);
+    manager.started();
+}
+
 fn standstill(waiting: i64) -> String {
     let waiting = counted(waiting, "record waits", "records wait");
     format!("the router stands still: {waiting}, and none is decided")
@@ -142,7 +156,41 @@ fn standstill(waiting: i64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::net::UnixDatagram;
+
+    use tokio::time::timeout;
+
     use super::*;
+    use crate::daemon::notify::Introduction;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_manager_is_told_of_the_start_once_each_part_said_how_it_is_or_in_ten_seconds() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("notify");
+        let socket = UnixDatagram::bind(&path).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let manager = Manager::new(&Introduction {
+            notify_socket: Some(path.into()),
+            ..Introduction::default()
+        });
+        let heard = || {
+            let mut datagram = [0; 64];
+            let length = socket.recv(&mut datagram).unwrap_or_default();
+            String::from_utf8(datagram[..length].to_vec()).unwrap()
+        };
+        let health = Health::default();
+        health.set("intake", State::Starting);
+        let nearly = BEGINS_WITHIN - Duration::from_millis(1);
+        assert!(timeout(nearly, begin(&manager, &health)).await.is_err());
+        assert_eq!(heard(), "", "a request would be sent away");
+        begin(&manager, &health).await;
+        assert_eq!(heard(), "READY=1", "it said nothing for so long");
+
+        health.set("intake", State::Ready);
+        let soon = timeout(Duration::from_millis(1), begin(&manager, &health));
+        soon.await.expect("at once");
+        assert_eq!(heard(), "READY=1");
+    }
 
     #[test]
     fn a_router_stands_still_only_where_records_wait_none_is_decided_and_nothing_is_said() {

@@ -57,8 +57,8 @@ fn a_service_manager_hears_of_start_life_reloads_and_end() {
     ]);
     let first = "READY=1\nWATCHDOG_USEC=2000000";
     assert_eq!(manager.until("READY=1"), [first]);
-    manager.until("WATCHDOG=1");
     manager.until("STATUS=all is well");
+    manager.until("WATCHDOG=1");
 
     // By a signal, and by the command.
     daemon.hang_up();
