@@ -60,6 +60,11 @@ fn copy_in_steps(
     let mut target = Connection::open(to)?;
     // It is nobody's until it is whole: it needs no journal, and is synced here.
     target.execute_batch("PRAGMA synchronous = OFF; PRAGMA journal_mode = OFF")?;
+    let sums: String = source.query_row("PRAGMA page_sums", [], |row| row.get(0))?;
+    if sums == "1" {
+        // The first page says so, and others may be written before it (pages.c).
+        target.execute_batch("PRAGMA user_version = 0")?;
+    }
     let failed = |error: io::Error| StoreError::Unavailable(format!("{}: {error}", to.display()));
     let file = File::options().write(true).open(to).map_err(failed)?;
     let copying = Backup::new(&source, &mut target)?;
